@@ -1,0 +1,47 @@
+# make demo    four true queue bugs found on a real server, and their fixes pass
+# make test    everything, on each server and interpreter that is there
+# make check   format, lint, types, imports, fast tests and doctests; no Docker needed
+# make bench   the benchmarks, beside bare scripts and the peers
+# make clean   forget all that was built
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help demo test check bench clean
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+demo: .venv/installed
+	@$(BIN)/redisq demo
+
+test: .venv/installed
+	@$(if $(shell command -v redis-server || command -v valkey-server),,REDISQ_EMBEDDED_TESTS="not docker") $(BIN)/tox run -q
+
+check: .venv/installed
+	@echo "== format (cured by: $(BIN)/ruff format)"
+	@$(BIN)/ruff format --check
+	@echo "== lint (cured by: $(BIN)/ruff check --fix)"
+	@$(BIN)/ruff check
+	@echo "== types"
+	@$(BIN)/mypy
+	@echo "== imports run downhill"
+	@$(BIN)/lint-imports
+	@echo "== doctests"
+	@$(BIN)/pytest -q --doctest-modules pytest_redisq
+	@echo "== fast tests"
+	@$(BIN)/pytest -q -n 2 -m "not docker and not slow"
+
+bench: .venv/installed
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit; done
+
+clean:
+	rm -rf .venv .tox .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist
+
+.venv/installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.13 …")'
+	@echo "Installing into .venv (once, a minute or so)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install -qq --upgrade 'pip>=25.1'  # --group is that new
+	@$(BIN)/python -m pip install -qq --editable '.[all]' --group dev
+	@touch $@

@@ -1,0 +1,147 @@
+"""How hard the load engines can push, ledger and histograms on, beside the peers and what everybody writes, in one run.
+
+    python benchmarks/load.py --rounds 3 --seconds 3 --picture load.svg
+
+Ours run inside Locust, in one process; redis-benchmark and memtier with one thread, resp-benchmark on one core. Rounds
+are taken in turns and medians printed, so that only ratios matter. `op/CPU s` counts the load's own CPU time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+from peers import chart
+from peers.rivals import CONNECTIONS, PAYLOAD, Speed, everybody, memtier, redis_benchmark, resp_benchmark, there
+
+from pytest_redisq.load.actors import Actor, Pusher, Repeater
+from pytest_redisq.load.ledger import Ledger
+from pytest_redisq.load.message import Codec
+from pytest_redisq.load.runner import Load, run
+from pytest_redisq.load.swarm import Swarm
+from pytest_redisq.load.target import Target
+from pytest_redisq.options import Settings
+from pytest_redisq.servers import Server, start
+
+BODY = "x" * PAYLOAD
+#: What is measured: the words that the peers send, and the scenario that sends them in Locust, with its settings.
+KINDS = {
+    "GET": (("GET", "k"), str(Path(__file__).parent / "peers" / "get_only.py"), ()),
+    "RPUSH": (("RPUSH", "l", BODY), "blpop_workers", ()),
+    "XADD": (("XADD", "s", "*", "b", BODY), "xadd_burst", ("groups=0", "readers=0")),
+}
+
+
+def in_locust(server: Server, kind: str, engine: str, pipeline: int, seconds: float) -> Speed:
+    """By one of our engines, with books and histograms."""
+    _, scenario, settings = KINDS[kind]
+    report = run(
+        Load(
+            scenario=scenario,
+            url=server.url,
+            engine=engine,
+            producers=CONNECTIONS,
+            consumers=0,
+            seconds=seconds,
+            pipeline=pipeline,
+            payload_bytes=PAYLOAD,
+            settings=settings,
+        )
+    )
+    figures = report.figures
+    return Speed(figures["requests"] / report.told["seconds"], figures.get("requests_per_cpu_second", 0.0))
+
+
+def bare(server: Server, make: Callable[[int], Actor], seconds: float) -> Speed:
+    """The swarm without Locust around it."""
+    loop = Swarm(Target.of(server.url, "bench"), [make(number) for number in range(CONNECTIONS)])
+    thread = threading.Thread(target=loop.run)
+    cpu, began = time.process_time(), time.perf_counter()
+    thread.start()
+    threading.Event().wait(seconds)
+    loop.stop_producing()
+    thread.join()
+    took, burnt = time.perf_counter() - began, time.process_time() - cpu
+    done = sum(batch.service.total() for batch in loop.batches)
+    return Speed(done / took, done / burnt)
+
+
+def pusher(ledger: Ledger) -> Callable[[int], Actor]:
+    codec = Codec(1, PAYLOAD)
+    return lambda number: Pusher(ledger, codec, number, ("RPUSH", "l"), name="push")
+
+
+def ways(server: Server, seconds: float, operations: int) -> dict[str, Callable[[], Speed]]:
+    found: dict[str, Callable[[], Speed]] = {}
+    for kind, (words, _, _) in KINDS.items():
+        for pipeline in (1, 100):
+            name = kind if pipeline == 1 else f"{kind} × {pipeline}"
+            found[f"{name}, swarm"] = lambda k=kind, p=pipeline: in_locust(server, k, "swarm", p, seconds)
+            if there("redis-benchmark"):
+                times = operations if pipeline == 1 else operations * 10
+                found[f"{name}, redis-benchmark"] = lambda w=words, p=pipeline, n=times: redis_benchmark(
+                    server, w, p, n
+                )
+            if there("memtier_benchmark"):
+                found[f"{name}, memtier"] = lambda w=words, p=pipeline: memtier(server, w, p, seconds)
+            if there("resp-benchmark"):
+                found[f"{name}, resp-benchmark"] = lambda w=words, p=pipeline: resp_benchmark(server, w, p, seconds)
+    for kind in ("GET", "RPUSH"):
+        found[f"{kind}, users"] = lambda k=kind: in_locust(server, k, "users", 1, seconds)
+        found[f"{kind}, everybody's Locust"] = lambda w=KINDS[kind][0]: everybody(server, w, seconds)
+    found["RPUSH, bare swarm with books"] = lambda: bare(server, pusher(Ledger()), seconds)
+    found["RPUSH, bare swarm without"] = lambda: bare(
+        server, lambda _: Repeater(("RPUSH", "l", BODY), name="RPUSH"), seconds
+    )
+    return found
+
+
+def against(name: str) -> str:
+    """Whom a way is compared with."""
+    kind, _, who = name.partition(", ")
+    rival = {"users": "everybody's Locust", "bare swarm with books": "bare swarm without"}.get(who, "redis-benchmark")
+    return f"{kind}, {rival}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--operations", type=int, default=200_000, help="of redis-benchmark, a round")
+    parser.add_argument("--only", default="", help="those whose name has this in it")
+    parser.add_argument("--picture", type=Path, help="draw the rates into this SVG file")
+    options = parser.parse_args()
+    server = start(Settings(server="process"))
+    print(f"{server.header()}: {CONNECTIONS} connections, {PAYLOAD} bytes, medians of {options.rounds}")
+    try:
+        speeds: dict[str, list[Speed]] = defaultdict(list)
+        with server.client() as client:
+            for _ in range(options.rounds):
+                for name, measure in ways(server, options.seconds, options.operations).items():
+                    if options.only in name:
+                        client.flushall()
+                        client.set("k", b"x" * PAYLOAD)
+                        speeds[name].append(measure())
+    finally:
+        server.stop()
+    rates = {name: median(speed.rate for speed in each) for name, each in sorted(speeds.items())}
+    tell(rates, speeds)
+    if options.picture:
+        chart.draw(options.picture, f"Operations a second, {CONNECTIONS} connections, {PAYLOAD} bytes", rates)
+
+
+def tell(rates: dict[str, float], speeds: dict[str, list[Speed]]) -> None:
+    for name, rate in rates.items():
+        burnt = median(speed.per_cpu_second for speed in speeds[name])
+        other = against(name)
+        ratio = f"{rate / rates[other]:6.2f} × {other}" if other in rates and other != name else ""
+        print(f"{name:30} {rate:12,.0f}/s {f'{burnt:12,.0f} op/CPU s' if burnt else '':22} {ratio}")
+
+
+if __name__ == "__main__":
+    main()

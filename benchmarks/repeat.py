@@ -1,0 +1,64 @@
+"""Every scenario in every engine it has, again and again: whether all runs pass, and how the ones ended that did not.
+
+    python benchmarks/repeat.py --runs 10 --minutes 20
+
+Runs are taken in turns, so that where the time is up each has had as many. Exit code 1 if any did not pass.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+
+from pytest_redisq.load.runner import Load, LoadError, run, scenarios
+from pytest_redisq.options import Settings
+from pytest_redisq.servers import Server, start
+
+#: They speak to the server by themselves, which only Locust's users can.
+OF_USERS = {"own_queue", "drain_to_file"}
+
+
+def kinds(only: str) -> Iterator[tuple[str, str]]:
+    for scenario in scenarios():
+        for engine in ("users",) if scenario in OF_USERS else ("swarm", "users"):
+            if only in f"{scenario} {engine}":
+                yield scenario, engine
+
+
+def outcome(server: Server, scenario: str, engine: str, seconds: float) -> str:
+    try:
+        report = run(Load(scenario=scenario, url=server.url, engine=engine, seconds=seconds))
+    except LoadError as error:
+        return str(error).splitlines()[0]
+    return "pass" if report.exit_code == 0 else f"exit code {report.exit_code}: {dict(report.counts)}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=10, help="of each")
+    parser.add_argument("--seconds", type=float, default=1.0, help="that a run produces")
+    parser.add_argument("--minutes", type=float, default=5.0, help="no run begins after that")
+    parser.add_argument("--only", default="", help="those whose 'scenario engine' has this in it")
+    options = parser.parse_args()
+    ended: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    until = time.monotonic() + 60 * options.minutes
+    server = start(Settings(server="process"))
+    print(server.header())
+    try:
+        for _ in range(options.runs):
+            for kind in kinds(options.only):
+                if time.monotonic() < until:
+                    ended[kind][outcome(server, *kind, options.seconds)] += 1
+    finally:
+        server.stop()
+    for (scenario, engine), outcomes in ended.items():
+        others = "; ".join(f"{times} × {what}" for what, times in outcomes.items() if what != "pass")
+        print(f"{scenario:16} {engine:6} {outcomes['pass']:3} of {outcomes.total():3} passed  {others}")
+    sys.exit(any(outcomes.keys() != {"pass"} for outcomes in ended.values()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""Thousands of BLPOP workers in one process, jobs pushed steadily, and stopped in the middle of it, run after run.
+
+    python benchmarks/workers.py --workers 10000 --runs 20 [--engine users]
+
+Told: how soon all were blocked, what each took of the client's memory, how soon they were served (beside ten workers),
+how soon all had stopped, and in how many runs a message was lost.
+"""
+
+from __future__ import annotations
+
+import argparse
+from statistics import median
+
+from pytest_redisq.load.runner import Load, Report, run
+from pytest_redisq.options import Settings
+from pytest_redisq.servers import start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--workers", type=int, default=10_000)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--engine", choices=["swarm", "users"], default="swarm")
+    options = parser.parse_args()
+    server = start(Settings(server="process"))
+    server.config("maxclients", options.workers + 1000)
+    print(server.header())
+    try:
+        few, many = (
+            [
+                run(
+                    Load(
+                        scenario="blpop_workers",
+                        url=server.url,
+                        engine=options.engine,
+                        producers=10,
+                        consumers=workers,
+                        rate="1000",
+                        seconds=options.seconds,
+                    )
+                )
+                for _ in range(options.runs)
+            ]
+            for workers in (10, options.workers)
+        )
+    finally:
+        server.stop()
+    extra = (_median(many, "client.memory") - _median(few, "client.memory")) / (options.workers - 10) / 1024
+    for workers, reports in ((10, few), (options.workers, many)):
+        print(
+            f"{workers:6} workers, {options.engine}: connected in {_median(reports, 'connect'):.2f} s, wake-up p99 "
+            f"{_median(reports, 'BLPOP.p99'):,.0f} µs, stopped in {_median(reports, 'stop'):.2f} s (at most "
+            f"{max(report.figures['stop'] for report in reports):.2f} s), fairness {_median(reports, 'fairness'):.3f}; "
+            f"lost a message: {sum(report.figures['lost'] > 0 for report in reports)} of {len(reports)} runs, "
+            f"not passed: {sum(report.exit_code != 0 for report in reports)}"
+        )
+    print(f"each of {options.workers} takes {extra:.1f} KB of the client")
+
+
+def _median(reports: list[Report], figure: str) -> float:
+    return median(report.figures[figure] for report in reports)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""taskiq-redis under the conformance kit: what its broker sends and what its receiver listens to."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+from taskiq import BrokerMessage
+from taskiq_redis import ListQueueBroker
+
+from pytest_redisq.properties import conformance
+
+#: Between two attempts to end a wait in the server, in seconds.
+AGAIN_SECONDS = 0.01
+
+
+class TaskIQ:
+    """One worker's end of a taskiq queue on a list. The receiver has a connection of its own, as it waits on it."""
+
+    def __init__(self, client: Redis) -> None:
+        pool: Any = client.connection_pool
+        alone = type(pool)(connection_class=pool.connection_class, max_connections=1, **pool.connection_kwargs)
+        self.client: Any = client
+        self.sender = _broker(pool)
+        self.receiver = _broker(alone)
+        self.listener: Any = Redis(connection_pool=alone)
+        self.messages: Any = self.receiver.listen()
+        self.waiting: asyncio.Task[bytes] | None = None
+
+    async def put(self, body: bytes) -> None:
+        await self.sender.kick(BrokerMessage(task_id="1", task_name="work", message=body, labels={}))
+
+    async def get(self, timeout_seconds: float) -> bytes | None:
+        """The receiver waits for ever. Who only gave up would lose what came just then: so its pop is ended first."""
+        number = await self.listener.client_id()
+        self.waiting = waiting = asyncio.ensure_future(anext(self.messages))
+        await asyncio.wait([waiting], timeout=timeout_seconds)
+        while not waiting.done():
+            await self.client.execute_command("CLIENT UNBLOCK", number, "ERROR")
+            await asyncio.wait([waiting], timeout=AGAIN_SECONDS)
+        try:
+            body: bytes = waiting.result()
+        except ResponseError:
+            self.messages = self.receiver.listen()
+            return None
+        return body
+
+    async def close(self) -> None:
+        if self.waiting is not None:
+            self.waiting.cancel()
+            await asyncio.gather(self.waiting, return_exceptions=True)
+        await self.messages.aclose()
+        await self.listener.connection_pool.disconnect()
+
+
+def _broker(pool: Any) -> ListQueueBroker:
+    broker = ListQueueBroker("redis://unused")
+    broker.connection_pool = pool
+    return broker
+
+
+# A task is popped before it runs: a worker that is killed takes it along. Not "cut off": the receiver ends with its
+# connection, and what its worker's process does then is not tried here.
+TestTaskIQ = conformance(
+    TaskIQ, contract="at-most-once, fifo", workers=("asyncio",), faults=("killed receiving", "killed holding")
+)

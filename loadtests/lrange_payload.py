@@ -1,0 +1,10 @@
+"""Large LRANGE replies, whole or in chunks; neighbours tell what others wait meanwhile (`GET.p99`).
+
+redisq load lrange-payload --payload 1000 --set elements=1_000_000 --json whole.json
+redisq load lrange-payload --payload 1000 --set elements=1_000_000 --set chunk=10_000 --fail-if 'GET.p99>10ms'
+"""
+
+from pytest_redisq.load.scenario import LrangePayload
+from pytest_redisq.load.users import users_of
+
+SwarmUser, ProducerUser, ConsumerUser = users_of(LrangePayload())

@@ -1,0 +1,27 @@
+"""A queue of your own: any class with `put`, `get` and perhaps `ack`, made anew on a client for each user.
+
+redisq load loadtests/own_queue.py
+"""
+
+import redis
+
+from pytest_redisq.load.scenario import OwnQueue
+from pytest_redisq.load.users import users_of
+
+
+class Orders:
+    def __init__(self, client: redis.Redis) -> None:
+        self.client = client
+
+    def put(self, body: bytes) -> None:
+        self.client.rpush("redisq:load:orders", body)
+
+    def get(self, timeout_seconds: float) -> bytes | None:
+        popped = self.client.blpop(["redisq:load:orders"], timeout_seconds)
+        return popped[1] if popped else None
+
+    def close(self) -> None:
+        self.client.close()
+
+
+SwarmUser, ProducerUser, ConsumerUser = users_of(OwnQueue(Orders, contract="effectively-once"))

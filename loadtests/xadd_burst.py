@@ -1,0 +1,10 @@
+"""Bursts of XADD on one stream, read by groups and by readers of all of it at once, bounded by MAXLEN if you like.
+
+redisq load xadd-burst --pipeline 100 --set groups=3 --set readers=5
+redisq load xadd-burst --set maxlen=100000 --set 'contract=fan-out, bounded' --fail-if 'lag>50000' --fail-if 'trimmed>0'
+"""
+
+from pytest_redisq.load.burst import XaddBurst
+from pytest_redisq.load.users import users_of
+
+SwarmUser, ProducerUser, ConsumerUser = users_of(XaddBurst())

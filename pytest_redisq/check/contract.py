@@ -1,0 +1,197 @@
+"""What a queue promises, and the one table of what breaks which promise: code, documentation and tests read it here."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Self
+
+
+class Guarantee(StrEnum):
+    """How often a message arrives; over what is not listed in `LAWS` a contract has no say."""
+
+    AT_MOST_ONCE = "at-most-once"
+    AT_LEAST_ONCE = "at-least-once"
+    #: At least once, and a repeated delivery is known by the queue id that it repeats.
+    EFFECTIVELY_ONCE = "effectively-once"
+    #: Every reader gets every entry, in the order of the ids.
+    FAN_OUT = "fan-out"
+
+
+class AnomalyKind(StrEnum):
+    """What can be wrong with a message, or noteworthy about it; `LAWS` says what each one means."""
+
+    LOST = "lost"
+    INDETERMINATE = "indeterminate"
+    STUCK = "stuck"
+    FORGOTTEN = "forgotten"
+    TRIMMED = "trimmed"
+    UNEXPECTED = "unexpected"
+    CORRUPTED = "corrupted"
+    FALSE_FAIL = "false-fail"
+    DUPLICATED = "duplicated"
+    CLONED = "cloned"
+    RECOVERED = "recovered"
+    REORDERED = "reordered"
+    PREMATURE_ACK = "premature-ack"
+    FALSE_ACK = "false-ack"
+    POLL_SKIP = "poll-skip"
+    NONMONOTONIC_POLL = "nonmonotonic-poll"
+    LATE_JOIN = "late-join"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Law:
+    """When a message shows an anomaly, in a line of words and as a formula; and the guarantees that this breaks.
+
+    `only_quiescent`: it cannot be told before the history has ended in quiescence, since the message may yet arrive.
+    """
+
+    meaning: str
+    formula: str = ""
+    breaks: frozenset[Guarantee]
+    only_quiescent: bool = False
+
+
+_ALL = frozenset(Guarantee)
+_NONE: frozenset[Guarantee] = frozenset()
+_MUST_ARRIVE = _ALL - {Guarantee.AT_MOST_ONCE}
+_SHARED = _ALL - {Guarantee.FAN_OUT}
+_FAN_OUT = frozenset({Guarantee.FAN_OUT})
+
+#: With multisets of messages: A attempted enqueues, E acknowledged (ok) ones, P possible ones (ok or unknown), D ok
+#: dequeues (under fan-out: those of one reader), K ok acks. `reordered` counts only where order was promised, and
+#: `trimmed` only where no bound was declared.
+LAWS: Mapping[AnomalyKind, Law] = {
+    AnomalyKind.LOST: Law(
+        meaning="acknowledged, never delivered, no longer inside, and no unknown op explains it",
+        formula="E − D, less what is stuck, remaining, trimmed or indeterminate",
+        breaks=_MUST_ARRIVE,
+        only_quiescent=True,
+    ),
+    AnomalyKind.INDETERMINATE: Law(
+        meaning="missing like a lost one, but a dequeue of unknown outcome may have taken it",
+        breaks=_MUST_ARRIVE,
+        only_quiescent=True,
+    ),
+    AnomalyKind.STUCK: Law(
+        meaning="still inside at the end (pending or processing list), not acknowledged, with no way out",
+        breaks=_MUST_ARRIVE,
+        only_quiescent=True,
+    ),
+    AnomalyKind.FORGOTTEN: Law(
+        meaning="delivered only to consumers that ended before they acknowledged it, no longer inside",
+        formula="in D and in E, not in K; only where there are acks",
+        breaks=_SHARED - {Guarantee.AT_MOST_ONCE},
+        only_quiescent=True,
+    ),
+    AnomalyKind.TRIMMED: Law(
+        meaning="acknowledged, and thrown away undelivered by a bound declared to the queue (MAXLEN)",
+        breaks=_MUST_ARRIVE,
+        only_quiescent=True,
+    ),
+    AnomalyKind.UNEXPECTED: Law(meaning="delivered, never sent", formula="in D, not in A", breaks=_ALL),
+    AnomalyKind.CORRUPTED: Law(
+        meaning="the body is no whole message of this run, or came under the id that another message was given",
+        breaks=_ALL,
+    ),
+    AnomalyKind.FALSE_FAIL: Law(
+        meaning="delivered although its enqueue had failed for certain", formula="(D ∩ A) − P", breaks=_ALL
+    ),
+    AnomalyKind.DUPLICATED: Law(
+        meaning="delivered more often than sent",
+        formula="D − A, of what is in A",
+        breaks=frozenset({Guarantee.AT_MOST_ONCE}),
+    ),
+    AnomalyKind.CLONED: Law(
+        meaning="duplicated, and no id gives it away: delivered under more ids than it was sent times, or under none",
+        breaks=frozenset({Guarantee.EFFECTIVELY_ONCE, Guarantee.FAN_OUT}),
+    ),
+    AnomalyKind.RECOVERED: Law(
+        meaning="delivered although nobody knew whether its enqueue had happened",
+        formula="(D ∩ P) − E",
+        breaks=_NONE,
+    ),
+    AnomalyKind.REORDERED: Law(
+        meaning="delivered only after a later one of its producer: both enqueues and both dequeues strictly in turn",
+        breaks=_ALL,
+    ),
+    AnomalyKind.PREMATURE_ACK: Law(
+        meaning="acknowledged by a consumer, never delivered", formula="in K, not in D", breaks=_SHARED
+    ),
+    AnomalyKind.FALSE_ACK: Law(
+        meaning="acknowledged, yet delivered again later under the same id, or still inside at the end", breaks=_SHARED
+    ),
+    AnomalyKind.POLL_SKIP: Law(
+        meaning="never delivered to a reader that got entries with lower and with higher ids", breaks=_FAN_OUT
+    ),
+    AnomalyKind.NONMONOTONIC_POLL: Law(
+        meaning="delivered to a reader that had already got the same or a higher id", breaks=_FAN_OUT
+    ),
+    AnomalyKind.LATE_JOIN: Law(
+        meaning="never delivered to a reader that may not yet have been listening when it was enqueued", breaks=_NONE
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contract:
+    """A guarantee, with or without order, and with or without leave to throw the oldest away.
+
+    `fifo`: messages of one producer arrive in the order of their enqueues. `bounded`: entries that the queue says it
+    trimmed may be missing.
+
+    >>> Contract.parse("at-least-once, fifo")
+    Contract(guarantee=<Guarantee.AT_LEAST_ONCE: 'at-least-once'>, fifo=True, bounded=False)
+    """
+
+    guarantee: Guarantee
+    fifo: bool = False
+    bounded: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The contract that `text` names: a guarantee, and after commas `fifo`, `bounded`. `ValueError` teaches."""
+        words = [word.strip().lower().replace("_", "-").replace(" ", "-") for word in text.split(",")]
+        guarantees = [word for word in words if word not in _MODIFIERS]
+        for word in guarantees:
+            if word not in _GUARANTEES:
+                raise ValueError(_mistyped(word, text))
+        if len(guarantees) != 1:
+            raise ValueError(
+                f"a contract names one guarantee, and {text!r} names {len(guarantees)}: one of "
+                f"{', '.join(_GUARANTEES)}, and after a comma {' or '.join(_MODIFIERS)}"
+            )
+        return cls(guarantee=Guarantee(guarantees[0]), fifo="fifo" in words, bounded="bounded" in words)
+
+    def forbids(self, kind: AnomalyKind) -> bool:
+        """Whether one such anomaly breaks this contract."""
+        if kind is AnomalyKind.REORDERED:
+            return self.fifo
+        if kind is AnomalyKind.TRIMMED and self.bounded:
+            return False
+        return self.guarantee in LAWS[kind].breaks
+
+    def __str__(self) -> str:
+        return ", ".join([self.guarantee, *(["fifo"] if self.fifo else []), *(["bounded"] if self.bounded else [])])
+
+
+_GUARANTEES = tuple(map(str, Guarantee))
+_MODIFIERS = ("fifo", "bounded")
+
+
+def _mistyped(word: str, text: str) -> str:
+    if word == "exactly-once":
+        return (
+            "no queue delivers exactly once: where a reply can be lost, one side must either try again or give up. "
+            'What can be promised is "effectively-once" (a repeated delivery carries the id of the first, so that a '
+            'consumer can tell) or, where repeats are worse than losses, "at-most-once"'
+        )
+    close = difflib.get_close_matches(word, [*_GUARANTEES, *_MODIFIERS], n=1)
+    guess = f"; did you mean {close[0]!r}?" if close else "."
+    return (
+        f"no such word in a contract: {word!r} in {text!r}{guess} "
+        f"A contract is one of {', '.join(_GUARANTEES)}, and after a comma {' or '.join(_MODIFIERS)}"
+    )

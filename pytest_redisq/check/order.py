@@ -1,0 +1,151 @@
+"""Order per producer, sound in real time also where many consumers take at once.
+
+Law: `a` is reordered if there is a `b` of the same producer such that the enqueue of `a` had ended, acknowledged,
+before that of `b` was invoked, and some dequeue of `b` had ended before any dequeue of `a` was invoked. Where the two
+overlap, either order is right. Messages of one op have no order among themselves. The outcome of the enqueue of `b` may
+be unknown. Messages whose numbers lie outside `Ledger.sizes` are not judged.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from operator import gt
+
+from pytest_redisq.check.contract import AnomalyKind
+from pytest_redisq.check.findings import Findings
+from pytest_redisq.check.ledger import Ledger
+from pytest_redisq.check.tally import Tally
+from pytest_redisq.history.columns import Strand
+from pytest_redisq.model import Kind, Message, Outcome
+
+#: Later than any reading of the clock.
+_NEVER = 2**63 - 1
+
+_EMPTY = array("q")
+
+
+def judge_order(
+    ledger: Ledger, delivered: Tally, dequeues: Sequence[Strand], findings: Findings, *, reader: str = ""
+) -> None:
+    """`delivered` counts what `dequeues` took."""
+    bounds = _first_end_of_later(ledger, _first_ends(ledger, dequeues))
+    suspects: Counter[Message] = Counter()
+    for strand in dequeues:
+        for producer, sequence, invoked_ns in _known(ledger, strand, strand.invoked_ns):
+            if invoked_ns > bounds[producer][sequence]:
+                suspects[Message(producer, sequence)] += 1
+    for message, times in sorted(suspects.items()):
+        if times == delivered[message]:
+            words = "delivered only after a later message of its producer had been"
+            findings.add(AnomalyKind.REORDERED, message, words, reader=reader)
+
+
+def _first_ends(ledger: Ledger, dequeues: Sequence[Strand]) -> list[array[int]]:
+    """For each message when the first of its dequeues ended."""
+    ends = [array("q", [_NEVER]) * size for size in ledger.sizes]
+    for strand in dequeues:
+        for producer, sequence, ended_ns in _known(ledger, strand, strand.ends_ns()):
+            row = ends[producer]
+            if ended_ns < row[sequence]:
+                row[sequence] = ended_ns
+    return ends
+
+
+def _known(ledger: Ledger, strand: Strand, times: Iterable[int]) -> Iterator[tuple[int, int, int]]:
+    """Producer, sequence and time of each message, without those outside `Ledger.sizes`."""
+    sizes, span = ledger.sizes, strand.span()
+    triples = zip(strand.producers, strand.sequences, strand.per_message(times), strict=True)
+    if span.whole and span.highest_producer < len(sizes) and span.highest_sequence < min(sizes):
+        return triples
+    return (each for each in triples if 0 <= each[0] < len(sizes) and 0 <= each[1] < sizes[each[0]])
+
+
+def _first_end_of_later(ledger: Ledger, ends: list[array[int]]) -> list[array[int]]:
+    """For each message when the first dequeue of any message enqueued after it ended; made in place of `ends`."""
+    in_turn = _producers_in_turn(ledger)
+    spans = _Spans(ledger, [producer for producer in range(len(ends)) if producer not in in_turn])
+    for producer, times in enumerate(ends):
+        if producer in in_turn:
+            least, sequence = _NEVER, len(times)
+            first = ledger.possible.dense[producer].find(1)
+            for ended_ns in islice(reversed(times), len(times) - first):
+                sequence -= 1
+                times[sequence] = least
+                if ended_ns < least:
+                    least = ended_ns
+            # What lies before the run was never sent, and so has no order, whatever was delivered.
+            times[:first] = array("q", [_NEVER]) * first
+        else:
+            ends[producer] = spans.bounds(producer, times)
+    return ends
+
+
+def _producers_in_turn(ledger: Ledger) -> frozenset[int]:
+    """The producers whose enqueues, all acknowledged, happened one after the other in the order of their sequence.
+
+    This is the common case, and there the order in time is that of the numbers: nothing needs to be sorted.
+    """
+    strands: defaultdict[int, list[Strand]] = defaultdict(list)
+    for strand in _possible(ledger):
+        producers = {strand.span().highest_producer} if strand.span().run else set(strand.producers)
+        for producer in producers:
+            strands[producer].append(strand)
+    return frozenset(producer for producer, mine in strands.items() if len(mine) == 1 and _one_in_turn(mine[0]))
+
+
+def _one_in_turn(strand: Strand) -> bool:
+    steps = strand.invoked_ns.steps.cells
+    return (
+        strand.shape.outcome is Outcome.OK
+        and strand.shape.width == 1
+        and strand.span().run
+        and all(map(gt, islice(steps, 1, None), strand.durations_ns))
+    )
+
+
+class _Spans:
+    """When the enqueues of `producers` were invoked and ended: in any order, of unknown outcome, in batches."""
+
+    def __init__(self, ledger: Ledger, producers: Sequence[int]) -> None:
+        sizes = ledger.sizes
+        #: The first attempt at each message.
+        self._invoked = {producer: array("q", [_NEVER]) * sizes[producer] for producer in producers}
+        #: The last acknowledged attempt; stays where there is none.
+        self._ended = {producer: array("q", [_NEVER]) * sizes[producer] for producer in producers}
+        for strand in _possible(ledger) if producers else ():
+            self._add(strand, strand.shape.outcome is Outcome.OK)
+
+    def _add(self, strand: Strand, ok: bool) -> None:
+        times = strand.per_message(zip(strand.invoked_ns, strand.ends_ns(), strict=True))
+        for message, (invoked_ns, ended_ns) in zip(
+            map(Message, strand.producers, strand.sequences), times, strict=True
+        ):
+            producer, sequence = message
+            invoked = self._invoked.get(producer, _EMPTY)
+            if 0 <= sequence < len(invoked):
+                ended = self._ended[producer]
+                invoked[sequence] = min(invoked[sequence], invoked_ns)
+                if ok and (ended[sequence] == _NEVER or ended[sequence] < ended_ns):
+                    ended[sequence] = ended_ns
+
+    def bounds(self, producer: int, ends: array[int]) -> array[int]:
+        """Two sweeps backwards in time: over the invocations of later messages, and the ends of earlier ones."""
+        invoked, ended = self._invoked.pop(producer), self._ended.pop(producer)
+        later = [sequence for sequence in range(len(ends)) if invoked[sequence] < _NEVER]
+        later.sort(key=invoked.__getitem__)
+        bounds = array("q", [_NEVER]) * len(ends)
+        least = _NEVER
+        for earlier in sorted(range(len(ends)), key=ended.__getitem__, reverse=True):
+            while later and invoked[later[-1]] > ended[earlier]:
+                least = min(least, ends[later.pop()])
+            bounds[earlier] = least
+        return bounds
+
+
+def _possible(ledger: Ledger) -> list[Strand]:
+    """The enqueues that may have happened."""
+    strands = ledger.history.strands
+    return [each for each in strands if each.shape.kind is Kind.ENQUEUE and each.shape.outcome is not Outcome.FAIL]

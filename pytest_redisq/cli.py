@@ -1,0 +1,260 @@
+"""The `redisq` command: parse, delegate, print."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import click
+import redis
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import MofNCompleteColumn, Progress
+
+from pytest_redisq import shelf
+from pytest_redisq.check import Contract
+from pytest_redisq.check import check as judge
+from pytest_redisq.demo import as_json, screen
+from pytest_redisq.doctor import Examination, examine
+from pytest_redisq.errors import RedisqError
+from pytest_redisq.history import read_history
+from pytest_redisq.load.command import load as run_load
+from pytest_redisq.load.command import load_options
+from pytest_redisq.options import OPTIONS, OptionError, Settings, Source, environment, resolve
+from pytest_redisq.queues import drain_to_file
+from pytest_redisq.queues.drain_file import Framing
+from pytest_redisq.regressions import VERDICTS
+from pytest_redisq.regressions import keep as keep_failure
+from pytest_redisq.report import explain, verdict_data
+from pytest_redisq.servers import start
+
+Command = Callable[..., None]
+
+SERVER_OPTIONS = [option for option in OPTIONS if option.of_server]
+
+
+class _Group(click.Group):
+    """Ends a command that meets a `RedisqError` with its text and status 1, a mistyped option with status 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except RedisqError as error:
+            raise click.ClickException(str(error)) from error
+        except OptionError as error:
+            raise click.UsageError(str(error)) from error
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="pytest-redisq", prog_name="redisq")
+def main() -> None:
+    """Prove that a Redis-backed queue loses nothing, before its users find out."""
+
+
+def _server_options(command: Command) -> Command:
+    """The options of the plugin's one table, without their prefix and with it, as error messages name them."""
+    for option in reversed(SERVER_OPTIONS):
+        short = option.flag.replace("--redisq-", "--")
+        command = click.option(
+            short, option.flag, option.name, metavar=option.metavar, help=option.help, multiple=option.repeatable
+        )(command)
+    return command
+
+
+def _settings(given: Mapping[str, Any]) -> Settings:
+    flags = Source(
+        values={name: value for name, value in given.items() if value not in (None, ())},
+        origin=lambda option: option.flag.replace("--redisq-", "--"),
+    )
+    return resolve([flags, environment(os.environ)])
+
+
+@main.command()
+@_server_options
+@click.option("--json", "json_file", metavar="FILE", type=click.File("w", lazy=False), help="write the result there")
+def demo(json_file: IO[str] | None, **server_options: Any) -> None:
+    """Show four true queue bugs caught on a real server, and their fixes pass.
+
+    Exit status 0 only if all four were caught and all four fixes passed.
+    """
+    server = start(_settings(server_options))
+    try:
+        acts = screen.show(Console(), server)
+        if json_file is not None:
+            json.dump(as_json(server, acts), json_file, indent=2)
+    finally:
+        server.stop()
+    sys.exit(0 if all(act.as_it_should for act in acts) else 1)
+
+
+@main.command()
+@_server_options
+@click.option("--json", "as_json_text", is_flag=True, help="print the findings as JSON")
+def doctor(as_json_text: bool, **server_options: Any) -> None:
+    """Tell which servers can be had here, and the traps in this environment.
+
+    Exit status 0 if a server can be had.
+    """
+    findings = examine(_settings(server_options), os.environ)
+    if as_json_text:
+        click.echo(json.dumps(findings.as_json(), indent=2))
+    else:
+        _print_findings(Console(), findings)
+    sys.exit(0 if any(way.server for way in findings.ways) else 1)
+
+
+def _print_findings(console: Console, findings: Examination) -> None:
+    console.print(f"Python {findings.python} on {findings.platform}; auto would choose: {escape(findings.auto)}\n")
+    for way in findings.ways:
+        if not way.server:
+            console.print(f"[red]✗[/red] {way.how}: {escape(way.why_not)}", highlight=False)
+            continue
+        lacks = [command for command, there in way.capabilities.items() if not there]
+        more = f"; without {', '.join(lacks)}" if lacks else ""
+        console.print(f"[green]✓[/green] {escape(way.server)}{more}", highlight=False)
+    packages = ", ".join(f"{name} {number or '–'}" for name, number in findings.packages.items())
+    console.print(f"\nPackages: {packages}", highlight=False)
+    for trap in findings.traps:
+        console.print(f"\n[yellow]![/yellow] {escape(trap.where)}\n  {escape(trap.what)}", highlight=False)
+        console.print(f"  What to do: {escape(trap.advice)}.", highlight=False)
+
+
+@main.command()
+@_server_options
+@load_options
+def load(**options: Any) -> None:
+    """Run the load scenario NAME, and say at the end whether every message arrived.
+
+    Exit status 0 if it did, 1 if the contract was broken, 2 if a threshold was missed, 3 if that cannot be told.
+    """
+    server_options = {option.name: options.pop(option.name) for option in SERVER_OPTIONS}
+    sys.exit(run_load(_settings(server_options), **options))
+
+
+@main.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("contract")
+@click.option("--json", "as_json_text", is_flag=True, help="print the verdict as JSON")
+def check(file: Path, contract: str, as_json_text: bool) -> None:
+    """Judge the history in FILE (JSON Lines) by CONTRACT, such as "at-least-once, fifo".
+
+    Exit status 0 if it passes, 1 if it fails, 3 if that cannot be told.
+    """
+    try:
+        promised = Contract.parse(contract)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    history = read_history(file)
+    verdict = judge(history, promised)
+    start_ns = min((op.invoked_ns for op in history), default=0)
+    click.echo(json.dumps(verdict_data(verdict), indent=2) if as_json_text else explain(verdict, start_ns=start_ns))
+    sys.exit({"pass": 0, "fail": 1, "unknown": 3}[verdict.outcome])
+
+
+@main.command()
+@click.argument("failure", default="")
+@click.option("--name", required=True, help="what it is called; its file, too")
+@click.option("--why", required=True, help="a sentence: what went wrong")
+@click.option(
+    "--verdict", type=click.Choice(VERDICTS), default="holds", show_default=True, help="what is to come of it"
+)
+@click.option("--contract", default="", help="by which a history is judged")
+@click.option(
+    "--into",
+    default=Path("tests/regressions"),
+    show_default=True,
+    metavar="FOLDER",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="the folder of kept runs",
+)
+@click.option(
+    "--from",
+    "source",
+    default=Path(shelf.FOLDER),
+    show_default=True,
+    metavar="FOLDER",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="the folder of what failed",
+)
+def keep(failure: str, name: str, why: str, verdict: str, contract: str, into: Path, source: Path) -> None:
+    """Keep a run that failed: from now on it is run with every test run.
+
+    FAILURE is a part of the failing test's name, or the file of a schedule or a history; it can be left out where only
+    one run has failed. Run it in the folder from which pytest is run.
+    """
+    chosen = shelf.choose(failure, source)
+    if chosen.suffix == ".jsonl":
+        try:
+            Contract.parse(contract)
+        except ValueError as error:
+            raise click.UsageError(f"--contract, by which {chosen.name} is judged: {error}") from error
+    file = keep_failure(chosen, into, name=name, why=why, verdict=verdict, contract=contract)
+    click.echo(f"{file}: it has to come out as {verdict!r} from now on. Run it: pytest {into} -k {file.stem}")
+
+
+@main.command()
+@click.argument("key")
+@click.option(
+    "--to",
+    "path",
+    required=True,
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="append to this file; .gz and .zst are compressed",
+)
+@click.option(
+    "--url",
+    default="redis://localhost:6379/0",
+    envvar="REDIS_URL",
+    show_default=True,
+    show_envvar=True,
+    help="the server",
+)
+@click.option(
+    "--framing",
+    type=click.Choice(["lines", "json"]),
+    help="one raw element or one JSON string a line  [default: json for .jsonl, else lines]",
+)
+@click.option(
+    "--chunk", default=10_000, show_default=True, type=click.IntRange(min=1), help="elements at a time, at most"
+)
+def drain(key: str, path: Path, url: str, framing: Framing | None, chunk: int) -> None:
+    """Empty the list KEY into a file, a chunk at a time.
+
+    Each element is written once, even if this is killed and run again; what is pushed meanwhile stays in the list.
+    """
+    framing = framing or ("json" if ".jsonl" in path.suffixes else "lines")
+    settings = resolve([Source(values={"server": url}, origin=lambda _: "--url")])
+    if not settings.url:
+        raise click.UsageError(f"--url: {url!r} is no URL; write it as redis://localhost:6379/0.")
+    server = start(settings)
+    bar = Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=Console(stderr=True))
+    try:
+        with server.client() as client, bar:
+            task = bar.add_task(key, total=None)
+            done = drain_to_file(
+                client,
+                key,
+                path,
+                framing=framing,
+                chunk=chunk,
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
+            )
+    except ValueError as error:
+        raise click.ClickException(
+            f"Draining {key!r} failed: {error}\nWhat to do: run it again with --framing json, for another file."
+        ) from error
+    except (redis.RedisError, OSError) as error:
+        raise click.ClickException(
+            f"Draining {key!r} failed: {error}\nThe list keeps what is not in {path}; run the same command again."
+        ) from error
+    finally:
+        server.stop()
+    nothing = "" if done.elements else f" (there is no list {key!r} at this server, or it is empty)"
+    click.echo(
+        f"{done.elements:,} elements, {done.bytes_after - done.bytes_before:,} bytes appended to {path}{nothing}"
+    )

@@ -1,0 +1,48 @@
+"""The errors that a caller may want to catch. Misuse raises `TypeError` or `ValueError` instead.
+
+Law: every message says what happened, where, and what to do next.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class RedisqError(Exception):
+    """Base of every error below; its text is written for the person who reads it, without a traceback."""
+
+
+class ServerError(RedisqError):
+    """A server could not be had, died, or cannot do what was asked of it; the text ends with its last log lines."""
+
+
+class DeliveryError(AssertionError):
+    """A contract was broken, or could not be judged. An `AssertionError`, so that pytest reports it as a failure.
+
+    `history` is the `History` that was judged, `bodies` those of the messages that broke the contract, where known.
+    """
+
+    def __init__(self, text: str, *, history: object = None, bodies: frozenset[bytes] = frozenset()) -> None:
+        super().__init__(text)
+        self.history = history
+        self.bodies = bodies
+
+
+class ScheduleError(AssertionError):
+    """Some schedule makes the scenario fail; the text shows the shortest that was found, and how to run it again.
+
+    `schedule` is that one, as it is written, `picture` the file in which it is drawn, if it is.
+    """
+
+    def __init__(self, text: str, *, schedule: str = "", picture: Path | None = None) -> None:
+        super().__init__(text)
+        self.schedule = schedule
+        self.picture = picture
+
+
+class TrafficError(RedisqError):
+    """A run of producers and consumers could not be carried out (a worker crashed, the deadline passed)."""
+
+
+class HistoryError(RedisqError):
+    """A file that should hold a history cannot be read as one; the text names file and line."""

@@ -1,0 +1,78 @@
+"""Makes the server's data as old as the schedule's clock says: keys expire, pending entries have been idle.
+
+The server's own clock stands still for the few milliseconds of a run, so what has a deadline there is brought nearer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pytest_redisq.explore.footprint import EVERYTHING, Footprint
+from pytest_redisq.explore.upstream import Upstream
+from pytest_redisq.resp import Value
+
+_Ask = tuple[str | bytes | int | float, ...]
+#: Commands that may leave entries pending, or do so within.
+_PENDING = frozenset(b"XREADGROUP XCLAIM XAUTOCLAIM XGROUP EVAL EVALSHA FCALL EXEC".split())
+#: Pending entries per group that are aged.
+_ENTRIES = 10_000
+
+
+class Ageing:
+    """Knows the keys that a run has written, and ages them."""
+
+    def __init__(self, control: Upstream) -> None:
+        self._control = control
+        self._keys: set[bytes] = set()
+        self._streams: set[bytes] = set()
+
+    def touch(self, name: bytes, effect: Footprint) -> None:
+        """A command has written these keys."""
+        keys = effect.writes - {EVERYTHING}
+        self._keys |= keys
+        if name.upper() in _PENDING:
+            self._streams |= keys
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass for them."""
+        milliseconds = round(seconds * 1000)
+        self._expire(sorted(self._keys), milliseconds)
+        for stream in sorted(self._streams):
+            self._idle(stream, milliseconds)
+
+    def _expire(self, keys: list[bytes], milliseconds: int) -> None:
+        lives = self._control.ask_all([("PTTL", key) for key in keys]) if keys else []
+        left = [(key, life) for key, life in zip(keys, lives, strict=True) if isinstance(life, int) and life > 0]
+        commands: list[_Ask] = [
+            ("PEXPIRE", key, life - milliseconds) if life > milliseconds else ("DEL", key) for key, life in left
+        ]
+        if commands:
+            self._control.ask_all(commands)
+
+    def _idle(self, stream: bytes, milliseconds: int) -> None:
+        (groups,) = self._control.ask_all([("XINFO", "GROUPS", stream)])
+        names = [name for group in _items(groups) if isinstance(name := _field(group, b"name"), bytes)]
+        if not names:
+            return
+        pending = self._control.ask_all([("XPENDING", stream, name, "-", "+", _ENTRIES) for name in names])
+        commands: list[_Ask] = []
+        for name, entries in zip(names, pending, strict=True):
+            for entry in _items(entries):
+                match entry:
+                    case [bytes(number), bytes(consumer), int(idle), int()]:
+                        age = idle + milliseconds
+                        commands.append(("XCLAIM", stream, name, consumer, 0, number, "IDLE", age, "JUSTID"))
+        if commands:
+            self._control.ask_all(commands)
+
+
+def _items(value: Value) -> Iterable[Value]:
+    return value if isinstance(value, list) else []
+
+
+def _field(value: Value, name: bytes) -> Value:
+    if isinstance(value, dict):
+        return value.get(name)
+    if isinstance(value, list) and name in value:
+        return value[value.index(name) + 1]
+    return None

@@ -1,0 +1,147 @@
+"""Virtual time for the threads of actors: sleeping and waiting there takes no time, and ends when the schedule says so.
+
+Only the actors' own threads are concerned, and only while `virtual_time` is active: everyone else gets the real clock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+
+class Sleeper(Protocol):
+    """Someone whose time is virtual."""
+
+    def now(self) -> float:
+        """Seconds since the run began."""
+        ...
+
+    def sleep(self, seconds: float) -> None:
+        """Come back when the schedule lets that much time pass."""
+        ...
+
+    def wait(self, event: threading.Event, seconds: float | None) -> bool:
+        """Come back when the event is set (True), or the time has passed."""
+        ...
+
+
+class Signals(Protocol):
+    """Who wants to know that an event was set."""
+
+    def event_set(self, event: threading.Event) -> None:
+        """Called in the thread that sets it, after it was set."""
+        ...
+
+
+_real_sleep = time.sleep
+_real_time = time.time
+_real_monotonic = time.monotonic
+_real_wait = threading.Event.wait
+_real_set = threading.Event.set
+
+_sleepers: dict[int, Sleeper] = {}
+_signals: list[Signals] = []
+_epochs: list[tuple[float, float]] = []
+
+
+@contextlib.contextmanager
+def slept_by(sleeper: Sleeper) -> Iterator[None]:
+    """Make the current thread's time the sleeper's."""
+    ident = threading.get_ident()
+    _sleepers[ident] = sleeper
+    try:
+        yield
+    finally:
+        del _sleepers[ident]
+
+
+class Dated:
+    """One whose date is virtual, and who sleeps and waits by the real clock, as an event loop should not do at all."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self.now = now
+
+    def sleep(self, seconds: float) -> None:
+        """The real `time.sleep`."""
+        _real_sleep(seconds)
+
+    def wait(self, event: threading.Event, seconds: float | None) -> bool:
+        """The real `threading.Event.wait`."""
+        return _real_wait(event, seconds)
+
+
+def _sleep(seconds: float) -> None:
+    sleeper = _sleepers.get(threading.get_ident())
+    if sleeper is None:
+        _real_sleep(seconds)
+    else:
+        sleeper.sleep(seconds)
+
+
+def _time() -> float:
+    sleeper = _sleepers.get(threading.get_ident())
+    return _real_time() if sleeper is None else _epochs[-1][0] + sleeper.now()
+
+
+def _monotonic() -> float:
+    sleeper = _sleepers.get(threading.get_ident())
+    return _real_monotonic() if sleeper is None else _epochs[-1][1] + sleeper.now()
+
+
+def _wait(self: threading.Event, timeout: float | None = None) -> bool:
+    sleeper = _sleepers.get(threading.get_ident())
+    # `Thread.start` waits for the new thread, which is no actor, to set an event: that takes no time of the schedule's.
+    if sleeper is None or sys._getframe(1).f_globals is vars(threading):
+        return _real_wait(self, timeout)
+    return sleeper.wait(self, timeout)
+
+
+def _set(self: threading.Event) -> None:
+    _real_set(self)
+    for signals in _signals:
+        signals.event_set(self)
+
+
+@contextlib.contextmanager
+def virtual_time(signals: Signals) -> Iterator[None]:
+    """Put the virtual clock in the place of `time.sleep`, `time.time`, `time.monotonic` and `threading.Event`'s wait,
+    also where a module has imported `sleep`, `time` or `monotonic` by name."""
+    _signals.append(signals)
+    _epochs.append((_real_time(), _real_monotonic()))
+    outermost = len(_signals) == 1
+    borrowed = _replace_borrowed() if outermost else []
+    if outermost:
+        threading.Event.wait, threading.Event.set = _wait, _set  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        _signals.remove(signals)
+        _epochs.pop()
+        if outermost:
+            threading.Event.wait, threading.Event.set = _real_wait, _real_set  # type: ignore[method-assign]
+            for namespace, name in borrowed:
+                namespace[name] = _CLOCK[name][0]
+
+
+#: What is replaced, by the names of the module `time`, and by what. Not where it is imported under another name: so
+#: does the standard library, in what waits on locks by the real clock.
+_CLOCK: dict[str, tuple[object, object]] = {
+    "sleep": (_real_sleep, _sleep),
+    "time": (_real_time, _time),
+    "monotonic": (_real_monotonic, _monotonic),
+}
+
+
+def _replace_borrowed() -> list[tuple[dict[str, object], str]]:
+    """Replace the clock in every module that has it, `time` itself among them; gives where it was."""
+    namespaces: list[dict[str, object]] = [
+        vars(module) for module in list(sys.modules.values()) if hasattr(module, "__dict__")
+    ]
+    found = [(at, name) for at in namespaces for name, (real, _) in _CLOCK.items() if at.get(name) is real]
+    for namespace, name in found:
+        namespace[name] = _CLOCK[name][1]
+    return found

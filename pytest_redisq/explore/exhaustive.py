@@ -1,0 +1,290 @@
+"""Every schedule of a small scenario, less those that only swap neighbouring commands which do not conflict.
+
+Law: of every set of schedules that differ only in the order of independent commands at least one is run; so if all that
+were run hold, all schedules hold. Faults multiply each step by the ways in which it may go wrong, within the budget.
+
+Source sets and sleep sets: P. Abdulla et al., "Optimal Dynamic Partial Order Reduction", POPL 2014, algorithm 1.
+Blocked commands fit in: the step that wakes one acts for both actors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeAlias
+
+from pytest_redisq.explore.footprint import Footprint
+from pytest_redisq.explore.schedule import OF_THE_SERVER, Mark, Option, Point, Step, run_on
+from pytest_redisq.explore.search import Chooser
+
+#: Who acts: an actor, one of its connections, and whether it is a command of its own or time that passes.
+_Process: TypeAlias = tuple[int, int, bool]
+
+
+def _process(step: Step) -> _Process:
+    return step.actor, step.lane, step.mark is Mark.TIME
+
+
+class Effect(NamedTuple):
+    """What a step did: what it touched, and the actors whose blocked commands it ended."""
+
+    footprint: Footprint
+    woken: tuple[int, ...] = ()
+
+
+#: What schedules have in common that differ only in the order of independent steps.
+Order: TypeAlias = frozenset[object]
+
+
+def order_of(choices: Sequence[tuple[Point, Step]], last: Effect) -> Order:
+    """The steps of a run, and which of those that conflict came first: all that matters of its schedule.
+
+    `last` is what its last step did.
+    """
+    effects = [*(Effect(point.effect, point.woken) for point, _ in choices[1:]), last]
+    events = [_event(point, step, effect) for (point, step), effect in zip(choices, effects, strict=False)]
+    seen: dict[Step, int] = {}
+    names: list[tuple[Step, int]] = []
+    for _, step in choices:
+        seen[step] = seen.get(step, 0) + 1
+        names.append((step, seen[step]))
+    pairs = {
+        (names[earlier], names[later])
+        for later, two in enumerate(events)
+        for earlier, one in enumerate(events[:later])
+        if one.actors & two.actors or one.footprint.conflicts(two.footprint)
+    }
+    return frozenset([*names, *pairs])
+
+
+class ChangedError(Exception):
+    """The same choices led to other options than before: something is not under the schedule's control."""
+
+    def __init__(self, position: int, before: Point, now: Point) -> None:
+        was, has = (", ".join(str(option.step) for option in point.options) for point in (before, now))
+        super().__init__(f"after the same {position} steps {has} can go next, but it was {was} the first time")
+        self.position = position
+
+
+def _check_same(before: Point, now: Point) -> None:
+    if [option.step for option in before.options] != [option.step for option in now.options]:
+        raise ChangedError(before.position, before, now)
+
+
+class _Event(NamedTuple):
+    """An executed step: who did it, who took part (it and those it woke), and what was touched."""
+
+    process: _Process
+    actors: frozenset[int]
+    footprint: Footprint
+
+
+def _event(point: Point, step: Step, effect: Effect) -> _Event:
+    option = point.option_of(step)
+    footprint = option.footprint if option else point.effect
+    return _Event(_process(step), frozenset([step.actor, *effect.woken]), footprint | effect.footprint)
+
+
+@dataclass(slots=True)
+class _Node:
+    """A point on the path that is being explored, with what is done and what is still to do there."""
+
+    point: Point
+    step: Step
+    #: Processes whose every way of going first has been explored, here or where it leads to the same.
+    sleep: dict[_Process, Footprint]
+    backtrack: set[_Process]
+    #: Faulty variants of `step` still to do.
+    variants: list[Step] = field(default_factory=list)
+
+    def choose(self, option: Option) -> None:
+        self.step = option.step
+        self.variants = option.faulty()
+
+    def processes(self) -> dict[_Process, Option]:
+        return {_process(option.step): option for option in (*self.point.options, *self.point.early)}
+
+
+class Exhaustive:
+    """Gives one chooser per run (itself), until `advance` says that nothing is left."""
+
+    def __init__(self) -> None:
+        self._path: list[_Node] = []
+        self._effects: list[Effect] = []  # of the step of each node of the path: the point behind it tells
+        self._cut = False
+        #: Runs that turned out to repeat others in another order, and say nothing new.
+        self.redundant = 0
+
+    def choose(self, point: Point) -> Step:
+        """The step of the path, or how the path goes on.
+
+        Raises `ChangedError` where the path's own steps lead elsewhere this time.
+        """
+        if 0 < point.position <= len(self._path) and not self._cut:
+            del self._effects[point.position - 1 :]
+            self._effects.append(Effect(point.effect, point.woken))
+        if point.position < len(self._path):
+            node = self._path[point.position]
+            _check_same(node.point, point)
+            return node.step
+        return run_on(point) if self._cut else self._extend(point)
+
+    def _extend(self, point: Point) -> Step:
+        # The end of the server ends everybody's commands: those who had none left to send are missing from the run, so
+        # no race tells that they might have sent one before. No reduction is possible while it may come.
+        fatal = any(mark in OF_THE_SERVER for option in point.options for mark in option.faults)
+        sleep = {} if fatal else self._inherited_sleep(point)
+        awake = [option for option in point.options if _process(option.step) not in sleep]
+        if not awake:
+            self._cut = True
+            return run_on(point)
+        default = run_on(point)
+        first = next((option for option in awake if option.step == default), awake[0])
+        node = _Node(point, first.step, sleep, {_process(first.step)})
+        # A wait that ends early conflicts with everything: no reduction is possible.
+        node.backtrack.update(_process(option.step) for option in (point.options if fatal else ()))
+        node.backtrack.update(_process(option.step) for option in point.early)
+        node.choose(first)
+        # Nor where waits end because nobody can run: what ran before one of them seems to be what it followed from, so
+        # that no race tells that it might have ended first.
+        node.backtrack.update(_process(option.step) for option in point.options if option.mark is Mark.TIME)
+        self._path.append(node)
+        return node.step
+
+    def _inherited_sleep(self, point: Point) -> dict[_Process, Footprint]:
+        if not self._path:
+            return {}
+        parent = self._path[-1]
+        acted = {parent.step.actor, *point.woken}
+        return {
+            process: footprint
+            for process, footprint in parent.sleep.items()
+            if process[0] not in acted and not footprint.conflicts(point.effect)
+        }
+
+    def advance(self, last: Effect) -> bool:
+        """Take the finished run into account and turn to the next; False when every schedule is covered.
+
+        `last` is what the run's last step did.
+        """
+        if len(self._effects) < len(self._path):
+            self._effects.append(last)
+        self.redundant += self._cut
+        self._cut = False
+        self._plan_reversals()
+        self._effects.clear()
+        while self._path:
+            node = self._path[-1]
+            if node.variants:
+                node.step = node.variants.pop(0)
+                return True
+            options = node.processes()
+            done = _process(node.step)
+            node.sleep[done] = options[done].footprint
+            remaining = sorted(node.backtrack - node.sleep.keys())
+            if remaining:
+                node.choose(options[remaining[0]])
+                return True
+            self._path.pop()
+        return False
+
+    def _plan_reversals(self) -> None:
+        """For each race, see to it that the later of the two will also be tried first."""
+        events = [_event(node.point, node.step, effect) for node, effect in zip(self._path, self._effects, strict=True)]
+        before = [0] * len(events)
+        for earlier, later in _races(events, before):
+            node = self._path[earlier]
+            follow = [at for at in range(earlier + 1, later) if not before[at] >> earlier & 1]
+            initials = list(_initials(events, before, [*follow, later]))
+            if any(process in node.backtrack or process in node.sleep for process in initials):
+                continue
+            process = events[later].process if events[later].process in initials else initials[0]
+            options = node.processes()
+            if process in options:
+                node.backtrack.add(process)
+            elif not process[2]:  # a wait that ends when nobody can run could never have ended sooner
+                node.backtrack.update(_process(option.step) for option in node.point.options)
+
+
+def _races(events: list[_Event], before: list[int]) -> Iterator[tuple[int, int]]:
+    """Pairs of conflicting events with nothing between them that orders them. `before` becomes, per event, the bit set
+    of the events that happen before it."""
+    for later, event in enumerate(events):
+        for earlier in range(later - 1, -1, -1):
+            if before[later] >> earlier & 1:
+                continue
+            other = events[earlier]
+            same = event.process[0] in other.actors
+            if same or event.footprint.conflicts(other.footprint):
+                before[later] |= before[earlier] | 1 << earlier
+                two_lanes = event.process[0] == other.process[0] and event.process[1] != other.process[1]
+                if not same or two_lanes:
+                    yield earlier, later
+
+
+def _initials(events: list[_Event], before: list[int], sequence: list[int]) -> Iterator[_Process]:
+    """The processes that could begin `sequence`: their first event there waits for no other event of it."""
+    for at in sequence:
+        if not any(before[at] >> other & 1 for other in sequence if other < at):
+            yield events[at].process
+
+
+@dataclass(slots=True)
+class _Branch:
+    """The schedules that begin in one way: where that leads to, and the next steps behind which some are left."""
+
+    point: Point | None = None  # nobody has been there, or all ends there
+    left: dict[Step, _Branch] = field(default_factory=dict)
+
+    def reach(self, point: Point) -> None:
+        """Raises `ChangedError` where the same steps have led elsewhere before."""
+        if self.point is not None:
+            _check_same(self.point, point)
+            return
+        self.point = point
+        ways = [way for option in (*point.options, *point.early) for way in (option.step, *option.faulty())]
+        self.left = {way: _Branch() for way in ways}
+
+
+class Lot:
+    """Schedules by lot, out of all there are without any reduction, and no two of them the same: a chooser.
+
+    `begin` a run with the chooser whose choices are followed as far as they lead to a schedule that was not run yet,
+    and `end` it. Law: `exhausted` is true exactly when all schedules that there are have been run.
+    """
+
+    def __init__(self) -> None:
+        self._root = _Branch()
+        self._path: list[_Branch] = []
+        self._steps: list[Step] = []
+        self._guide: Chooser | None = None
+        self.exhausted = False
+
+    def begin(self, guide: Chooser) -> Lot:
+        self._guide = guide
+        return self
+
+    def choose(self, point: Point) -> Step:
+        """The guide's choice, or another where nothing is left behind that.
+
+        Raises `ChangedError` where the same steps have led elsewhere before.
+        """
+        assert self._guide is not None
+        if point.position == 0:
+            self._path, self._steps = [self._root], []
+        branch = self._path[-1]
+        branch.reach(point)
+        step = self._guide.choose(point)
+        if step not in branch.left:
+            step = next(iter(branch.left))
+        self._steps.append(step)
+        self._path.append(branch.left[step])
+        return step
+
+    def end(self) -> None:
+        """The run was the last one behind its last step, and perhaps behind those before."""
+        while self._steps:
+            if self._path.pop().left:
+                return
+            del self._path[-1].left[self._steps.pop()]
+        self.exhausted = not self._root.left

@@ -1,0 +1,487 @@
+"""Runs a scenario under many schedules until one fails or the budget is spent, then shrinks what failed."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import redis
+import redis.asyncio
+
+from pytest_redisq.errors import DeliveryError, RedisqError, ScheduleError
+from pytest_redisq.explore.bench import Bench
+from pytest_redisq.explore.clock import virtual_time
+from pytest_redisq.explore.exhaustive import ChangedError, Effect, Exhaustive, Lot, Order, order_of
+from pytest_redisq.explore.floor import PATIENCE_SECONDS
+from pytest_redisq.explore.picture import page, svg
+from pytest_redisq.explore.schedule import OF_THE_SERVER, Mark, Point, Schedule, Step, letter, parse_faults
+from pytest_redisq.explore.search import (
+    STRATEGIES,
+    Chooser,
+    DivergedError,
+    FollowPlan,
+    FollowSchedule,
+    Plan,
+    Sampler,
+    Strategy,
+)
+from pytest_redisq.explore.shrink import Shrinker
+from pytest_redisq.explore.trace import Event, first_difference, table
+from pytest_redisq.explore.world import Limits, World
+
+Scenario: TypeAlias = Callable[[World], object]
+#: Schedules run unless another budget is given.
+SCHEDULES = 500
+#: Schedules that are run to see whether an exhaustive search has skipped only what it may: all, if there are no more.
+CHECKS = 300
+#: Steps after which a run is said not to end.
+MAX_STEPS = 2_000
+
+
+class NondeterminismError(RedisqError):
+    """The same schedule went two ways: something that the schedule does not control decides.
+
+    `scripts_missing`: the server did not know a script of the scenario, which the clients then had to send.
+    """
+
+    def __init__(self, text: str, *, scripts_missing: bool = False) -> None:
+        super().__init__(text)
+        self.scripts_missing = scripts_missing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ran:
+    """One run: what was chosen, what happened, and the exception that ended it, if any."""
+
+    choices: tuple[tuple[Point, Step], ...]
+    events: tuple[Event, ...]
+    names: tuple[str, ...]
+    last: Effect
+    error: BaseException | None = None
+
+    @property
+    def schedule(self) -> Schedule:
+        """The choices as a schedule."""
+        return Schedule(step for _, step in self.choices)
+
+    @property
+    def order(self) -> Order:
+        """What it has in common with the runs that differ from it in nothing that matters."""
+        return order_of(self.choices, self.last)
+
+    @property
+    def kind(self) -> tuple[str, str]:
+        """What makes two failures the same: the type of the exception, and the line of the scenario that it left."""
+        if self.error is None:
+            return "", ""
+        frames = traceback.extract_tb(self.error.__traceback__)
+        outside = [frame for frame in frames if "pytest_redisq" not in frame.filename]
+        return type(self.error).__name__, f"{outside[0].filename}:{outside[0].lineno}" if outside else ""
+
+    @property
+    def at_fault(self) -> frozenset[bytes]:
+        """The bodies of the messages that the failure is about, where it is one of a contract."""
+        return self.error.bodies if isinstance(self.error, DeliveryError) else frozenset()
+
+    def table(self) -> str:
+        """The run for people: a lane per actor, a row per step, a point where a message at fault is handled."""
+        return table(self.events, names=self.names, at_fault=self.at_fault)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """The shortest failing run that was found, and the schedule that was found first."""
+
+    ran: Ran
+    found: Schedule
+    number: int
+
+    @property
+    def schedule(self) -> Schedule:
+        """To be replayed."""
+        return self.ran.schedule
+
+    @property
+    def error(self) -> BaseException:
+        """What the scenario raised."""
+        assert self.ran.error
+        return self.ran.error
+
+    def record(self) -> dict[str, Any]:
+        """The failure as JSON can hold it."""
+        return {
+            "schedule": str(self.schedule),
+            "found": str(self.found),
+            "number": self.number,
+            "error": type(self.error).__name__,
+            "message": str(self.error),
+            "actors": {letter(at): name for at, name in enumerate(self.ran.names)},
+            "steps": [{**event.record(), "at_fault": event.mentions(self.ran.at_fault)} for event in self.ran.events],
+        }
+
+    def page(self) -> str:
+        """The failure as a picture: a page of HTML that needs nothing else."""
+        said = f"{type(self.error).__name__}: {self.error}"
+        drawing = svg(self.ran.events, names=self.ran.names, at_fault=self.ran.at_fault)
+        return page(self._title(), said, f'redisq.replay(scenario, "{self.schedule}")', drawing)
+
+    def explain(self) -> str:
+        """The failure for people: what went wrong, the schedule as a table, and the line that replays it."""
+        error = self.error
+        name = type(error).__name__
+        said = str(error).strip() or "(no message)"
+        at_fault = ["● handles a message at fault"] if self.ran.at_fault else []
+        return "\n".join(
+            [
+                f"{self._title()}:",
+                "",
+                self.ran.table(),
+                *at_fault,
+                "",
+                f"{name}: {said}",
+                "",
+                f'replay: redisq.replay(scenario, "{self.schedule}")',
+            ]
+        )
+
+    def _title(self) -> str:
+        faults = sum(point.costs(step) for point, step in self.ran.choices)
+        counts = {"step": len(self.schedule), "switch": self.schedule.switches, "fault": faults}
+        said = ", ".join(f"{count} {noun if count == 1 else _PLURALS[noun]}" for noun, count in counts.items())
+        return f"schedule {self.number + 1} fails; the shortest like it has {said}"
+
+
+_PLURALS = {"step": "steps", "switch": "switches", "fault": "faults"}
+
+
+@dataclass(slots=True, kw_only=True)
+class Exploration:
+    """What came of exploring: how many schedules were run, whether they are all there are, and the failure if any."""
+
+    seed: int | str
+    schedules: int = 0
+    redundant: int = 0
+    complete: bool = False
+    #: Schedules that an exhaustive search had skipped and that were run after all; whether those are all that it had
+    #: skipped, or were drawn by lot; and how many of them differ from all that were run in something that may matter.
+    checked: int = 0
+    checked_all: bool = False
+    missed: int = 0
+    seconds: float = 0.0
+    failure: Failure | None = None
+    #: Where the failure is kept as a picture; None: nowhere.
+    picture: Path | None = None
+    #: Pairs of conflicting commands, in the order in which they went, that were seen: how much has been covered.
+    orders: set[tuple[Step, bytes, Step, bytes]] = field(default_factory=set)
+
+    def __str__(self) -> str:
+        if self.failure:
+            return self.failure.explain()
+        return f"{self._holds()} ({len(self.orders)} orders of conflicting commands seen, {self.seconds:.1f} s)"
+
+    def _holds(self) -> str:
+        """The statement: "412 schedules, 0 equivalent ones skipped wrongly (checked on all 87), all hold".
+
+        Or "(checked on 87, by lot)", where there are more.
+        """
+        if not self.complete and not self.missed:
+            return f"{self.schedules} schedules hold"
+        on = f"all {self.checked}" if self.checked_all else f"{self.checked}, by lot"
+        skipped = f"{self.missed} equivalent ones skipped wrongly (checked on {on}), " if self.checked else ""
+        return f"{self.schedules} schedules, {skipped}{'all hold' if self.complete else 'and all that were run hold'}"
+
+    def verify(self) -> Exploration:
+        """Itself, if no schedule failed.
+
+        Raises `ScheduleError`, from what the scenario raised.
+        """
+        __tracebackhide__ = True
+        if self.failure:
+            said, schedule = self.failure.explain(), str(self.failure.schedule)
+            raise ScheduleError(said, schedule=schedule, picture=self.picture) from self.failure.error
+        return self
+
+
+def explore(
+    scenario: Scenario,
+    *,
+    url: str,
+    clean: Callable[[], None] | None = None,
+    client: Callable[[str], redis.Redis] = redis.Redis.from_url,
+    async_client: Callable[[str], redis.asyncio.Redis] = redis.asyncio.Redis.from_url,
+    schedules: int | None = None,
+    seconds: float | None = None,
+    seed: int | str = 0,
+    faults: str | Iterable[str] = (),
+    max_faults: int = 1,
+    exhaustive: bool = False,
+    checks: int = CHECKS,
+    strategy: Strategy = "mix",
+    depth: int = 3,
+    max_steps: int = MAX_STEPS,
+    patience_seconds: float = PATIENCE_SECONDS,
+    first: Iterable[Schedule] = (),
+    progress: Callable[[Exploration], None] | None = None,
+) -> Exploration:
+    """Run `scenario(world)` under many schedules, each on an empty database, and shrink the first failure.
+
+    `url` leads to the server and a database that is ours alone, emptied by `clean` (None: FLUSHDB) before each run.
+    `client` makes the clients that actors and `world.redis` get, from a URL, `async_client` those of coroutines.
+    The budget is `schedules` or `seconds`, whichever is spent first; `exhaustive` without either runs all schedules
+    there are, less those that differ only in the order of commands that do not conflict; then so many as `checks`
+    out of all there are, drawn by lot where those are more, to see that it left out no others: where actors share
+    something beside Redis, say. At most `max_faults` of `faults` (names, see `schedule.FAULTS`) happen in one run.
+    `first` are schedules to try before all others. `progress` is called after every run. An actor that does nothing
+    for `patience_seconds` ends the exploration; six times as long, if it computes.
+
+    Raises `NondeterminismError` where a schedule cannot be repeated, `StuckError` and `EndlessError` where a run does
+    not end; `ValueError` for arguments that make no sense.
+    """
+    __tracebackhide__ = True
+    if strategy not in STRATEGIES:
+        raise ValueError(f"no such strategy: {strategy!r}; there are {', '.join(STRATEGIES)}")
+    allowed = parse_faults(faults)
+    budget = max_faults if allowed else 0
+    limit = schedules if schedules is not None else (None if exhaustive or seconds is not None else SCHEDULES)
+    limits = Limits(faults=allowed, max_faults=budget, max_steps=max_steps, patience_seconds=patience_seconds)
+    result = Exploration(seed=seed)
+    began = time.monotonic()
+    sampler = Sampler(seed=seed, strategy=strategy, max_faults=budget, depth=depth)
+    search: _Search = _Exhausting(sampler, checks, result) if exhaustive else _Sampling(sampler, result)
+    with _laboratory(scenario, Bench(url, clean, client, async_client), limits) as laboratory:
+        for number, chooser in enumerate(_chain(first, search)):
+            ran = laboratory.run(chooser)
+            search.learn(ran)
+            _count(result, ran)
+            if ran.error is not None:
+                result.failure = laboratory.shrink(ran, number)
+            result.seconds = time.monotonic() - began
+            if progress:
+                progress(result)
+            spent = result.schedules == limit or (seconds is not None and result.seconds >= seconds)
+            if result.failure or spent:
+                break
+        result.redundant = search.redundant
+    return result
+
+
+def replay(
+    scenario: Scenario,
+    schedule: str | Schedule,
+    *,
+    url: str,
+    clean: Callable[[], None] | None = None,
+    client: Callable[[str], redis.Redis] = redis.Redis.from_url,
+    async_client: Callable[[str], redis.asyncio.Redis] = redis.asyncio.Redis.from_url,
+    max_steps: int = MAX_STEPS,
+    patience_seconds: float = PATIENCE_SECONDS,
+) -> Ran:
+    """Run `scenario(world)` once, under `schedule`; its error, if any, is in what is returned.
+
+    Raises `NondeterminismError` where the schedule cannot be followed.
+    """
+    __tracebackhide__ = True
+    steps = Schedule.parse(schedule) if isinstance(schedule, str) else schedule
+    marks = frozenset(step.mark for step in steps) - {Mark.RUN}
+    limits = Limits(faults={"": marks}, max_faults=len(steps), max_steps=max_steps, patience_seconds=patience_seconds)
+    with _laboratory(scenario, Bench(url, clean, client, async_client), limits) as laboratory:
+        try:
+            return laboratory.run(FollowSchedule(steps))
+        except NondeterminismError as error:
+            if not error.scripts_missing:
+                raise
+        # The schedule was found on a server that knew them: by any run, so one that just runs on will do.
+        laboratory.run(FollowPlan({}))
+        return laboratory.run(FollowSchedule(steps))
+
+
+@dataclass(slots=True)
+class _Laboratory:
+    """Runs the scenario, each time on an empty database."""
+
+    scenario: Scenario
+    bench: Bench
+    limits: Limits
+
+    def run(self, chooser: Chooser) -> Ran:
+        """One run. A first one that had to load its scripts is done again: with them loaded, as all that follow."""
+        __tracebackhide__ = True
+        ran = self._run_once(chooser)
+        if _lacks_scripts(ran.events) and not _flushes(ran):
+            ran = self._run_once(chooser)
+        return ran
+
+    def _run_once(self, chooser: Chooser) -> Ran:
+        __tracebackhide__ = True
+        self.bench.clean()
+        random.seed(0)
+        world = World(self.bench, chooser, self.limits)
+        error: BaseException | None = None
+        try:
+            try:
+                self.scenario(world)
+            finally:
+                world.close()
+        except (DivergedError, ChangedError) as changed:
+            names = [actor.name for actor in world.actors]
+            raise NondeterminismError(
+                _uncontrolled(str(changed), world.events, names), scripts_missing=_lacks_scripts(world.events)
+            ) from None
+        except BaseException as failure:
+            if not _is_failure(failure):
+                raise
+            error = failure
+        return Ran(
+            choices=tuple(world.choices),
+            events=tuple(world.events),
+            names=tuple(actor.name for actor in world.actors),
+            last=world.last,
+            error=error,
+        )
+
+    def shrink(self, ran: Ran, number: int) -> Failure:
+        """The smallest run that fails in the same way; run twice, to know that it can be replayed."""
+        __tracebackhide__ = True
+        runs: dict[int, Ran] = {}
+
+        def attempt(plan: Plan) -> tuple[tuple[Point, Step], ...] | None:
+            again = self.run(FollowPlan(plan))
+            if again.kind != ran.kind:
+                return None
+            runs[id(again.choices)] = again
+            return again.choices
+
+        smallest = Shrinker(attempt).shrink(ran.choices)
+        best = runs.get(id(smallest), ran)
+        again = self.run(FollowSchedule(best.schedule))
+        differs = first_difference(best.events, again.events)
+        if differs is not None or again.kind != best.kind:
+            place = f"step {differs + 1} is another" if differs is not None else "the outcome is another"
+            raise NondeterminismError(
+                _uncontrolled(f"replayed, {place}", best.events[: (differs or 0) + 1], best.names)
+            )
+        return Failure(ran=best, found=ran.schedule, number=number)
+
+
+@contextlib.contextmanager
+def _laboratory(scenario: Scenario, bench: Bench, limits: Limits) -> Iterator[_Laboratory]:
+    """Whatever is drawn by lot within is drawn the same each time, and time is the schedule's."""
+    state = random.getstate()
+    try:
+        with virtual_time(bench.rim):
+            yield _Laboratory(scenario, bench, limits)
+    finally:
+        random.setstate(state)
+        bench.close()
+
+
+@dataclass(slots=True)
+class _Sampling:
+    sampler: Sampler
+    result: Exploration
+    number: int = 0
+    redundant: int = 0
+
+    def next(self) -> Chooser | None:
+        self.number += 1
+        return self.sampler.chooser(self.number - 1)
+
+    def learn(self, ran: Ran) -> None:
+        self.sampler.learn(ran.choices)
+        self.result.schedules += 1
+
+
+@dataclass(slots=True)
+class _Exhausting:
+    """All that the tree gives; then what it skipped, or some of that by lot, which must be among it."""
+
+    sampler: Sampler
+    checks: int
+    result: Exploration
+    tree: Exhaustive = field(default_factory=Exhaustive)
+    lot: Lot = field(default_factory=Lot)
+    last: Effect | None = None
+    now: Literal["given", "tree", "lot"] = "given"
+    drawn: int = 0
+    ran: set[Schedule] = field(default_factory=set)
+    orders: set[int] = field(default_factory=set)
+
+    @property
+    def redundant(self) -> int:
+        return self.tree.redundant
+
+    def next(self) -> Chooser | None:
+        if self.now != "lot" and (self.last is None or self.tree.advance(self.last)):
+            self.now = "tree"
+            return self.tree
+        self.now = "lot"
+        self.result.complete = not self.result.missed
+        self.result.checked_all = self.lot.exhausted
+        if self.drawn >= self.checks or self.lot.exhausted:
+            return None
+        self.drawn += 1
+        return self.lot.begin(self.sampler.chooser(self.drawn))
+
+    def learn(self, ran: Ran) -> None:
+        self.sampler.learn(ran.choices)
+        order = hash(ran.order)
+        if self.now == "tree":
+            self.last = ran.last
+            self.orders.add(order)
+        elif self.now == "lot":
+            self.lot.end()
+            if ran.schedule not in self.ran:
+                self.result.checked += 1
+                self.result.missed += order not in self.orders
+        self.result.schedules += self.now != "lot"
+        self.ran.add(ran.schedule)
+
+
+_Search: TypeAlias = "_Sampling | _Exhausting"
+
+
+def _chain(first: Iterable[Schedule], search: _Search) -> Iterator[Chooser]:
+    for schedule in first:
+        yield FollowPlan(dict(enumerate(schedule)))
+    while (chooser := search.next()) is not None:
+        yield chooser
+
+
+def _count(result: Exploration, ran: Ran) -> None:
+    points = [point.option_of(step) for point, step in ran.choices]
+    for at, (one, two) in enumerate(zip(ran.events, ran.events[1:], strict=False)):
+        left, right = points[at], points[at + 1]
+        if one.step.actor != two.step.actor and left and right and left.footprint.conflicts(right.footprint):
+            result.orders.add((*one.shape, *two.shape))
+
+
+def _is_failure(error: BaseException) -> bool:
+    """Whether an exception is a verdict on the scenario; skips, assumptions and interrupts are not, nor our own."""
+    if type(error).__module__.partition(".")[0] == "hypothesis":
+        return False
+    if isinstance(error, RedisqError) and not isinstance(error, DeliveryError):
+        return False
+    return isinstance(error, Exception) or type(error).__name__ == "Failed"
+
+
+def _lacks_scripts(events: Iterable[Event]) -> bool:
+    return any(event.reply.startswith(b"-NOSCRIPT") for event in events)
+
+
+def _flushes(ran: Ran) -> bool:
+    return any(step.mark is Mark.FLUSH_SCRIPTS or step.mark in OF_THE_SERVER for _, step in ran.choices)
+
+
+def _uncontrolled(what: str, events: Sequence[Event], names: Sequence[str]) -> str:
+    return (
+        f"The same schedule went two ways: {what}.\n{table(events, names=names) if events else ''}\n"
+        "What to do: look for what the schedule does not control: random numbers, set or dict order, clocks, "
+        "threads of the actor's own, data outside of the explored database; a schedule of old may also be that of a "
+        "scenario which has changed since."
+    )

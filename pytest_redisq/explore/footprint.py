@@ -1,0 +1,125 @@
+"""Which keys a command reads and writes, as the server itself tells it, and whether two commands could get in each
+other's way.
+
+Law: two commands are independent only if neither writes what the other reads or writes; then their order changes
+neither their replies nor what is stored. Where it is not known what a command touches, it touches everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from pytest_redisq.resp import Value
+from pytest_redisq.servers.keyspec import Command, parse_commands
+
+#: Stands for every key there is or may be.
+EVERYTHING: Final = b"\xff*everything*\xff"
+_CHANNEL: Final = b"\xff*channel*\xff"
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """The keys that a command reads and writes; a key that it writes need not be among those that it reads."""
+
+    reads: frozenset[bytes] = frozenset()
+    writes: frozenset[bytes] = frozenset()
+
+    def conflicts(self, other: Footprint) -> bool:
+        """Whether the order of the two matters."""
+        return _meet(self.writes, other.writes) or _meet(self.writes, other.reads) or _meet(self.reads, other.writes)
+
+    def __or__(self, other: Footprint) -> Footprint:
+        return Footprint(self.reads | other.reads, self.writes | other.writes)
+
+
+def _meet(one: frozenset[bytes], two: frozenset[bytes]) -> bool:
+    if not one or not two:
+        return False
+    return EVERYTHING in one or EVERYTHING in two or not one.isdisjoint(two)
+
+
+NOTHING = Footprint()
+ALL = Footprint(writes=frozenset([EVERYTHING]))
+ALL_READ = Footprint(reads=frozenset([EVERYTHING]))
+
+#: Commands without keys that change nothing which another command could see.
+_HARMLESS = frozenset(b"PING ECHO TIME COMMAND LOLWUT WAIT WAITAOF ASKING READONLY READWRITE LASTSAVE".split())
+_HARMLESS_SUB = {
+    b"CONFIG": frozenset([b"GET"]),
+    b"SCRIPT": frozenset([b"LOAD", b"EXISTS"]),
+    b"OBJECT": frozenset([b"HELP"]),
+}
+#: Requests remembered at a time.
+_REMEMBERED = 10_000
+
+
+class Commands:
+    """What the server says of its commands (`COMMAND INFO`): footprints and flags.
+
+    `ask` gives the server's entry for a name; each name is asked for once.
+    """
+
+    def __init__(self, ask: Callable[[bytes], Value]) -> None:
+        self._ask = ask
+        #: Each by its own name and those of its subcommands; empty where the server does not know it.
+        self._commands: dict[bytes, Mapping[bytes, Command]] = {}
+        #: What has been found out about requests, by their bytes: runs repeat the same ones over and over.
+        self.remembered: dict[bytes, object] = {}
+
+    def remember(self, raw: bytes, found: object) -> None:
+        """Keep what was found out about a request, for a while."""
+        if len(self.remembered) >= _REMEMBERED:
+            self.remembered.clear()
+        self.remembered[raw] = found
+
+    def blocking(self, name: bytes) -> bool:
+        """Whether the command `name`, in capitals, may wait in the server."""
+        known = self._command(name)
+        return known is not None and b"blocking" in known.flags
+
+    def footprint(self, args: Sequence[bytes]) -> Footprint:
+        """What a command, given with its arguments, touches."""
+        name = args[0].upper()
+        sub = args[1].upper() if len(args) > 1 else b""
+        if name in _HARMLESS or sub in _HARMLESS_SUB.get(name, ()):
+            return NOTHING
+        command = self._command(name, sub)
+        if command is None:
+            return ALL
+        if b"pubsub" in command.flags:
+            return _channels(name, args)
+        return _by_keys(command, args)
+
+    def _command(self, name: bytes, sub: bytes = b"") -> Command | None:
+        if name not in self._commands:
+            entry = self._ask(name)
+            self._commands[name] = parse_commands([entry] if isinstance(entry, list) else [])
+        known = self._commands[name]
+        return known.get(name + b"|" + sub) or known.get(name)
+
+
+def _by_keys(command: Command, args: Sequence[bytes]) -> Footprint:
+    whole = ALL_READ if b"readonly" in command.flags else ALL
+    if not command.is_sure(args):
+        return whole
+    reads: set[bytes] = set()
+    writes: set[bytes] = set()
+    for spec in command.specs:
+        # A command that writes writes some key of its own. XREADGROUP's only key is called read-only, but its groups
+        # and pending entries live there: believe "read-only" only where another key can be what is written.
+        only_read = b"readonly" in command.flags or (
+            spec.reads and (b"write" not in command.flags or len(command.specs) > 1)
+        )
+        (reads if only_read else writes).update(args[at] for at in spec.positions(args))
+    # Without any key: a script that was given none may touch any.
+    return Footprint(frozenset(reads), frozenset(writes)) if reads or writes else whole
+
+
+def _channels(name: bytes, args: Sequence[bytes]) -> Footprint:
+    if name in (b"PUBLISH", b"SPUBLISH") and len(args) > 1:
+        return Footprint(writes=frozenset([_CHANNEL + args[1]]))
+    if name in (b"SUBSCRIBE", b"SSUBSCRIBE", b"UNSUBSCRIBE", b"SUNSUBSCRIBE") and len(args) > 1:
+        return Footprint(reads=frozenset(_CHANNEL + channel for channel in args[1:]))
+    return ALL

@@ -1,0 +1,80 @@
+"""Failing schedules, kept between runs of the test suite: what failed last is tried first."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from pathlib import Path
+
+from pytest_redisq import shelf
+from pytest_redisq.explore.explorer import Exploration, Scenario
+from pytest_redisq.explore.schedule import Schedule
+
+
+class Kept:
+    """Keeps the failures of each scenario of each test in a file of its own, in `directory` (None: nowhere).
+
+    Law: what `first` gives for a scenario never changes while the process lives. Inside `@given` the same example must
+    come to the same end each time, whatever was found in between.
+    """
+
+    def __init__(self, directory: Path | None) -> None:
+        self._directory = directory
+        self._first: dict[Path, tuple[Schedule, ...]] = {}
+
+    def first(self, scenario: Scenario) -> tuple[Schedule, ...]:
+        """The schedule under which the scenario failed when it was last explored, if it did."""
+        path = self._path(scenario)
+        if path is None:
+            return ()
+        if path not in self._first:
+            self._first[path] = _read(path)
+        return self._first[path]
+
+    def keep(self, scenario: Scenario, exploration: Exploration) -> None:
+        """Remember what failed, as JSON and as a picture; forget what failed before and now holds.
+
+        Where nothing can be written nothing is kept: that is no reason to hide the failure itself.
+        """
+        path = self._path(scenario)
+        if path is None:
+            return
+        picture = path.with_suffix(".html")
+        if exploration.failure is None:
+            path.unlink(missing_ok=True)
+            picture.unlink(missing_ok=True)
+            return
+        record = exploration.failure.record() | {"test": _test(), "scenario": _place(scenario)}
+        with contextlib.suppress(OSError):
+            shelf.write(path, json.dumps(record, indent=1) + "\n")
+            shelf.write(picture, exploration.failure.page())
+            exploration.picture = picture
+
+    def _path(self, scenario: Scenario) -> Path | None:
+        if self._directory is None:
+            return None
+        name = shelf.file_name(f"{_test()}-{getattr(scenario, '__name__', 'scenario')}")
+        return self._directory / f"{name}{shelf.SCHEDULE}"
+
+
+def _test() -> str:
+    """pytest says in the environment which test is running, and in which phase: "test_a.py::test_b (call)"."""
+    return os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0]
+
+
+def _place(scenario: Scenario) -> str:
+    """`/folder/file.py::name`, where another process finds the same scenario; empty if that is nowhere."""
+    name = getattr(scenario, "__qualname__", "")
+    module = sys.modules.get(getattr(scenario, "__module__", ""))
+    found = name and module is not None and getattr(module, name, None) is scenario
+    return f"{module.__file__}::{name}" if found and module is not None and module.__file__ else ""
+
+
+def _read(path: Path) -> tuple[Schedule, ...]:
+    """None, rather than an error, of a file that somebody has damaged: it is a cache."""
+    try:
+        return (Schedule.parse(json.loads(path.read_text(encoding="utf-8"))["schedule"]),)
+    except (OSError, ValueError, KeyError, TypeError):
+        return ()

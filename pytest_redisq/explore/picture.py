@@ -1,0 +1,90 @@
+"""A run as a picture: a page of HTML with one SVG in it, that needs nothing else. Pure.
+
+A lane per actor, a row per step, as in the table; what went wrong is red, time that passes grey, and what handles a
+message at fault has a yellow ground.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from html import escape
+
+from pytest_redisq.explore.schedule import Mark, letter
+from pytest_redisq.explore.trace import WORDS, Event, Woken, command_text, lanes_of, reply_text, shorten
+
+#: In pixels.
+_LANE, _ROW, _MARGIN, _HEAD = 320, 46, 44, 40
+#: The most characters of a line in a lane.
+_CHARACTERS = 40
+
+_STYLE = """
+svg { font: 12px ui-monospace, monospace } body { font: 14px sans-serif; margin: 2em; background: #fff; color: #222 }
+pre { white-space: pre-wrap } .lane { stroke: #ccc } .step { fill: #f4f6fa; stroke: #8a97ad }
+.name { font-weight: bold }
+.time { fill: #eee; stroke: #aaa } .fault { stroke: #c22; stroke-width: 2 } .woken { stroke-dasharray: 4 3 }
+text { fill: #222 } .at-fault { fill: #fff3bf } .what { fill: #c22 } .reply, .number, .when { fill: #667 }
+"""
+
+_LEGEND = (
+    "Red: what the schedule did to it. Grey: time passed. Dashed: it had waited, and the step beside it let it go on. "
+    "Yellow: it handles a message at fault."
+)
+
+
+def page(title: str, explanation: str, replay: str, drawing: str) -> str:
+    """The whole page: what fails, the picture, what was said about it, and how to run it again."""
+    return (
+        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f"<style>{_STYLE}</style></head>\n<body><h1>{escape(title)}</h1>\n{drawing}\n"
+        f"<p>{_LEGEND}</p>\n<pre>{escape(explanation)}</pre>\n"
+        f"<p>Replay: <code>{escape(replay)}</code></p></body></html>\n"
+    )
+
+
+def svg(events: Sequence[Event], *, names: Sequence[str] = (), at_fault: Iterable[bytes] = ()) -> str:
+    """The run. `names` are the actors' own, `at_fault` the bodies of the messages that the failure is about."""
+    bodies = tuple(at_fault)
+    lanes = lanes_of(events)
+    width, height = 2 * _MARGIN + _LANE * len(lanes), _HEAD + _ROW * len(events) + 8
+    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" role="img">']
+    for actor, at in lanes.items():
+        title = f"{letter(actor)} {names[actor]}" if actor < len(names) else letter(actor)
+        middle = _MARGIN + at * _LANE + _LANE // 2
+        parts.append(f'<line class="lane" x1="{middle}" x2="{middle}" y1="{_HEAD - 8}" y2="{height}"/>')
+        parts.append(_text(middle, 20, shorten(title, _CHARACTERS), "name", centred=True))
+    for number, event in enumerate(events):
+        parts.extend(_row(number, event, lanes, bodies))
+    return "\n".join([*parts, "</svg>"])
+
+
+def _row(number: int, event: Event, lanes: dict[int, int], at_fault: Sequence[bytes]) -> Iterator[str]:
+    y = _HEAD + number * _ROW
+    yield _text(8, y + 22, str(number + 1), "number")
+    mark = event.step.mark
+    classes = ["step"]
+    classes += ["time"] if mark is Mark.TIME else ["fault"] if mark is not Mark.RUN else []
+    classes += ["at-fault"] if event.mentions(at_fault) else []
+    came = f"→ {reply_text(event.reply)}" if event.reply else "…" if event.blocks else ""
+    what = WORDS[mark] if mark is Mark.TIME else f"⚡ {WORDS[mark]}" if WORDS[mark] else ""
+    yield from _box(lanes[event.step.actor], y, " ".join(classes), command_text(event.args), came, what)
+    for woken in event.woken:
+        ground = "step woken at-fault" if woken.mentions(at_fault) else "step woken"
+        yield from _woken(lanes[woken.actor], y, ground, woken)
+
+
+def _woken(lane: int, y: int, classes: str, woken: Woken) -> Iterator[str]:
+    yield from _box(lane, y, classes, f"… {command_text(woken.args)}", f"→ {reply_text(woken.reply)}", "")
+
+
+def _box(lane: int, y: int, classes: str, command: str, came: str, what: str) -> Iterator[str]:
+    x = _MARGIN + lane * _LANE + 6
+    yield f'<rect class="{classes}" x="{x}" y="{y}" width="{_LANE - 12}" height="{_ROW - 8}" rx="4"/>'
+    yield _text(x + 8, y + 15, shorten(command, _CHARACTERS), "command")
+    yield _text(x + 8, y + 31, shorten(came, _CHARACTERS - len(what) - 1), "reply")
+    if what:
+        yield _text(x + _LANE - 20, y + 31, what, "what" if "fault" in classes.split() else "when", right=True)
+
+
+def _text(x: int, y: int, said: str, kind: str, *, centred: bool = False, right: bool = False) -> str:
+    anchor = ' text-anchor="middle"' if centred else ' text-anchor="end"' if right else ""
+    return f'<text class="{kind}" x="{x}" y="{y}"{anchor}>{escape(said)}</text>' if said else ""

@@ -1,0 +1,170 @@
+"""Actors that are processes: programs in any language, and functions in a process of their own.
+
+What they do between two commands cannot be seen, so they are believed to be quiet when they hold a command, or are
+blocked in the server, and nothing more has come for a moment; their sleeps take their real time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import subprocess
+import threading
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from pytest_redisq.explore.actors import ActorKilled, Body, Rim, Worker, runnable
+
+#: How `multiprocessing` makes a process. Not by fork: it would hold copies of the proxy's own connections, which then
+#: do not end when they are cut.
+StartMethod: TypeAlias = Literal["spawn", "forkserver"]
+
+
+class ProcessBody(Body):
+    """A process, while it runs; a thread of ours waits for it."""
+
+    #: It dies for certain, and must be waited for, or it is a zombie: patience, where the machine is busy.
+    death_seconds = 5.0
+
+    def __init__(self, rim: Rim, actor: int, worker: Worker) -> None:
+        super().__init__(rim, actor, worker)
+        self._starting = threading.Lock()
+
+    @property
+    @abstractmethod
+    def pid(self) -> int | None:
+        """Its number; None: it has not begun."""
+
+    @abstractmethod
+    def end(self) -> None:
+        """SIGKILL."""
+
+    def computed_seconds(self) -> float:
+        """How much of a processor's time it has had so far (Linux)."""
+        try:
+            fields = Path(f"/proc/{self.pid}/stat").read_bytes().rpartition(b")")[2].split()
+        except OSError:
+            return 0.0
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def busy(self) -> bool:
+        """Whether any of its threads is running."""
+        return self.pid is not None and any(map(runnable, Path(f"/proc/{self.pid}/task").glob("*")))
+
+    def wake(self) -> None:
+        """Nothing: its time is its own."""
+
+    def doom(self) -> None:
+        """It ends at once."""
+        with self._starting:
+            self.doomed = True
+            if self.pid is not None:
+                self.end()
+
+
+class ProgramBody(ProcessBody):
+    """A program, told its address by its arguments and environment."""
+
+    def __init__(self, rim: Rim, actor: int, worker: Worker, command: Sequence[str], env: Mapping[str, str]) -> None:
+        super().__init__(rim, actor, worker)
+        self._command = command
+        self._env = env
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    def call(self) -> subprocess.CompletedProcess[bytes]:
+        """Run the program to its end.
+
+        Raises `CalledProcessError` where it fails by itself.
+        """
+        with self._starting:
+            if self.doomed:
+                raise ActorKilled
+            self._process = subprocess.Popen(
+                self._command,
+                env=self._env,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+        with self._process:
+            out, err = self._process.communicate()
+        if self.doomed:
+            raise ActorKilled
+        ended = subprocess.CompletedProcess(self._command, self._process.returncode, out, err)
+        ended.check_returncode()
+        return ended
+
+    def end(self) -> None:
+        """SIGKILL, for all the processes that it has made, too."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid or 0, signal.SIGKILL)
+
+
+class FunctionBody(ProcessBody):
+    """A function in a process of its own, that gets a URL; what it returns or raises comes back pickled."""
+
+    def __init__(
+        self, rim: Rim, actor: int, worker: Worker, method: StartMethod, function: Callable[..., Any], *args: Any
+    ) -> None:
+        super().__init__(rim, actor, worker)
+        self._method = method
+        self._function = function
+        self._args = args
+        self._process: BaseProcess | None = None
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    def call(self) -> Any:
+        """Run the function to its end.
+
+        Raises what it raises; `ChildProcessError` where its process dies without a word.
+        """
+        __tracebackhide__ = True
+        context: Any = multiprocessing.get_context(self._method)
+        receiver, sender = context.Pipe(duplex=False)
+        with receiver:
+            with self._starting, sender:
+                if self.doomed:
+                    raise ActorKilled
+                self._process = context.Process(
+                    target=_child, args=(sender, self._function, self._args), name="redisq-actor"
+                )
+                self._process.start()
+            try:
+                returned, value = receiver.recv()
+            except EOFError:
+                returned, value = False, None
+        self._process.join()
+        if self.doomed:
+            raise ActorKilled
+        if returned:
+            return value
+        raise value or ChildProcessError(f"its process ended with exit code {self._process.exitcode}")
+
+    def end(self) -> None:
+        """SIGKILL."""
+        assert self._process
+        self._process.kill()
+
+
+def _child(sender: Connection, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    """In the process of its own."""
+    with sender:
+        try:
+            answer: tuple[bool, Any] = True, function(*args)
+        except Exception as error:
+            answer = False, error
+        sender.send(answer)

@@ -1,0 +1,32 @@
+"""How far an exploration has come, in a line that is written anew a few times a second."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from pytest_redisq.explore.explorer import Exploration
+
+#: Seconds between two lines.
+EVERY_SECONDS = 0.1
+
+
+@contextmanager
+def telling(tell: Callable[[str], None] | None) -> Iterator[Callable[[Exploration], None] | None]:
+    """What to give to `explore` as `progress`. In the end the line is made empty."""
+    if tell is None:
+        yield None
+        return
+    due = time.monotonic() + EVERY_SECONDS
+
+    def progress(so_far: Exploration) -> None:
+        nonlocal due
+        if time.monotonic() >= due:
+            due = time.monotonic() + EVERY_SECONDS
+            tell(f"redisq: {so_far.schedules} schedules, {len(so_far.orders)} orders of conflicting commands seen")
+
+    try:
+        yield progress
+    finally:
+        tell("")

@@ -1,0 +1,241 @@
+"""What a schedule is, how it is written, and what may be chosen next: the vocabulary of the explorer's pure core.
+
+A schedule is the sequence of choices of one run. It is written with a capital letter per step, that of the actor whose
+command went to the server, then the number of its connection where that is not the first (0: a timer of its event
+loop), then a small letter where something else than the plain command happened (see `Mark`):
+
+>>> str(Schedule.parse("AAB2BrA"))
+'AAB2BrA'
+
+Law: a schedule names choices, never times, values or keys, so that it stays valid while libraries below change.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from itertools import pairwise
+from typing import NamedTuple
+
+from pytest_redisq.explore.footprint import NOTHING, Footprint
+
+#: As many as there are letters.
+MAX_ACTORS = 26
+
+
+class Mark(StrEnum):
+    """What happens to a step. All but `RUN`, and `TIME` when nobody can run, are faults and cost of their budget."""
+
+    RUN = ""
+    #: Time passes: a blocking command's timeout, or a sleep, ends.
+    TIME = "t"
+    #: The connection is cut before the command reached the server.
+    LOSE_REQUEST = "q"
+    #: The command takes effect, then the connection is cut before any of its reply came back.
+    LOSE_REPLY = "r"
+    #: The command takes effect, then the connection is cut in the middle of its reply.
+    CUT_REPLY = "c"
+    #: The actor dies before the command reached the server.
+    KILL_BEFORE = "k"
+    #: The command takes effect, then the actor dies without having seen the reply.
+    KILL_AFTER = "x"
+    #: All scripts that the server has cached are forgotten just before the command.
+    FLUSH_SCRIPTS = "f"
+    #: The server drops all connections of the actor (CLIENT KILL), those that wait in it too, before the command.
+    DISCONNECT = "d"
+    #: The actor stands still before the command until every lease has run out.
+    PAUSE = "p"
+    #: The server restarts before the command, which is lost: its data survive, its connections and scripts do not.
+    RESTART = "s"
+    #: The same without persistence: it comes back empty.
+    RESTART_EMPTY = "w"
+    #: The same, and what comes back is a replica that has not got the last write.
+    FAILOVER = "o"
+
+
+#: What strikes the server, and with it all actors.
+OF_THE_SERVER = frozenset([Mark.RESTART, Mark.RESTART_EMPTY, Mark.FAILOVER])
+
+
+#: What a user may ask for, and the marks that it stands for.
+FAULTS: dict[str, tuple[Mark, ...]] = {
+    "lost-request": (Mark.LOSE_REQUEST,),
+    "lost-reply": (Mark.LOSE_REPLY,),
+    "cut-reply": (Mark.CUT_REPLY,),
+    "kill": (Mark.KILL_BEFORE, Mark.KILL_AFTER),
+    "kill-before": (Mark.KILL_BEFORE,),
+    "kill-after": (Mark.KILL_AFTER,),
+    "timeout": (Mark.TIME,),
+    "script-flush": (Mark.FLUSH_SCRIPTS,),
+    "client-kill": (Mark.DISCONNECT,),
+    "pause": (Mark.PAUSE,),
+    "restart": (Mark.RESTART,),
+    "restart-empty": (Mark.RESTART_EMPTY,),
+    "failover": (Mark.FAILOVER,),
+}
+
+
+def letter(actor: int) -> str:
+    """The name of the `actor`-th actor, from 0."""
+    return chr(ord("A") + actor)
+
+
+class Step(NamedTuple):
+    """One choice: the actor (from 0), what happens, and which of the actor's connections (from 1)."""
+
+    actor: int
+    mark: Mark = Mark.RUN
+    lane: int = 1
+
+    def __str__(self) -> str:
+        return f"{letter(self.actor)}{self.lane if self.lane != 1 else ''}{self.mark}"
+
+
+_STEP = re.compile(r"([A-Z])([0-9]*)([a-z]?)")
+_MARKS = {mark.value: mark for mark in Mark}
+
+
+class Schedule(tuple[Step, ...]):
+    """The choices of one run, in order. What follows its end is decided by running on (see `run_on`)."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Schedule:
+        """The schedule that `text` is; blanks, commas and dots are only there to be read by people.
+
+        >>> Schedule.parse("A B2t").faults
+        0
+        >>> Schedule.parse("A!")
+        Traceback (most recent call last):
+        ...
+        ValueError: no schedule: 'A!' has '!' at position 2, where an actor's letter (A to Z) was expected
+        """
+        steps: list[Step] = []
+        at = 0
+        while at < len(text):
+            if text[at] in " ,.\n":
+                at += 1
+                continue
+            found = _STEP.match(text, at)
+            if found is None:
+                where = f"{text!r} has {text[at]!r} at position {at + 1}"
+                raise ValueError(f"no schedule: {where}, where an actor's letter (A to Z) was expected")
+            name, lane, mark = found.groups()
+            if mark not in _MARKS:
+                known = ", ".join(
+                    f"{item.value} ({item.name.lower().replace('_', ' ')})" for item in Mark if item.value
+                )
+                raise ValueError(f"no schedule: {text!r} has the unknown mark {mark!r}; the marks are {known}")
+            steps.append(Step(ord(name) - ord("A"), _MARKS[mark], int(lane or 1)))
+            at = found.end()
+        return cls(steps)
+
+    def __str__(self) -> str:
+        return "".join(map(str, self))
+
+    @property
+    def faults(self) -> int:
+        """How many steps are marked with a fault; time that passes is not one."""
+        return sum(step.mark not in (Mark.RUN, Mark.TIME) for step in self)
+
+    @property
+    def switches(self) -> int:
+        """How often another actor goes on than the one before."""
+        return sum(one.actor != two.actor for one, two in pairwise(self))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """One command that could go next, or (with `mark` TIME or, cut off, DISCONNECT) one wait that could end."""
+
+    actor: int
+    lane: int = 1
+    mark: Mark = Mark.RUN
+    footprint: Footprint
+    #: What else than `mark` may happen to it, each at the cost of one of the run's faults.
+    faults: tuple[Mark, ...] = ()
+
+    #: Choosing it as it is.
+    step: Step = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "step", Step(self.actor, self.mark, self.lane))
+
+    def faulty(self) -> list[Step]:
+        """The ways to choose it that cost a fault more."""
+        marks = (mark for mark in self.faults if mark not in (Mark.TIME, self.mark))
+        return [Step(self.actor, mark, self.lane) for mark in marks]
+
+    def allows(self, step: Step) -> bool:
+        """Whether `step` is one of the ways to choose it."""
+        if step == self.step:
+            return True
+        return self.actor == step.actor and self.lane == step.lane and step.mark in self.faults
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """A moment at which somebody must be chosen: everyone holds a command, is blocked, sleeps or has ended.
+
+    `options`, never empty, cost nothing; `early` are waits that could end although somebody could run, or be cut off:
+    each costs a fault. `previous` acted before; `effect` is what that step touched, and `woken` are the actors whose
+    blocked commands it ended.
+    """
+
+    position: int
+    options: tuple[Option, ...]
+    early: tuple[Option, ...] = ()
+    previous: int | None = None
+    effect: Footprint = NOTHING
+    woken: tuple[int, ...] = ()
+
+    def option_of(self, step: Step) -> Option | None:
+        """The option that `step` chooses; None where it cannot be chosen here."""
+        for option in self.options:
+            if option.allows(step):
+                return option
+        return next((option for option in self.early if option.allows(step)), None)
+
+    def sends(self, step: Step) -> bool:
+        """Whether `step` is a command, well or ill, and not the end of a wait."""
+        option = self.option_of(step)
+        return option is not None and option.mark is Mark.RUN
+
+    def costs(self, step: Step) -> bool:
+        """Whether `step` is paid for with one of the run's faults."""
+        return all(option.step != step for option in self.options)
+
+
+def run_on(point: Point) -> Step:
+    """The default choice: the actor of the step before goes on; if it cannot, the first by letter does."""
+    for option in point.options:
+        if option.actor == point.previous:
+            return option.step
+    return point.options[0].step
+
+
+def parse_faults(faults: str | Iterable[str]) -> dict[str, frozenset[Mark]]:
+    """For each actor's name (`""`: all actors) the marks that may happen to it.
+
+    `faults` are names out of `FAULTS`, separated by commas or as a sequence; `kill:B` spares everyone but B.
+
+    >>> parse_faults("lost-reply, kill-after:B") == {"": {Mark.LOSE_REPLY}, "B": {Mark.KILL_AFTER}}
+    True
+    >>> parse_faults("lost-replies")
+    Traceback (most recent call last):
+    ...
+    ValueError: no such fault: 'lost-replies'; there are client-kill, cut-reply, failover, kill, kill-after, \
+kill-before, lost-reply, lost-request, pause, restart, restart-empty, script-flush, timeout (each also as FAULT:ACTOR)
+    """
+    names = faults.split(",") if isinstance(faults, str) else list(faults)
+    allowed: dict[str, frozenset[Mark]] = {}
+    for name in filter(None, map(str.strip, names)):
+        kind, _, actor = name.partition(":")
+        if kind not in FAULTS:
+            known = ", ".join(sorted(FAULTS))
+            raise ValueError(f"no such fault: {kind!r}; there are {known} (each also as FAULT:ACTOR)")
+        allowed[actor] = allowed.get(actor, frozenset()) | frozenset(FAULTS[kind])
+    return allowed

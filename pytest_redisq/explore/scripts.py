@@ -1,0 +1,48 @@
+"""Scripts that the server has forgotten, for the actors of one run alone: others who share it go on finding theirs.
+
+Law: what an actor sees after `forget` is what it would see after SCRIPT FLUSH. (One exception: EVALSHA in a transaction
+still finds its script, for nobody but the server can answer in the middle of an EXEC.)
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+_NOSCRIPT = b"-NOSCRIPT No matching script. Please use EVAL.\r\n"
+
+
+class Scripts:
+    """`known` are the hashes of the scripts that were loaded again since; None: nothing was forgotten."""
+
+    def __init__(self) -> None:
+        self.known: set[bytes] | None = None
+
+    def forget(self) -> None:
+        """All of them."""
+        self.known = set()
+
+    def reset(self) -> None:
+        """As if nothing had been forgotten: for the next run."""
+        self.known = None
+
+    def answer(self, args: Sequence[bytes]) -> bytes | None:
+        """The reply to a command that names what was forgotten; None: it is for the server."""
+        if self.known is None:
+            return None
+        match [args[0].upper(), *args[1:]]:
+            case [b"EVALSHA" | b"EVALSHA_RO", sha, *_] if sha.lower() not in self.known:
+                return _NOSCRIPT
+            case [b"EVAL" | b"EVAL_RO", script, *_]:
+                self._learn(script)
+            case [b"SCRIPT", sub, script] if sub.upper() == b"LOAD":
+                self._learn(script)
+            case [b"SCRIPT", sub, *shas] if sub.upper() == b"EXISTS" and shas:
+                return b"*%d\r\n" % len(shas) + b"".join(b":%d\r\n" % (sha.lower() in self.known) for sha in shas)
+            case [b"SCRIPT", sub, *_] if sub.upper() == b"FLUSH":
+                self.forget()
+        return None
+
+    def _learn(self, script: bytes) -> None:
+        assert self.known is not None
+        self.known.add(hashlib.sha1(script, usedforsecurity=False).hexdigest().encode())

@@ -1,0 +1,231 @@
+"""What one client connection is up to: which of its commands are steps of the schedule, and which only set it up.
+
+Commands in, decisions out; no IO. Laws:
+
+- what no other connection can notice (HELLO, AUTH, SELECT, MULTI and what it queues, …) passes at once;
+- EXEC is one step with the footprint of all that was queued and watched; a script is one step, too;
+- a blocking command goes to the server with its timeout taken away: time is the schedule's, not the server's clock's;
+- CLIENT REPLY is played by the proxy, which must see every reply, and shows the client only those that it asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from pytest_redisq.explore.footprint import NOTHING, Commands, Footprint
+from pytest_redisq.resp import Command, encode_command
+
+_SET_UP = frozenset(b"HELLO AUTH SELECT PING ECHO QUIT COMMAND READONLY READWRITE ASKING MULTI DISCARD UNWATCH".split())
+_CLIENT_SET_UP = frozenset(
+    b"SETINFO SETNAME GETNAME ID INFO TRACKING TRACKINGINFO CACHING GETREDIR NO-EVICT NO-TOUCH "
+    b"MAINT_NOTIFICATIONS HELP CAPA".split()
+)
+_SUBSCRIBES = frozenset(b"SUBSCRIBE PSUBSCRIBE SSUBSCRIBE UNSUBSCRIBE PUNSUBSCRIBE SUNSUBSCRIBE".split())
+#: After these, what the server sends are no replies any more.
+_STREAMS = frozenset([b"MONITOR", b"SYNC", b"PSYNC"])
+#: Where blocking commands have their timeout, and how many of its units make a second.
+_TIMEOUTS = {
+    b"BLPOP": (-1, 1),
+    b"BRPOP": (-1, 1),
+    b"BRPOPLPUSH": (-1, 1),
+    b"BLMOVE": (-1, 1),
+    b"BZPOPMIN": (-1, 1),
+    b"BZPOPMAX": (-1, 1),
+    b"BLMPOP": (1, 1),
+    b"BZMPOP": (1, 1),
+    b"WAIT": (2, 1000),
+    b"WAITAOF": (3, 1000),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A command that waits to be chosen. `raw` is what the server will get.
+
+    `blocks` says that it may wait there; `timeout_seconds` for how long by the client's wish, None: for ever.
+    """
+
+    args: tuple[bytes, ...]
+    raw: bytes
+    footprint: Footprint
+    blocks: bool = False
+    timeout_seconds: float | None = None
+    subscribes: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """A command that goes to the server at once; `ends` says that the server closes the connection after it."""
+
+    raw: bytes
+    ends: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A command that the proxy answers; with nothing, where `reply` is empty."""
+
+    reply: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """From this command on, both directions are passed on unread."""
+
+    raw: bytes
+
+
+Decision: TypeAlias = Held | Pass | Answer | Stream
+
+
+class Session:
+    """The state of one connection, as far as it decides what a command means."""
+
+    def __init__(self, commands: Commands) -> None:
+        self._commands = commands
+        self._stepped = False
+        #: Whether it is no longer as it was set up, so that another run must not go on with it.
+        self.changed = False
+        self._reset()
+
+    def _reset(self) -> None:
+        self._queued: list[tuple[bytes, ...]] | None = None
+        self._transaction = NOTHING
+        self._watched = NOTHING
+        self._replies: Literal["on", "off", "skip", "skip-next"] = "on"
+        #: Whether there are, or may be, messages that nobody asked for.
+        self.subscribed = False
+
+    @property
+    def reusable(self) -> bool:
+        """Whether a next run would find the connection as if it were new."""
+        tidy = self._queued is None and self._watched == NOTHING and self._replies == "on"
+        return tidy and not self.changed and not self.subscribed
+
+    def decide(self, command: Command) -> Decision:
+        """What to do with the next command."""
+        if not command.args:
+            return Answer(b"")
+        name = command.args[0].upper()
+        sub = command.args[1].upper() if len(command.args) > 1 else b""
+        if name == b"RESET":
+            self._reset()
+            self.changed = True
+            return Pass(command.raw)
+        if name == b"CLIENT" and sub == b"REPLY":
+            return self._reply_mode(command)
+        if self._queued is not None and name != b"DISCARD":
+            return self._in_transaction(name, command)
+        if name in _STREAMS:
+            self.changed = True
+            return Stream(command.raw)
+        if name in _SET_UP or (name == b"CLIENT" and sub in _CLIENT_SET_UP):
+            return self._set_up(name, sub, command)
+        self._stepped = True
+        return self._hold(name, command)
+
+    def shows_reply(self) -> bool:
+        """Whether the client is to see the reply of the command that was decided last."""
+        if self._replies == "skip-next":
+            self._replies = "skip"
+            return True
+        if self._replies == "skip":
+            self._replies = "on"
+            return False
+        return self._replies == "on"
+
+    def _reply_mode(self, command: Command) -> Decision:
+        mode = command.args[2].upper() if len(command.args) == 3 else b""
+        if mode == b"ON":
+            self._replies = "on"
+            return Answer(b"+OK\r\n")
+        if mode == b"OFF":
+            self._replies = "off"
+            return Answer(b"")
+        if mode == b"SKIP":
+            if self._replies == "on":
+                self._replies = "skip"
+            return Answer(b"")
+        return Pass(command.raw)
+
+    def _set_up(self, name: bytes, sub: bytes, command: Command) -> Pass:
+        match name:
+            case b"MULTI":
+                self._queued, self._transaction = [], NOTHING
+            case b"DISCARD":
+                self._queued, self._watched = None, NOTHING
+            case b"UNWATCH":
+                self._watched = NOTHING
+            case b"CLIENT" if sub in (b"TRACKING", b"MAINT_NOTIFICATIONS"):
+                self.subscribed |= sub == b"TRACKING"
+                self.changed |= self._stepped
+            case b"PING" | b"ECHO" | b"COMMAND" | b"CLIENT":
+                self.changed |= self._stepped and sub.startswith((b"SET", b"NO-"))
+            case _:
+                self.changed |= self._stepped
+        return Pass(command.raw, ends=name == b"QUIT")
+
+    def _in_transaction(self, name: bytes, command: Command) -> Decision:
+        assert self._queued is not None
+        if name != b"EXEC":
+            self._queued.append(command.args)
+            self._transaction |= self._commands.footprint(command.args)
+            return Pass(command.raw)
+        args = (b"EXEC", *(b" ".join(queued) for queued in self._queued))
+        footprint = self._transaction | self._watched
+        self._queued, self._watched, self._stepped = None, NOTHING, True
+        return Held(args=args, raw=command.raw, footprint=footprint)
+
+    def _hold(self, name: bytes, command: Command) -> Held:
+        held = self._commands.remembered.get(command.raw)
+        if not isinstance(held, Held):
+            held = _hold(self._commands, name, command)
+            self._commands.remember(command.raw, held)
+        if name == b"WATCH":
+            self._watched |= held.footprint
+        self.subscribed |= held.subscribes
+        return held
+
+
+def _hold(commands: Commands, name: bytes, command: Command) -> Held:
+    footprint = commands.footprint(command.args)
+    if commands.blocking(name) or name in _TIMEOUTS:  # Redis 7.0 does not say so of WAIT
+        return _without_timeout(name, command, footprint)
+    return Held(args=command.args, raw=command.raw, footprint=footprint, subscribes=name in _SUBSCRIBES)
+
+
+def _without_timeout(name: bytes, command: Command, footprint: Footprint) -> Held:
+    """The blocking command, to wait for ever, and how long the client meant it to wait."""
+    args = list(command.args)
+    at, per_second = _timeout_place(name, args)
+    plain = Held(args=command.args, raw=command.raw, footprint=footprint)
+    if at is None:
+        return plain  # XREAD without BLOCK, or a command that the server will refuse
+    try:
+        timeout = float(args[at]) / per_second
+    except (ValueError, IndexError):
+        return plain
+    if not 0 <= timeout < float("inf"):
+        return plain
+    if timeout:
+        args[at] = b"0"
+    return Held(
+        args=command.args,
+        raw=encode_command(args) if timeout else command.raw,
+        footprint=footprint,
+        blocks=True,
+        timeout_seconds=timeout or None,
+    )
+
+
+def _timeout_place(name: bytes, args: Sequence[bytes]) -> tuple[int | None, int]:
+    if name in (b"XREAD", b"XREADGROUP"):
+        for at, word in enumerate(args[1:-1], 1):
+            if word.upper() == b"STREAMS":
+                break
+            if word.upper() == b"BLOCK":
+                return at + 1, 1000
+        return None, 1
+    return _TIMEOUTS.get(name, (None, 1))

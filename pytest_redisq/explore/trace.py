@@ -1,0 +1,190 @@
+"""What happened in one run, step by step: the material of reports and of the comparison of replays. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_redisq.explore.schedule import Mark, Schedule, Step, letter
+from pytest_redisq.resp import ReplyError, Value, decode_reply
+
+#: What is said of a step whose command did not simply run.
+WORDS: dict[Mark, str] = {
+    Mark.RUN: "",
+    Mark.TIME: "time passes",
+    Mark.LOSE_REQUEST: "request lost",
+    Mark.LOSE_REPLY: "reply lost",
+    Mark.CUT_REPLY: "cut off within the reply",
+    Mark.KILL_BEFORE: "killed before",
+    Mark.KILL_AFTER: "killed after",
+    Mark.FLUSH_SCRIPTS: "scripts flushed before",
+    Mark.DISCONNECT: "connections killed",
+    Mark.PAUSE: "paused",
+    Mark.RESTART: "server restarted",
+    Mark.RESTART_EMPTY: "server restarted, empty",
+    Mark.FAILOVER: "failover, last write lost",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Woken:
+    """A blocked command that a step ended, with its reply."""
+
+    actor: int
+    args: tuple[bytes, ...]
+    reply: bytes
+
+    def mentions(self, bodies: Iterable[bytes]) -> bool:
+        """Whether the command or its reply has one of `bodies` in it."""
+        return _mentions((*self.args, self.reply), bodies)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """A step as it went. `reply` is empty where there is none: the request was lost, or the command blocks."""
+
+    step: Step
+    args: tuple[bytes, ...]
+    reply: bytes = b""
+    blocks: bool = False
+    woken: tuple[Woken, ...] = ()
+
+    def mentions(self, bodies: Iterable[bytes]) -> bool:
+        """Whether its command or reply, or what it ended, has one of `bodies` in it."""
+        known = tuple(bodies)
+        return _mentions((*self.args, self.reply), known) or any(woken.mentions(known) for woken in self.woken)
+
+    def record(self) -> dict[str, Any]:
+        """The step as JSON can hold it, commands and replies as people read them."""
+        woken = [
+            {"actor": letter(each.actor), "command": command_text(each.args), "reply": reply_text(each.reply)}
+            for each in self.woken
+        ]
+        return {
+            "step": str(self.step),
+            "actor": letter(self.step.actor),
+            "command": command_text(self.args),
+            "reply": reply_text(self.reply) if self.reply else None,
+            "what": WORDS[self.step.mark] or ("blocks" if self.blocks else ""),
+            "woken": woken,
+        }
+
+    @property
+    def shape(self) -> tuple[Step, bytes]:
+        """What must be the same whenever the schedule is run again: who did which command. Arguments and replies may
+        hold ids that the server makes of its clock."""
+        return self.step, self.args[0].upper() if self.args else b""
+
+
+def _mentions(texts: Iterable[bytes], bodies: Iterable[bytes]) -> bool:
+    return any(body in text for body in bodies for text in texts)
+
+
+def lanes_of(events: Sequence[Event]) -> dict[int, int]:
+    """Each actor that does something in a run, and its place among them."""
+    actors = {event.step.actor for event in events} | {woken.actor for event in events for woken in event.woken}
+    return {actor: at for at, actor in enumerate(sorted(actors))}
+
+
+def first_difference(one: Sequence[Event], two: Sequence[Event]) -> int | None:
+    """The position of the first step in which two runs of a schedule differ; None if they do not."""
+    for at, (left, right) in enumerate(zip(one, two, strict=False)):
+        if left.shape != right.shape:
+            return at
+    return min(len(one), len(two)) if len(one) != len(two) else None
+
+
+def table(
+    events: Sequence[Event], *, names: Sequence[str] = (), width: int = 36, at_fault: Iterable[bytes] = ()
+) -> str:
+    """The run as text: a row per step, a lane per actor, each command with its reply.
+
+    `names` are the actors' own names, `width` the most characters of a lane. Rows that mention one of the bodies
+    `at_fault` have a point.
+    """
+    bodies = tuple(at_fault)
+    lanes = lanes_of(events)
+    titles = [letter(at) + (f" {names[at]}" if at < len(names) and names[at] else "") for at in lanes]
+    rows = [_row(event, lanes, width) for event in events]
+    numbers = [f"{'●' if event.mentions(bodies) else ''}{number}" for number, event in enumerate(events, 1)]
+    widths = [max([len(titles[at]), *(len(row[at]) for row in rows)]) for at in range(len(lanes))]
+    margin = max(map(len, numbers), default=1)
+    lines = [_line(" " * margin, titles, widths), "─" * (margin + sum(3 + lane for lane in widths))]
+    lines += [_line(number.rjust(margin), row, widths) for number, row in zip(numbers, rows, strict=True)]
+    return "\n".join(lines)
+
+
+def _line(number: str, cells: Sequence[str], widths: Sequence[int]) -> str:
+    return " │ ".join([number, *(cell.ljust(width) for cell, width in zip(cells, widths, strict=True))]).rstrip()
+
+
+def _row(event: Event, lanes: dict[int, int], width: int) -> list[str]:
+    cells = [""] * len(lanes)
+    cells[lanes[event.step.actor]] = describe(event, width)
+    for woken in event.woken:
+        cells[lanes[woken.actor]] = f"… {shorten(command_text(woken.args), width // 2)} → {reply_text(woken.reply)}"
+    return cells
+
+
+def describe(event: Event, width: int = 60) -> str:
+    """A step in one line: the command, what came of it, and what went wrong."""
+    word = WORDS[event.step.mark]
+    said = shorten(command_text(event.args), width)
+    if event.reply:
+        said += f" → {reply_text(event.reply)}"
+    elif event.blocks:
+        said += " …"
+    return f"{said}  ⚡ {word}" if word else said
+
+
+def command_text(args: Sequence[bytes]) -> str:
+    """A command for people, binary arguments escaped."""
+    return " ".join(_text(arg) for arg in args)
+
+
+def reply_text(raw: bytes, width: int = 40) -> str:
+    """A reply for people."""
+    try:
+        return shorten(_value_text(decode_reply(raw)), width)
+    except (ValueError, IndexError):
+        return shorten(repr(raw)[2:-1], width)
+
+
+def _value_text(value: Value) -> str:
+    match value:
+        case None:
+            return "nil"
+        case ReplyError():
+            return f"error: {value}"
+        case bytes():
+            return _text(value)
+        case list():
+            return "[" + " ".join(map(_value_text, value)) + "]"
+        case dict():
+            pairs = (
+                f"{_text(key) if isinstance(key, bytes) else key}={_value_text(item)}" for key, item in value.items()
+            )
+            return "{" + " ".join(pairs) + "}"
+        case _:
+            return str(value)
+
+
+def _text(data: bytes) -> str:
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return repr(data)[2:-1]
+    if not text or " " in text or not text.isprintable():
+        return repr(text).replace("'", '"') if "'" not in text else repr(text)
+    return text
+
+
+def shorten(text: str, width: int) -> str:
+    """No more than `width` characters, the last of which tells that there are more."""
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def schedule_of(events: Sequence[Event]) -> Schedule:
+    """The schedule of a run."""
+    return Schedule(event.step for event in events)

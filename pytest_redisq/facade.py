@@ -1,0 +1,282 @@
+"""What the `redisq` fixture hands to a test: one object from which everything else can be had.
+
+Delegation only; the work is done in the modules below.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import redis
+import redis.asyncio
+
+from pytest_redisq import explore as explorer
+from pytest_redisq import queues, traffic
+from pytest_redisq.check import Contract
+from pytest_redisq.errors import RedisqError
+from pytest_redisq.faults import DropConnections, KillConsumer, KillServer, Moment, PauseServer, RestartServer
+from pytest_redisq.load.faults import Schedule, run_struck
+from pytest_redisq.load.runner import Load, Report
+from pytest_redisq.options import suggest
+from pytest_redisq.servers import Address, Server
+from pytest_redisq.servers.corner import Corner
+from pytest_redisq.servers.loops import closing_with_its_loop
+
+#: How soon what a dead worker held is given to another, in seconds: a test should not wait half a minute for that.
+RECOVERY_SECONDS = 1.0
+
+
+class Redisq:
+    """A private corner of a real Redis. Names of queues and keys are this test's own, whatever other tests call theirs.
+
+    A context manager; its end closes the clients that it made. `shared`: tests run on the server at the same time in
+    other processes, so it must not be struck by faults. `keep_in` is where failing schedules are kept, `schedule` the
+    one that explorations are to replay; to `tell` is said how far they have come. `kit` is
+    `properties.check_conformance`, which stands above this module.
+    """
+
+    def __init__(
+        self,
+        *,
+        server: Server,
+        corner: Corner,
+        shared: bool = False,
+        keep_in: Path | None = None,
+        schedule: str | None = None,
+        tell: Callable[[str], None] | None = None,
+        kit: Callable[..., str] | None = None,
+    ) -> None:
+        self._server = server
+        self._corner = corner
+        self._shared = shared
+        self._kept = explorer.Kept(keep_in)
+        self._schedule = schedule
+        self._tell = tell
+        self._kit = kit
+        self._async_client: redis.asyncio.Redis | None = None
+        self._held = contextlib.ExitStack()
+
+    def __enter__(self) -> Redisq:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._held.close()
+
+    def __repr__(self) -> str:
+        where = f"keys {self._corner.prefix}*" if self._corner.prefix else "a database of its own"
+        return f"<Redisq: {where} on {self._server.header()}>"
+
+    def __getattr__(self, name: str) -> Any:
+        public = [known for known in dir(type(self)) if not known.startswith("_")]
+        raise AttributeError(f"redisq has no {name!r}.{suggest(name, public)} It has: {', '.join(public)}.")
+
+    @property
+    def server(self) -> Server:
+        """The server, which other tests share: restart or configure it only under `@pytest.mark.redisq_dedicated`."""
+        return self._server
+
+    @property
+    def client(self) -> redis.Redis:
+        """A client whose every key is in this corner; replies are bytes."""
+        return self._corner.client
+
+    @property
+    def async_client(self) -> redis.asyncio.Redis:
+        """The same for asyncio, for use in any event loop; it is closed for you."""
+        if self._async_client is None:
+            self._async_client = self._held.enter_context(closing_with_its_loop(self._corner.async_client))
+        return self._async_client
+
+    @property
+    def url(self) -> str:
+        """For other clients and programs; on somebody's own server they must use names made by `key`."""
+        return self._corner.url
+
+    @property
+    def address(self) -> Address:
+        """Where this corner is: its URL, and the prefix that clients made from it put before every key."""
+        return self._corner.address
+
+    @contextlib.contextmanager
+    def example(self) -> Iterator[Redisq]:
+        """This corner, empty: for each example of a property-based test, since fixtures are made once for all of them.
+
+        @given(bodies())
+        def test_that_it_comes_out(redisq_session, body):
+            with redisq_session.example() as redisq: ...
+        """
+        self._corner.clean()
+        yield self
+
+    def new_client(self, **options: Any) -> redis.Redis:
+        """Another client of this corner, with connections of its own; `options` are those of `redis.Redis`."""
+        return self._held.enter_context(contextlib.closing(self._corner.new_client(**options)))
+
+    def key(self, name: str) -> str:
+        """`name` as a key in this corner, good for any client and program."""
+        return self._corner.key(name)
+
+    def list(self, name: str, **options: Any) -> queues.BlockingList:
+        """A job queue by RPUSH and BLPOP: at most once. `options` are those of `queues.BlockingList`."""
+        return queues.BlockingList(self.key(name), **options)
+
+    def reliable_list(
+        self, name: str, *, lease_seconds: float = RECOVERY_SECONDS, **options: Any
+    ) -> queues.ReliableList:
+        """A job queue that recovers the jobs of dead workers: at least once. `options`: `queues.ReliableList`."""
+        return queues.ReliableList(self.key(name), lease_seconds=lease_seconds, **options)
+
+    def stream(self, name: str, group: str | None = None, **options: Any) -> queues.Stream | queues.StreamGroup:
+        """A stream that every reader gets all of (`queues.Stream`), or whose entries a group of workers shares out
+        (`queues.StreamGroup`); `options` are theirs.
+        """
+        if group is None:
+            return queues.Stream(self.key(name), **options)
+        return queues.StreamGroup(self.key(name), group, **{"claim_idle_seconds": RECOVERY_SECONDS, **options})
+
+    def drain(self, name: str, **options: Any) -> Iterator[Sequence[bytes]]:
+        """The elements of a list in chunks, removed as they are used. `options` are those of `queues.drain`."""
+        return queues.drain(self.client, self.key(name), **options)
+
+    def drain_to_file(self, name: str, path: str | os.PathLike[str], **options: Any) -> queues.Drained:
+        """A list appended to a file, each element once. `options` are those of `queues.drain_to_file`."""
+        return queues.drain_to_file(self.client, self.key(name), path, **options)
+
+    def run(self, queue: Any, **options: Any) -> traffic.Run:
+        """Producers and consumers send messages through `queue`, here; `options` are those of `traffic.run`.
+
+        redisq.run(redisq.list("jobs"), producers=8, consumers=4, messages=10_000, workers="process").verify(
+            "at-most-once, fifo"
+        )
+        """
+        return traffic.run(queue, at=self._corner.address, server=self._server, **options)
+
+    def load(self, scenario: str, *, faults: Sequence[str] = (), **options: Any) -> Report:
+        """A load run of some seconds, in a process of its own (Locust patches the one that it runs in), on this server.
+
+        redisq.load("blpop-workers", seconds=5, consumers=200, fail_if=["BLPOP.p99>50ms"]).verify()
+
+        `scenario` is one of those in loadtests/, or a locustfile's path. `options` are those of `load.runner.Load`;
+        `faults` are struck at a moment, as "pause@2s+3s", "restart@2s", "drop@1s", "kill-worker@1s" (a process,
+        with its books) or "kill-consumers@1s". What it says of itself is in the report's `figures`, `counts` and
+        `output`. Needs the extra: pip install 'pytest-redisq[load]'
+        """
+        if any(Schedule.parse(fault).kind in ("pause", "kill", "restart") for fault in faults):
+            self._check_alone("a load run's fault")
+        return run_struck(
+            Load(scenario=scenario, url=self._corner.url, **{"seconds": 3.0, **options}), self._server, faults
+        )
+
+    def explore(self, scenario: Any, *, contract: str | None = None, **options: Any) -> explorer.Exploration:
+        """Run `scenario(world)` under many schedules of its actors' commands, here, each on an empty corner.
+
+        def scenario(world):
+            one, two = world.actor(take), world.actor(take)
+            world.run()
+            assert one.result != two.result
+
+        With a `contract` the scenario is a queue, through which producers send messages to consumers:
+
+        redisq.explore(redisq.list("jobs"), contract="at-least-once", producers=1, consumers=2, messages=3)
+
+        or of coroutine functions, with `is_async=True` where that is not to be seen by itself.
+
+        Other `options` are those of `explore.explore`: schedules, seconds, seed, faults, max_faults, exhaustive and
+        more. A schedule that failed in the last run of this test is tried first. Inside `@given` give a budget of
+        `schedules`.
+
+        Raises `ScheduleError` with the shortest failing schedule, from the scenario's own failure.
+        """
+        __tracebackhide__ = True
+        if contract is not None:
+            of_the_queue = ("producers", "consumers", "messages", "is_async")
+            given = {name: options.pop(name) for name in of_the_queue if name in options}
+            scenario = explorer.through(scenario, contract, **given)
+        if self._schedule is not None:
+            if not _inside_given():
+                shared = ("client", "async_client", "max_steps", "patience_seconds")
+                self.replay(scenario, self._schedule, **{name: options[name] for name in shared if name in options})
+                return explorer.Exploration(seed=0, schedules=1)
+            # Other examples have other steps, so there it is followed as far as it goes.
+            options |= {"first": [explorer.Schedule.parse(self._schedule)], "schedules": 1}
+        with explorer.telling(self._tell) as progress:
+            options = {
+                "first": self._kept.first(scenario),
+                "progress": progress,
+                **explorer.at(self._corner),
+                **options,
+            }
+            exploration = explorer.explore(scenario, **options)
+        self._kept.keep(scenario, exploration)
+        return exploration.verify()
+
+    def replay(self, scenario: explorer.Scenario, schedule: str, **options: Any) -> explorer.Ran:
+        """Run `scenario(world)` once, under a schedule that `explore` has told; `options`: `explore.replay`.
+
+        Raises what the scenario raises, with the table of the run.
+        """
+        __tracebackhide__ = True
+        ran = explorer.replay(scenario, schedule, **{**explorer.at(self._corner), **options})
+        if ran.error is not None:
+            ran.error.add_note(f"\n{ran.table()}\n")
+            raise ran.error
+        return ran
+
+    def conformance(self, queue: Any, *, contract: str | Contract, **options: Any) -> str:
+        """Hold `queue` to `contract` by every property that it implies, each on this corner, empty: the table, if all
+        hold. `options` are those of `pytest_redisq.conformance`, which makes a test of each property.
+
+        Raises DeliveryError, with the table and what each broken property has to say. Needs Hypothesis, which is in the
+        extra: pip install 'pytest-redisq[property]'
+        """
+        __tracebackhide__ = True
+        if self._kit is None:
+            raise RedisqError(
+                "this Redisq was made by hand, and without a kit.\n"
+                "What to do: use the redisq fixture, or pytest_redisq.properties.check_conformance."
+            )
+        return self._kit(queue, self, contract=contract, **options)
+
+    def kill_consumer(self, *, after_messages: int, moment: Moment = "receiving", replace: bool = True) -> KillConsumer:
+        """For `run(faults=[…])`: a consumer dies "receiving" its next message, or "holding" it."""
+        return KillConsumer(after_messages=after_messages, moment=moment, replace=replace)
+
+    def drop_connections(self, *, after_messages: int) -> DropConnections:
+        """For `run(faults=[…])`: the server closes the connections of all workers."""
+        return DropConnections(after_messages=after_messages)
+
+    def kill_server(self, *, after_messages: int, down_seconds: float = 0.0) -> KillServer:
+        """For `run(faults=[…])`: the server dies by SIGKILL and starts again; empty, if it has no persistence."""
+        self._check_alone("kill_server")
+        return KillServer(after_messages=after_messages, down_seconds=down_seconds)
+
+    def restart_server(self, *, after_messages: int) -> RestartServer:
+        """For `run(faults=[…])`: the server shuts down in good order and starts again; empty without persistence."""
+        self._check_alone("restart_server")
+        return RestartServer(after_messages=after_messages)
+
+    def pause_server(self, *, after_messages: int, seconds: float) -> PauseServer:
+        """For `run(faults=[…])`: the server stands still, connections and all, for so many seconds."""
+        self._check_alone("pause_server")
+        return PauseServer(after_messages=after_messages, seconds=seconds)
+
+    def _check_alone(self, fault: str) -> None:
+        if self._shared:
+            raise RedisqError(
+                f"{fault} would strike the tests of the other pytest-xdist workers, too, for they share this server.\n"
+                "What to do: mark the test with @pytest.mark.redisq_dedicated, and it has a server of its own."
+            )
+
+
+def _inside_given() -> bool:
+    """Whether Hypothesis is at work. Who has not imported it is not inside of it."""
+    hypothesis = sys.modules.get("hypothesis")
+    return hypothesis is not None and bool(hypothesis.currently_in_test_context())

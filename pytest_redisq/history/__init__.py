@@ -1,0 +1,10 @@
+"""What was attempted and what came of it."""
+
+from __future__ import annotations
+
+from pytest_redisq.history.history import History
+from pytest_redisq.history.lines import read_history, write_history
+from pytest_redisq.history.quiescence import Quiescence
+from pytest_redisq.history.recorder import Journal, Recorder, Recording
+
+__all__ = ["History", "Journal", "Quiescence", "Recorder", "Recording", "read_history", "write_history"]

@@ -1,0 +1,134 @@
+"""The history of a run: every op by every actor, compact, sorted by time, mergeable."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
+
+from pytest_redisq.history.columns import Ids, Row, Shape, Strand
+from pytest_redisq.history.quiescence import Quiescence
+from pytest_redisq.model import Kind, Message, Op, Outcome
+
+
+class HistoryBuilder:
+    """Ops in, a `History` out. Not safe across threads: see `Recorder`."""
+
+    def __init__(self) -> None:
+        self._ids = Ids()
+        self._strands: dict[tuple[object, ...], Strand] = {}
+        self._notes: list[str] = []
+        self.quiescence: Quiescence | None = None
+
+    def add(self, op: Op) -> None:
+        if op.ids and len(op.ids) != len(op.messages):
+            raise ValueError(f"an op has as many ids as messages, or none: {len(op.ids)} for {len(op.messages)}")
+        self.put(op.actor, op.kind, op.outcome, op.messages, op.ids, op.invoked_ns, op.ended_ns, op.queue, op.error)
+
+    def put(
+        self,
+        actor: str,
+        kind: Kind,
+        outcome: Outcome,
+        messages: Sequence[Message],
+        ids: Sequence[str],
+        invoked_ns: int,
+        ended_ns: int | None,
+        queue: str,
+        error: str,
+    ) -> None:
+        """`add` without an `Op`, for whoever has millions of them and has checked their ids."""
+        width, named, ended = len(messages), bool(ids), ended_ns is not None
+        # Enums hash slowly, and there is one object of each: by identity the key costs a tenth.
+        key = (actor, id(kind), id(outcome), queue, error, width, named, ended)
+        strand = self._strands.get(key)
+        if strand is None:
+            shape = Shape(actor, kind, outcome, queue, error, width, named, ended)
+            strand = self._strands[key] = Strand(shape)
+        strand.append(invoked_ns, ended_ns, messages, map(self._ids.code, ids) if named else ())
+
+    def note(self, words: str) -> None:
+        """Something about the recording itself that whoever judges the history should know."""
+        self._notes.append(words)
+
+    def build(self) -> History:
+        return History(tuple(self._strands.values()), self._ids, self.quiescence, tuple(self._notes))
+
+
+class History:
+    """Every op of a run. Iterating gives them as `Op`, by time of invocation; `len` counts them.
+
+    Times are nanoseconds of `time.monotonic_ns`, which all processes of one machine share (since its boot): histories
+    of several processes of one machine merge; those of two machines do not.
+    """
+
+    __slots__ = ("ids", "notes", "quiescence", "strands")
+
+    def __init__(
+        self, strands: tuple[Strand, ...], ids: Ids, quiescence: Quiescence | None, notes: tuple[str, ...]
+    ) -> None:
+        self.strands = tuple(sorted(strands, key=_by_shape))
+        self.ids = ids
+        self.quiescence = quiescence
+        self.notes = notes
+
+    @classmethod
+    def of(cls, ops: Iterable[Op], quiescence: Quiescence | None = None, notes: Iterable[str] = ()) -> History:
+        """The history of `ops`, in whatever order they come. `notes` are about the recording itself."""
+        builder = HistoryBuilder()
+        for op in ops:
+            builder.add(op)
+        builder.quiescence = quiescence
+        for note in notes:
+            builder.note(note)
+        return builder.build()
+
+    @classmethod
+    def merge(cls, *parts: History) -> History:
+        """One history of several recorders' parts; of their quiescence markers, the latest counts."""
+        ids = Ids()
+        strands = tuple(_recoded(strand, part.ids, ids) for part in parts for strand in part.strands)
+        marks = [part.quiescence for part in parts if part.quiescence is not None]
+        latest = max(marks, key=lambda mark: mark.at_ns, default=None)
+        return cls(strands, ids, latest, tuple(note for part in parts for note in part.notes))
+
+    def __len__(self) -> int:
+        return sum(map(len, self.strands))
+
+    def __iter__(self) -> Iterator[Op]:
+        """Ops of one instant come in the order of their shapes, so that it is the same after a round trip."""
+        lanes = (zip(repeat(place), strand.rows()) for place, strand in enumerate(self.strands))
+        for place, row in heapq.merge(*lanes, key=_instant):
+            yield self.op(self.strands[place].shape, row)
+
+    def op(self, shape: Shape, row: Row) -> Op:
+        return Op(
+            actor=shape.actor,
+            kind=shape.kind,
+            outcome=shape.outcome,
+            messages=row.messages,
+            ids=tuple(map(self.ids.text, row.ids)),
+            invoked_ns=row.invoked_ns,
+            ended_ns=row.ended_ns,
+            queue=shape.queue,
+            error=shape.error,
+        )
+
+
+def _instant(placed: tuple[int, Row]) -> tuple[int, int]:
+    return placed[1].invoked_ns, placed[0]
+
+
+def _by_shape(strand: Strand) -> Shape:
+    return strand.shape
+
+
+def _recoded(strand: Strand, old: Ids, new: Ids) -> Strand:
+    """`strand` with its ids in the terms of `new`; itself where that changes nothing."""
+    if not old.names or not strand.shape.named:
+        return strand
+    copy = Strand(strand.shape)
+    for row in strand.rows():
+        codes = (code if code >= 0 else new.code(old.text(code)) for code in row.ids)
+        copy.append(row.invoked_ns, row.ended_ns, row.messages, codes)
+    return copy

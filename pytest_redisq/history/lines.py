@@ -1,0 +1,180 @@
+"""A history as JSON Lines, out and in.
+
+A line is one of these (`messages` are pairs of producer and sequence; what is empty or null may be left out):
+
+    {"actor": "consumer-1", "kind": "dequeue", "outcome": "ok", "messages": [[0, 3]], "ids": ["17-0"],
+     "invoked_ns": 5, "ended_ns": 9, "queue": "jobs", "error": ""}    an op
+    {"op": 1, "actor": …, "kind": …, "messages": …, "invoked_ns": …}  its invocation alone, as `Journal` writes it
+    {"op": 1, "outcome": …, "ended_ns": …, "ids": …}                  its end
+    {"quiescence": {"at_ns": 12, "producers_ended": true, …}}         the end of the history, see `Quiescence`
+    {"note": "…"}
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import os
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pytest_redisq.errors import HistoryError
+from pytest_redisq.history.history import History, HistoryBuilder
+from pytest_redisq.history.quiescence import Quiescence
+from pytest_redisq.model import Kind, Message, Op, Outcome
+
+_T = TypeVar("_T")
+
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+
+
+def write_history(history: History, path: str | os.PathLike[str]) -> None:
+    """Write `history` to `path`, replacing what was there; `read_history` gives an equal one."""
+    with open(path, "w", encoding="utf-8") as file:
+        for op in history:
+            file.write(_encode(_filled(op)) + "\n")
+        if history.quiescence is not None:
+            file.write(_encode({"quiescence": _filled(history.quiescence)}) + "\n")
+        for note in history.notes:
+            file.write(_encode({"note": note}) + "\n")
+
+
+def read_history(path: str | os.PathLike[str]) -> History:
+    """The history that `path` holds; an op without an end is `info`, with `ended_ns` None.
+
+    A last line that was cut short (its process was killed as it wrote) is left out, with a note in `History.notes`.
+    Any other line that cannot be read raises `HistoryError`, saying which and why.
+    """
+    reader = _Reader(Path(path))
+    with open(path, encoding="utf-8", newline="\n") as file:
+        for number, line in enumerate(file, start=1):
+            reader.take(number, line)
+    return reader.finish()
+
+
+class _Reader:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._builder = HistoryBuilder()
+        self._open: dict[int, Mapping[str, Any]] = {}
+
+    def take(self, number: int, line: str) -> None:
+        if not line.strip():
+            return
+        try:
+            fields = json.loads(line)
+        except ValueError as error:
+            if line.endswith("\n"):
+                raise self._malformed(number, f"it is not JSON ({error})") from None
+            self._builder.note(f"{self._path.name}:{number}: the last line was cut short and is left out")
+            return
+        try:
+            self._add(fields)
+        except (KeyError, TypeError, ValueError) as error:
+            raise self._malformed(number, _why(error)) from None
+
+    def finish(self) -> History:
+        for invocation in self._open.values():
+            self._builder.add(_op({**invocation, "outcome": "info", "error": "its process ended first"}))
+        return self._builder.build()
+
+    def _add(self, fields: Any) -> None:
+        match fields:
+            case {"quiescence": dict() as mark}:
+                self._builder.quiescence = _quiescence(mark)
+            case {"note": str() as words}:
+                self._builder.note(words)
+            case {"op": int() as token, "outcome": _}:
+                if token not in self._open:
+                    raise ValueError(f"op {token} ends here without having been invoked")
+                self._builder.add(_op({**self._open.pop(token), **fields}))
+            case {"op": int() as token}:
+                if token in self._open:
+                    raise ValueError(f"op {token} is invoked again before it ended")
+                self._open[token] = fields
+            case {"actor": _}:
+                self._builder.add(_op(fields))
+            case _:
+                raise ValueError('it has none of "actor", "op", "quiescence" and "note"')
+
+    def _malformed(self, number: int, why: str) -> HistoryError:
+        return HistoryError(
+            f"{self._path}:{number}: not a line of a history: {why}. "
+            "Mend or remove that line, or record the run again; the format is described in pytest_redisq.history.lines."
+        )
+
+
+def _why(error: Exception) -> str:
+    return f"{error} is missing" if isinstance(error, KeyError) else str(error)
+
+
+_END_FIELDS = frozenset(field.name for field in dataclasses.fields(Quiescence))
+_OP_FIELDS = frozenset(field.name for field in dataclasses.fields(Op)) | {"op"}
+
+
+def _op(fields: Mapping[str, Any]) -> Op:
+    _check_names(fields, _OP_FIELDS)
+    return Op(
+        actor=_of_type(str, "actor", fields["actor"]),
+        kind=Kind(_one_of(Kind, "kind", fields["kind"])),
+        outcome=Outcome(_one_of(Outcome, "outcome", fields["outcome"])),
+        messages=_messages(fields.get("messages", ())),
+        ids=tuple(_of_type(str, "ids", each) for each in fields.get("ids", ())),
+        invoked_ns=_of_type(int, "invoked_ns", fields["invoked_ns"]),
+        ended_ns=_optional_int(fields.get("ended_ns")),
+        queue=_of_type(str, "queue", fields.get("queue", "")),
+        error=_of_type(str, "error", fields.get("error", "")),
+    )
+
+
+def _check_names(fields: Mapping[str, Any], known: frozenset[str]) -> None:
+    for name in fields:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            guess = f'did you mean "{close[0]}"?' if close else f"known are {', '.join(sorted(known))}"
+            raise ValueError(f'unknown field "{name}"; {guess}')
+
+
+def _one_of(kinds: type[StrEnum], name: str, value: Any) -> str:
+    known = list(map(str, kinds))
+    if value not in known:
+        raise ValueError(f"{name} is one of {', '.join(known)}, not {value!r}")
+    return str(value)
+
+
+def _quiescence(fields: Mapping[str, Any]) -> Quiescence:
+    _check_names(fields, _END_FIELDS)
+    lists: Mapping[str, Callable[[Any], object]] = {
+        "remaining": _messages,
+        "pending": _messages,
+        "trimmed": tuple,
+        "notes": tuple,
+    }
+    values: dict[str, Any] = {name: lists[name](value) if name in lists else value for name, value in fields.items()}
+    return Quiescence(**values)
+
+
+def _messages(pairs: Any) -> tuple[Message, ...]:
+    try:
+        return tuple(Message(_of_type(int, "message", p), _of_type(int, "message", s)) for p, s in pairs)
+    except (TypeError, ValueError):
+        raise ValueError(f"messages are pairs of whole numbers, [producer, sequence], not {pairs!r}") from None
+
+
+def _of_type(wanted: type[_T], name: str, value: Any) -> _T:
+    if not isinstance(value, wanted) or isinstance(value, bool):
+        raise TypeError(f"{name} takes {wanted.__name__}, not {value!r}")
+    return value
+
+
+def _optional_int(value: Any) -> int | None:
+    return None if value is None else _of_type(int, "ended_ns", value)
+
+
+def _filled(record: Op | Quiescence) -> dict[str, object]:
+    """The fields that say something: empty text and tuples, and null, are left out."""
+    pairs = ((field.name, getattr(record, field.name)) for field in dataclasses.fields(record))
+    return {name: value for name, value in pairs if value not in ("", (), None)}

@@ -1,0 +1,242 @@
+"""Recorders: what an actor tells of an op before it tries it, and after.
+
+`Recorder` keeps ops in memory, for the threads and tasks of one process. `Journal` writes each half of an op to a file
+of its own before it returns, for a child process that may be killed at any moment: what was invoked stays on record.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+from pytest_redisq.history.history import History, HistoryBuilder
+from pytest_redisq.history.quiescence import Quiescence
+from pytest_redisq.model import Kind, Message, Outcome
+
+#: Ends wait in a list, cheap and safe to append to, until there are this many; then they go into the columns.
+_FOLD_OPS = 8_192
+
+
+class Recording(Protocol):
+    """What an actor needs of a recorder. Every op: `invoke` just before it, then exactly one of the other three."""
+
+    def invoke(self, actor: str, kind: Kind, messages: Sequence[Message] = (), *, queue: str = "") -> int:
+        """Before an op is tried. `messages` are those it is upon, as far as they are known. Gives its token.
+
+        The recorder keeps the sequences that it is given, here and below, without copying them: do not change them.
+        """
+
+    def ok(
+        self, token: int, messages: Sequence[Message] | None = None, ids: Sequence[str] = (), *, error: str = ""
+    ) -> None:
+        """It happened. `messages` (where not as invoked) with the queue's `ids` for them, one each or none.
+
+        For a body that is no whole message of this run, `messages` has `model.UNREADABLE`, and `error` shows the body.
+        """
+
+    def fail(self, token: int, error: str = "") -> None:
+        """It certainly did not happen, and never will."""
+
+    def info(self, token: int, error: str = "") -> None:
+        """Nobody knows: a timeout, a dropped connection, a cancelled task."""
+
+
+#: Actor, kind, queue, messages, when invoked. Plain tuples: a class of their own would double the cost of an op.
+_Open = tuple[str, Kind, str, Sequence[Message], int]
+#: The op, outcome, messages, ids, error, when ended.
+_Ended = tuple[_Open, Outcome, Sequence[Message], Sequence[str], str, int | None]
+
+
+_forks = 0
+
+
+def _forked() -> None:
+    global _forks
+    _forks += 1
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
+class Recorder:
+    """Keeps ops in memory, in columns. Safe across the threads and tasks of the process that made it.
+
+    Costs some five microseconds an op, as `benchmarks/recorder.py` measures. An op that was invoked and never ended
+    becomes `info` with `ended_ns` None.
+    """
+
+    def __init__(self, clock: Callable[[], int] = time.monotonic_ns) -> None:
+        self._clock = clock
+        self._serials = itertools.count()
+        self._open: dict[int, _Open] = {}
+        self._ended: list[_Ended] = []
+        self._builder = HistoryBuilder()
+        self._folding = threading.Lock()
+        self._born = _forks
+
+    def invoke(self, actor: str, kind: Kind, messages: Sequence[Message] = (), *, queue: str = "") -> int:
+        if self._born != _forks:
+            raise RuntimeError(_FORKED)
+        token = next(self._serials)
+        self._open[token] = (actor, kind, queue, messages, self._clock())
+        return token
+
+    def ok(
+        self, token: int, messages: Sequence[Message] | None = None, ids: Sequence[str] = (), *, error: str = ""
+    ) -> None:
+        ended = self._clock()
+        op = self._take(token)
+        happened = op[3] if messages is None else messages
+        if ids:
+            _check_ids(ids, happened)
+        self._end((op, Outcome.OK, happened, ids, error, ended))
+
+    def fail(self, token: int, error: str = "") -> None:
+        ended = self._clock()
+        op = self._take(token)
+        self._end((op, Outcome.FAIL, op[3], (), error, ended))
+
+    def info(self, token: int, error: str = "") -> None:
+        ended = self._clock()
+        op = self._take(token)
+        self._end((op, Outcome.INFO, op[3], (), error, ended))
+
+    def quiescence(
+        self,
+        *,
+        producers_ended: bool = True,
+        faults_healed: bool = True,
+        drained: bool = True,
+        remaining: Sequence[Message] = (),
+        pending: Sequence[Message] = (),
+        trimmed: Sequence[str] = (),
+        notes: Sequence[str] = (),
+    ) -> Quiescence:
+        """Mark the end of the run, when nothing is under way any more; see `Quiescence`. A later mark replaces it."""
+        mark = Quiescence(
+            at_ns=self._clock(),
+            producers_ended=producers_ended,
+            faults_healed=faults_healed,
+            drained=drained,
+            remaining=tuple(remaining),
+            pending=tuple(pending),
+            trimmed=tuple(trimmed),
+            notes=tuple(notes),
+        )
+        self._builder.quiescence = mark
+        return mark
+
+    def history(self) -> History:
+        """All that was recorded. Call it once the actors have stopped: what comes later may or may not be in it."""
+        with self._folding:
+            self._fold()
+            for op in self._open.values():
+                self._store((op, Outcome.INFO, op[3], (), "it never ended", None))
+            self._open.clear()
+            return self._builder.build()
+
+    def _take(self, token: int) -> _Open:
+        op = self._open.pop(token, None)
+        if op is None:
+            raise ValueError(f"no op is open under token {token}: each op ends once, by ok, fail or info")
+        return op
+
+    def _end(self, ended: _Ended) -> None:
+        self._ended.append(ended)
+        if len(self._ended) >= _FOLD_OPS and self._folding.acquire(blocking=False):
+            try:
+                self._fold()
+            finally:
+                self._folding.release()
+
+    def _fold(self) -> None:
+        """Others may append meanwhile: only what was there at the start is taken."""
+        batch = self._ended[: len(self._ended)]
+        for ended in batch:
+            self._store(ended)
+        del self._ended[: len(batch)]
+
+    def _store(self, ended: _Ended) -> None:
+        (actor, kind, queue, _, invoked_ns), outcome, messages, ids, error, ended_ns = ended
+        self._builder.put(actor, kind, outcome, messages, ids, invoked_ns, ended_ns, queue, error)
+
+
+class Journal:
+    """Writes each invocation and each end to a file of this process alone, unbuffered, before the call returns.
+
+    What a killed process had invoked is thus on record in the file, which `read_history` reads and `History.merge`
+    joins to the others'. Survives the death of the process, not that of the machine. Threads may share it; a forked
+    child opens one of its own. Costs two writes an op.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], clock: Callable[[], int] = time.monotonic_ns) -> None:
+        self._clock = clock
+        self._serials = itertools.count()
+        self._born = _forks
+        self.path = Path(path)
+        self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+    def invoke(self, actor: str, kind: Kind, messages: Sequence[Message] = (), *, queue: str = "") -> int:
+        if self._born != _forks:
+            raise RuntimeError(_FORKED)
+        token = next(self._serials)
+        invoked = self._clock()
+        line = {"op": token, "actor": actor, "kind": kind, "queue": queue, "messages": messages, "invoked_ns": invoked}
+        self._write(line)
+        return token
+
+    def ok(
+        self, token: int, messages: Sequence[Message] | None = None, ids: Sequence[str] = (), *, error: str = ""
+    ) -> None:
+        line: dict[str, object] = {"op": token, "outcome": Outcome.OK, "ended_ns": self._clock()}
+        if messages is not None:
+            line["messages"] = messages
+            _check_ids(ids, messages)
+        if ids:
+            line["ids"] = ids
+        if error:
+            line["error"] = error
+        self._write(line)
+
+    def fail(self, token: int, error: str = "") -> None:
+        self._write({"op": token, "outcome": Outcome.FAIL, "ended_ns": self._clock(), "error": error})
+
+    def info(self, token: int, error: str = "") -> None:
+        self._write({"op": token, "outcome": Outcome.INFO, "ended_ns": self._clock(), "error": error})
+
+    def close(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _write(self, line: object) -> None:
+        """One write, so that the lines of several threads do not mix and a kill can only cut the last one short."""
+        os.write(self._file, _encode(line).encode("ascii") + b"\n")
+
+
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+_FORKED = (
+    "this recorder was made before the process forked, so what it is told here would be lost or mixed with the "
+    "parent's: in a child process, open a Journal on a file of its own and merge it afterwards"
+)
+
+
+def _check_ids(ids: Sequence[str], messages: Sequence[Message]) -> None:
+    if ids and len(ids) != len(messages):
+        raise ValueError(f"an op has as many ids as messages, or none: got {len(ids)} ids for {len(messages)} messages")

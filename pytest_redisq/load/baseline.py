@@ -1,0 +1,88 @@
+"""Figures kept from earlier runs, and what has become worse since: a regression suite's memory.
+
+Each figure of a new run is compared with the band in which it lay in the runs that were kept, widened on both sides by
+`NOISE` of itself, since two runs are never alike. Keep several runs (`--repeat`) and the band is what they showed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from pytest_redisq.check import AnomalyKind
+from pytest_redisq.errors import RedisqError
+from pytest_redisq.load.thresholds import LATENCIES, shown
+from pytest_redisq.options import suggest
+
+#: Where baselines are kept, below the present folder.
+FOLDER = Path(".redisq-load")
+#: How much of a figure counts as noise beyond the band of the runs kept.
+NOISE = 0.1
+
+Figures = Mapping[str, float]
+
+
+def save(name: str, runs: Sequence[Figures], folder: Path = FOLDER) -> Path:
+    """Keep the figures of these runs as the baseline of that name, instead of what it was."""
+    folder.mkdir(exist_ok=True)
+    path = _path(name, folder)
+    path.write_text(json.dumps({"runs": list(runs)}, indent=1))
+    return path
+
+
+def recall(name: str, folder: Path = FOLDER) -> list[Figures]:
+    """The runs kept under that name; RedisqError if there are none."""
+    path = _path(name, folder)
+    try:
+        runs: list[Figures] = json.loads(path.read_text())["runs"]
+    except FileNotFoundError:
+        known = [each.stem for each in sorted(folder.glob("*.json"))]
+        there = f" There are {', '.join(known)}." if known else ""
+        raise RedisqError(
+            f"There is no baseline {name!r} in {folder}.{suggest(name, known)}{there}\n"
+            f"What to do: keep one with --save {name} --repeat 5."
+        ) from None
+    except (ValueError, KeyError) as error:
+        raise RedisqError(f"The baseline {path} cannot be read: {error}. Save it again.") from error
+    return runs
+
+
+def worse(kept: Sequence[Figures], now: Figures) -> Iterator[str]:
+    """The figures that have become worse than in any run kept and than noise explains, in words."""
+    for name, value in now.items():
+        known = [run[name] for run in kept if name in run]
+        direction = _direction(name)
+        if not known or not direction:
+            continue
+        low, high = min(known) * (1 - NOISE), max(known) * (1 + NOISE)
+        if value > high if direction > 0 else value < low:
+            band = shown(name, low) if low == high else f"{shown(name, low)} … {shown(name, high)}"
+            yield f"{name} is {shown(name, value)}; it was {band}"
+
+
+def table(kept: Sequence[Figures], now: Figures) -> Iterator[str]:
+    """Figure by figure: before, and now."""
+    for name, value in now.items():
+        known = [run[name] for run in kept if name in run]
+        if known and _direction(name) and any([*known, value]):
+            low, high, new = (f"{shown(name, each):>12}" for each in (min(known), max(known), value))
+            yield f"  {name:24} {low} … {high} → {new}"
+
+
+def _direction(name: str) -> int:
+    """1 where more is worse, -1 where less is, 0 where it is neither."""
+    last = name.rpartition(".")[2]
+    if last in LATENCIES or name == "errors" or name in _ANOMALIES:
+        return 1
+    return -1 if name == "rate" else 0
+
+
+_ANOMALIES: Iterable[str] = {str(kind) for kind in AnomalyKind}
+
+
+def _path(name: str, folder: Path) -> Path:
+    if not re.fullmatch(r"[\w.-]+", name):
+        raise RedisqError(f"{name!r} is no name for a baseline; use letters, digits, '.', '-' and '_'.")
+    return folder / f"{name}.json"

@@ -1,0 +1,87 @@
+"""Bursts of XADD on one stream, read in both ways at once: by groups that share it out, and by readers of all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import redis
+
+from pytest_redisq.load.actors import Actor, FanReader, GroupReader
+from pytest_redisq.load.desk import Desk, in_order
+from pytest_redisq.load.ledger import Ledger
+from pytest_redisq.load.plan import Plan
+
+#: So many entries are looked at by one command when what is left is counted.
+_LOOK = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class XaddBurst:
+    """Of the consumers the first `readers` get every entry by themselves; the others are spread over `groups`, each of
+    which gets every entry. `--pipeline` is the size of a burst.
+
+    `maxlen` bounds the stream, roughly (`MAXLEN ~`); 0: it is not bounded. What is trimmed before it was read is lost,
+    unless the contract is `fan-out, bounded`.
+    """
+
+    contract: str = "fan-out"
+    producers: int = 10
+    consumers: int = 12
+    readers: int = 2
+    groups: int = 2
+    maxlen: int = 0
+
+    def prepare(self, client: redis.Redis, plan: Plan) -> Ledger:
+        for group in range(self.groups):
+            client.xgroup_create(plan.key("stream"), f"group-{group}", id="0", mkstream=True)
+        return Ledger()
+
+    def producer(self, desk: Desk, index: int) -> Actor:
+        bound: tuple[str | int, ...] = ("MAXLEN", "~", self.maxlen) if self.maxlen else ()
+        return desk.pusher(index, ("XADD", desk.key("stream"), *bound, "*", "b"), name="XADD stream")
+
+    def consumer(self, desk: Desk, index: int) -> Actor:
+        number, key = desk.plan.first_consumer + index, desk.key("stream")
+        if number < self.readers or not self.groups:
+            inbox = desk.own_inbox(reader=f"reader-{number}", ordered=in_order(self.contract))
+            return FanReader(inbox, key, name="XREAD stream")
+        group = f"group-{(number - self.readers) % self.groups}"
+        inbox = desk.inbox(reader=group, ordered=in_order(self.contract))
+        return GroupReader(desk.ledger, inbox, key, group, f"consumer-{number}", name="XREADGROUP stream")
+
+    def backlog(self, client: redis.Redis, plan: Plan) -> int:
+        """What groups have still to read and to acknowledge, and readers that are not waiting for more."""
+        return sum(self.watch(client, plan).values()) + busy(client, plan)
+
+    def watch(self, client: redis.Redis, plan: Plan) -> dict[str, int]:
+        """How far the slowest group is behind, and how much all have been given and not acknowledged."""
+        groups: list[dict[str, Any]] = client.xinfo_groups(plan.key("stream")) if self.groups else []
+        behind = [_behind(client, plan.key("stream"), group) for group in groups]
+        return {"lag": max(behind, default=0), "pending": sum(int(group["pending"]) for group in groups)}
+
+    def trimmed(self, client: redis.Redis, plan: Plan) -> int:
+        """How many entries the stream has had and has no more; 0 where the server cannot tell (before Redis 7.0)."""
+        stream: dict[str, Any] = client.xinfo_stream(plan.key("stream"))
+        return max(int(stream.get("entries-added", 0)) - int(stream["length"]), 0)
+
+    def remaining(self, client: redis.Redis, plan: Plan) -> Iterator[bytes]:  # noqa: ARG002
+        return iter(())
+
+    def pending(self, client: redis.Redis, plan: Plan) -> Iterator[bytes]:  # noqa: ARG002
+        """None: groups are judged as readers are, by what they got."""
+        return iter(())
+
+
+def busy(client: redis.Redis, plan: Plan) -> int:
+    """How many of the run's clients are not waiting for more: only they may have something still to get."""
+    ours = [each for each in client.client_list() if each["name"] == plan.client_name]
+    return len(ours) - sum("b" in each["flags"] for each in ours)
+
+
+def _behind(client: redis.Redis, key: str, group: dict[str, Any]) -> int:
+    """How many entries the group has not been given: counted where they are few, as the server does not always know."""
+    last = group["last-delivered-id"].decode()
+    entries = cast(list[Any], client.xrange(key, min=f"({last}", count=_LOOK))
+    return len(entries) if len(entries) < _LOOK else max(int(group.get("lag") or 0), _LOOK)

@@ -1,0 +1,209 @@
+"""`redisq load NAME`: start or use a server, run a scenario against it, and exit by the verdict."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pytest_redisq.load import baseline
+from pytest_redisq.load.exits import EXIT_MISSED, EXIT_PASS
+from pytest_redisq.load.faults import Schedule
+from pytest_redisq.load.knee import capacity
+from pytest_redisq.load.message import TIMELESS_BYTES
+from pytest_redisq.load.pace import Pace
+from pytest_redisq.load.plan import ENGINES
+from pytest_redisq.load.runner import Load, Report, ended_by_signals, require_locust, under_way
+from pytest_redisq.load.thresholds import Threshold
+from pytest_redisq.options import Settings
+from pytest_redisq.servers import Server, start
+
+#: Clients that are not ours: a reserve when the limit of a server of our own is raised.
+_OTHER_CLIENTS = 1000
+
+
+class _Seconds(click.ParamType[float]):
+    name = "TIME"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        text = str(value).strip()
+        factor = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:], 0.0)
+        try:
+            seconds = float(text[:-1]) * factor if factor else float(text)
+        except ValueError:
+            seconds = 0.0
+        if not 0 < seconds < float("inf"):
+            self.fail(f"{text!r} is no time; write 30s, 5m or 1h", param, ctx)
+        return seconds
+
+
+class _Parsed(click.ParamType[str]):
+    """Text that a parser of ours accepts."""
+
+    def __init__(self, name: str, parse: Any) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            self._parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
+
+
+LOAD_OPTIONS = (
+    click.argument("scenario", metavar="NAME"),
+    click.option("--time", "seconds", type=_Seconds(), default="10s", show_default=True, help="how long to produce"),
+    click.option(
+        "--engine",
+        type=click.Choice(ENGINES),
+        default="swarm",
+        show_default=True,
+        help="one loop a process, or a Locust user a connection",
+    ),
+    click.option("--producers", type=click.IntRange(1), help="connections that send"),
+    click.option("--consumers", type=click.IntRange(0), help="connections that receive"),
+    click.option("--rate", type=_Parsed("RATE", Pace.parse), help="messages a second; a ramp or spike: SECONDS:RATE,…"),
+    click.option("--payload", type=click.IntRange(TIMELESS_BYTES), default=100, show_default=True, help="bytes each"),
+    click.option("--pipeline", type=click.IntRange(1), default=1, show_default=True, help="messages sent at once"),
+    click.option(
+        "--set",
+        "changes",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="a setting of the scenario, as 'elements=1_000_000'; repeatable, and a wrong name tells which there are",
+    ),
+    click.option("--processes", type=click.IntRange(1), default=1, show_default=True, help="worker processes"),
+    click.option(
+        "--fail-if",
+        multiple=True,
+        type=_Parsed("THRESHOLD", Threshold.parse),
+        help="as 'p99>5ms', 'BLPOP.p99>2ms', 'lost>0'; repeatable",
+    ),
+    click.option(
+        "--fault",
+        multiple=True,
+        type=_Parsed("FAULT", Schedule.parse),
+        help="as 'pause@3s+7s', 'restart@5s', 'drop@5s', 'kill-worker@5s', 'kill-consumers@5s'; repeatable",
+    ),
+    click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="write the result there"),
+    click.option("--csv", "csv_prefix", help="Locust's CSV files, with this prefix"),
+    click.option("--html", "html_file", help="Locust's HTML report"),
+    click.option(
+        "--knee", is_flag=True, help="find the highest rate that keeps every --fail-if, in runs of --time each"
+    ),
+    click.option("--tcp", is_flag=True, help="reach a container by its published port, not by a unix socket"),
+    click.option("--repeat", type=click.IntRange(1), default=1, show_default=True, help="run so many times"),
+    click.option("--save", "save_as", metavar="BASELINE", help="keep the figures under this name"),
+    click.option("--compare", "compare_with", metavar="BASELINE", help="fail on what is worse than those kept"),
+)
+
+
+def load_options(command: Any) -> Any:
+    """Decorates the command in cli.py with the argument and options that `load` takes."""
+    for option in reversed(LOAD_OPTIONS):
+        command = option(command)
+    return command
+
+
+def load(
+    settings: Settings,
+    *,
+    scenario: str,
+    repeat: int,
+    json_file: Path | None,
+    csv_prefix: str | None,
+    html_file: str | None,
+    save_as: str | None,
+    compare_with: str | None,
+    fault: Sequence[str],
+    payload: int,
+    knee: bool,
+    tcp: bool,
+    changes: Sequence[str],
+    **wishes: Any,
+) -> int:
+    """Run it as asked; the exit status: 0 as promised, 1 contract broken, 2 threshold missed, 3 could not be judged."""
+    require_locust()
+    kept = baseline.recall(compare_with) if compare_with else []
+    extra = [*(("--csv", csv_prefix) if csv_prefix else ()), *(("--html", html_file) if html_file else ())]
+    server = start(settings, socket=not tcp)
+    try:
+        wanted = {name: value for name, value in wishes.items() if value is not None}
+        asked = Load(
+            scenario=scenario,
+            url=server.url if tcp else server.local_url,
+            payload_bytes=payload,
+            settings=changes,
+            locust=extra,
+            **wanted,
+        )
+        _make_room(server, asked)
+        click.echo(f"redisq: {server.header()}", err=True)
+        if knee:
+            return _find_knee(asked, server)
+        reports = [_run(asked, server, fault) for _ in range(repeat)]
+    finally:
+        server.stop()
+    last = reports[-1]
+    if json_file:
+        way = "unix socket" if asked.url.startswith("unix:") else "TCP"
+        told = [{**report.told, "server": server.header(), "reached_by": way} for report in reports]
+        json_file.write_text(json.dumps(told[0] if repeat == 1 else told, indent=2))
+    if save_as:
+        path = baseline.save(save_as, [report.figures for report in reports])
+        click.echo(f"kept as {path}", err=True)
+    code = max((report.exit_code for report in reports), key=_gravity)
+    return _compare(kept, last, code) if kept else code
+
+
+def _run(asked: Load, server: Server, faults: Sequence[str]) -> Report:
+    with under_way(asked) as running, ended_by_signals(running):
+        schedule = Schedule([*map(Schedule.parse, faults)], server, running.process.pid, begun=running.begun)
+        with schedule.at_work():
+            report = running.wait()
+        for line in schedule.struck:
+            click.echo(f"fault: {line}", err=True)
+        return Report(exit_code=report.exit_code, told={**report.told, "faults": schedule.struck}, output="")
+
+
+def _find_knee(asked: Load, server: Server) -> int:
+    """Run after run at one rate after the other. A rate that was not reached within a tenth is not kept either."""
+    if not asked.fail_if:
+        raise click.UsageError("--knee needs to know what is to be kept: give --fail-if, such as 'p99>5ms'.")
+
+    def keeps(rate: float) -> bool:
+        report = _run(replace(asked, rate=f"{rate:g}"), server, ())
+        kept = report.exit_code == EXIT_PASS and report.figures["rate"] >= 0.9 * rate
+        click.echo(f"knee: {rate:,.0f} messages/s {'holds' if kept else 'breaks'}", err=True)
+        return kept
+
+    found = capacity(keeps)
+    click.echo(f"capacity: {found:,.0f} messages a second with {', '.join(asked.fail_if)} never true")
+    return EXIT_PASS if found else EXIT_MISSED
+
+
+def _compare(kept: Sequence[baseline.Figures], last: Report, code: int) -> int:
+    for line in baseline.table(kept, last.figures):
+        click.echo(line, err=True)
+    regressions = list(baseline.worse(kept, last.figures))
+    for line in regressions:
+        click.echo(f"WORSE {line}", err=True)
+    return EXIT_MISSED if regressions and code == EXIT_PASS else code
+
+
+def _gravity(code: int) -> int:
+    """A broken contract is worse than a run not judged, and that than a missed threshold."""
+    return (0, 3, 1, 2)[code]
+
+
+def _make_room(server: Server, asked: Load) -> None:
+    """Let a server of our own take as many clients as there will be."""
+    clients = (asked.producers or 0) + (asked.consumers or 0) + _OTHER_CLIENTS
+    if server.how != "url" and int(server.config("maxclients")) < clients:
+        server.config("maxclients", clients)

@@ -1,0 +1,291 @@
+"""The other engine: each actor is a Locust user, a greenlet with a redis-py connection of its own.
+
+Slower than the swarm by far, and what most locustfiles look like: every request is an event of Locust's. The connection
+is used directly (`send_packed_command`, `read_response`), which is the cheapest of redis-py's public ways, without
+timeouts and without retries, so that the harness itself neither loses nor doubles.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import socket
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+import redis
+from gevent.resolver.blocking import Resolver
+
+from pytest_redisq.load.actors import Actor, Popper
+from pytest_redisq.load.gauge import Batch, Gauge
+from pytest_redisq.load.message import now_ns
+from pytest_redisq.load.own_queue import Labour
+from pytest_redisq.load.swarm import COLLECT_SECONDS, RECONNECT_NS
+from pytest_redisq.resp import encode_command
+
+#: Reports a request to Locust: its method and name, milliseconds, reply bytes, and what it raised.
+Report = Callable[[str, str, float, int, Exception | None], None]
+
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+class Crowd:
+    """The actors of this process that are Locust users. Each calls `work` in its own greenlet."""
+
+    def __init__(
+        self,
+        url: str,
+        client_name: str,
+        *,
+        connections: int,
+        due: Callable[[int, int], int] | None,
+        flush: Callable[[], None],
+    ) -> None:
+        # RESP2, as in the swarm, so that actors see the same replies.
+        self._pool = pool_of(url, protocol=2, max_connections=2**31)
+        if self._pool.connection_kwargs.get("host", "") in _LOOPBACK:
+            _hub().resolver = Resolver()  # no name to wait for, so that none need be looked up in a thread
+        #: What a new connection says first, in one round trip; redis-py would take one for each.
+        self.greeting = encode_command(["CLIENT", "SETNAME", client_name]) + encode_command(["CLIENT", "ID"])
+        self._due = due
+        self._flush = flush
+        self._gauges: dict[str, Gauge] = {}
+        self._members: dict[int, _Member] = {}
+        self._left = {True: 0, False: 0}
+        self._stopping = {True: False, False: False}
+        self._began_ns = now_ns()
+        self._served: list[int] = []
+        self._unconnected = connections
+        self.connect_seconds = 0.0
+        self.batches: deque[Batch] = deque()
+
+    @property
+    def connected(self) -> int:
+        return sum(member.client_id > 0 for member in self._members.values())
+
+    def served(self) -> list[int]:
+        return self._served
+
+    def welcome(self) -> None:
+        """One more has its first connection."""
+        self._unconnected -= 1
+        if not self._unconnected:
+            self.connect_seconds = (now_ns() - self._began_ns) / 1e9
+
+    def producing(self) -> int:
+        return self._left[True]
+
+    def consuming(self) -> int:
+        return self._left[False]
+
+    def stop_producing(self) -> None:
+        self._stopping[True] = True
+
+    def stop_consuming(self) -> None:
+        self._stopping[False] = True
+
+    def kill_consumers(self) -> None:
+        for member in self._members.values():
+            if not member.actor.producing:
+                member.cut_off()
+
+    def waiting(self) -> list[int]:
+        return [
+            member.client_id
+            for member in self._members.values()
+            if member.actor.blocking and self._stopping[member.actor.producing] and member.client_id
+        ]
+
+    def collect(self) -> None:
+        """Hand over what has been noted since the last time; called every `COLLECT_SECONDS`."""
+        self._flush()
+        self.batches += filter(None, [gauge.collect() for gauge in self._gauges.values()])
+
+    def collect_for_ever(self) -> None:
+        while True:
+            gevent.sleep(COLLECT_SECONDS)
+            self.collect()
+
+    def work(self, actor: Actor, index: int, report: Report) -> None:
+        """Do the actor's work until it is to end, and through broken connections."""
+        gauge = self._gauges.setdefault(actor.name, Gauge(actor.name, actor.replies))
+        member = _Member(self, actor, index, gauge, report)
+        self._members[id(member)] = member
+        self._left[actor.producing] += 1
+        try:
+            while not member.over():
+                try:
+                    member.connect(self._pool.make_connection())
+                    member.turn_after_turn()
+                except (redis.ConnectionError, redis.TimeoutError) as error:
+                    member.report_failure(error)
+                    gevent.sleep(RECONNECT_NS / 1e9)
+                finally:
+                    member.hang_up()
+        finally:
+            self._left[actor.producing] -= 1
+            if isinstance(actor, Popper):
+                self._served.append(actor.served)
+            del self._members[id(member)]
+
+    def toil(self, labour: Labour, index: int, report: Report) -> None:
+        """Do the work of somebody's own queue, until it is to end; a consumer then goes on until nothing comes."""
+        gauge = self._gauges.setdefault(labour.name, Gauge(labour.name))
+        self._left[labour.producing] += 1
+        turn, came = 0, False
+        self.welcome()
+        try:
+            while not self._stopping[labour.producing] or (came and not labour.producing):
+                due = self.due_ns(index, turn) if labour.producing else None
+                turn += 1
+                gevent.sleep(0 if due is None else max(due - now_ns(), 0) / 1e9)
+                came = self._toil_once(labour, gauge, due, report)
+        finally:
+            self._left[labour.producing] -= 1
+            labour.close()
+
+    def _toil_once(self, labour: Labour, gauge: Gauge, due: int | None, report: Report) -> bool:
+        """Whether a message was put or got."""
+        method, _, name = labour.name.partition(" ")
+        sent = now_ns()
+        try:
+            latency = labour.turn()
+        except Exception as error:
+            # Whatever somebody's queue raises is a figure of the run and not its end.
+            gauge.errors[str(error)] += 1
+            report(method, name, (now_ns() - sent) / 1e6, 0, error)
+            gevent.sleep(RECONNECT_NS / 1e9)
+            return False
+        if latency is None:
+            return False
+        now = now_ns()
+        gauge.service.append(latency or now - sent)
+        if due is not None:
+            gauge.response.append(now - due)
+        report(method, name, (latency or now - sent) / 1e6, 0, None)
+        return True
+
+    def over(self, actor: Actor) -> bool:
+        return self._stopping[actor.producing] and not actor.owes()
+
+    def due_ns(self, index: int, turn: int) -> int | None:
+        return None if self._due is None else self._began_ns + self._due(index, turn)
+
+
+class _Member:
+    """One user at work."""
+
+    def __init__(self, crowd: Crowd, actor: Actor, index: int, gauge: Gauge, report: Report) -> None:
+        self.actor = actor
+        self.client_id = 0
+        self._crowd = crowd
+        self._index = index
+        self._gauge = gauge
+        self._report = report
+        self._turn = 0
+        self._welcomed = False
+        self._connection: Any = None
+        self._answered: int | None = None  # replies to the request under way; None between requests
+        self._method, _, self._name = actor.name.partition(" ")
+
+    def over(self) -> bool:
+        return self._crowd.over(self.actor)
+
+    def connect(self, connection: Any) -> None:
+        self._connection = connection
+        connection.connect()
+        connection.send_packed_command([self._crowd.greeting], check_health=False)
+        connection.read_response()
+        self.client_id = connection.read_response()
+        if not self._welcomed:
+            self._welcomed = True
+            self._crowd.welcome()
+
+    def turn_after_turn(self) -> None:
+        while not self.over():
+            due = self._crowd.due_ns(self._index, self._turn) if self.actor.producing else None
+            self._turn += 1
+            if self._wait(due):
+                self._exchange(due)
+
+    def _wait(self, due: int | None) -> bool:
+        """Sleep until the next request is due; False if it is to end meanwhile."""
+        until = now_ns() + self.actor.pause_ns() if due is None else due
+        while (seconds := (until - now_ns()) / 1e9) > 0:
+            gevent.sleep(min(seconds, COLLECT_SECONDS))
+            if self.over():
+                return False
+        return True
+
+    def _exchange(self, due: int | None) -> None:
+        actor, connection, gauge = self.actor, self._connection, self._gauge
+        sent = now_ns()
+        self._answered = 0
+        connection.send_packed_command([actor.request(sent)], check_health=False)
+        latency: int | None = None
+        length, refused = 0, None
+        for at in range(actor.replies):
+            try:
+                reply = connection.read_response()
+            except redis.ResponseError as error:
+                actor.refuse(at)
+                refused, latency = error, 0
+            else:
+                latency = actor.reply(reply, now_ns())
+                length += reply_bytes(reply)
+            self._answered = at + 1
+        self._answered = None
+        if refused is not None:
+            gauge.errors[str(refused)] += 1
+        if latency is None:
+            return
+        now = now_ns()
+        gauge.service.append(latency or now - sent)
+        gauge.bytes += length
+        if due is not None:
+            gauge.response.append(now - due)
+        self._report(self._method, self._name, (latency or now - sent) / 1e6, length, refused)
+
+    def cut_off(self) -> None:
+        """Close its connection while it waits there: it meets the end of the stream, and connects again."""
+        sock = self._connection._sock if self._connection is not None else None
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+    def report_failure(self, error: Exception) -> None:
+        self._gauge.errors[str(error)] += 1
+        self._report(self._method, self._name, 0.0, 0, error)
+
+    def hang_up(self) -> None:
+        if self._answered is not None:
+            self.actor.break_off(self._answered)
+            self._answered = None
+        self.client_id = 0
+        if self._connection is not None:
+            self._connection.disconnect()
+
+
+def _hub() -> Any:
+    return gevent.get_hub()
+
+
+def pool_of(url: str, **options: Any) -> redis.ConnectionPool:
+    """Makes connections that neither lose nor double by themselves: no timeout, no retries.
+
+    They do not tell the server which library they are of, since looking that up takes two thirds of the CPU time that
+    it takes to connect. (`retry` None is none: one given is copied deeply for each connection.)
+    """
+    known = inspect.signature(redis.connection.AbstractConnection.__init__).parameters
+    nameless = ["driver_info"] if "driver_info" in known else ["lib_name", "lib_version"]
+    options = {**dict.fromkeys(nameless), "socket_timeout": None, "retry": None, **options}
+    return redis.ConnectionPool.from_url(url, **options)
+
+
+def reply_bytes(reply: Any) -> int:
+    """How many bytes of payload a reply has; a number counts as 8."""
+    if isinstance(reply, bytes):
+        return len(reply)
+    return sum(map(reply_bytes, reply)) if isinstance(reply, list) else 8

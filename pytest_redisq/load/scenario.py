@@ -1,0 +1,262 @@
+"""What is done to the server, and how to tell when it is over: one class per scenario, for either engine."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, cast, runtime_checkable
+
+import redis
+
+from pytest_redisq.load.actors import Actor, Drainer, FanReader, GroupReader, Popper, Repeater
+from pytest_redisq.load.burst import XaddBurst, busy
+from pytest_redisq.load.desk import Desk, in_order
+from pytest_redisq.load.ledger import Ledger
+from pytest_redisq.load.own_queue import Labour, OwnQueue
+from pytest_redisq.load.payload import LrangePayload
+from pytest_redisq.load.plan import Plan
+
+__all__ = [
+    "BlpopWorkers",
+    "Drain",
+    "LrangePayload",
+    "Mixed",
+    "OwnQueue",
+    "Scenario",
+    "XaddBurst",
+    "XaddFanout",
+    "XaddGroup",
+]
+
+#: So many elements are looked at by one command when what is left is counted.
+_LOOK = 1000
+
+
+class Scenario(Protocol):
+    """What producers and consumers do on keys of the run's own, and what is left of it at the end."""
+
+    contract: str
+    #: How many there are where nobody says.
+    producers: int
+    consumers: int
+
+    def prepare(self, client: redis.Redis, plan: Plan) -> Ledger:
+        """Once, before anybody starts. Returns what it enqueued itself, if anything."""
+
+    def producer(self, desk: Desk, index: int) -> Actor | Labour: ...
+
+    def consumer(self, desk: Desk, index: int) -> Actor | Labour: ...
+
+    def backlog(self, client: redis.Redis, plan: Plan) -> int:
+        """How many messages consumers have still to get or to acknowledge; 0: drained."""
+
+    def remaining(self, client: redis.Redis, plan: Plan) -> Iterator[bytes]:
+        """The bodies that are left when everybody has ended, and that nobody has been given."""
+
+    def pending(self, client: redis.Redis, plan: Plan) -> Iterator[bytes]:
+        """The bodies that some consumer has been given and has not acknowledged."""
+
+
+@runtime_checkable
+class Watched(Protocol):
+    """A scenario that has more to tell, while it runs, than how many messages are inside."""
+
+    def watch(self, client: redis.Redis, plan: Plan) -> Mapping[str, int]:
+        """By name; of each the highest that was seen becomes a figure of the run."""
+
+
+@runtime_checkable
+class Trims(Protocol):
+    """A scenario whose queue throws the oldest messages away."""
+
+    def trimmed(self, client: redis.Redis, plan: Plan) -> int:
+        """How many it has thrown away."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlpopWorkers:
+    """Jobs pushed to `queues` lists, and workers who wait in BLPOP on all of them."""
+
+    contract: str = "effectively-once"
+    producers: int = 10
+    consumers: int = 100
+    queues: int = 1
+
+    def prepare(self, client: redis.Redis, plan: Plan) -> Ledger:  # noqa: ARG002
+        return Ledger()
+
+    def producer(self, desk: Desk, index: int) -> Actor:
+        number = (desk.plan.first_producer + index) % self.queues
+        return desk.pusher(index, ("RPUSH", desk.key(f"jobs:{number}")), name="RPUSH jobs")
+
+    def consumer(self, desk: Desk, index: int) -> Actor:  # noqa: ARG002
+        inbox = desk.inbox(ordered=in_order(self.contract))
+        return Popper(desk.ledger, inbox, _jobs(desk.plan, self.queues), name="BLPOP jobs")
+
+    def backlog(self, client: redis.Redis, plan: Plan) -> int:
+        return sum(int(client.llen(key)) for key in _jobs(plan, self.queues))
+
+    def remaining(self, client: redis.Redis, plan: Plan) -> Iterator[bytes]:
+        for key in _jobs(plan, self.queues):
+            yield from _elements(client, key)
+
+    def pending(self, client: redis.Redis, plan: Plan) -> Iterator[bytes]:  # noqa: ARG002
+        return iter(())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class XaddGroup:
+    """Bursts of XADD, shared by the consumers of one group, who acknowledge what they get."""
+
+    contract: str = "at-least-once"
+    producers: int = 10
+    consumers: int = 10
+
+    def prepare(self, client: redis.Redis, plan: Plan) -> Ledger:
+        client.xgroup_create(plan.key("stream"), "group", id="0", mkstream=True)
+        return Ledger()
+
+    def producer(self, desk: Desk, index: int) -> Actor:
+        return desk.pusher(index, ("XADD", desk.key("stream"), "*", "b"), name="XADD stream")
+
+    def consumer(self, desk: Desk, index: int) -> Actor:
+        name = f"consumer-{desk.plan.first_consumer + index}"
+        key = desk.key("stream")
+        inbox = desk.inbox(ordered=in_order(self.contract))
+        return GroupReader(desk.ledger, inbox, key, "group", name, name="XREADGROUP stream")
+
+    def backlog(self, client: redis.Redis, plan: Plan) -> int:
+        group = _group(client, plan)
+        behind = client.xrange(plan.key("stream"), min=f"({group['last-delivered-id'].decode()}", count=_LOOK)
+        return int(group["pending"]) + len(cast(list[Any], behind))
+
+    def remaining(self, client: redis.Redis, plan: Plan) -> Iterator[bytes]:
+        return _entries(client, plan.key("stream"), _group(client, plan)["last-delivered-id"].decode())
+
+    def pending(self, client: redis.Redis, plan: Plan) -> Iterator[bytes]:
+        key, last = plan.key("stream"), "-"
+        while entries := cast(list[Any], client.xpending_range(key, "group", min=last, max="+", count=_LOOK)):
+            for entry in entries:
+                for _, fields in cast(list[Any], client.xrange(key, entry["message_id"], entry["message_id"])):
+                    yield fields[b"b"]
+            last = f"({entries[-1]['message_id'].decode()}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class XaddFanout:
+    """Bursts of XADD, and readers who each get every entry."""
+
+    contract: str = "fan-out"
+    producers: int = 10
+    consumers: int = 3
+
+    def prepare(self, client: redis.Redis, plan: Plan) -> Ledger:  # noqa: ARG002
+        return Ledger()
+
+    def producer(self, desk: Desk, index: int) -> Actor:
+        return desk.pusher(index, ("XADD", desk.key("stream"), "*", "b"), name="XADD stream")
+
+    def consumer(self, desk: Desk, index: int) -> Actor:
+        reader = f"reader-{desk.plan.first_consumer + index}"
+        inbox = desk.own_inbox(reader=reader, ordered=in_order(self.contract))
+        return FanReader(inbox, desk.key("stream"), name="XREAD stream")
+
+    def backlog(self, client: redis.Redis, plan: Plan) -> int:
+        """How many readers are not waiting for more: only they may have something still to get."""
+        return busy(client, plan)
+
+    def remaining(self, client: redis.Redis, plan: Plan) -> Iterator[bytes]:  # noqa: ARG002
+        return iter(())
+
+    def pending(self, client: redis.Redis, plan: Plan) -> Iterator[bytes]:  # noqa: ARG002
+        return iter(())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drain:
+    """A list that is drained by LPOP, `chunk` elements at a time, while others push to it."""
+
+    contract: str = "effectively-once"
+    producers: int = 10
+    consumers: int = 2
+    chunk: int = 1000
+
+    def prepare(self, client: redis.Redis, plan: Plan) -> Ledger:  # noqa: ARG002
+        return Ledger()
+
+    def producer(self, desk: Desk, index: int) -> Actor:
+        return desk.pusher(index, ("RPUSH", desk.key("list")), name="RPUSH list")
+
+    def consumer(self, desk: Desk, index: int) -> Actor:  # noqa: ARG002
+        inbox = desk.inbox(ordered=in_order(self.contract))
+        return Drainer(desk.ledger, inbox, desk.key("list"), name="LPOP list", count=self.chunk)
+
+    def backlog(self, client: redis.Redis, plan: Plan) -> int:
+        return int(client.llen(plan.key("list")))
+
+    def remaining(self, client: redis.Redis, plan: Plan) -> Iterator[bytes]:
+        return _elements(client, plan.key("list"))
+
+    def pending(self, client: redis.Redis, plan: Plan) -> Iterator[bytes]:  # noqa: ARG002
+        return iter(())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mixed:
+    """A job queue beside other people's work: each BLPOP worker has a neighbour who only reads and writes a key."""
+
+    contract: str = "effectively-once"
+    producers: int = 20
+    consumers: int = 20
+
+    def prepare(self, client: redis.Redis, plan: Plan) -> Ledger:
+        client.set(plan.key("page"), b"x" * plan.payload_bytes)
+        return Ledger()
+
+    def producer(self, desk: Desk, index: int) -> Actor:
+        match index % 4:
+            case 0:
+                return Repeater(("GET", desk.key("page")), name="GET page")
+            case 1:
+                return Repeater(("SET", desk.key("page"), b"x" * desk.plan.payload_bytes), name="SET page")
+            case _:
+                return _JOBS.producer(desk, index)
+
+    def consumer(self, desk: Desk, index: int) -> Actor:
+        return _JOBS.consumer(desk, index)
+
+    def backlog(self, client: redis.Redis, plan: Plan) -> int:
+        return _JOBS.backlog(client, plan)
+
+    def remaining(self, client: redis.Redis, plan: Plan) -> Iterator[bytes]:
+        return _JOBS.remaining(client, plan)
+
+    def pending(self, client: redis.Redis, plan: Plan) -> Iterator[bytes]:
+        return _JOBS.pending(client, plan)
+
+
+_JOBS = BlpopWorkers()
+
+
+def _jobs(plan: Plan, queues: int) -> tuple[str, ...]:
+    return tuple(plan.key(f"jobs:{number}") for number in range(queues))
+
+
+def _elements(client: redis.Redis, key: str) -> Iterator[bytes]:
+    for start in itertools.count(0, _LOOK):
+        elements = cast(list[bytes], client.lrange(key, start, start + _LOOK - 1))
+        if not elements:
+            return
+        yield from elements
+
+
+def _entries(client: redis.Redis, key: str, after: str) -> Iterator[bytes]:
+    while entries := cast(list[tuple[bytes, Mapping[bytes, bytes]]], client.xrange(key, min=f"({after}", count=_LOOK)):
+        yield from (fields[b"b"] for _, fields in entries)
+        after = entries[-1][0].decode()
+
+
+def _group(client: redis.Redis, plan: Plan) -> dict[str, Any]:
+    groups: list[dict[str, Any]] = client.xinfo_groups(plan.key("stream"))
+    return groups[0]

@@ -1,0 +1,271 @@
+"""One process' side of a run: it does what the master's messages say, and sends its books at the end.
+
+Messages, from the master: `redisq-plan` (a Plan), `redisq-stop-producing`, `redisq-stop-consuming`. To the master:
+`redisq-begun` when all are connected, `redisq-produced` when no producer is any more, and `redisq-books`, with books
+and figures, when nobody is. Without workers, Locust's LocalRunner delivers the same messages to itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import signal
+import sys
+import time
+from collections import defaultdict
+from typing import Any, cast
+
+import gevent
+import redis
+from gevent.monkey import get_original
+from locust.env import Environment
+from locust.exception import StopUser
+from locust.runners import MasterRunner, WorkerRunner
+
+from pytest_redisq.load.actors import Actor
+from pytest_redisq.load.adjust import adjusted
+from pytest_redisq.load.booking import book, use_microseconds
+from pytest_redisq.load.crew import Crew
+from pytest_redisq.load.crowd import Crowd, Report
+from pytest_redisq.load.desk import Desk
+from pytest_redisq.load.histogram import Timings
+from pytest_redisq.load.limits import use_all
+from pytest_redisq.load.own_queue import is_labour
+from pytest_redisq.load.plan import Plan
+from pytest_redisq.load.scenario import Scenario
+from pytest_redisq.load.swarm import COLLECT_SECONDS, Native, Swarm
+from pytest_redisq.load.target import Target
+from pytest_redisq.resp import encode_command
+from pytest_redisq.servers import Address
+
+#: The signal by which a fault has all consumers of a process killed.
+KILL_CONSUMERS = signal.SIGUSR1
+#: How often a condition is looked at, in seconds.
+POLL_SECONDS = 0.01
+#: How long connections may take to be made before the run's time counts without the rest, in seconds.
+CONNECT_SECONDS = 30.0
+#: How long actors may take to end once they have been told to, in seconds.
+STOP_SECONDS = 20.0
+#: Waiting clients are unblocked again if none has ended for this many seconds, since one may have begun to wait only
+#: after the first time.
+_UNBLOCK_AGAIN_SECONDS = 0.1
+#: Python's own is ten times that.
+SWITCH_SECONDS = 0.0005
+#: In what `ru_maxrss` is counted, in bytes.
+_RSS_UNIT = 1 if sys.platform == "darwin" else 1024
+
+
+class Stage:
+    """What happens in this process."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self._made = self._scenario = scenario
+        self._environment: Environment
+        self._timings: defaultdict[str, Timings] = defaultdict(Timings.empty)
+        self._indexes = {True: 0, False: 0}
+        self._begun = False
+        self._off = False  # the master has said that nothing comes of it
+        self.plan: Plan | None = None
+        self._desk: Desk
+        self._crew: Crew
+        self._running: Any = None
+        self._measured = (0.0, 0)  # CPU time, in seconds, and requests, when all were connected
+        self._cost = (0.0, 0)  # of the time since then
+
+    def join(self, environment: Environment) -> None:
+        """Take part in whatever `environment` runs."""
+        use_microseconds()
+        self._environment = environment
+        runner = environment.runner
+        assert runner is not None
+        if not isinstance(runner, MasterRunner):
+            runner.register_message("redisq-plan", self._on_plan)
+            runner.register_message("redisq-off", self._on_off)
+            runner.register_message("redisq-stop-producing", self._on_stop_producing, concurrent=True)
+            runner.register_message("redisq-stop-consuming", self._on_stop_consuming, concurrent=True)
+            environment.events.report_to_master.add_listener(self._on_report)  # type: ignore[no-untyped-call]
+        gevent.signal_handler(KILL_CONSUMERS, self._kill_consumers)  # in the master, too, or it would die of it
+        if isinstance(runner, WorkerRunner):
+            # Ctrl-C reaches every process of a terminal; the first is the master's, who ends all in good order.
+            signal.signal(signal.SIGINT, _leave_to_the_master)
+
+    # What Locust's users do
+
+    def swarm(self) -> None:
+        """All actors of this process, in one loop; returns when all have ended."""
+        self._planned()
+        crew = self._crew
+        assert isinstance(crew, Swarm)
+        self._tell_begun()
+        self._running = gevent.get_hub().threadpool.spawn(crew.run)
+        try:
+            while not self._running.ready():
+                self._running.wait(COLLECT_SECONDS)
+                self._collect()
+            self._running.get()
+        finally:
+            crew.close()
+            self._running.wait()
+            self._collect()
+
+    def act(self, producing: bool, report: Report) -> None:
+        """One actor; returns when it has ended."""
+        _, desk = self._planned()
+        crew = self._crew
+        assert isinstance(crew, Crowd)
+        self._tell_begun()
+        index = self._indexes[producing]
+        self._indexes[producing] += 1
+        make = self._scenario.producer if producing else self._scenario.consumer
+        work = make(desk, index)
+        if is_labour(work):
+            crew.toil(work, index, report)
+        else:
+            crew.work(cast(Actor, work), index, report)
+
+    def _tell_begun(self) -> None:
+        if not self._begun:
+            self._begun = True
+            gevent.spawn(self._wait_for_all, self._planned()[0], self._crew)
+
+    def _wait_for_all(self, plan: Plan, crew: Crew) -> None:
+        """Tell the master when all are connected, from when on its time counts; or when that takes too long."""
+        began = time.monotonic()
+        while not crew.connect_seconds and time.monotonic() - began < CONNECT_SECONDS:
+            gevent.sleep(POLL_SECONDS)
+        self._measured = (time.process_time(), self._requests())
+        self._tell("redisq-begun", {"worker": plan.worker, "seconds": time.monotonic() - began})
+
+    def _planned(self) -> tuple[Plan, Desk]:
+        if self._off:
+            raise StopUser
+        if self.plan is None:
+            raise RuntimeError("no plan came from the master: this worker has joined too late to be given a share")
+        return self.plan, self._desk
+
+    # Messages
+
+    def _on_plan(self, msg: Any, **_: Any) -> None:
+        use_all()
+        plan = self.plan = Plan.of_message(msg.data)
+        self._scenario = adjusted(self._made, plan.settings)
+        desk = self._desk = Desk(plan)
+        self._begun = self._off = False
+        self._timings.clear()
+        self._indexes = {True: 0, False: 0}
+        if plan.engine == "swarm":
+            # A thread that wakes up may have to wait so long for one that computes: the swarm's, for Locust's.
+            sys.setswitchinterval(SWITCH_SECONDS)
+            consumers = [self._scenario.consumer(desk, index) for index in range(plan.consumers)]
+            producers = [self._scenario.producer(desk, index) for index in range(plan.producers)]
+            self._crew = Swarm(
+                Target.of(plan.url, plan.client_name),
+                [cast(Actor, each) for each in [*consumers, *producers] if not is_labour(each)],
+                due=plan.schedule(),
+                flush=desk.flush,
+                native=Native(
+                    socket=get_original("socket", "socket"),
+                    epoll=get_original("select", "epoll"),
+                    select=get_original("select", "select"),
+                ),
+            )
+        else:
+            crowd = self._crew = Crowd(
+                plan.url,
+                plan.client_name,
+                connections=plan.producers + plan.consumers,
+                due=plan.schedule(),
+                flush=desk.flush,
+            )
+            gevent.spawn(crowd.collect_for_ever)
+
+    def _on_off(self, **_: Any) -> None:
+        self._off = True
+
+    def _on_stop_producing(self, **_: Any) -> None:
+        plan, desk = self._planned()
+        began = time.monotonic()
+        cpu_seconds, requests = self._measured
+        self._cost = (time.process_time() - cpu_seconds, self._requests() - requests)
+        self._crew.stop_producing()
+        while self._crew.producing() and time.monotonic() - began < STOP_SECONDS:
+            gevent.sleep(POLL_SECONDS)
+        self._tell("redisq-produced", {"worker": plan.worker, "sent": desk.sent(), "unended": self._crew.producing()})
+
+    def _on_stop_consuming(self, **_: Any) -> None:
+        plan, desk = self._planned()
+        began = time.monotonic()
+        self._crew.stop_consuming()
+        with Address(url=plan.url).client() as client:
+            left, look_at = -1, 0.0
+            while (consuming := self._crew.consuming()) and time.monotonic() - began < STOP_SECONDS:
+                if time.monotonic() >= look_at:
+                    if left in (-1, consuming):
+                        with contextlib.suppress(redis.ConnectionError):  # next time, then
+                            _unblock(client, self._crew.waiting())
+                    left, look_at = consuming, time.monotonic() + _UNBLOCK_AGAIN_SECONDS
+                gevent.sleep(POLL_SECONDS)
+        stopped = time.monotonic() - began
+        if isinstance(self._crew, Crowd):
+            self._crew.collect()
+        elif not self._crew.consuming():
+            self._running.wait(STOP_SECONDS)  # for its last figures
+        self._collect()
+        self._tell(
+            "redisq-books",
+            {
+                "worker": plan.worker,
+                "ledger": desk.settle().dump(),
+                "timings": {name: timings.dump() for name, timings in self._timings.items()},
+                "stop_seconds": stopped,
+                "connect_seconds": self._crew.connect_seconds,
+                "cost": self._cost,
+                "served": self._crew.served(),
+                "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT,
+                "unended": self._crew.consuming(),
+            },
+        )
+
+    def _kill_consumers(self) -> None:
+        if self.plan is not None:
+            self._crew.kill_consumers()
+
+    def _requests(self) -> int:
+        return sum(timings.service.count for timings in self._timings.values())
+
+    def _on_report(self, data: dict[str, Any], **_: Any) -> None:
+        if self.plan is not None:
+            data["redisq"] = self.progress()
+
+    def progress(self) -> dict[str, int]:
+        """What this process has done so far."""
+        return {"sent": self._desk.sent(), "received": self._desk.received(), "connected": self._crew.connected}
+
+    def _tell(self, kind: str, data: dict[str, Any]) -> None:
+        assert self._environment.runner is not None
+        self._environment.runner.send_message(kind, data)
+
+    def _collect(self) -> None:
+        for_locust = isinstance(self._crew, Swarm)  # the other engine has reported each request as an event
+        while self._crew.batches:
+            batch = self._crew.batches.popleft()
+            batch.book(self._timings[batch.name])
+            if for_locust:
+                book(self._environment.stats, batch)
+
+
+def _unblock(client: redis.Redis, ids: list[int]) -> None:
+    """All in one request, of which only the end is answered: thousands of replies take as long as the unblocking."""
+    if not ids:
+        return
+    words: list[tuple[str | int, ...]] = [("REPLY", "OFF"), *(("UNBLOCK", each) for each in ids), ("REPLY", "ON")]
+    connection: Any = client.connection_pool.make_connection()
+    try:
+        connection.send_packed_command([b"".join([encode_command(["CLIENT", *each]) for each in words])])
+        connection.read_response()
+    finally:
+        connection.disconnect()
+
+
+def _leave_to_the_master(*_: Any) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,0 +1,82 @@
+"""What a run's figures may not do: `p99>5ms`, `BLPOP.p99>2ms`, `lost>0`, `rate<10000`."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from pytest_redisq.options import suggest
+
+_COMPARE: Mapping[str, Callable[[float, float], bool]] = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    ">": operator.gt,
+    "<": operator.lt,
+}
+#: Microseconds, as which latencies are kept.
+_UNITS = {"us": 1.0, "µs": 1.0, "ms": 1e3, "s": 1e6}
+_FORM = re.compile(r"\s*([\w.-]+)\s*(>=|<=|>|<)\s*(\d+(?:\.\d+)?)\s*(us|µs|ms|s)?\s*")
+#: Bytes; and what is seldom a whole number: an index, seconds.
+SIZES = ("memory", "buffers", "output_buffer")
+FRACTIONS = ("fairness", "connect", "stop")
+LATENCIES = ("p50", "p90", "p99", "p999", "max")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Threshold:
+    """The run misses it if `figure` compares so with `limit` (microseconds, where it is a latency)."""
+
+    text: str
+    figure: str
+    compare: str
+    limit: float
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The threshold that `text` describes. ValueError teaches.
+
+        >>> Threshold.parse("p99>5ms").limit
+        5000.0
+        """
+        form = _FORM.fullmatch(text)
+        if form is None:
+            raise ValueError(
+                f"{text!r} is no threshold; write it as 'p99>5ms', 'BLPOP.p99>2ms', 'lost>0' or 'rate<10000'"
+            )
+        figure, compare, number, unit = form.groups()
+        latency = figure.rpartition(".")[2] in LATENCIES
+        if latency != bool(unit):
+            wrong = "a latency needs a unit: us, ms or s" if latency else f"{figure} is a number and takes no unit"
+            raise ValueError(f"{text!r}: {wrong}")
+        return cls(text=text, figure=figure, compare=compare, limit=float(number) * _UNITS.get(unit or "us", 1.0))
+
+    def missed(self, figures: Mapping[str, float]) -> str | None:
+        """What happened instead, in words; None if the run keeps to it. ValueError if there is no such figure."""
+        if self.figure not in figures:
+            hint = suggest(self.figure, figures)
+            raise ValueError(
+                f"{self.text!r}: no figure is called {self.figure!r}.{hint} There are {', '.join(figures)}."
+            )
+        value = figures[self.figure]
+        if not _COMPARE[self.compare](value, self.limit):
+            return None
+        return f"{self.text}: {self.figure} is {shown(self.figure, value)}"
+
+
+def shown(figure: str, value: float) -> str:
+    """A figure's value as a person reads it.
+
+    >>> shown("p99", 1234.0), shown("lost", 3.0), shown("client.memory", 2.5e6), shown("connect", 0.25)
+    ('1.23 ms', '3', '2.50 MB', '0.250')
+    """
+    last = figure.rpartition(".")[2]
+    if last in SIZES:
+        return f"{value / 1e6:,.2f} MB"
+    if last in FRACTIONS:
+        return f"{value:.3f}"
+    if last not in LATENCIES:
+        return f"{value:,.0f}"
+    return f"{value:.0f} µs" if value < 1000 else f"{value / 1e3:,.2f} ms" if value < 1e6 else f"{value / 1e6:,.2f} s"

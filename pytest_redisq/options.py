@@ -1,0 +1,281 @@
+"""What was asked for: the options' values, from wherever they came, checked and made one.
+
+Precedence: flag, then `-o name=value`, then environment, then ini file, then default. What is typed for this one run
+speaks first; the environment speaks for a machine or a CI job, which know what they can offer (Docker or not, which
+image of the matrix); the ini file speaks for the project on every machine, so it must give way to both.
+
+Laws, where two options are at odds (`near` means: of a source that comes earlier in that order):
+
+* `image` asks for Docker and `binary` for a process, unless the server is chosen as near or nearer.
+* An option that the chosen server has no use for is an error if it is as near as that choice or nearer: somebody meant
+  it. Set farther away it is merely a default for another occasion, and unused.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, assert_never, get_args
+
+from pytest_redisq.table import KINDS, Option
+from pytest_redisq.table import OPTIONS as OPTIONS
+
+Persistence = Literal["none", "aof", "rdb"]
+
+#: What an option's value looks like before it is parsed: one string, or several where it is repeatable.
+Raw = str | Sequence[str]
+
+SCHEMES = ("redis", "rediss", "unix")
+
+
+class OptionError(ValueError):
+    """An option that cannot be obeyed; the text says which, where it was set, and what would do."""
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """A sentence to append to an error message: the known word nearest to `word`, or nothing.
+
+    >>> suggest("dokcer", ["docker", "process"])
+    " Did you mean 'docker'?"
+    >>> suggest("mysql", ["docker", "process"])
+    ''
+    """
+    candidates = list(known)
+    # What all begin with says nothing about which was meant.
+    start = len(os.path.commonprefix([word, *candidates]))  # noqa: RUF071 - characters are meant, not path components
+    near = difflib.get_close_matches(word[start:], [candidate[start:] for candidate in candidates], n=1)
+    return f" Did you mean {word[:start] + near[0]!r}?" if near else ""
+
+
+def one_of(word: str, known: Sequence[str], noun: str, more: str = "") -> str:
+    """`word`, if it is known; else a ValueError that lists what is."""
+    if word in known:
+        return word
+    raise ValueError(f"{word!r} is not {noun}.{suggest(word, known)} Valid: {', '.join(known)}{more}.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What was asked for. `origin` tells where each field's value came from ("--redisq-image", "default", …)."""
+
+    #: "auto", "docker", "process", "embedded", or the URL of somebody's own server.
+    server: str = "auto"
+    #: The image for Docker; None for the project's default image.
+    image: str | None = None
+    #: The server binary for a process; None for the first one on PATH.
+    binary: str | None = None
+    #: Words for the server's command line, such as ("--maxmemory", "10mb").
+    server_args: tuple[str, ...] = ()
+    persistence: Persistence = "none"
+    #: How long a server may take to answer its first PING. A server that dies is reported at once.
+    startup_seconds: float = 30.0
+    #: The one schedule to run scenarios under, as it is written; None to search.
+    replay: str | None = None
+    origin: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    @property
+    def url(self) -> str | None:
+        """The URL of somebody's own server, if that is what was chosen."""
+        return self.server if "://" in self.server else None
+
+    @property
+    def kind(self) -> str:
+        """One of KINDS, or "url"."""
+        return "url" if self.url else self.server
+
+
+def _parse_server(raw: str) -> str:
+    scheme, colon, _ = raw.partition("://")
+    if colon:
+        # The rest of a URL may hold a password, so it is never quoted.
+        one_of(scheme.lower(), SCHEMES, "a scheme of a Redis URL")
+        return raw
+    if "/" in raw:
+        raise ValueError(f"{raw!r} looks like a path. For a binary, say --redisq-binary={shlex.quote(raw)}.")
+    return one_of(raw.lower(), KINDS, "a server", ", or a URL such as redis://localhost:6379/0")
+
+
+def _parse_word(raw: str) -> str:
+    if not raw or re.search(r"\s", raw):
+        raise ValueError(f"{raw!r} is empty or has spaces in it.")
+    return raw
+
+
+def _parse_path(raw: str) -> str:
+    if not raw.strip():
+        raise ValueError("it is empty; give the path of a redis-server or valkey-server.")
+    return raw
+
+
+def _parse_persistence(raw: str) -> str:
+    return one_of(raw.lower(), get_args(Persistence), "a kind of persistence")
+
+
+def _parse_seconds(raw: str) -> float:
+    try:
+        seconds = float(raw)
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds < float("inf"):
+        raise ValueError(f"{raw!r} is not a number of seconds above 0.")
+    return seconds
+
+
+def _parse_schedule(raw: str) -> str:
+    """Only its letters are checked here: what they mean, `explore` knows."""
+    if re.fullmatch(r"([A-Z][0-9]*[a-z]?[ ,.]*)+", raw):
+        return raw
+    raise ValueError(f"{raw!r} is no schedule: a capital letter for each step is expected, as in BBAAAB or AB2BrA.")
+
+
+def _parse(option: Option, raw: Any) -> Any:
+    match option.value:
+        case "server":
+            return _parse_server(raw)
+        case "word":
+            return _parse_word(raw)
+        case "path":
+            return _parse_path(raw)
+        case "persistence":
+            return _parse_persistence(raw)
+        case "seconds":
+            return _parse_seconds(raw)
+        case "lines":
+            return _parse_lines(raw)
+        case "schedule":
+            return _parse_schedule(raw)
+        case never:
+            assert_never(never)
+
+
+def _parse_lines(lines: Sequence[str]) -> tuple[str, ...]:
+    """The words of all lines, each line as in redis.conf or as on the server's command line.
+
+    >>> _parse_lines(["maxmemory 10mb", "--save ''", "--timeout=1"])
+    ('--maxmemory', '10mb', '--save', '', '--timeout', '1')
+    """
+    words: list[str] = []
+    for line in lines:
+        try:
+            first, *rest = shlex.split(line)
+        except ValueError:
+            raise ValueError(f"{line!r} is empty or has an open quote; give it as a line of redis.conf.") from None
+        name, equals, value = first.removeprefix("--").partition("=")
+        words += [f"--{name}", *([value] if equals else []), *rest]
+    return tuple(words)
+
+
+_BY_NAME = {option.name: option for option in OPTIONS}
+_DEFAULTS = Settings()
+
+
+class Source(NamedTuple):
+    """Values by option name, as one place gives them, and how an error message or the header calls that place."""
+
+    values: Mapping[str, Raw]
+    origin: Callable[[Option], str]
+
+
+def flags(values: Mapping[str, Any]) -> Source:
+    """The source that a parsed command line is; options not given there are None."""
+    given = {option.name: values.get(option.ini) for option in OPTIONS}
+    return Source(values={name: raw for name, raw in given.items() if raw is not None}, origin=lambda o: o.flag)
+
+
+def environment(environ: Mapping[str, str]) -> Source:
+    """The source that the environment is; an empty variable counts as unset, as CI matrices leave them so."""
+    given = {option.name: environ.get(option.env, "").strip() for option in OPTIONS}
+    return Source(values={name: raw for name, raw in given.items() if raw}, origin=lambda o: o.env)
+
+
+def keywords(values: Mapping[str, object], where: str) -> Source:
+    """The source that the keyword arguments of `where`, a function, are; an unknown one is an OptionError."""
+    raw: dict[str, Raw] = {}
+    for name, value in values.items():
+        if name not in _BY_NAME:
+            known = ", ".join(_BY_NAME)
+            raise OptionError(f"{where}() knows no {name!r}.{suggest(name, _BY_NAME)} Valid: {known}.")
+        several = _BY_NAME[name].repeatable and isinstance(value, Sequence) and not isinstance(value, str)
+        raw[name] = [str(line) for line in value] if several and isinstance(value, Sequence) else str(value)
+    return Source(values=raw, origin=lambda o: f"{where}({o.name}=…)")
+
+
+def unknown_variables(environ: Iterable[str]) -> list[str]:
+    """One warning for each environment variable that looks like an option and is none."""
+    known = [option.env for option in OPTIONS]
+    strange = sorted(name for name in environ if name.startswith("REDISQ_") and name not in known)
+    return [f"{name} is no variable of pytest-redisq.{suggest(name, known)}" for name in strange]
+
+
+def unknown_flag(argument: str) -> str:
+    """What to say of a command line argument that looks like one of our flags and is none."""
+    name = argument.partition("=")[0]
+    known = [option.flag for option in OPTIONS]
+    return f"{name} is no option of pytest-redisq.{suggest(name, known)} Valid: {', '.join(known)}."
+
+
+class _Given(NamedTuple):
+    value: Any
+    origin: str
+    #: The place of its source in the order of precedence, 0 the nearest; `len(sources)` for a default.
+    distance: int
+
+
+def resolve(sources: Sequence[Source]) -> Settings:
+    """The settings that `sources`, the nearest first, amount to; OptionError if they cannot be obeyed."""
+    given = {option.name: _nearest(option, sources) for option in OPTIONS}
+    for option in OPTIONS:
+        asked, server = given[option.name], given["server"]
+        if option.asks_for and asked.distance < server.distance:
+            given["server"] = _Given(value=option.asks_for, origin=asked.origin, distance=asked.distance)
+    server = given["server"]
+    kind = Settings(server=server.value).kind
+    for option in OPTIONS:
+        asked = given[option.name]
+        if kind in option.serves or asked.distance == len(sources):
+            continue
+        if asked.distance <= server.distance:
+            raise OptionError(_at_odds(option, asked.origin, kind, server.origin))
+        given[option.name] = _Given(value=getattr(_DEFAULTS, option.name), origin="default", distance=len(sources))
+    return Settings(
+        **{name: found.value for name, found in given.items()},
+        origin={name: found.origin for name, found in given.items()},
+    )
+
+
+def _nearest(option: Option, sources: Sequence[Source]) -> _Given:
+    for distance, source in enumerate(sources):
+        if option.name not in source.values:
+            continue
+        raw, origin = source.values[option.name], source.origin(option)
+        if option.repeatable and isinstance(raw, str):
+            raw = [line for line in raw.splitlines() if line.strip()]
+        try:
+            return _Given(value=_parse(option, raw), origin=origin, distance=distance)
+        except ValueError as error:
+            raise OptionError(f"{origin}: {error}") from None
+    return _Given(value=getattr(_DEFAULTS, option.name), origin="default", distance=len(sources))
+
+
+def _at_odds(option: Option, origin: str, kind: str, server_origin: str) -> str:
+    servers = " or ".join(kind for kind in KINDS[1:] if kind in option.serves)
+    chosen = "your own server (a URL)" if kind == "url" else f"a {kind} server"
+    return f"{origin} is for {servers}, but {server_origin} asks for {chosen}. Leave one of the two out."
+
+
+def markdown_table() -> str:
+    """The options as README shows them."""
+    head = ["| flag | ini | environment | default | what |", "|---|---|---|---|---|"]
+    rows = [f"| `{o.flag}` | `{o.ini}` | `{o.env}` | {_shown_default(o)} | {o.help} |" for o in OPTIONS]
+    return "\n".join([*head, *rows])
+
+
+def _shown_default(option: Option) -> str:
+    default = getattr(_DEFAULTS, option.name)
+    if default in (None, ()):
+        return ""
+    return f"`{default:g}`" if isinstance(default, float) else f"`{default}`"

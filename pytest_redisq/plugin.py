@@ -1,0 +1,252 @@
+"""pytest's side: options, header, fixtures, failure sections. Parse, delegate, print.
+
+Every pytest run of everybody who has this package installed pays for this module, so at import it knows pytest and the
+option table, and nothing else; what a fixture needs is imported when the fixture is used. That is why imports stand
+inside functions here. Hooks that are called for each test are registered only in runs that have a server.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Generator, Iterator
+from typing import TYPE_CHECKING, Any, Literal
+
+import pytest
+
+from pytest_redisq.table import OPTIONS, Option
+
+if TYPE_CHECKING:
+    import redis
+    import redis.asyncio
+
+    from pytest_redisq.facade import Redisq
+    from pytest_redisq.options import Source
+    from pytest_redisq.servers import Server
+    from pytest_redisq.session import Place, Session
+
+#: The fixtures that need the run's server. A test that asks for one, however indirectly, has it among its names.
+_NEED_SERVER = frozenset(
+    {"redisq", "redisq_async_client", "redisq_client", "redisq_server", "redisq_session", "redisq_url"}
+)
+
+_MARKER = (
+    "redisq_dedicated(**settings): the redisq fixtures of this test work on a server of its own, which it may restart, "
+    "kill, pause and configure; settings as in the options: persistence='aof', image='valkey:9.1', ..."
+)
+
+_SESSION = pytest.StashKey["Session"]()
+
+
+def _session(config: pytest.Config) -> Session:
+    """This process's share in the run, made at first need."""
+    from pytest_redisq.session import Session
+
+    if _SESSION not in config.stash:
+        config.stash[_SESSION] = Session(config, _sources(config))
+    return config.stash[_SESSION]
+
+
+class _Controller:
+    """Shows the server's line once in an xdist run, when the first test reports from a worker that has it."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        header: str | None = getattr(report, "redisq_header", None)
+        terminal: pytest.TerminalReporter | None = self._config.pluginmanager.getplugin("terminalreporter")
+        if header is None:
+            return
+        if terminal and terminal.verbosity >= 0:
+            terminal.ensure_newline()
+            terminal.write_line(header)
+        self._config.pluginmanager.unregister(self)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("redisq", "redisq: a real Redis or Valkey for tests")
+    for option in OPTIONS:
+        group.addoption(
+            option.flag,
+            dest=option.ini,
+            metavar=option.metavar,
+            action="append" if option.repeatable else "store",
+            help=f"{option.help} (also {option.ini} in the ini file, {option.env} in the environment)",
+        )
+        ini_type: Literal["linelist", "string"] = "linelist" if option.repeatable else "string"
+        parser.addini(option.ini, option.help, type=ini_type, default=None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_load_initial_conftests(parser: pytest.Parser, args: list[str]) -> Generator[None]:
+    """Once everybody's options are known: which of ours was mistyped? pytest itself makes no suggestion."""
+    yield
+    known = {option.flag for option in OPTIONS}
+    doubtful = {word for word in args if word.startswith("--redisq") and word.partition("=")[0] not in known}
+    if doubtful:
+        from pytest_redisq.options import unknown_flag
+
+        for argument in parser.parse_known_and_unknown_args(args)[1]:
+            if argument in doubtful:
+                raise pytest.UsageError(unknown_flag(argument))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", _MARKER)
+    if any(_is_given(option, config) for option in OPTIONS):
+        from pytest_redisq.options import OptionError, resolve
+
+        try:
+            resolve(_sources(config))
+        except OptionError as error:
+            raise pytest.UsageError(str(error)) from None
+    if hasattr(config, "workerinput"):
+        return
+    if strange := {name for name in os.environ if name.startswith("REDISQ_")} - {option.env for option in OPTIONS}:
+        from pytest_redisq.options import unknown_variables
+
+        for warning in unknown_variables(strange):
+            config.issue_config_time_warning(pytest.PytestConfigWarning(warning), stacklevel=2)
+    if config.getoption("dist", "no") != "no":
+        config.pluginmanager.register(_Controller(config), "redisq-controller")
+
+
+def _is_given(option: Option, config: pytest.Config) -> bool:
+    return config.getoption(option.ini) is not None or option.env in os.environ or config.getini(option.ini) is not None
+
+
+def _sources(config: pytest.Config) -> list[Source]:
+    """Where options can come from, the nearest first."""
+    from pytest_redisq.options import Source, environment, flags
+
+    overridden = {override.partition("=")[0] for override in config.getoption("override_ini") or ()}
+    ini = {o.name: value for o in OPTIONS if (value := config.getini(o.ini)) is not None}
+    place = config.inipath.name if config.inipath else "the ini file"
+    by_hand = {o.name: ini.pop(o.name) for o in OPTIONS if o.ini in overridden and o.name in ini}
+    return [
+        flags(vars(config.option)),
+        Source(values=by_hand, origin=lambda o: f"-o {o.ini}"),
+        environment(os.environ),
+        Source(values=ini, origin=lambda o: f"{o.ini} in {place}"),
+    ]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Start the server before the first test, if any test needs it: its line belongs above the tests, and plugins that
+    fork for each test must find it started.
+    """
+    if _will_need_server(session.config, session.items):
+        _session(session.config).header()
+
+
+def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> list[str]:
+    quiet = config.get_verbosity() < 0
+    return [_session(config).header()] if not quiet and _will_need_server(config, items) else []
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The conformance kit's table, where there were tests of it; under xdist their rows came with their reports."""
+    calls = [each for some in terminalreporter.stats.values() for each in some if getattr(each, "when", "") == "call"]
+    rows = [(row, each.outcome) for each in calls for name, row in each.user_properties if name == "redisq_conformance"]
+    if rows:
+        from pytest_redisq.report.conformance import conformance_table
+
+        terminalreporter.section("redisq: conformance")
+        for line in conformance_table(rows):
+            terminalreporter.write_line(line)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """After pytest itself has ended the session's fixtures, which may want the server to the last."""
+    if _SESSION in session.config.stash:
+        session.config.stash[_SESSION].close()
+
+
+def _will_need_server(config: pytest.Config, items: list[pytest.Item]) -> bool:
+    looking = ("collectonly", "setupplan", "showfixtures", "show_fixtures_per_test")
+    if any(config.getoption(name, False) for name in looking):
+        return False
+    return any(
+        not _NEED_SERVER.isdisjoint(getattr(item, "fixturenames", ()))
+        and item.get_closest_marker("redisq_dedicated") is None
+        for item in items
+    )
+
+
+@pytest.fixture(scope="session")
+def redisq_server(request: pytest.FixtureRequest) -> Server:
+    """The Redis or Valkey that all tests and xdist workers of this run share: url, version, client(), log() …"""
+    return _session(request.config).server()
+
+
+@pytest.fixture(scope="session")
+def redisq_start(request: pytest.FixtureRequest) -> Iterator[Callable[..., Server]]:
+    """Start a server of your own: redisq_start(persistence="aof", server_args=["maxmemory 10mb"]), as the options are.
+
+    It ends by its stop(), or at the end of the run.
+    """
+    session = _session(request.config)
+    with contextlib.ExitStack() as held:
+        yield lambda **settings: session.dedicated(settings, "redisq_start", held)
+
+
+@pytest.fixture
+def _redisq_place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    """Where this test works: its corner of the shared server, or the server of its own that its marker asks for."""
+    from pytest_redisq.session import PLACE
+
+    marker = request.node.get_closest_marker("redisq_dedicated")
+    with _session(request.config).place(None if marker is None else marker.kwargs) as place:
+        request.node.stash[PLACE] = place
+        yield place
+
+
+@pytest.fixture
+def redisq_client(_redisq_place: Place) -> redis.Redis:
+    """A redis.Redis on this test's own, empty corner of the server; replies are bytes."""
+    return _redisq_place.corner.client
+
+
+@pytest.fixture
+def redisq_url(_redisq_place: Place) -> str:
+    """The URL of this test's own, empty corner of the server, for other clients and programs."""
+    return _redisq_place.corner.url
+
+
+@pytest.fixture
+def redisq_async_client(_redisq_place: Place) -> Iterator[redis.asyncio.Redis]:
+    """A redis.asyncio.Redis on this test's own corner, for pytest-asyncio (both modes), anyio and unittest alike."""
+    from pytest_redisq.servers.loops import closing_with_its_loop
+
+    with closing_with_its_loop(_redisq_place.corner.async_client) as client:
+        yield client
+
+
+def _kit(*args: Any, **options: Any) -> str:
+    """What `redisq.conformance` does; it needs Hypothesis, and says so where that is missing."""
+    __tracebackhide__ = True
+    from pytest_redisq.properties import check_conformance
+
+    return check_conformance(*args, **options)
+
+
+@pytest.fixture
+def redisq(_redisq_place: Place) -> Iterator[Redisq]:
+    """A private corner of a real Redis: client, url, server; queues; run(...) with producers, consumers and faults."""
+    from pytest_redisq.facade import Redisq
+
+    with Redisq(**_redisq_place._asdict(), kit=_kit) as facade:
+        yield facade
+
+
+@pytest.fixture(scope="session")
+def redisq_session(request: pytest.FixtureRequest) -> Iterator[Redisq]:
+    """As redisq, but one corner for the whole run (of this xdist worker): what fixtures of wider scope may build on."""
+    from pytest_redisq.facade import Redisq
+
+    with _session(request.config).place() as place, Redisq(**place._asdict(), kit=_kit) as facade:
+        yield facade

@@ -1,0 +1,228 @@
+"""The conformance kit: every property that a contract implies, as tests of their own, for a queue of yours.
+
+    from pytest_redisq import conformance
+
+    class Orders:
+        def __init__(self, client): ...
+        def put(self, body): ...
+        def get(self, timeout_seconds): ...
+
+    TestOrders = conformance(Orders, contract="at-most-once")
+
+pytest collects a test for each property, kind of worker and fault, and at the end a table says how each went.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, assert_never
+
+import pytest
+
+from pytest_redisq.check import Contract, Guarantee
+from pytest_redisq.errors import DeliveryError
+from pytest_redisq.facade import Redisq
+from pytest_redisq.faults import DropConnections, Fault, KillConsumer
+from pytest_redisq.properties.laws import LAWS, Law, Trial
+from pytest_redisq.report.conformance import PROPERTY, conformance_table
+from pytest_redisq.traffic.plan import WORKERS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One test of the kit: a law, tried with this kind of workers under this fault ("" for none)."""
+
+    law: Law
+    workers: str
+    fault: str = ""
+
+    def __str__(self) -> str:
+        return "-".join(part.replace(" ", "-") for part in (self.law.name, self.workers, self.fault) if part)
+
+
+#: By the name that the table shows. `after` is how many messages have come when it strikes.
+def _fault(name: str, after: int) -> Fault | None:
+    match name:
+        case "":
+            return None
+        case "killed" | "killed receiving":
+            return KillConsumer(after_messages=after, moment="receiving")
+        case "killed holding":
+            return KillConsumer(after_messages=after, moment="holding")
+        case "cut off":
+            return DropConnections(after_messages=after)
+        case _:
+            raise AssertionError(name)  # `conformance` has looked
+
+
+FAULTS = ("killed receiving", "killed holding", "cut off")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kit:
+    """A queue, and all that is to be tried of it."""
+
+    queue: Any
+    contract: Contract
+    cells: list[Cell]
+    messages: int
+    wait_seconds: float
+    settle_seconds: float
+    schedules: int
+
+    @property
+    def name(self) -> str:
+        return _name(self.queue)
+
+    def row(self, cell: Cell) -> dict[str, object]:
+        """What the table is made of; a law that fails has no count."""
+        law = {"law": cell.law.name, "words": cell.law.words, "at": self.cells.index(cell), "count": 0}
+        of = {"queue": self.name, "contract": str(self.contract), "workers": cell.workers, "fault": cell.fault}
+        return {**of, **law}
+
+    def hold(self, cell: Cell, redisq: Redisq) -> int:
+        """How much was tried. Raises AssertionError where the queue does not hold."""
+        __tracebackhide__ = True
+        return cell.law.holds(
+            Trial(
+                queue=self.queue,
+                redisq=redisq,
+                contract=self.contract,
+                workers=cell.workers,
+                fault=_fault(cell.fault, self.messages // 3),
+                messages=self.messages,
+                wait_seconds=self.wait_seconds,
+                settle_seconds=self.settle_seconds,
+                schedules=self.schedules,
+            )
+        )
+
+
+def conformance(queue: Any, *, contract: str | Contract, **options: Any) -> type:
+    """A class of tests that hold `queue` to `contract`; call it `Test…` in a test module, and pytest collects it.
+
+    `queue` as for `redisq.run`, and `contract` as for `verify`. Options:
+
+    * `workers=("thread", "process")`: of which kinds; for coroutine functions ("asyncio",).
+    * `faults`: which strike while messages are on their way, of "killed receiving", "killed holding" and "cut off";
+      by default all that the contract has a say about.
+    * `messages=300`: in a run.
+    * `wait_seconds=0.1`: what `get` is given.
+    * `settle_seconds=2.0`: how long a dead worker's messages may take to come back.
+    * `schedules=25`: how many are explored for each fault; 0 where a library has locks of its own, which a schedule
+      cannot see.
+    """
+    kit = _kit(queue, contract, **options)
+
+    class Conformance:
+        @pytest.mark.parametrize("cell", kit.cells, ids=str)
+        def test_property(self, redisq: Redisq, cell: Cell, record_property: Any) -> None:
+            __tracebackhide__ = True
+            row = kit.row(cell)
+            record_property(PROPERTY, row)
+            row["count"] = kit.hold(cell, redisq)
+
+    Conformance.__doc__ = f"{kit.name} is held to {kit.contract}."
+    return Conformance
+
+
+def check_conformance(queue: Any, redisq: Redisq, *, contract: str | Contract, **options: Any) -> str:
+    """All of it within one test, each property on an empty corner: the table, if all hold. As for `conformance`.
+
+    Raises DeliveryError, with the table and what each broken property has to say, from the first of them.
+    """
+    __tracebackhide__ = True
+    kit = _kit(queue, contract, **options)
+    rows: list[tuple[dict[str, object], str]] = []
+    broken: list[tuple[Cell, AssertionError]] = []
+    for cell in kit.cells:
+        row = kit.row(cell)
+        try:
+            with redisq.example():
+                row["count"] = kit.hold(cell, redisq)
+            rows.append((row, "passed"))
+        except AssertionError as error:
+            broken.append((cell, error))
+            rows.append((row, "failed"))
+    table = "\n".join(conformance_table(rows))
+    if broken:
+        said = "".join(f"\n\n{cell}: {cell.law.words}\n{error}" for cell, error in broken)
+        raise DeliveryError(f"{table}{said}") from broken[0][1]
+    return table
+
+
+def _kit(
+    queue: Any,
+    contract: str | Contract,
+    *,
+    workers: Sequence[str] = ("thread", "process"),
+    faults: Sequence[str] | None = None,
+    messages: int = 300,
+    wait_seconds: float = 0.1,
+    settle_seconds: float = 2.0,
+    schedules: int = 25,
+) -> _Kit:
+    promised = Contract.parse(contract) if isinstance(contract, str) else contract
+    for kind in workers:
+        if kind not in WORKERS:
+            raise ValueError(f"workers={kind!r}: some of {', '.join(WORKERS)}")
+    chosen = _faults_of(promised) if faults is None else tuple(faults)
+    if strange := [name for name in chosen if name not in FAULTS]:
+        raise ValueError(f"no such fault: {strange[0]!r}; there are {', '.join(FAULTS)}")
+    cells = _cells(promised, workers, chosen)
+    return _Kit(
+        queue=queue,
+        contract=promised,
+        cells=[cell for cell in cells if schedules or cell.law.by != "schedule"],
+        messages=messages,
+        wait_seconds=wait_seconds,
+        settle_seconds=settle_seconds,
+        schedules=schedules,
+    )
+
+
+def _faults_of(contract: Contract) -> tuple[str, ...]:
+    """A reader that is killed has no other in its place that would be owed the same."""
+    return ("cut off",) if contract.guarantee is Guarantee.FAN_OUT else FAULTS
+
+
+def _cells(contract: Contract, workers: Sequence[str], faults: Sequence[str]) -> list[Cell]:
+    return [
+        Cell(law=law, workers=kind, fault=fault)
+        for law in LAWS
+        if law.applies(contract)
+        for kind in _kinds(law, workers)
+        for fault in ("", *(_faults_by(law, faults) if law.faulty else ()))
+    ]
+
+
+def _kinds(law: Law, workers: Sequence[str]) -> Sequence[str]:
+    match law.by:
+        case "run":
+            return workers
+        case "hand":
+            by_hand = ["thread"] if set(workers) != {"asyncio"} else []
+            return by_hand + (["asyncio"] if "asyncio" in workers else [])
+        case "schedule":
+            by_schedule = ["schedule"] if set(workers) != {"asyncio"} else []
+            return by_schedule + (["asyncio"] if "asyncio" in workers else [])
+        case _:
+            assert_never(law.by)
+
+
+def _faults_by(law: Law, faults: Sequence[str]) -> Sequence[str]:
+    """A schedule kills at each moment there is, which is one fault and not two."""
+    if law.by != "schedule":
+        return faults
+    return [*(["killed"] if any(map(_kills, faults)) else []), *(fault for fault in faults if not _kills(fault))]
+
+
+def _kills(fault: str) -> bool:
+    return fault.startswith("killed")
+
+
+def _name(queue: Any) -> str:
+    if isinstance(queue, tuple):
+        return " and ".join(_name(half) for half in queue)
+    return str(getattr(queue, "__name__", None) or type(queue).__name__)

@@ -1,0 +1,308 @@
+"""The properties that a contract implies, each as a law that a queue is held to.
+
+Those that a worker is led through by hand see what real traffic does not show (equal bodies, empty ones, time-outs);
+the others are runs of real traffic, in which the checker judges the history.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from hypothesis import given, settings
+
+from pytest_redisq.check import Contract, Guarantee
+from pytest_redisq.facade import Redisq
+from pytest_redisq.faults import Fault, KillConsumer
+from pytest_redisq.properties.hand import Hand
+from pytest_redisq.properties.machine import check_stateful
+from pytest_redisq.properties.pulse import Pulse
+from pytest_redisq.properties.strategies import bodies
+from pytest_redisq.queues import Stopped
+from pytest_redisq.traffic import Bursts
+from pytest_redisq.traffic.ends import is_queue
+
+#: A `get` that waits comes back so soon after a message was put, or after `stop`, in seconds.
+PROMPT_SECONDS = 1.0
+#: What a `get` may be late by when nothing comes, in seconds.
+LATE_SECONDS = 2.0
+#: How long the one that has to be woken would sleep otherwise, in seconds.
+_ASLEEP_SECONDS = 5.0
+_BODIES = 25
+#: What the stateful model waits for nothing, which it does often, in seconds.
+_SHORT_SECONDS = 0.02
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """A queue, what it promises, and how to try it; see `conformance` for what the numbers mean."""
+
+    queue: Any
+    redisq: Redisq
+    contract: Contract
+    workers: str
+    fault: Fault | None
+    messages: int
+    wait_seconds: float
+    settle_seconds: float
+    schedules: int = 25
+
+    def hand(self) -> Hand:
+        return Hand(self.queue, self.redisq.address, is_async=self.workers == "asyncio")
+
+    def pulse(self) -> Pulse:
+        return Pulse(self.redisq.address)
+
+    @property
+    def unordered(self) -> Contract:
+        """The contract without its promise of order, which has a law of its own."""
+        return replace(self.contract, fifo=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Law:
+    """`holds` tries it and returns how much was tried (messages, or examples), or raises AssertionError.
+
+    `by`: who tries it: workers that are led by "hand" (in threads, or an event loop each), those of a "run", or actors
+    under a "schedule" (the same). `faulty`: tried under each fault as well.
+    """
+
+    name: str
+    words: str
+    holds: Callable[[Trial], int]
+    applies: Callable[[Contract], bool] = lambda _contract: True
+    by: Literal["hand", "run", "schedule"] = "hand"
+    faulty: bool = False
+
+
+def _backlog(trial: Trial) -> int:
+    with trial.hand() as taker, trial.hand() as putter:
+        sent = [b"message %d" % number for number in range(trial.messages)]
+        for body in sent:
+            putter.put(body)
+        came = [receipt.body for receipt in _all_done(trial, taker, len(sent))]
+        missing = Counter(sent) - Counter(came)
+        assert not missing, f"{missing.total()} of {len(sent)} never came, such as {next(iter(missing))!r}"
+        extra = taker.get(trial.wait_seconds)
+        assert extra is None, f"{extra.body!r} came once more"
+    return len(sent)
+
+
+def _all_done(trial: Trial, taker: Hand, count: int) -> list[Any]:
+    """What comes, acknowledged one by one."""
+    receipts = []
+    for receipt in taker.all_within(trial.settle_seconds, count):
+        if taker.acknowledges:
+            taker.ack(receipt)
+        receipts.append(receipt)
+    return receipts
+
+
+def _bodies(trial: Trial) -> int:
+    tried = 0
+
+    @settings(max_examples=_BODIES, deadline=None)
+    @given(body=bodies())
+    def comes_out_as_it_went_in(body: bytes) -> None:
+        nonlocal tried
+        tried += 1
+        with trial.redisq.example(), trial.hand() as hand:
+            hand.put(body)
+            came = [receipt.body for receipt in _all_done(trial, hand, 1)]
+            assert came == [body], f"{body!r} went in, and {came[0] if came else None!r} came out"
+
+    comes_out_as_it_went_in()
+    return tried
+
+
+def _equal_bodies(trial: Trial) -> int:
+    with trial.hand() as hand:
+        for _ in range(3):
+            hand.put(b"the same")
+        first = _all_done(trial, hand, 1)
+        rest = _all_done(trial, hand, 2)
+        came = len(first) + len(rest)
+        assert came == 3, f"3 equal bodies went in, and {came} came out: equal is not the same"
+    return 3
+
+
+def _waiting(trial: Trial) -> int:
+    with trial.hand() as hand, trial.pulse() as pulse:
+        for _ in range(3):
+            began = time.monotonic()
+            receipt = hand.get(trial.wait_seconds)
+            took = time.monotonic() - began
+            longest = trial.wait_seconds + LATE_SECONDS + pulse.stood_still_seconds()
+            assert receipt is None, f"{receipt.body!r} came out of an empty queue"
+            assert took >= trial.wait_seconds / 2, f"get({trial.wait_seconds}) gave up after {took:.3f} s: a busy loop"
+            assert took < longest, f"get({trial.wait_seconds}) took {took:.1f} s"
+    return 3
+
+
+def _prompt(trial: Trial) -> int:
+    with trial.hand() as taker, trial.hand() as putter, trial.pulse() as pulse:
+        sleeper = _Sleeper(taker)
+        sleeper.start()
+        sleeper.asleep.wait(PROMPT_SECONDS)
+        # Long enough that it is in the server, or in its first nap; if not, the law holds all the easier.
+        sleeper.join(trial.wait_seconds)
+        put_at = time.monotonic()
+        putter.put(b"wake up")
+        sleeper.join(_ASLEEP_SECONDS + LATE_SECONDS)
+        late = sleeper.woke_at - put_at - pulse.stood_still_seconds()
+        assert sleeper.came is not None, "a waiting get did not bring what was put meanwhile"
+        assert late < PROMPT_SECONDS, f"a waiting get brought a message {late:.1f} s after it was put"
+        if taker.acknowledges:
+            taker.ack(sleeper.came)
+    return 1
+
+
+def _stopping(trial: Trial) -> int:
+    with trial.hand() as taker, trial.pulse() as pulse:
+        if not taker.stops:
+            return 0
+        sleeper = _Sleeper(taker)
+        sleeper.start()
+        sleeper.asleep.wait(PROMPT_SECONDS)
+        sleeper.join(trial.wait_seconds)
+        stopped_at = time.monotonic()
+        taker.stop()
+        sleeper.join(_ASLEEP_SECONDS + LATE_SECONDS)
+        late = sleeper.woke_at - stopped_at - pulse.stood_still_seconds()
+        assert late < PROMPT_SECONDS, f"a waiting get came back {late:.1f} s after stop()"
+    return 1
+
+
+class _Sleeper(threading.Thread):
+    """Waits in `get` on an empty queue."""
+
+    def __init__(self, hand: Hand) -> None:
+        super().__init__(name="redisq-sleeper", daemon=True)
+        self._hand = hand
+        self.asleep = threading.Event()
+        self.came: Any = None
+        self.woke_at = float("inf")
+
+    def run(self) -> None:
+        self.asleep.set()
+        try:
+            self.came = self._hand.get(_ASLEEP_SECONDS)
+        except Stopped:
+            pass
+        finally:
+            self.woke_at = time.monotonic()
+
+
+def _stateful(trial: Trial) -> int:
+    check_stateful(
+        trial.queue,
+        trial.redisq,
+        contract=trial.unordered,
+        wait_seconds=min(trial.wait_seconds, _SHORT_SECONDS),
+        settle_seconds=trial.settle_seconds,
+        is_async=trial.workers == "asyncio",
+    )
+    return 1
+
+
+def _sharing(trial: Trial) -> int:
+    __tracebackhide__ = True
+    run = trial.redisq.run(
+        trial.queue,
+        producers=3,
+        consumers=3,
+        messages=trial.messages,
+        workers=trial.workers,
+        faults=[] if trial.fault is None else [trial.fault],
+        pace=Bursts(size=20, every_seconds=0.01),
+        wait_seconds=trial.wait_seconds,
+        settle_seconds=trial.settle_seconds,
+    )
+    return run.verify(trial.unordered).totals.delivered
+
+
+def _order(trial: Trial) -> int:
+    __tracebackhide__ = True
+    run = trial.redisq.run(
+        trial.queue,
+        producers=2,
+        consumers=1,
+        messages=trial.messages,
+        workers=trial.workers,
+        wait_seconds=trial.wait_seconds,
+        settle_seconds=trial.settle_seconds,
+    )
+    return run.verify(trial.contract).totals.delivered
+
+
+def _explored(trial: Trial) -> int:
+    __tracebackhide__ = True
+    if is_queue(trial.queue):  # all workers share one client, whose commands would not pass by the schedule
+        return 0
+    match trial.fault:
+        case None:
+            faults = ""
+        case KillConsumer():
+            faults = "kill"
+        case _:
+            faults = "lost-request, lost-reply"
+    return trial.redisq.explore(
+        trial.queue,
+        contract=str(trial.unordered),
+        producers=1,
+        consumers=2,
+        messages=2,
+        is_async=trial.workers == "asyncio",
+        schedules=trial.schedules,
+        faults=faults,
+    ).schedules
+
+
+def _is_shared(contract: Contract) -> bool:
+    return contract.guarantee is not Guarantee.FAN_OUT
+
+
+def _is_ordered(contract: Contract) -> bool:
+    return contract.fifo
+
+
+#: In the order in which they are tried: the quick and simple ones first.
+LAWS: tuple[Law, ...] = (
+    Law(name="bodies", words="any body comes out as it went in", holds=_bodies),
+    Law(name="equal bodies", words="equal messages are as many as were put", holds=_equal_bodies),
+    Law(name="backlog", words="what was put before anybody took comes, once", holds=_backlog),
+    Law(name="waiting", words="get on an empty queue waits as long as it is told, and no longer", holds=_waiting),
+    Law(name="prompt", words="a waiting get brings a message as soon as it was put", holds=_prompt),
+    Law(name="stopping", words="stop brings a waiting get back at once", holds=_stopping),
+    Law(
+        name="stateful",
+        words="whatever is done in whatever order, it is what the model of its contract is",
+        holds=_stateful,
+        applies=_is_shared,
+    ),
+    Law(
+        name="explored",
+        words="the contract holds in whatever order the commands of a few workers reach the server",
+        holds=_explored,
+        by="schedule",
+        faulty=True,
+    ),
+    Law(
+        name="order",
+        words="one consumer gets each producer's messages in order",
+        holds=_order,
+        applies=_is_ordered,
+        by="run",
+    ),
+    Law(
+        name="sharing",
+        words="many producers and consumers at once: the checker finds nothing against the contract",
+        holds=_sharing,
+        by="run",
+        faulty=True,
+    ),
+)

@@ -1,0 +1,254 @@
+"""A queue against a pure model of what its contract says it is: Hypothesis looks for what tells them apart.
+
+from pytest_redisq.properties import check_stateful
+
+def test_orders_are_what_their_contract_says(redisq):
+    check_stateful(Orders, redisq, contract="at-least-once, fifo")
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from hypothesis import Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+
+from pytest_redisq.check import Contract, Guarantee
+from pytest_redisq.facade import Redisq
+from pytest_redisq.properties.hand import Hand
+from pytest_redisq.properties.strategies import bodies
+from pytest_redisq.servers import Address
+from pytest_redisq.traffic.steps import Receipt
+
+#: Examples, and actions in each, unless the caller's settings say otherwise.
+EXAMPLES, ACTIONS = 15, 8
+
+#: When the last message that was owed has come, what was not owed comes by then, in seconds.
+_AFTERWARDS_SECONDS = 0.1
+#: Modulo how many there are.
+_WORKER = st.integers(0, 3)
+
+
+class SharedModel:
+    """What a queue is whose workers share the messages: each body, all different, is in one of these places.
+
+    `waiting` in order; `held` by a worker that has not acknowledged it; `orphaned` by one that died; or gone.
+    """
+
+    def __init__(self, contract: Contract, *, keeps: bool) -> None:
+        self._contract = contract
+        #: Whether a message that was handed out is kept until its ack.
+        self._keeps = keeps
+        self.waiting: list[bytes] = []
+        self.held: list[bytes] = []
+        self.orphaned: list[bytes] = []
+
+    def put(self, body: bytes) -> None:
+        self.waiting.append(body)
+
+    def may_come(self) -> list[bytes]:
+        """What a worker may get now: the first, or any where order was not promised; what is unacknowledged, again."""
+        return (self.waiting[:1] if self._contract.fifo else self.waiting) + self.held + self.orphaned
+
+    def got(self, body: bytes) -> None:
+        for place in (self.waiting, self.orphaned):
+            if body in place:
+                place.remove(body)
+                self.held += [body] if self._keeps else []
+                return
+
+    def acked(self, body: bytes) -> None:
+        for place in (self.held, self.orphaned):
+            if body in place:
+                place.remove(body)
+                return
+
+    def crashed(self, bodies: list[bytes]) -> None:
+        """Their worker died: they are owed again, if the contract owes anything."""
+        for body in bodies:
+            if body in self.held:
+                self.held.remove(body)
+                self.orphaned.append(body)
+
+
+def check_stateful(
+    queue: Any,
+    redisq: Redisq,
+    *,
+    contract: str | Contract,
+    workers: int = 2,
+    wait_seconds: float = 0.02,
+    settle_seconds: float = 2.0,
+    settings: settings | None = None,
+    is_async: bool = False,
+) -> None:
+    """Put, get, acknowledge and let workers die, in every order that Hypothesis thinks of; in the end all that is owed
+    has to come, within `settle_seconds` of each other, and nothing else.
+
+    `queue` as for `run`, with `is_async` one of coroutine functions, and whose workers share the messages (no fan-out).
+    `wait_seconds` is what `get` is given where nothing is there. Raises AssertionError, with the sequence of actions
+    that led to it.
+    """
+    promised = Contract.parse(contract) if isinstance(contract, str) else contract
+    if promised.guarantee is Guarantee.FAN_OUT:
+        raise ValueError('check_stateful models queues whose workers share the messages, and "fan-out" does not')
+
+    def make(address: Address) -> Hand:
+        return Hand(queue, address, is_async=is_async)
+
+    class QueueMachine(_QueueMachine):
+        def __init__(self) -> None:
+            super().__init__(make, redisq, promised, workers, wait_seconds, settle_seconds)
+
+    run_state_machine_as_test(QueueMachine, settings=settings or default_settings())
+
+
+def default_settings() -> settings:
+    """Few short examples, and none is shrunk: each waits for real leases to run out, and shrinking takes hundreds.
+
+    A profile that asks for more than Hypothesis's own 100 examples (a thorough one) gets them, and shrinking as well.
+    """
+    if (wanted := settings().max_examples) > 100:
+        return settings(max_examples=wanted, stateful_step_count=ACTIONS, deadline=None)
+    quick = (Phase.explicit, Phase.reuse, Phase.generate)
+    return settings(max_examples=EXAMPLES, stateful_step_count=ACTIONS, deadline=None, phases=quick)
+
+
+class _QueueMachine(RuleBasedStateMachine):
+    def __init__(
+        self,
+        make: Callable[[Address], Hand],
+        redisq: Redisq,
+        contract: Contract,
+        workers: int,
+        wait_seconds: float,
+        settle_seconds: float,
+    ) -> None:
+        super().__init__()
+        self._make = make
+        self._wait_seconds, self._settle_seconds = wait_seconds, settle_seconds
+        self._example = redisq.example()
+        self._address = self._example.__enter__().address
+        self._workers = [self._hand() for _ in range(workers)]
+        self._in_hand: list[list[Receipt]] = [[] for _ in range(workers)]
+        self._keeps = self._workers[0].acknowledges and contract.guarantee is not Guarantee.AT_MOST_ONCE
+        self._model = SharedModel(contract, keeps=self._keeps)
+        self._count = 0
+
+    def _hand(self) -> Hand:
+        return self._make(self._address)
+
+    @rule(worker=_WORKER, some=st.lists(bodies(max_size=20), min_size=1, max_size=3))
+    def put(self, worker: int, some: list[bytes]) -> None:
+        for body in some:
+            self._count += 1
+            unlike = b"%d:%s" % (self._count, body)
+            self._workers[worker % len(self._workers)].put(unlike)
+            self._model.put(unlike)
+
+    @rule(
+        worker=_WORKER,
+        some=st.lists(bodies(max_size=20), max_size=3),
+        times=st.integers(1, 3),
+        acks=st.lists(st.integers(0, 3), max_size=2),
+    )
+    def work(self, worker: int, some: list[bytes], times: int, acks: list[int]) -> None:
+        """Put some, get some, and acknowledge some of what is in hand, in any order."""
+        self.put(worker + 1, some)
+        at = worker % len(self._workers)
+        while times > 0 and self._get_one(at):
+            times -= 1
+        for nth in acks:
+            self._ack_one(at, nth)
+
+    def _get_one(self, at: int) -> bool:
+        """Whether anything came."""
+        allowed = self._model.may_come()
+        if not self._model.waiting and allowed:
+            return False  # it may come, or not: that is a matter of time
+        receipt = self._workers[at].get(self._settle_seconds if allowed else self._wait_seconds)
+        if not allowed:
+            assert receipt is None, f"{receipt.body!r} came, though nothing is owed"
+            return False
+        assert receipt is not None, f"nothing came, though these wait: {self._model.waiting}"
+        assert receipt.body in allowed, f"{receipt.body!r} came, and it should have been one of {allowed}"
+        self._take(at, receipt)
+        return True
+
+    def _ack_one(self, at: int, nth: int) -> None:
+        held = self._in_hand[at]
+        if held and self._workers[at].acknowledges:
+            receipt = held.pop(nth % len(held))
+            if self._workers[at].ack(receipt) is False:  # too late: others may have it, by the queue's own word
+                self._model.crashed(self._in_no_hand([receipt.body]))
+            else:
+                self._model.acked(receipt.body)
+
+    def _in_no_hand(self, some: list[bytes]) -> list[bytes]:
+        """Those that no worker holds; one whose lease ran out may have been handed to another as well."""
+        held = {receipt.body for receipts in self._in_hand for receipt in receipts}
+        return [body for body in some if body not in held]
+
+    @rule(worker=_WORKER)
+    def crash(self, worker: int) -> None:
+        self._replace(worker % len(self._workers))
+
+    def _take(self, at: int, receipt: Receipt) -> None:
+        self._model.got(receipt.body)
+        self._in_hand[at].append(receipt)
+
+    def _replace(self, at: int) -> None:
+        self._workers[at].crash()
+        self._workers[at] = self._hand()
+        bodies_held, self._in_hand[at] = [receipt.body for receipt in self._in_hand[at]], []
+        self._model.crashed(self._in_no_hand(bodies_held))
+
+    @invariant()
+    def all_is_inside(self) -> None:
+        # Where nothing is promised of what was handed out, it may be kept or not.
+        inside, model = self._workers[0].inside(handed_out=self._keeps), self._model
+        if inside is not None:
+            owed = model.waiting + model.held + model.orphaned
+            assert sorted(inside) == sorted(owed), f"{inside} is inside, and it should be {owed}"
+
+    def teardown(self) -> None:
+        """All workers die, one of them holding a last message: when that has come back, so has all that ever will."""
+        try:
+            if self._keeps:
+                self._hold_a_last_one()
+            for at in range(len(self._workers)):
+                self._replace(at)
+            self._get_what_is_owed()
+        finally:
+            for worker in self._workers:
+                worker.close()
+            self._example.__exit__(None, None, None)
+
+    def _hold_a_last_one(self) -> None:
+        last = b"the last"
+        self._workers[0].put(last)
+        self._model.put(last)
+        while last in self._model.waiting:
+            receipt = self._workers[0].get(self._settle_seconds)
+            assert receipt is not None, f"nothing came, though these wait: {self._model.waiting}"
+            self._take(0, receipt)
+
+    def _get_what_is_owed(self) -> None:
+        model, last = self._model, self._workers[0]
+        deadline = time.monotonic() + self._settle_seconds
+        while model.waiting or model.orphaned:
+            began = time.monotonic()  # one that was begun in time may end late, on a busy machine
+            receipt = last.get(self._wait_seconds)
+            if receipt is None:
+                assert began < deadline, f"these never came: {model.waiting + model.orphaned}"
+                continue
+            assert receipt.body in model.may_come(), f"{receipt.body!r} came, and was not owed"
+            model.got(receipt.body)
+            if last.acknowledges:
+                last.ack(receipt)
+                model.acked(receipt.body)
+        left = last.get(_AFTERWARDS_SECONDS)
+        assert left is None, f"{left.body!r} came when all had been dealt with"

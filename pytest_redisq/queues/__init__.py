@@ -1,0 +1,28 @@
+"""Queues on Redis, to test against and to copy into production, and what makes an object of yours one."""
+
+from pytest_redisq.queues.blocking_list import BlockingList
+from pytest_redisq.queues.bound import AsyncBoundQueue, BoundQueue
+from pytest_redisq.queues.drain_file import Drained, drain_to_file
+from pytest_redisq.queues.drain_list import drain, drain_async
+from pytest_redisq.queues.protocol import AsyncQueue, Delivery, Gap, Queue, Stopped
+from pytest_redisq.queues.reliable_list import ReliableList
+from pytest_redisq.queues.stream import Stream
+from pytest_redisq.queues.stream_group import StreamGroup
+
+__all__ = [
+    "AsyncBoundQueue",
+    "AsyncQueue",
+    "BlockingList",
+    "BoundQueue",
+    "Delivery",
+    "Drained",
+    "Gap",
+    "Queue",
+    "ReliableList",
+    "Stopped",
+    "Stream",
+    "StreamGroup",
+    "drain",
+    "drain_async",
+    "drain_to_file",
+]

@@ -1,0 +1,352 @@
+"""A worker's end of a queue: the one driver of every queue's logic, in a sync and in an asyncio face.
+
+Each end has two connections: one that `get` may block on, one for everything else. So `ack`, `put` and `stop` never
+wait for a blocked pop, and the pop can be ended by CLIENT UNBLOCK from the other connection.
+
+How a stop loses nothing: the pop is never cut off. The stopper raises a flag, then unblocks the popping connection,
+by the CLIENT ID of the very connection in use, again and again until the pop has come back. If an element was on its
+way the pop returns it, and it is delivered; only then does `get` raise `Stopped`. The worker announces the id before
+it looks at the flag, so either it sees the flag or the stopper sees the id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from typing import Any, Protocol, TypeVar
+
+import redis
+import redis.asyncio
+from redis.exceptions import RedisError
+
+from pytest_redisq.queues.protocol import Delivery, Gap, Stopped
+from pytest_redisq.queues.steps import Command, Logic, Steps, command, run, run_async
+from pytest_redisq.queues.wire import AsyncWire, Wire
+
+T = TypeVar("T")
+
+#: Between two attempts to unblock a pop that was not yet blocked when the first came, in seconds.
+_UNBLOCK_AGAIN_SECONDS = 0.002
+
+
+class Description(Protocol):
+    """A queue without a client: picklable, and made into a worker's end by `bind`."""
+
+    def bind(self, client: Any, /, worker: str | None = None) -> Any: ...
+
+
+def _itself(description: Description) -> Description:
+    return description
+
+
+def _stopped(description: Description) -> Stopped:
+    return Stopped(f"stop() was called on this worker's end of {description!r}: there is nothing more to get from it")
+
+
+class BoundQueue:
+    """One worker's end of a queue, on connections of its own like `client`'s. A context manager; `close` when done.
+
+    One thread gets; any thread may put, ack and stop. After a fork, bind anew. It pickles as its description,
+    without the client: bind that in the other process.
+    """
+
+    def __init__(self, description: Description, logic: Logic, client: redis.Redis) -> None:
+        self.description = description
+        self._logic = logic
+        self._client = client
+        self._take = Wire(client)
+        self._talk = Wire(client)
+        self._getting = threading.Lock()
+        self._stopping = False
+        self._blocked_id: int | None = None
+        self._left = threading.Event()
+        self._closed = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._starting = threading.RLock()  # a signal handler may start one while its own thread does
+
+    def put(self, body: bytes) -> str | None:
+        """Add a message; returns its id where the queue has ids. On a connection error it is unknown whether it was
+        added.
+        """
+        return self._drive(self._logic.put(body), self._talk)
+
+    def subscribe(self) -> None:
+        """Begin now: whatever is put once this has returned will be got. Else the first `get` does it."""
+        self._drive(self._logic.subscribe(), self._talk)
+
+    def get(self, timeout_seconds: float | None = None) -> Delivery | None:
+        """The next message; None when none came in time (None: wait for ever, 0: do not wait). Stopped: after `stop`.
+
+        On a connection or time-out error it is unknown whether one was taken; the next call opens a new connection.
+        """
+        with self._getting:
+            if self._stopping:
+                raise _stopped(self.description)
+            if self._logic.beat_seconds is not None and not self._threads:
+                self._start(self._beat_until_closed)
+            delivery = self._drive(self._logic.get(timeout_seconds), self._take)
+            if delivery is None and self._stopping:
+                raise _stopped(self.description)
+            return delivery
+
+    def ack(self, delivery: Delivery) -> bool:
+        """The work is done: forget the message. False: it was no longer ours."""
+        return self._drive(self._logic.ack(delivery), self._talk)
+
+    def give_back(self, delivery: Delivery) -> None:
+        """The work was not done: somebody may have the message again."""
+        self._drive(self._logic.give_back(delivery), self._talk)
+
+    def recover(self) -> int:
+        """Give back what dead workers held; returns how many messages."""
+        return self._drive(self._logic.recover(), self._talk)
+
+    def remaining(self) -> list[bytes]:
+        """The bodies that nobody has taken yet."""
+        return self._drive(self._logic.remaining(), self._talk)
+
+    def pending(self) -> list[bytes]:
+        """The bodies that were taken, and neither acknowledged nor given back."""
+        return self._drive(self._logic.pending(), self._talk)
+
+    def trimmed(self) -> list[Gap]:
+        """What was thrown away before this reader saw it, so far."""
+        return self._drive(self._logic.trimmed(), self._talk)
+
+    def stop(self) -> None:
+        """Make a blocked `get` come back at once, with what it has or with Stopped, and every later one raise
+        Stopped.
+
+        Returns at once; may be called from any thread and from a signal handler.
+        """
+        self._stopping = True
+        if self._blocked_id is not None:
+            self._start(self._unblock)
+
+    def bind(self, client: Any, /, worker: str | None = None) -> Any:
+        """The same queue as another worker, on `client`."""
+        return self.description.bind(client, worker)
+
+    def close(self) -> None:
+        """Stop, say that this worker is gone, and give back threads and connections."""
+        self.stop()
+        self._closed.set()
+        with self._starting:  # whoever comes later sees that it is closed
+            threads = self._threads.copy()
+        for thread in threads:
+            thread.join()
+        self._take.close()
+        with contextlib.suppress(
+            RedisError, RuntimeError
+        ):  # a dead server or a forked copy: the heartbeat's expiry says it
+            self._drive(self._logic.leave(), self._talk)
+        self._talk.close()
+
+    def __enter__(self) -> BoundQueue:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _itself, (self.description,)
+
+    def __repr__(self) -> str:
+        return f"{self.description!r}.bind({self._client!r})"
+
+    def _drive(self, steps: Steps[T], wire: Wire) -> T:
+        return run(steps, lambda step: wire.call(step) if step.blocks_seconds == 0 else self._block(step, wire))
+
+    def _block(self, step: Command, wire: Wire) -> Any:
+        self._left.clear()
+        self._blocked_id = wire.connect()
+        try:
+            if self._stopping:
+                raise _stopped(self.description)
+            return wire.call(step)
+        finally:
+            self._blocked_id = None
+            self._left.set()
+
+    def _start(self, work: Any) -> None:
+        with self._starting:
+            if not self._closed.is_set():
+                thread = threading.Thread(target=work, name=f"redisq-{work.__name__}", daemon=True)
+                thread.start()
+                self._threads.append(thread)
+
+    def _unblock(self) -> None:
+        while (client_id := self._blocked_id) is not None:
+            try:
+                self._talk.call(command("CLIENT UNBLOCK", client_id))
+            except RedisError:  # no way to ask the server, or no permission: the worker must still come back
+                self._take.abort()
+            self._left.wait(_UNBLOCK_AGAIN_SECONDS)
+
+    def _beat_until_closed(self) -> None:
+        while not self._closed.wait(self._logic.beat_seconds):
+            with contextlib.suppress(RedisError):  # the next beat may come through; `get` reports what is wrong
+                self._drive(self._logic.beat(), self._talk)
+
+
+class AsyncBoundQueue:
+    """`BoundQueue` for asyncio. One task gets; any task of the same loop may put, ack and stop.
+
+    A `get` that is cancelled (by `asyncio.timeout`, say) is stopped as `stop` does it, and never in the middle of a
+    reply: if a message had come, the next `get` returns it, and `close` gives it back.
+    """
+
+    def __init__(self, description: Description, logic: Logic, client: redis.asyncio.Redis) -> None:
+        self.description = description
+        self._logic = logic
+        self._client = client
+        self._take = AsyncWire(client)
+        self._talk = AsyncWire(client)
+        self._getting = asyncio.Lock()
+        self._stopping = False
+        self._interrupted = False
+        self._blocked_id: int | None = None
+        self._left = asyncio.Event()
+        self._under_way: asyncio.Task[Delivery | None] | None = None
+        self._beating: asyncio.Task[None] | None = None
+
+    async def put(self, body: bytes) -> str | None:
+        return await self._drive(self._logic.put(body), self._talk)
+
+    async def subscribe(self) -> None:
+        await self._drive(self._logic.subscribe(), self._talk)
+
+    async def get(self, timeout_seconds: float | None = None) -> Delivery | None:
+        async with self._getting:
+            kept = await self._settle()
+            if kept is not None:
+                return kept
+            if self._stopping:
+                raise _stopped(self.description)
+            if self._logic.beat_seconds is not None and self._beating is None:
+                self._beating = asyncio.create_task(self._beat_until_closed())
+            self._under_way = asyncio.create_task(self._drive(self._logic.get(timeout_seconds), self._take))
+            try:
+                await asyncio.wait([self._under_way])
+            except asyncio.CancelledError:
+                self._interrupted = True
+                await self._unblock()
+                raise
+            delivery = self._result()
+            if delivery is None and self._stopping:
+                raise _stopped(self.description)
+            return delivery
+
+    async def ack(self, delivery: Delivery) -> bool:
+        return await self._drive(self._logic.ack(delivery), self._talk)
+
+    async def give_back(self, delivery: Delivery) -> None:
+        await self._drive(self._logic.give_back(delivery), self._talk)
+
+    async def recover(self) -> int:
+        return await self._drive(self._logic.recover(), self._talk)
+
+    async def remaining(self) -> list[bytes]:
+        return await self._drive(self._logic.remaining(), self._talk)
+
+    async def pending(self) -> list[bytes]:
+        return await self._drive(self._logic.pending(), self._talk)
+
+    async def trimmed(self) -> list[Gap]:
+        return await self._drive(self._logic.trimmed(), self._talk)
+
+    async def stop(self) -> None:
+        """Make a blocked `get` come back at once; returns when it has left the server."""
+        self._stopping = True
+        await self._unblock()
+
+    def bind(self, client: Any, /, worker: str | None = None) -> Any:
+        return self.description.bind(client, worker)
+
+    async def close(self) -> None:
+        """Cancelled, it closes its connections nevertheless."""
+        self._stopping = True
+        try:
+            if self._beating is not None:
+                self._beating.cancel()
+                await asyncio.wait([self._beating])
+            with contextlib.suppress(RedisError, Stopped):
+                kept = await self._settle()
+                if kept is not None:
+                    await self._drive(self._logic.give_back(kept), self._talk)
+        finally:
+            await self._take.close()
+            try:
+                with contextlib.suppress(RedisError):
+                    await self._drive(self._logic.leave(), self._talk)
+            finally:
+                await self._talk.close()
+
+    async def __aenter__(self) -> AsyncBoundQueue:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _itself, (self.description,)
+
+    def __repr__(self) -> str:
+        return f"{self.description!r}.bind({self._client!r})"
+
+    async def _settle(self) -> Delivery | None:
+        """End a `get` that was cancelled, and return what it had taken."""
+        if self._under_way is None:
+            return None
+        self._interrupted = True
+        await self._unblock()
+        await asyncio.wait([self._under_way])
+        self._interrupted = False
+        try:
+            return self._result()
+        except Stopped:
+            return None
+
+    def _result(self) -> Delivery | None:
+        assert self._under_way is not None
+        task, self._under_way = self._under_way, None
+        return task.result()
+
+    async def _drive(self, steps: Steps[T], wire: AsyncWire) -> T:
+        return await run_async(
+            steps, lambda step: wire.call(step) if step.blocks_seconds == 0 else self._block(step, wire)
+        )
+
+    async def _block(self, step: Command, wire: AsyncWire) -> Any:
+        self._left.clear()
+        self._blocked_id = await wire.connect()
+        try:
+            if self._stopping or self._interrupted:
+                raise _stopped(self.description)
+            return await wire.call(step)
+        finally:
+            self._blocked_id = None
+            self._left.set()
+
+    async def _unblock(self) -> None:
+        while (client_id := self._blocked_id) is not None:
+            try:
+                await self._talk.call(command("CLIENT UNBLOCK", client_id))
+            except RedisError:
+                await self._take.abort()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._left.wait(), _UNBLOCK_AGAIN_SECONDS)
+
+    async def _beat_until_closed(self) -> None:
+        while self._logic.beat_seconds is not None:
+            await asyncio.sleep(self._logic.beat_seconds)
+            with contextlib.suppress(RedisError):
+                await self._drive(self._logic.beat(), self._talk)
+
+
+def attach(description: Description, logic: Logic, client: Any) -> Any:
+    """The end of `description` for `client`: sync for a redis.Redis, async for a redis.asyncio.Redis."""
+    if isinstance(client, redis.asyncio.Redis):
+        return AsyncBoundQueue(description, logic, client)
+    return BoundQueue(description, logic, client)

@@ -1,0 +1,291 @@
+"""One connection of our own to where a redis-py client points, whatever that client's defaults.
+
+redis-py 8 reads with a 5-second time-out and retries every command ten times. On a queue both are poison: a blocking
+pop is cut off and sent again while the server may already have given the element to the dead connection, and a push
+whose reply was lost is done twice. So a wire takes the client's address, credentials and TLS, but not its retries,
+and waits for a reply as long as the command may block plus the client's own `socket_timeout`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import importlib.util
+import logging
+import os
+import socket
+import threading
+from collections import deque
+from typing import Any, NamedTuple
+
+import redis
+import redis.asyncio
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.retry import Retry
+
+from pytest_redisq.queues.steps import Command
+
+#: Settings of the client's pool that a wire has its own mind about. RESP2 has one shape of reply for each command, and
+#: maintenance notices, client-side caching and field-set registries are RESP3's.
+_OWN = ("retry", "maint", "orig_", "oss_cluster_", "himport_", "protocol", "health_check", "decode_", "encoding")
+
+
+#: How much one read from the socket takes, in bytes: with redis-py's 64 KiB a chunk of a drain takes a third longer.
+READ_BYTES = 262_144
+
+
+def settings_of(client: Any) -> dict[str, Any]:
+    """The keyword arguments for a connection like `client`'s, without what makes it unfit for a queue."""
+    pool = getattr(client, "connection_pool", None)
+    if pool is None:
+        raise TypeError(
+            f"a queue needs a redis.Redis or redis.asyncio.Redis, not {type(client).__name__}; with a cluster, pass "
+            "the client of the node that owns the key: cluster.get_redis_connection(cluster.get_node_from_key(key))"
+        )
+    kept = {name: value for name, value in pool.connection_kwargs.items() if not name.startswith(_OWN)}
+    kept["protocol"] = 2
+    kept["socket_read_size"] = max(kept.get("socket_read_size", 0), READ_BYTES)
+    kept["socket_connect_timeout"] = kept.get("socket_connect_timeout") or 10.0
+    if "path" not in kept:
+        kept.setdefault("socket_keepalive", True)
+    return kept
+
+
+def _patience_of(client: Any) -> float | None:
+    """How many seconds late a reply may be before the connection counts as dead; None: for ever."""
+    patience = client.connection_pool.connection_kwargs.get("socket_timeout", 5.0)
+    return None if patience is None else float(patience)
+
+
+def _limit(command: Command, patience: float | None) -> float | None:
+    if command.blocks_seconds is None or patience is None:
+        return None
+    return command.blocks_seconds + patience
+
+
+def _late(command: Command, limit: float | None) -> RedisTimeoutError:
+    return RedisTimeoutError(f"no reply to {command.args[0]!s} within {limit} s: whether it was carried out is unknown")
+
+
+@functools.cache
+def recommend_hiredis() -> None:
+    """Say once, aloud, that large replies are parsed ten times slower than they could be, where that is so."""
+    if importlib.util.find_spec("hiredis") is None:
+        logging.getLogger("pytest_redisq").warning(
+            "hiredis is not installed, so replies are parsed in Python: a drain takes up to ten times as long. "
+            "What to do: pip install 'pytest-redisq[fast]'"
+        )
+
+
+class Ticket(NamedTuple):
+    """For the reply to the `number`-th command that was sent by the `connection`-th connection."""
+
+    connection: int
+    number: int
+
+
+class Wire:
+    """A sync connection that is opened when needed and after an error, and sends each command at most once.
+
+    Thread-safe: one command at a time.
+    """
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client  # keeps a Sentinel pool alive, to which the connection refers weakly
+        settings = settings_of(client) | {"retry": Retry(NoBackoff(), 0)}
+        self._connection: Any = client.connection_pool.connection_class(**settings)
+        self._patience = _patience_of(client)
+        self._lock = threading.Lock()
+        self._process = os.getpid()
+        self._connected = False
+        self._connections = self._sent = 0
+        self._owed: deque[tuple[int, Command]] = deque()  # commands whose replies have not been read
+        self._early: dict[int, Any] = {}  # replies, or errors, that were read before somebody asked for them
+        self.client_id: int | None = None
+
+    def connect(self) -> int:
+        """Be connected, and return this connection's CLIENT ID: a new one after each reconnect.
+
+        A connection that is found closed before anything was sent is replaced in silence; nothing can be in doubt.
+        """
+        with self._lock:
+            return self._ready()
+
+    def call(self, command: Command) -> Any:
+        """The reply to `command`. ConnectionError, TimeoutError: unknown whether it was carried out."""
+        with self._lock:
+            self._ready()
+            try:
+                return self._exchange(command)
+            except redis.ResponseError:
+                raise
+            except BaseException:
+                self._drop()
+                raise
+
+    def send(self, command: Command) -> Ticket:
+        """Send it, and leave its reply to `receive`; others may be sent and called meanwhile. Errors as with `call`."""
+        with self._lock:
+            self._ready()
+            try:
+                return Ticket(self._connections, self._post(command))
+            except BaseException:
+                self._drop()
+                raise
+
+    def receive(self, ticket: Ticket) -> Any:
+        """The reply to what was sent. ConnectionError if the connection broke since: unknown if it was carried out."""
+        with self._lock:
+            if ticket.connection != self._connections or not self._connected:
+                raise RedisConnectionError("the connection broke before the reply came: the outcome is unknown")
+            try:
+                return self._reply(ticket.number)
+            except redis.ResponseError:
+                raise
+            except BaseException:
+                self._drop()
+                raise
+
+    def abort(self) -> None:
+        """Cut the connection under a blocked `call`, which then raises ConnectionError."""
+        sock = self._connection._sock  # disconnect() would pull the parser from under the thread that reads
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        with self._lock:
+            self._drop()
+
+    def _ready(self) -> int:
+        if os.getpid() != self._process:
+            raise RuntimeError("this queue was bound in another process: bind it anew in this one, queue.bind(client)")
+        if self._connected and not self._is_stale() and self.client_id is not None:
+            return self.client_id
+        self._drop()
+        try:
+            self._connection.connect()
+            self._connected = True
+            self._connections += 1
+            self.client_id = int(self._exchange(Command(("CLIENT ID",))))
+        except BaseException:
+            self._drop()
+            raise
+        return self.client_id
+
+    def _exchange(self, command: Command) -> Any:
+        return self._reply(self._post(command))
+
+    def _post(self, command: Command) -> int:
+        self._connection.send_command(*command.args, check_health=False)
+        self._sent += 1
+        self._owed.append((self._sent, command))
+        return self._sent
+
+    def _reply(self, wanted: int) -> Any:
+        """The reply of that number; those before it, which come first, are kept."""
+        while self._owed and self._owed[0][0] <= wanted:
+            number, command = self._owed.popleft()
+            limit = _limit(command, self._patience)
+            if not self._connection.can_read(limit):
+                raise _late(command, limit)
+            try:
+                self._early[number] = self._connection.read_response()
+            except redis.ResponseError as error:
+                self._early[number] = error
+        reply = self._early.pop(wanted)
+        if isinstance(reply, redis.ResponseError):
+            raise reply
+        return reply
+
+    def _is_stale(self) -> bool:
+        try:
+            return not self._owed and bool(self._connection.can_read(0))
+        except (RedisConnectionError, RedisTimeoutError, OSError):
+            return True
+
+    def _drop(self) -> None:
+        self._connected = False
+        self.client_id = None
+        self._owed.clear()
+        self._early.clear()
+        self._connection.disconnect()
+
+
+class AsyncWire:
+    """`Wire` for an asyncio client. Task-safe: one command at a time."""
+
+    def __init__(self, client: redis.asyncio.Redis) -> None:
+        self._client = client
+        settings = settings_of(client) | {"retry": AsyncRetry(NoBackoff(), 0), "socket_timeout": None}
+        self._connection: Any = client.connection_pool.connection_class(**settings)
+        self._patience = _patience_of(client)
+        self._lock = asyncio.Lock()
+        self._connected = False
+        self.client_id: int | None = None
+
+    async def connect(self) -> int:
+        async with self._lock:
+            return await self._ready()
+
+    async def call(self, command: Command) -> Any:
+        """As `Wire.call`. A task cancelled here drops the connection: a reply may not go to the next command."""
+        async with self._lock:
+            await self._ready()
+            try:
+                return await self._exchange(command)
+            except redis.ResponseError:
+                raise
+            except BaseException:
+                await self._drop()
+                raise
+
+    async def abort(self) -> None:
+        await self._connection.disconnect(nowait=True)
+
+    async def close(self) -> None:
+        async with self._lock:
+            await self._drop()
+
+    async def _ready(self) -> int:
+        if self._connected and not await self._is_stale() and self.client_id is not None:
+            return self.client_id
+        await self._drop()
+        try:
+            try:
+                async with asyncio.timeout(self._connection.socket_connect_timeout):
+                    await self._connection.connect()
+            except TimeoutError:
+                raise RedisTimeoutError("the server did not let us connect in time: nothing was sent") from None
+            self._connected = True
+            self.client_id = int(await self._exchange(Command(("CLIENT ID",))))
+        except BaseException:
+            await self._drop()
+            raise
+        return self.client_id
+
+    async def _exchange(self, command: Command) -> Any:
+        limit = _limit(command, self._patience)
+        try:
+            async with asyncio.timeout(limit):
+                await self._connection.send_command(*command.args, check_health=False)
+                return await self._connection.read_response()
+        except TimeoutError:
+            raise _late(command, limit) from None
+
+    async def _is_stale(self) -> bool:
+        try:
+            # redis-py 8 renamed it, and warns at the old name
+            can_read = getattr(self._connection, "can_read", None) or self._connection.can_read_destructive
+            return bool(await can_read())
+        except (RedisConnectionError, RedisTimeoutError, OSError):
+            return True
+
+    async def _drop(self) -> None:
+        self._connected = False
+        self.client_id = None
+        await self._connection.disconnect(nowait=True)

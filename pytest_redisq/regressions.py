@@ -1,0 +1,296 @@
+"""Runs that failed once, kept in a folder: each is run again with every test run, and comes out as its file says.
+
+`redisq keep` writes an entry, a TOML file, out of what failed last; a module beside it makes tests of all:
+
+    from pytest_redisq.regressions import regressions
+
+    test_regression = regressions(__file__)
+
+An entry has a `name`, a sentence that says `why` it is kept, and a `verdict`: "holds", or "fails" for what is broken on
+purpose or not cured yet. It is one of these:
+
+* a `scenario` (`tests/test_drain.py::two_drainers`, a function of a `world`) and a `schedule`: if it is to hold, the
+  schedule is followed as far as it still goes; if it is to fail, to the letter, and by the same `error`;
+* a `test` that explores (`tests/test_drain.py::test_drain`) and a `schedule`, where the scenario is no function that a
+  module has: that test is run with `--redisq-replay`, in a process of its own, or, where the schedule cannot be
+  followed any more, as it is;
+* a `history`, a file of JSON Lines beside the entry, and a `contract`, by which it is judged again.
+
+`needs` lists releases ("rq==3.0.0", "redis>=6") without which the entry has nothing to run, and is skipped.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from packaging.requirements import InvalidRequirement, Requirement
+
+from pytest_redisq import shelf
+from pytest_redisq.check import Contract, check
+from pytest_redisq.errors import DeliveryError, RedisqError
+from pytest_redisq.explore import FAULTS, NondeterminismError, Schedule
+from pytest_redisq.facade import Redisq
+from pytest_redisq.history import read_history
+from pytest_redisq.options import suggest
+from pytest_redisq.report import explain
+
+VERDICTS = ("holds", "fails")
+#: A test that is run in a process of its own ends within this, in seconds.
+TEST_SECONDS = 120
+
+_MODULE = '''"""What failed once: `redisq keep` adds to it, and each has to come out as its file says."""
+
+from __future__ import annotations
+
+from pytest_redisq.regressions import regressions
+
+test_regression = regressions(__file__)
+'''
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One kept run; see this module's docstring. `file` is where it stands."""
+
+    file: Path
+    name: str
+    why: str
+    verdict: str
+    scenario: str = ""
+    test: str = ""
+    schedule: str = ""
+    history: str = ""
+    contract: str = ""
+    #: The type of what is raised; empty: any.
+    error: str = ""
+    needs: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if missing := [name for name in ("name", "why") if not str(getattr(self, name)).strip()]:
+            raise ValueError(f"{self.file}: {' and '.join(missing)} must say something")
+        if self.verdict not in VERDICTS:
+            raise ValueError(f"{self.file}: verdict = {self.verdict!r} is to be one of {', '.join(VERDICTS)}")
+        if sum(map(bool, (self.scenario, self.test, self.history))) != 1:
+            raise ValueError(f"{self.file}: one of scenario, test and history says what is to be run")
+        for need in self.needs:
+            try:
+                Requirement(need)
+            except InvalidRequirement as error:
+                raise ValueError(f"{self.file}: needs {need!r}, which is no release: {error}") from None
+        wanted = "contract" if self.history else "schedule"
+        if not getattr(self, wanted):
+            raise ValueError(f"{self.file}: {wanted} is missing")
+        if self.history:
+            Contract.parse(self.contract)
+        else:
+            Schedule.parse(self.schedule)
+
+    def missing(self) -> str:
+        """The releases that it needs and that are not installed; empty if there are none."""
+        return ", ".join(need for need in self.needs if not _is_installed(need))
+
+    def text(self) -> str:
+        """The entry as a file says it."""
+        said = [(each.name, getattr(self, each.name)) for each in fields(self) if each.name != "file"]
+        # A JSON string, and a list of them, is one of TOML too.
+        return "".join(
+            f"{name} = {json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)}\n"
+            for name, value in said
+            if value
+        )
+
+
+def read_entry(file: Path) -> Entry:
+    """The entry in `file`. Raises ValueError, with the file's name, for what is none."""
+    try:
+        said: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{file}: no TOML: {error}") from None
+    known = [each.name for each in fields(Entry) if each.name != "file"]
+    for name, value in said.items():
+        if name not in known:
+            raise ValueError(f"{file}: unknown key {name!r}.{suggest(name, known)} There are: {', '.join(known)}.")
+        if not isinstance(value, list if name == "needs" else str):
+            raise ValueError(f"{file}: {name} = {value!r} is to be {'a list' if name == 'needs' else 'text'}")
+    if absent := [name for name in ("name", "why", "verdict") if name not in said]:
+        raise ValueError(f"{file}: {', '.join(absent)} missing")
+    return Entry(file=file, **{**said, "needs": tuple(said.get("needs", ()))})
+
+
+def read_entries(folder: Path) -> list[Entry]:
+    """Those of a folder, by their files' names."""
+    return [read_entry(file) for file in sorted(folder.glob("*.toml"))]
+
+
+def regressions(where: str | os.PathLike[str]) -> Callable[..., None]:
+    """A test for each entry of the folder `where` (or of the folder in which the file `where` is).
+
+    Raises ValueError for a file that is no entry, when tests are collected.
+    """
+    folder = Path(where) if Path(where).is_dir() else Path(where).parent
+    entries = read_entries(folder)
+
+    @pytest.mark.parametrize("entry", entries, ids=[entry.file.stem for entry in entries])
+    def test_regression(redisq: Redisq, entry: Entry, request: pytest.FixtureRequest) -> None:
+        __tracebackhide__ = True
+        if missing := entry.missing():
+            pytest.skip(f"about {missing}, which is not installed")
+        run(entry, redisq, request.config.rootpath)
+
+    return test_regression
+
+
+def run(entry: Entry, redisq: Redisq, root: Path) -> None:
+    """Run it once; paths of scenarios and tests are relative to `root`.
+
+    Raises AssertionError where it comes out otherwise than it says; what the scenario raised is its cause.
+    """
+    __tracebackhide__ = True
+    failure = _failure(entry, redisq, root)
+    if entry.verdict == "holds":
+        if failure is not None:
+            raise AssertionError(f"{entry.name}: it is back. {entry.why}\n{entry.file}\n{failure}") from failure
+        return
+    if failure is None:
+        raise AssertionError(
+            f"{entry.name}: it does not fail any more. {entry.why}\n"
+            f'If it is cured, say verdict = "holds" in {entry.file}'
+        )
+    if entry.error not in ("", type(failure).__name__):
+        raise AssertionError(f"{entry.name}: it fails by another error than {entry.error}: {failure!r}") from failure
+
+
+def _failure(entry: Entry, redisq: Redisq, root: Path) -> BaseException | None:
+    __tracebackhide__ = True
+    if entry.history:
+        history = read_history(entry.file.parent / entry.history)
+        verdict = check(history, Contract.parse(entry.contract))
+        return None if verdict.outcome == "pass" else DeliveryError(explain(verdict), history=history)
+    if entry.test:
+        return _of_a_test(entry, root)
+    scenario = find(entry.scenario, root)
+    try:
+        if entry.verdict == "fails":
+            redisq.replay(scenario, entry.schedule)
+        else:
+            schedule = Schedule.parse(entry.schedule)
+            # What cured it has other steps, so the schedule is followed as far as it goes.
+            redisq.explore(scenario, first=[schedule], schedules=1, faults=FAULTS, max_faults=len(schedule))
+    except RedisqError:
+        raise
+    except (Exception, pytest.fail.Exception) as failure:
+        return failure.__cause__ if type(failure).__name__ == "ScheduleError" and failure.__cause__ else failure
+    return None
+
+
+def _of_a_test(entry: Entry, root: Path) -> BaseException | None:
+    """What becomes of a test under the schedule; where that cannot be followed any more, in an exploration."""
+    code, said = _run_test(root, entry.test, "--redisq-replay", entry.schedule)
+    if NondeterminismError.__name__ in said:
+        code, said = _run_test(root, entry.test)
+    if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        raise AssertionError(f"{entry.test} could not be run:\n{said}")
+    return AssertionError(said) if code else None
+
+
+def _run_test(root: Path, *words: str) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider", *words],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        timeout=TEST_SECONDS,
+        check=False,
+        env={name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")},
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def find(place: str, root: Path) -> Any:
+    """What `folder/file.py::name` is; below `root`. Raises ValueError where there is no such thing."""
+    path, _, name = place.partition("::")
+    file = root / path
+    if not name or not file.is_file():
+        raise ValueError(f"no scenario: {place!r}; it is to be FILE.py::FUNCTION, below {root}")
+    found: Any = _module(file, root)
+    for part in name.split("."):
+        if not hasattr(found, part):
+            raise ValueError(f"no scenario: {file} has no {name!r}.{suggest(part, vars(found))}")
+        found = getattr(found, part)
+    return found
+
+
+def _module(file: Path, root: Path) -> ModuleType:
+    """The module in `file`: the one that pytest has imported already, if it has."""
+    for module in list(sys.modules.values()):
+        if getattr(module, "__file__", None) == os.fspath(file):
+            return module
+    name = ".".join(file.relative_to(root).with_suffix("").parts)
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _is_installed(need: str) -> bool:
+    wanted = Requirement(need)
+    try:
+        return wanted.specifier.contains(version(wanted.name), prereleases=True)
+    except PackageNotFoundError:
+        return False
+
+
+# -- keeping ---------------------------------------------------------------------------------------------------------
+
+
+def keep(failure: Path, folder: Path, *, name: str, why: str, verdict: str, contract: str) -> Path:
+    """Make an entry of what failed, in `folder`, and the module that runs it if there is none. Returns its file.
+
+    Raises RedisqError where an entry of that name is there, or the failure is not one that can be run again.
+    """
+    stem = re.sub(r"\W+", "-", name.lower()).strip("-")
+    file = folder / f"{stem}.toml"
+    if file.exists():
+        raise RedisqError(f"{file} is there already.\nWhat to do: choose another --name, or delete it.")
+    common: dict[str, Any] = {"file": file, "name": name, "why": why, "verdict": verdict}
+    try:
+        if failure.suffix == shelf.HISTORY:
+            entry = Entry(**common, history=f"{stem}.jsonl", contract=contract)
+            read_history(failure)
+        else:
+            entry = Entry(**common, **_scheduled(json.loads(failure.read_text(encoding="utf-8"))))
+    except (ValueError, KeyError) as error:
+        raise RedisqError(f"{failure} cannot be kept: {error}") from error
+    folder.mkdir(parents=True, exist_ok=True)
+    if entry.history:
+        shutil.copy(failure, folder / entry.history)
+    file.write_text(entry.text(), encoding="utf-8")
+    if not any("regressions(" in each.read_text(encoding="utf-8") for each in folder.glob("*.py")):
+        (folder / "test_regressions.py").write_text(_MODULE, encoding="utf-8")
+    return file
+
+
+def _scheduled(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What a schedule's record says of an entry: the scenario, if a module has it, else the test."""
+    if not record.get("scenario"):
+        return {"test": record["test"], "schedule": record["schedule"]}
+    path, _, name = record["scenario"].partition("::")
+    here = Path(os.path.relpath(path)).as_posix()
+    return {"scenario": f"{here}::{name}", "schedule": record["schedule"], "error": record["error"]}

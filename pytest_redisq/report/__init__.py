@@ -1,0 +1,9 @@
+"""Verdicts for people and for programs."""
+
+from __future__ import annotations
+
+from pytest_redisq.report.data import verdict_data
+from pytest_redisq.report.laws import laws_table
+from pytest_redisq.report.text import describe, explain
+
+__all__ = ["describe", "explain", "laws_table", "verdict_data"]

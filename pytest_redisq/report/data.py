@@ -1,0 +1,49 @@
+"""A verdict as plain data, for JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from pytest_redisq.check import Anomaly, Verdict
+from pytest_redisq.model import Op
+
+
+def verdict_data(verdict: Verdict) -> dict[str, Any]:
+    """What `json.dumps` takes. Messages are `"producer/sequence"`; kinds that were not found are left out."""
+    return {
+        "verdict": verdict.outcome,
+        "contract": str(verdict.contract),
+        "totals": dataclasses.asdict(verdict.totals),
+        "counts": {str(kind): times for kind, times in verdict.counts.items() if times},
+        "broken": [str(kind) for kind, times in verdict.counts.items() if times and verdict.contract.forbids(kind)],
+        "anomalies": [_anomaly_data(anomaly) for anomaly in verdict.anomalies],
+        "reasons": list(verdict.reasons),
+        "notes": list(verdict.notes),
+    }
+
+
+def _anomaly_data(anomaly: Anomaly) -> dict[str, Any]:
+    return {
+        "kind": str(anomaly.kind),
+        "message": str(anomaly.message),
+        "times": anomaly.times,
+        "ids": list(anomaly.ids),
+        "reader": anomaly.reader,
+        "words": anomaly.words,
+        "last_seen": _op_data(anomaly.last_seen) if anomaly.last_seen else None,
+    }
+
+
+def _op_data(op: Op) -> dict[str, Any]:
+    return {
+        "actor": op.actor,
+        "kind": str(op.kind),
+        "outcome": str(op.outcome),
+        "messages": [str(message) for message in op.messages],
+        "ids": list(op.ids),
+        "invoked_ns": op.invoked_ns,
+        "ended_ns": op.ended_ns,
+        "queue": op.queue,
+        "error": op.error,
+    }

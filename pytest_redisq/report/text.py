@@ -1,0 +1,139 @@
+"""A verdict in plain words, for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import attrgetter
+
+from pytest_redisq.check import LAWS, Anomaly, AnomalyKind, Verdict
+from pytest_redisq.model import Kind, Message, Op, Outcome
+
+#: Of each kind of anomaly this many are shown.
+SHOWN_PER_KIND = 3
+
+#: An op upon more messages than these is shown with the first of them.
+_SHOWN_PER_OP = 4
+
+
+def explain(verdict: Verdict, *, start_ns: int = 0, history_path: str = "", shown: int = SHOWN_PER_KIND) -> str:
+    """Headline, figures, the anomalies that break the contract with their first examples, and what to do next.
+
+    Times are shown from `start_ns` on, a reading of the history's clock. `history_path` is where the history was saved,
+    if it was; `shown` how many examples of each kind are given.
+    """
+    broken = [kind for kind, times in verdict.counts.items() if times and verdict.contract.forbids(kind)]
+    allowed = [kind for kind, times in verdict.counts.items() if times and kind not in broken]
+    lines = [_headline(verdict, broken), "", *_figures(verdict)]
+    if verdict.reasons:
+        lines += ["", "It cannot be told for certain:", *(f"  - {reason}" for reason in verdict.reasons)]
+    if broken:
+        lines += ["", f'Breaks "{verdict.contract}":', *_anomalies(verdict, broken, shown, start_ns)]
+    if allowed:
+        lines += ["", f'Seen, and allowed by "{verdict.contract}":', *_anomalies(verdict, allowed, 0, start_ns)]
+    if verdict.notes:
+        lines += ["", *(f"Note: {note}" for note in verdict.notes)]
+    advice = list(_advice(verdict, broken, history_path))
+    return "\n".join([*lines, *([""] if advice else []), *advice])
+
+
+def _headline(verdict: Verdict, broken: Sequence[AnomalyKind]) -> str:
+    match verdict.outcome:
+        case "pass":
+            return f'pass: "{verdict.contract}" holds'
+        case "unknown":
+            return f'unknown: whether "{verdict.contract}" holds cannot be told'
+        case "fail":
+            what = ", ".join(f"{verdict.counts[kind]} {kind}" for kind in broken)
+            return f'fail: "{verdict.contract}" is broken: {what}'
+
+
+def _figures(verdict: Verdict) -> Iterator[str]:
+    totals = verdict.totals
+    yield f"  {totals.attempted:>10,} attempted   {totals.acknowledged:>10,} acknowledged by the queue"
+    yield f"  {totals.delivered:>10,} delivered   {totals.acked:>10,} acknowledged by consumers"
+    if totals.unknown_dequeues:
+        yield f"  {totals.unknown_dequeues:>10,} dequeue{'s' if totals.unknown_dequeues > 1 else ''} of unknown outcome"
+
+
+def _anomalies(verdict: Verdict, kinds: Sequence[AnomalyKind], shown: int, start_ns: int) -> Iterator[str]:
+    examples = {kind: list(group) for kind, group in groupby(verdict.anomalies, attrgetter("kind"))}
+    for kind in kinds:
+        yield f"  {verdict.counts[kind]:>10,} {kind}: {LAWS[kind].meaning}"
+        first = examples.get(kind, [])[:shown]
+        for anomaly in first:
+            yield from _example(anomaly, start_ns)
+        rest = verdict.counts[kind] - sum(anomaly.times for anomaly in first)
+        if first and rest > 0:
+            yield f"             … and {rest:,} more"
+
+
+def _example(anomaly: Anomaly, start_ns: int) -> Iterator[str]:
+    subject = f"message {anomaly.message}" if anomaly.message.producer >= 0 else "an unreadable body"
+    ids = f" (id {', '.join(anomaly.ids)})" if anomaly.ids else ""
+    reader = f", reader {anomaly.reader}" if anomaly.reader else ""
+    times = f", {anomaly.times} times" if anomaly.times > 1 else ""
+    yield f"             {subject}{ids}{reader}{times}: {anomaly.words}"
+    if anomaly.last_seen:
+        yield f"               last seen: {describe(anomaly.last_seen, start_ns)}"
+
+
+def describe(op: Op, start_ns: int = 0) -> str:
+    """An op in one line: who tried what upon what, how it ended, and when, in seconds from `start_ns` on."""
+    upon = f" {_messages(op.messages)}" if op.messages else ""
+    ids = f" (id {_some(op.ids)})" if op.ids else ""
+    queue = f" on {op.queue}" if op.queue else ""
+    error = f": {op.error}" if op.error else ""
+    return f"{_VERBS[op.kind]}{upon}{ids}{queue} by {op.actor}, {_ended(op, start_ns)}{error}"
+
+
+_VERBS = {Kind.ENQUEUE: "enqueue of", Kind.DEQUEUE: "dequeue of", Kind.ACK: "ack of", Kind.DRAIN: "drain of"}
+
+
+def _ended(op: Op, start_ns: int) -> str:
+    start = f"invoked at {(op.invoked_ns - start_ns) / 1e9:.6f} s"
+    if op.ended_ns is None:
+        return f"{start} and never ended"
+    words = {Outcome.OK: "ok", Outcome.FAIL: "failed", Outcome.INFO: "with unknown outcome"}[op.outcome]
+    return f"{words}, {start}, {(op.ended_ns - op.invoked_ns) / 1e6:.3f} ms long"
+
+
+def _messages(messages: Sequence[Message]) -> str:
+    return _some([str(message) for message in messages])
+
+
+def _some(words: Sequence[str]) -> str:
+    more = len(words) - _SHOWN_PER_OP
+    return ", ".join(words[:_SHOWN_PER_OP]) + (f" and {more} more" if more > 0 else "")
+
+
+def _advice(verdict: Verdict, broken: Sequence[AnomalyKind], history_path: str) -> Iterator[str]:
+    hints = dict.fromkeys(HINTS[kind] for kind in broken if kind in HINTS)
+    if hints:
+        yield "What to look at:"
+        yield from (f"  - {hint}" for hint in hints)
+    if verdict.outcome == "unknown":
+        yield "To be told more, let the run end in quiescence: producers done, faults healed, the queue drained."
+    if history_path and verdict.outcome != "pass":
+        yield f"Every op is in {history_path}, a line of JSON each."
+
+
+_RETRIES = (
+    "a client that retries what it got no reply to (redis-py does by default) does it twice: Retry(NoBackoff(), 0)"
+)
+
+#: What most often lies behind an anomaly.
+HINTS: Mapping[AnomalyKind, str] = {
+    AnomalyKind.LOST: "what happened to it after it was last seen: a trim, a delete, a restart without persistence",
+    AnomalyKind.INDETERMINATE: "a worker that dies or times out takes along what it had popped: move it to a "
+    "processing list (BLMOVE), or use a consumer group, and recover it from there",
+    AnomalyKind.STUCK: "somebody has to recover what a dead worker held: XAUTOCLAIM, or its processing list",
+    AnomalyKind.FORGOTTEN: "acknowledge after the work, not before (nor with NOACK): a worker that dies leaves it then",
+    AnomalyKind.TRIMMED: 'a larger MAXLEN, faster readers, or the modifier "bounded" if such a loss is agreed',
+    AnomalyKind.DUPLICATED: _RETRIES,
+    AnomalyKind.CLONED: _RETRIES,
+    AnomalyKind.REORDERED: "two consumers at once, or a message given back to the end of the queue, change the order",
+    AnomalyKind.FALSE_FAIL: "an error that leaves the outcome open (a timeout, a cut connection) is not a failure",
+    AnomalyKind.FALSE_ACK: "whether the ack removes the message from the list that it was taken into",
+    AnomalyKind.POLL_SKIP: "after the first XREAD go on from the last ID received, never from $",
+}

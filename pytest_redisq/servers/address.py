@@ -1,0 +1,80 @@
+"""A corner's address: what any process needs to reach it, and the clients that stay inside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import redis
+import redis.asyncio
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from pytest_redisq.servers.external import explained
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """Picklable. With a `prefix`, every client made here keeps to the keys that begin with it (see prefix.py).
+
+    `seen` collects those keys, in this process, so that they can be deleted by name.
+    """
+
+    url: str
+    prefix: str = ""
+    seen: set[bytes] = field(default_factory=set, compare=False, repr=False)
+    #: Who is asked what the server's commands are, where `url` leads to it by way of a proxy. Empty: `url` itself.
+    origin: str = ""
+
+    def through(self, url: str) -> Address:
+        """The same corner by way of a proxy, which `url` leads to; the keys seen there are seen here."""
+        return Address(url=url, prefix=self.prefix, seen=self.seen, origin=self.origin or self.url)
+
+    def client(self, **options: Any) -> redis.Redis:
+        """A new client that neither loses nor doubles by itself: no socket timeout and no retries.
+
+        A socket timeout shorter than a blocking pop loses elements, and a retry after a lost reply does a command
+        twice, both silently. `options` are those of `redis.Redis` and override.
+        """
+        single = bool(options.pop("single_connection_client", False))
+        given, options = options, _defaults(Retry(NoBackoff(), 0)) | options
+        with explained(self.url):
+            pool = redis.ConnectionPool.from_url(self.url, **options)
+        pool.connection_kwargs |= given  # where the URL says otherwise
+        self._keep_inside(pool, asyncio=False)
+        client = redis.Redis(connection_pool=pool, single_connection_client=single)
+        client.auto_close_connection_pool = True
+        return client
+
+    def async_client(self, **options: Any) -> redis.asyncio.Redis:
+        """The same for asyncio. Close it (`aclose`) in the loop that used it."""
+        single = bool(options.pop("single_connection_client", False))
+        given, options = options, _defaults(AsyncRetry(NoBackoff(), 0)) | options
+        with explained(self.url):
+            pool = redis.asyncio.ConnectionPool.from_url(self.url, **options)
+        pool.connection_kwargs |= given  # where the URL says otherwise
+        self._keep_inside(pool, asyncio=True)
+        client = redis.asyncio.Redis(connection_pool=pool, single_connection_client=single)
+        client.auto_close_connection_pool = True
+        return client
+
+    def __reduce__(self) -> tuple[Callable[..., Address], tuple[str, str, str]]:
+        return _address, (self.url, self.prefix, self.origin)
+
+    def _keep_inside(self, pool: Any, *, asyncio: bool) -> None:
+        """With a prefix, the pool's connections keep to it. Most runs have none, and need not load that."""
+        if self.prefix:
+            from pytest_redisq.servers.inside import kept
+
+            origin = self.origin or self.url
+            pool.connection_class = kept(pool, self.prefix, self.seen, origin=origin, asyncio=asyncio)
+
+
+def _address(url: str, prefix: str, origin: str) -> Address:
+    return Address(url=url, prefix=prefix, origin=origin)
+
+
+def _defaults(retry: Any) -> dict[str, Any]:
+    return {"socket_timeout": None, "retry": retry, "decode_responses": False}

@@ -1,0 +1,50 @@
+"""What a way to have a server of our own (Docker, a process, the embedded binary) must be able to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from pytest_redisq.options import Settings
+from pytest_redisq.servers.keeper import Keeper
+
+How = Literal["docker", "process", "embedded", "url"]
+
+#: Logical databases of a server of our own: each pytest process takes a few, tests rotate through them.
+#: A thousand cost half a megabyte and no time at boot.
+DATABASES = 1024
+
+
+#: Where this folder is in the keeper's, a container's server is to be reached by a unix socket there, too.
+SOCKET_FOLDER = "socket"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launched:
+    """A server that has answered PING. `detail` names it in the header: "image valkey:9.1", "/usr/bin/redis-server"."""
+
+    url: str
+    detail: str
+    #: Where else it listens: the path of a unix socket.
+    socket: Path | None = None
+
+
+class Backend(Protocol):
+    """Modules fit, too: `servers/process.py` is one."""
+
+    def missing(self, settings: Settings) -> str | None:
+        """Why no server can be had this way, here and now, in words for `auto`'s reason; None if one can.
+
+        Starts no server and costs a second at most, save that it may fetch what a start needs (an image): `auto`
+        takes the first way that misses nothing, and then an error of `launch` is final.
+        """
+        ...
+
+    def launch(self, settings: Settings, keeper: Keeper) -> Launched:
+        """Start a keeper's script on `keeper.directory`, and by it a server; return when it has answered PING.
+
+        Raises ServerError, within about a second of the cause, if it dies or cannot be started: what happened, the
+        server's last log lines, what to do. The caller then releases the keeper, which must clear everything away.
+        """
+        ...

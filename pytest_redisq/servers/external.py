@@ -1,0 +1,110 @@
+"""Somebody's own server, reached by a URL: what can be wrong with it, in words."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import secrets
+from collections.abc import Iterator
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from pytest_redisq.errors import ServerError
+
+#: How long somebody's own server may take to be reached and to answer, in seconds.
+ANSWER_SECONDS = 2.0
+#: What every key of ours on somebody's own server begins with.
+KEY_PREFIX = "redisq:"
+
+
+def check(url: str) -> None:
+    """Reach the server, write one key of our own, and delete it: no other way tells that writing works.
+
+    Raises ServerError that says what is wrong with the URL or the server, and what to do.
+    """
+    with explained(url):
+        client = redis.Redis.from_url(
+            url,
+            socket_timeout=ANSWER_SECONDS,
+            socket_connect_timeout=ANSWER_SECONDS,
+            retry=Retry(NoBackoff(), 0),
+        )
+        with client, contextlib.closing(client.connection_pool):
+            key = f"{KEY_PREFIX}probe:{secrets.token_hex(8)}"
+            client.set(key, b"", px=1000)
+            client.delete(key)
+
+
+@contextlib.contextmanager
+def explained(url: str) -> Iterator[None]:
+    """Turn what redis-py raises into a ServerError that says what to do."""
+    try:
+        yield
+    except (redis.RedisError, ValueError, OSError) as error:
+        raise ServerError(f"The server at {without_secrets(url)} {_explain(error)}") from error
+
+
+def without_secrets(url: str) -> str:
+    """`url` as it may be shown.
+
+    >>> without_secrets("redis://ann:secret@localhost:6379/3?password=x")
+    'redis://ann:***@localhost:6379/3?password=***'
+    """
+    return re.sub(r"(password=)[^&]*", r"\1***", re.sub(r"(//[^:/@]*):.*@", r"\1:***@", url))
+
+
+def _explain(error: Exception) -> str:
+    """What happened and what to do, by the kind of error, then by the server's own word."""
+    text = str(error)
+    match error:
+        case redis.AuthenticationError():
+            return (
+                f"does not let us in: {text}\n"
+                "What to do: put the user and the password into the URL, redis://USER:PASSWORD@HOST:PORT/DB "
+                "(no USER for the default user; special characters percent-encoded)."
+            )
+        case redis.exceptions.ReadOnlyError():
+            return f"is a read-only replica: {text}\nWhat to do: give the URL of its primary."
+        case redis.exceptions.OutOfMemoryError():
+            return (
+                f"is out of memory: {text}\n"
+                "What to do: raise its maxmemory, free some of it, or choose another server; nothing was deleted."
+            )
+        case redis.exceptions.NoPermissionError():
+            return f"forbids what we need: {text}\nWhat to do: use an ACL user that may, or the default user."
+        case redis.BusyLoadingError():
+            return "is still loading its data.\nWhat to do: run again when it is done."
+        case redis.InvalidResponse():
+            return f"does not speak Redis' protocol: {text}\nWhat to do: check the port; another program listens there."
+        case redis.TimeoutError():
+            return (
+                f"did not answer within {ANSWER_SECONDS:g} s: {text}\n"
+                "What to do: check host and port, that a Redis (not something else) listens there, "
+                "and that TLS (rediss://) is meant by both sides or by none."
+            )
+        case redis.ConnectionError() | OSError():
+            return _explain_connection(text)
+        case ValueError():
+            return f"cannot be tried, its URL is wrong: {text}\nWhat to do: write redis://USER:PASSWORD@HOST:PORT/DB."
+        case _ if "DB index" in text:
+            return f"has no such database: {text}\nWhat to do: give a lower number in the URL's path, or none for 0."
+        case _:
+            return f"refused: {text}\nWhat to do: see the server's documentation for this error."
+
+
+def _explain_connection(text: str) -> str:
+    if "WRONG_VERSION_NUMBER" in text.upper() or "record layer failure" in text:
+        return f"does not speak TLS: {text}\nWhat to do: write redis:// instead of rediss://."
+    if "CERTIFICATE_VERIFY_FAILED" in text.upper():
+        return (
+            f"has a certificate that is not trusted here: {text}\n"
+            "What to do: add ?ssl_ca_certs=FILE to the URL, or ?ssl_cert_reqs=none for a server that is only for tests."
+        )
+    if "closed by server" in text or "reset by peer" in text:
+        return (
+            f"hung up on our first command: {text}\n"
+            "What to do: check that it is a Redis; if it wants TLS, write rediss:// instead of redis://."
+        )
+    return f"cannot be reached: {text}\nWhat to do: check host, port and socket path, and that the server runs."

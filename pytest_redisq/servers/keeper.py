@@ -1,0 +1,244 @@
+"""A server lives for as long as somebody holds its lease; a keeper sees to that, whatever signal ends the holders.
+
+The lease is a FIFO. Every process that uses the server holds its write end open, and the keeper, a shell script that
+runs in a session of its own, reads from it. End-of-file means that the last holder is gone, even by SIGKILL; then the
+keeper kills the server and removes the folder. The same pipe carries orders. What the keeper answers, and that the
+server died, it writes to `events`; the server's output goes to `log`.
+
+A shell script, since it must also run inside containers, where there is nothing else, and because it starts in 1 ms.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import subprocess
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+from pytest_redisq.errors import ServerError
+
+#: What a keeper does; "create" is for a container's guard, before there is a keeper in it.
+Order = Literal["create", "hello", "start", "kill", "pause", "resume"]
+
+#: How often a condition is looked at while waiting, in seconds.
+POLL_SECONDS = 0.002
+#: How often a process looks whether its parent still lives, in seconds.
+ORPHAN_SECONDS = 0.2
+#: How long a keeper may take for an order, in seconds. It needs a millisecond; a machine on its knees needs more.
+ORDER_SECONDS = 10.0
+#: The lines of the server's log that an error message ends with.
+LOG_LINES = 12
+
+#: $1 is a folder that exists for the keeper's own files, the rest is the server's command.
+#: stdin: "<token> <order>" a line. stdout: "done <token>" when carried out, "start <n>" before the n-th server (from 1)
+#: starts, "exit <n> <status>" when it has ended. stderr: the server's output. The server's pid is signalled only until
+#: it has been seen to end, for then it may be another's.
+SCRIPT = r"""
+PATH=$PATH:/usr/bin:/bin  # for mv, rm and sleep, whatever the test has made of it
+exec 3>&1
+folder=$1; shift
+n=0
+start() {
+  n=$((n + 1))
+  echo "start $n"
+  pid=$(
+    {
+      "$@" >&2 3>&- </dev/null &
+      echo $!
+      exec >&3
+      wait $!
+      status=$?
+      : >"$folder/ended.$n"
+      echo "exit $n $status"
+    } &
+  )
+}
+ended() { [ "$n" = 0 ] || [ -e "$folder/ended.$n" ]; }
+signal() { ended || kill -s "$1" "$pid"; }
+end() {
+  signal KILL
+  tries=0
+  until ended || [ "$tries" = 300 ]; do tries=$((tries + 1)); sleep 0.01; done
+}
+while read -r token order; do
+  case $order in
+    start) start "$@" ;;
+    kill) end ;;
+    pause) signal STOP ;;
+    resume) signal CONT ;;
+  esac
+  echo "done $token"
+done
+end
+"""
+
+# The launching process does not become the parent, so that it has nobody to wait for. `kill 0` takes what the server
+# may have forked (a background save) along with the script itself. The folder goes first, and all at once, since
+# another run may be about to make it anew.
+_DETACHED = f"""
+exec 4<&0
+{{
+{SCRIPT}
+mv "$folder" "$folder.gone"
+rm -rf "$folder.gone" || rm -rf "$folder.gone"
+kill -s KILL 0
+}} <&4 4<&- &
+"""
+
+_holders: weakref.WeakSet[Keeper] = weakref.WeakSet()
+
+
+class Keeper:
+    """The handle on one keeper: its folder, the hold on its lease, and the orders it takes. Thread-safe.
+
+    A forked child holds nothing (its parent's end must end the server), but may still give orders.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._hold: int | None = None
+        _holders.add(self)
+
+    @property
+    def _lease(self) -> Path:
+        return self.directory / "lease"
+
+    def establish(self) -> int:
+        """Make the lease and hold it; the read end, close-on-exec, is for the keeper's stdin. The caller closes it."""
+        os.mkfifo(self._lease, 0o600)
+        read_end = os.open(self._lease, os.O_RDONLY | os.O_NONBLOCK)
+        self._hold = os.open(self._lease, os.O_WRONLY)
+        os.set_blocking(read_end, True)
+        return read_end
+
+    def launch(self, command: Sequence[str]) -> None:
+        """Start the keeper on this machine. It starts the server only when told."""
+        read_end = self.establish()
+        try:
+            with open(self.directory / "events", "ab") as events, open(self.directory / "log", "ab") as log:
+                subprocess.run(
+                    ["/bin/sh", "-c", _DETACHED, "redisq-keeper", str(self.directory), *command],
+                    stdin=read_end,
+                    stdout=events,
+                    stderr=log,
+                    cwd=self.directory,
+                    start_new_session=True,
+                    check=True,
+                )
+        finally:
+            os.close(read_end)
+
+    def join(self) -> bool:
+        """Hold the lease of a keeper that another process started; False if that one is gone."""
+        try:
+            self._hold = os.open(self._lease, os.O_WRONLY | os.O_NONBLOCK)
+            self.order("hello")
+        except (OSError, ServerError):
+            self.release()
+            return False
+        return True
+
+    def release(self) -> None:
+        """Let go of the lease. When nobody holds it the server and the folder are gone within milliseconds."""
+        hold, self._hold = self._hold, None
+        if hold is not None:
+            os.close(hold)
+
+    def discard(self) -> None:
+        """Let go after a failed start; the folder goes, even if there is no keeper yet to see to that."""
+        kept = self.listening()
+        self.release()
+        if not kept:
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def order(self, order: Order, *, seconds: float = ORDER_SECONDS) -> None:
+        """Have it done, and wait until it is. Raises ServerError if the keeper is gone or does not answer."""
+        token = secrets.token_hex(8)
+        try:
+            lease = os.open(self._lease, os.O_WRONLY | os.O_NONBLOCK)
+            with open(lease, "wb", buffering=0) as pipe:
+                pipe.write(f"{token} {order}\n".encode())
+        except OSError as error:
+            raise ServerError(f"Cannot {order} the server: its keeper is gone ({error.strerror}).") from error
+        if not wait_until(lambda: ["done", token] in self._events() or not self.listening(), seconds):
+            raise ServerError(f"Cannot {order} the server: its keeper did not answer within {seconds:g} s.")
+        if ["done", token] not in self._events():
+            raise ServerError(f"Cannot {order} the server: its keeper has just gone.")
+
+    def listening(self) -> bool:
+        """Whether somebody still reads the lease."""
+        try:
+            os.close(os.open(self._lease, os.O_WRONLY | os.O_NONBLOCK))
+        except OSError:
+            return False
+        return True
+
+    def gone(self, seconds: float) -> bool:
+        """Whether nobody reads the lease any more, within `seconds`."""
+        return wait_until(lambda: not self.listening(), seconds)
+
+    def running(self) -> bool:
+        """Whether a server has been started and has not ended."""
+        events = list(self._events())
+        return sum(words[0] == "start" for words in events) > sum(words[0] == "exit" for words in events)
+
+    def exits(self) -> list[int]:
+        """The exit statuses of the servers that have ended, oldest first, as a shell tells them (137: SIGKILL)."""
+        return [int(words[2]) for words in self._events() if words[0] == "exit"]
+
+    def log(self) -> str:
+        """What the server has written so far."""
+        try:
+            return (self.directory / "log").read_text(errors="replace")
+        except OSError:
+            return ""
+
+    def last_words(self) -> str:
+        """The end of the log, indented, to close an error message with."""
+        lines = [line for line in self.log().splitlines() if line.strip()][-LOG_LINES:]
+        if not lines:
+            return "The server wrote no log."
+        return "The server's last log lines:\n" + "\n".join(f"  {line}" for line in lines)
+
+    def _events(self) -> Iterator[list[str]]:
+        with contextlib.suppress(OSError):
+            for line in (self.directory / "events").read_text().splitlines():
+                yield line.split()
+
+
+def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
+    """Whether `condition` came true within `seconds`; it is looked at every few milliseconds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_SECONDS)
+    return True
+
+
+def release_all() -> None:
+    """Let go of every lease that this process holds."""
+    for keeper in list(_holders):
+        keeper.release()
+
+
+def release_all_when_orphaned() -> None:
+    """From now on, let go of every lease when this process's parent has died, whatever this process goes on doing."""
+    parent = os.getppid()
+
+    def follow() -> None:
+        while os.getppid() == parent:
+            time.sleep(ORPHAN_SECONDS)
+        release_all()
+
+    threading.Thread(target=follow, name="redisq-follow", daemon=True).start()
+
+
+os.register_at_fork(after_in_child=release_all)

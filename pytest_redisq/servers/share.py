@@ -1,0 +1,112 @@
+"""One server for all processes of one test run; two runs never meet.
+
+The processes meet in a folder named after the run. Whoever comes first starts the server there, under a file lock, and
+writes `server.json`; the others join its lease. The folder is the keeper's, and goes with the server.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from pytest_redisq.errors import ServerError
+from pytest_redisq.options import Settings
+from pytest_redisq.servers.choose import choose, connect, start_in
+from pytest_redisq.servers.keeper import Keeper
+from pytest_redisq.servers.server import Server
+
+#: Commands that nobody may use on a server which several processes share.
+CROSSING = ("flushall", "swapdb")
+
+#: How long a folder whose keeper is on its way out may take to vanish, in seconds.
+_VANISH_SECONDS = 5.0
+
+
+@contextlib.contextmanager
+def share(settings: Settings, run_id: str) -> Iterator[Server]:
+    """The server of the run `run_id`, started by the first process that asks, gone when the last has left."""
+    server = connect(settings) if settings.url else _meet(settings, run_id)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def meeting_place(run_id: str) -> Path:
+    """The folder of the run: of this user's alone, and short, since a unix socket may have to fit in."""
+    name = hashlib.sha256(run_id.encode()).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"redisq-{os.getuid()}-{name}"
+
+
+def _meet(settings: Settings, run_id: str) -> Server:
+    directory = meeting_place(run_id)
+    # Before the folder is made: nobody clears it away until a keeper has it, so that has to follow at once.
+    how, reason = choose(settings) if not (directory / "server.json").exists() else (None, "")
+    while True:
+        with _locked(directory) as current:
+            if not current:
+                continue
+            record, keeper = directory / "server.json", Keeper(directory)
+            if not keeper.listening():
+                try:
+                    there = os.listdir(directory)
+                except FileNotFoundError:  # its keeper took it away just now
+                    continue
+                if there != ["lock"]:  # of a keeper that was killed itself
+                    shutil.rmtree(directory, ignore_errors=True)
+                    continue
+                if how is None:
+                    how, reason = choose(settings)
+                server = start_in(directory, settings, how, reason)
+                _forbid_what_crosses_databases(server)
+                record.write_text(json.dumps(server.record()))
+                return server
+            if record.exists() and keeper.join():
+                return Server(**json.loads(record.read_text()), keeper=keeper)
+        # A start that failed, or a run that has just ended: the keeper is about to take its folder away.
+        if not keeper.gone(_VANISH_SECONDS):
+            raise ServerError(f"The server in {directory} does not end.\nWhat to do: end it, or remove that folder.")
+
+
+def _forbid_what_crosses_databases(server: Server) -> None:
+    """A FLUSHALL in one test would empty the databases of the others that run at the same time. FLUSHDB is allowed."""
+    with server.client() as client:
+        client.execute_command("ACL", "SETUSER", "default", *(f"-{command}" for command in CROSSING))
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[bool]:
+    """Hold the folder's lock; yields whether it still is that folder's, which may have gone while we waited."""
+    directory.mkdir(mode=0o700, exist_ok=True)
+    try:
+        _refuse_others(directory)
+        lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except FileNotFoundError:
+        yield False
+        return
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield _is(lock, directory / "lock")
+    finally:
+        os.close(lock)
+
+
+def _refuse_others(directory: Path) -> None:
+    owner = directory.lstat()
+    if owner.st_uid != os.getuid() or owner.st_mode & 0o077 or not stat.S_ISDIR(owner.st_mode):
+        raise ServerError(f"{directory} is not a private folder of ours.\nWhat to do: remove it, or set TMPDIR.")
+
+
+def _is(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,239 @@
+"""This process's share in a pytest run: the server, which other processes may share, and the corners of its tests."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import shlex
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+from pytest_redisq import shelf
+from pytest_redisq.errors import DeliveryError, RedisqError, ScheduleError
+from pytest_redisq.options import OptionError, Source, keywords, resolve
+from pytest_redisq.servers.choose import start
+from pytest_redisq.servers.keeper import release_all_when_orphaned
+
+if TYPE_CHECKING:
+    from pytest_redisq.servers import Corner, Corners, Server
+
+#: Lines of the server's log that a failure report shows.
+LOG_LINES = 20
+
+
+class Place(NamedTuple):
+    """Where one test works."""
+
+    server: Server
+    corner: Corner
+    #: Whether tests run on the server at the same time in other processes.
+    shared: bool
+    #: Where failing schedules are kept between runs; None: nowhere.
+    keep_in: Path | None = None
+    #: The one schedule to replay, as it is written; None: explore.
+    schedule: str | None = None
+    #: Writes a line over the one before it; None: nobody wants to see it.
+    tell: Callable[[str], None] | None = None
+
+
+#: Where a test that uses a corner works.
+PLACE = pytest.StashKey[Place]()
+
+
+class Session:
+    """The server is got at first need; that is tried once, and the failure is every test's. All is held until `close`.
+
+    `sources` give the settings, the nearest first.
+    """
+
+    def __init__(self, config: pytest.Config, sources: Sequence[Source]) -> None:
+        self._config = config
+        self._sources = sources
+        self._failure = ""
+        self._shared: tuple[Server, Corners] | None = None
+        self._held = contextlib.ExitStack()
+        if self.worker is not None:
+            # A worker goes on for seconds when its controller has been killed; its servers shall not.
+            release_all_when_orphaned()
+
+    @property
+    def worker(self) -> dict[str, Any] | None:
+        """What xdist tells its workers; None where this process is none."""
+        return getattr(self._config, "workerinput", None)
+
+    def server(self) -> Server:
+        """The server that all processes of this run share. Fails the test, without a traceback, if there is none."""
+        return self._start()[0]
+
+    def header(self) -> str:
+        """The one line about the server, which it starts for that."""
+        try:
+            return f"redisq: {self.server().header()}"
+        except pytest.fail.Exception:
+            return f"redisq: no server: {self._failure.splitlines()[0]}"
+
+    @contextlib.contextmanager
+    def place(self, settings: Mapping[str, object] | None = None) -> Iterator[Place]:
+        """A clean corner of the shared server, or of one with `settings` that nobody else uses."""
+        with contextlib.ExitStack() as held:
+            with _failing_shortly():
+                if settings is None:
+                    server, corners = self._start()
+                else:
+                    server, corners = self._start_dedicated(settings, "redisq_dedicated", held)
+                corner = held.enter_context(corners.corner())
+            yield Place(
+                server,
+                corner,
+                shared=settings is None and self.worker is not None,
+                **self._same_for_all,
+            )
+
+    @functools.cached_property
+    def _same_for_all(self) -> dict[str, Any]:
+        """What the places of all tests have in common, made once."""
+        return {
+            "keep_in": _folder(self._config),
+            "schedule": resolve(self._sources).replay,
+            "tell": _teller(self._config),
+        }
+
+    def dedicated(self, settings: Mapping[str, object], where: str, held: contextlib.ExitStack) -> Server:
+        """A server until `held` is closed, with `settings` before all others; `where` is what errors call them."""
+        with _failing_shortly():
+            return self._start_dedicated(settings, where, held)[0]
+
+    def close(self) -> None:
+        self._held.close()
+
+    def _start(self) -> tuple[Server, Corners]:
+        if self._failure:
+            pytest.fail(self._failure, pytrace=False)
+        if self._shared is None:
+            try:
+                with _failing_shortly():
+                    server = self._share_or_start()
+            except pytest.fail.Exception as failure:
+                self._failure = str(failure)
+                raise
+            self._shared = server, _corners(server, self._held)
+            self._config.pluginmanager.register(_Reports(self), "redisq-reports")
+        return self._shared
+
+    def _share_or_start(self) -> Server:
+        settings = resolve(self._sources)
+        if self.worker is not None:
+            from pytest_redisq.servers.share import share
+
+            return self._held.enter_context(share(settings, self.worker["testrunuid"]))
+        server = start(settings)
+        self._held.callback(server.stop)
+        return server
+
+    def _start_dedicated(
+        self, settings: Mapping[str, object], where: str, held: contextlib.ExitStack
+    ) -> tuple[Server, Corners]:
+        server = start(resolve([keywords(settings, where), *self._sources]))
+        held.callback(server.stop)
+        return server, _corners(server, held)
+
+
+def _folder(config: pytest.Config) -> Path | None:
+    """Where what failed is kept between runs; None where pytest is to keep nothing (`-p no:cacheprovider`)."""
+    return config.rootpath / shelf.FOLDER if hasattr(config, "cache") else None
+
+
+def _teller(config: pytest.Config) -> Callable[[str], None] | None:
+    """Writes over the terminal's current line, where somebody watches (`-v`, and it is a terminal)."""
+    terminal: pytest.TerminalReporter | None = config.pluginmanager.getplugin("terminalreporter")
+    capture = config.pluginmanager.getplugin("capturemanager")
+    if terminal is None or capture is None or terminal.verbosity < 1 or not terminal.isatty:
+        return None
+
+    def tell(line: str) -> None:
+        with capture.global_and_fixture_disabled():
+            terminal.rewrite(line, erase=True)
+            terminal.flush()
+        if not line:
+            terminal.currentfspath = None  # the test's name, which was there, is to be written again with the outcome
+
+    return tell
+
+
+def _corners(server: Server, held: contextlib.ExitStack) -> Corners:
+    from pytest_redisq.servers.corner import Corners
+
+    corners = Corners(server)
+    held.callback(corners.close)
+    return corners
+
+
+@contextlib.contextmanager
+def _failing_shortly() -> Iterator[None]:
+    """An error that is written for the user is shown as it is, without a traceback through this package."""
+    try:
+        yield
+    except (OptionError, RedisqError) as error:
+        raise pytest.fail.Exception(str(error), pytrace=False) from None
+
+
+def _how_to_replay(item: pytest.Item, error: ScheduleError) -> str:
+    replay = f"Run it alone: pytest {shlex.quote(item.nodeid)} --redisq-replay {error.schedule}"
+    if error.picture is None:
+        return replay
+    return f"{replay}\nAs a picture: {os.path.relpath(error.picture)}\nIt is kept there, and tried first from now on."
+
+
+def _is_about_the_server(error: BaseException) -> bool:
+    """Whether the server may know more: a contract broken, a run that failed, a server that hung up or is full."""
+    import redis
+
+    about = (redis.ConnectionError, redis.TimeoutError, redis.exceptions.OutOfMemoryError)
+    return isinstance(error, (DeliveryError, RedisqError, *about))
+
+
+class _Reports:
+    """What a run that has a server adds to the reports of its tests."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._told = session.worker is None
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        place = item.stash.get(PLACE, None)
+        about_the_server = call.excinfo is not None and _is_about_the_server(call.excinfo.value)
+        if call.excinfo is not None and isinstance(call.excinfo.value, DeliveryError):
+            report.sections.append(("redisq: the history", self._keep_history(item, call.excinfo.value)))
+        if call.excinfo is not None and isinstance(call.excinfo.value, ScheduleError):
+            report.sections.append(("redisq: the schedule", _how_to_replay(item, call.excinfo.value)))
+        if about_the_server and place is not None and place.server.keeper is not None:
+            log = "\n".join(place.server.log().splitlines()[-LOG_LINES:])
+            report.sections.append(("redisq: the end of the server's log", log))
+        if not self._told:
+            # An xdist controller has no server of its own to speak of: the first report brings it the news.
+            report.redisq_header = self._session.header()  # type: ignore[attr-defined]
+            self._told = True
+        return report
+
+    def _keep_history(self, item: pytest.Item, error: DeliveryError) -> str:
+        """Write the history that was judged where what failed is kept between runs; where that is, in words."""
+        from pytest_redisq.history import History, write_history  # a green run has no use for it
+
+        folder = _folder(item.config)
+        if folder is None or not isinstance(error.history, History):
+            return "It was not kept: pytest's cache is switched off."
+        path = folder / f"{shelf.file_name(item.nodeid)}{shelf.HISTORY}"
+        try:
+            shelf.make(folder)
+            write_history(error.history, path)
+        except OSError as hindrance:
+            return f"It was not kept: {hindrance}"
+        return f"Every op, a line of JSON each: {path}\nJudge it again: redisq check {path} CONTRACT"

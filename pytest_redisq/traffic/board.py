@@ -1,0 +1,123 @@
+"""Where each worker says what it is doing: a few numbers a worker, in memory that survives its death.
+
+One writer to a cell (the worker, but for `order`, which is the conductor's), and aligned eight-byte stores: no locks.
+"""
+
+from __future__ import annotations
+
+import mmap
+import time
+from enum import IntEnum
+from pathlib import Path
+
+_CELLS = 8
+_STATE, _SINCE_NS, _MESSAGES, _IDLE_NS, _ORDER = range(5)
+
+
+class State(IntEnum):
+    """What a worker is doing. The words complete "producer-0 …"."""
+
+    STARTING = 0
+    READY = 1
+    WORKING = 2
+    PUTTING = 3
+    GETTING = 4
+    ACKNOWLEDGING = 5
+    WAITING = 6
+    ENDED = 7
+
+    @property
+    def words(self) -> str:
+        return _WORDS[self]
+
+
+_WORDS = {
+    State.STARTING: "is starting",
+    State.READY: "is ready",
+    State.WORKING: "is between two calls",
+    State.PUTTING: "is in put()",
+    State.GETTING: "is in get()",
+    State.ACKNOWLEDGING: "is in ack()",
+    State.WAITING: "waits for its next turn",
+    State.ENDED: "has ended",
+}
+
+
+class Order(IntEnum):
+    """What the conductor wants of a consumer."""
+
+    NONE = 0
+    DIE_RECEIVING = 1
+    DIE_HOLDING = 2
+
+
+class Slot:
+    """One worker's cells."""
+
+    __slots__ = ("_base", "_cells")
+
+    def __init__(self, cells: memoryview[int], index: int) -> None:
+        self._cells = cells
+        self._base = index * _CELLS
+
+    def enter(self, state: State) -> int:
+        """The worker is in `state` from now on; returns now, in ns of the monotonic clock."""
+        now = time.monotonic_ns()
+        self._cells[self._base + _SINCE_NS] = now
+        self._cells[self._base + _STATE] = state
+        return now
+
+    def count(self) -> None:
+        """One more message was put, or received."""
+        self._cells[self._base + _MESSAGES] += 1
+
+    def idle(self, invoked_ns: int) -> None:
+        """A get that was invoked then came back with nothing."""
+        self._cells[self._base + _IDLE_NS] = invoked_ns
+
+    def order(self, order: Order) -> None:
+        self._cells[self._base + _ORDER] = order
+
+    @property
+    def ordered(self) -> Order:
+        return Order(self._cells[self._base + _ORDER])
+
+    @property
+    def state(self) -> State:
+        return State(self._cells[self._base + _STATE])
+
+    @property
+    def since_ns(self) -> int:
+        return self._cells[self._base + _SINCE_NS]
+
+    @property
+    def messages(self) -> int:
+        return self._cells[self._base + _MESSAGES]
+
+    @property
+    def idle_ns(self) -> int:
+        """When the last get that came back with nothing was invoked; 0: never."""
+        return self._cells[self._base + _IDLE_NS]
+
+
+class Board:
+    """The slots of all workers: in memory for threads and tasks, in a file for processes."""
+
+    def __init__(self, path: Path | None, slots: int) -> None:
+        size = slots * _CELLS * 8
+        if path is None:
+            self._map: mmap.mmap | None = None
+            self._cells = memoryview(bytearray(size)).cast("Q")
+            return
+        with open(path, "a+b") as file:
+            file.truncate(size)
+            self._map = mmap.mmap(file.fileno(), size)
+        self._cells = memoryview(self._map).cast("Q")
+
+    def slot(self, index: int) -> Slot:
+        return Slot(self._cells, index)
+
+    def close(self) -> None:
+        self._cells.release()
+        if self._map is not None:
+            self._map.close()

@@ -1,0 +1,366 @@
+"""A run, from the first worker's start to the verdict's material.
+
+hired → all ready → go → producers end → quiet (nothing more to get) → consumers stop → drained → history.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from pytest_redisq.errors import TrafficError
+from pytest_redisq.faults import Fault, Interpreter, KillConsumer, Moment, check_faults
+from pytest_redisq.history import History, Recorder
+from pytest_redisq.logs import Logs, collect_logs
+from pytest_redisq.servers import Server
+from pytest_redisq.traffic.board import Board, Order, Slot, State
+from pytest_redisq.traffic.crew import Crew, TaskCrew, ThreadCrew
+from pytest_redisq.traffic.ends import Source
+from pytest_redisq.traffic.foreign import Command
+from pytest_redisq.traffic.inspector import Inspector
+from pytest_redisq.traffic.outcome import Run
+from pytest_redisq.traffic.plan import ConsumerJob, Job, Pace, Payload, ProducerJob, share_out
+from pytest_redisq.traffic.processes import ProcessCrew
+
+#: Between two looks at the workers, in seconds.
+_TICK_SECONDS = 0.002
+#: Between two questions to the queue whether it is empty, in seconds.
+_ASK_SECONDS = 0.02
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A run's whole description, checked."""
+
+    source: Source
+    server: Server | None
+    producers: int
+    consumers: int
+    messages: int
+    workers: str
+    faults: tuple[Fault, ...]
+    deadline_seconds: float
+    settle_seconds: float
+    wait_seconds: float
+    payload: Payload
+    pace: Pace | None
+    seed: int
+    logs: bool
+
+    @property
+    def slots(self) -> int:
+        """Faults may hire a consumer each."""
+        return self.producers + self.consumers + len(self.faults)
+
+    def kind_of(self, job: Job) -> str:
+        """How this job's worker runs: as the plan says, but commands in a thread that talks to them."""
+        queue = self.source.queue
+        half = queue[0 if isinstance(job, ProducerJob) else 1] if isinstance(queue, tuple) else queue
+        return "thread" if isinstance(half, Command) else self.workers
+
+
+def conduct(plan: Plan) -> Run:
+    """Carry out `plan`. Whatever happens, no thread, task, process or file of it is left."""
+    check_faults(plan.faults, messages=plan.messages, server=plan.server)
+    if plan.workers == "executor" and any(isinstance(fault, KillConsumer) for fault in plan.faults):
+        raise ValueError('workers="executor" breaks as a whole when one of its processes dies: use "pool" or "process"')
+    with ExitStack() as stack:
+        conductor = _Conductor(plan, stack)
+        return conductor.run()
+
+
+class _Conductor:
+    def __init__(self, plan: Plan, stack: ExitStack) -> None:
+        self._plan = plan
+        self._stack = stack
+        self.id = secrets.token_hex(4)
+        self._recorder = Recorder()
+        self._random = random.Random(plan.seed)
+        self._deadline = time.monotonic() + plan.deadline_seconds
+        self._doing = "starting the workers"
+        self._jobs: list[Job] = []
+        self._crews: dict[str, Crew] = {}
+        self._doomed: dict[int, bool] = {}
+        self._producers_ended_ns: int | None = None
+        self._idle_ns: int | None = None
+        self._ask_ns = 0
+        self._directory = self._make_directory()
+        self._board = Board(None if self._directory is None else self._directory / "board", plan.slots)
+        stack.callback(self._board.close)
+        self._logs = self._collect_logs()
+        self._control: redis.Redis | None = None
+        self._interpreter = Interpreter(plan.faults, self)
+        self._inspector = self._make_inspector()
+        stack.callback(self._inspector.close)
+
+    def run(self) -> Run:
+        with ExitStack() as crews:
+            crews.callback(self._end_crews)
+            crews.callback(self._interpreter.heal)
+            self._hire_all()
+            self._until(self._all_ready)
+            self._doing = "waiting for the producers to end"
+            started_ns = time.monotonic_ns()
+            for crew in self._crews.values():
+                crew.go()
+            self._until(self._producers_ended)
+            self._doing = "waiting for the consumers to have received everything"
+            self._until(self._quiet)
+            self._interpreter.heal()
+            self._doing = "stopping the consumers"
+            living = self._living_consumers()
+            for job in living:
+                self._crew_of(job).stop(job.slot)
+            self._until(lambda: not self._living_consumers())
+            self._doing = "draining the queue"
+            self._drain(had_consumers=bool(living))
+            ended_ns = time.monotonic_ns()
+        return Run(
+            id=self.id,
+            history=self._history(started_ns),
+            faults=self._interpreter.struck,
+            workers=self._plan.workers,
+            started_ns=started_ns,
+            ended_ns=ended_ns,
+        )
+
+    # What the faults may do: `faults.Site`.
+
+    def received(self) -> int:
+        return sum(self._slot(job).messages for job in self._jobs if isinstance(job, ConsumerJob))
+
+    def now_ns(self) -> int:
+        return time.monotonic_ns()
+
+    def server(self) -> Server:
+        assert self._plan.server is not None  # check_faults has seen to it
+        return self._plan.server
+
+    def control(self) -> redis.Redis:
+        if self._control is None:
+            self._control = self._plan.source.address.client()
+            self._stack.callback(self._control.close)
+        return self._control
+
+    def client_names(self) -> str:
+        return self._plan.source.client_names
+
+    def kill_consumer(self, moment: Moment, *, replace: bool) -> str:
+        candidates = [job for job in self._living_consumers() if job.slot not in self._doomed]
+        if not candidates:
+            return ""
+        victim = self._random.choice(candidates)
+        self._doomed[victim.slot] = replace
+        crew = self._crew_of(victim)
+        if isinstance(crew, ProcessCrew):
+            crew.expect_death(victim.slot)
+        self._slot(victim).order(Order.DIE_RECEIVING if moment == "receiving" else Order.DIE_HOLDING)
+        return victim.name
+
+    # Starting
+
+    def _make_directory(self) -> Path | None:
+        """Where processes leave what survives them; threads and tasks need none."""
+        if self._plan.workers in ("thread", "asyncio"):
+            return None
+        directory = Path(tempfile.mkdtemp(prefix="redisq-run-"))
+        self._stack.callback(shutil.rmtree, directory, ignore_errors=True)
+        return directory
+
+    def _collect_logs(self) -> Logs | None:
+        if self._directory is None or not self._plan.logs:
+            return None
+        # Its thread starts when the workers have been forked.
+        return self._stack.enter_context(collect_logs(start=False))
+
+    def _make_inspector(self) -> Inspector:
+        job = ConsumerJob(name="drain", slot=0, run=self.id, wait_seconds=min(0.05, self._plan.wait_seconds))
+        return Inspector(self._plan.source, job, is_async=self._plan.workers == "asyncio")
+
+    def _hire_all(self) -> None:
+        plan = self._plan
+        jobs: list[Job] = [
+            ProducerJob(
+                name=f"producer-{index}",
+                slot=index,
+                run=self.id,
+                producer=index,
+                producers=plan.producers,
+                messages=messages,
+                payload=plan.payload,
+                pace=plan.pace,
+            )
+            for index, messages in enumerate(share_out(plan.messages, plan.producers))
+        ]
+        jobs += [self._consumer_job(index) for index in range(plan.consumers)]
+        # Processes first: a fork is best made before there are threads.
+        for job in sorted(jobs, key=lambda job: plan.kind_of(job) == "thread"):
+            self._hire(job)
+        if self._logs is not None:
+            self._logs.start()
+
+    def _consumer_job(self, index: int) -> ConsumerJob:
+        slot = self._plan.producers + index
+        return ConsumerJob(name=f"consumer-{index}", slot=slot, run=self.id, wait_seconds=self._plan.wait_seconds)
+
+    def _hire(self, job: Job) -> None:
+        self._crew_of(job).hire(job)
+        self._jobs.append(job)
+
+    def _crew_of(self, job: Job) -> Crew:
+        kind = self._plan.kind_of(job)
+        if kind not in self._crews:
+            self._crews[kind] = self._make_crew(kind)
+        return self._crews[kind]
+
+    def _make_crew(self, kind: str) -> Crew:
+        plan = self._plan
+        match kind:
+            case "thread":
+                return ThreadCrew(plan.source, self._board, self._recorder)
+            case "asyncio":
+                return TaskCrew(plan.source, self._board, self._recorder)
+        assert self._directory is not None
+        config = None if self._logs is None else self._logs.config
+        return ProcessCrew(plan.source, self._directory, plan.slots, config, kind)
+
+    # Waiting
+
+    def _until(self, done: Callable[[], bool]) -> None:
+        while True:
+            for crew in self._crews.values():
+                crew.tend()
+            self._raise_crashes()
+            if self._doing != "starting the workers":
+                self._interpreter.step()
+                self._replace_the_dead()
+            if done():
+                return
+            if time.monotonic() > self._deadline:
+                raise TrafficError(self._too_late())
+            time.sleep(_TICK_SECONDS)
+
+    def _all_ready(self) -> bool:
+        return all(self._slot(job).state is not State.STARTING for job in self._jobs)
+
+    def _producers_ended(self) -> bool:
+        ended = all(self._slot(job).state is State.ENDED for job in self._jobs if isinstance(job, ProducerJob))
+        if ended:
+            self._producers_ended_ns = time.monotonic_ns()
+        return ended
+
+    def _quiet(self) -> bool:
+        """Nothing more will come: every living consumer has asked in vain since the last thing happened.
+
+        What dead consumers held may yet come back: a queue that says that something is inside is given
+        `settle_seconds` more.
+        """
+        now_ns = time.monotonic_ns()
+        if not self._all_idle() or self._finish_the_doomed():
+            self._idle_ns = None
+            return False
+        if self._idle_ns is None:
+            self._idle_ns = now_ns
+        if not self._inspector.counts():
+            return True
+        if now_ns < self._ask_ns:
+            return False
+        self._ask_ns = now_ns + int(_ASK_SECONDS * 1e9)
+        if self._inspector.is_empty():
+            return True
+        return now_ns - self._idle_ns > self._plan.settle_seconds * 1e9
+
+    def _all_idle(self) -> bool:
+        """Whether every living consumer has, since the last thing happened, asked for a message and got none."""
+        assert self._producers_ended_ns is not None
+        since = max(self._producers_ended_ns, *(struck.at_ns for struck in self._interpreter.struck), 0)
+        return all(self._slot(job).idle_ns > since for job in self._living_consumers())
+
+    def _finish_the_doomed(self) -> bool:
+        """Kill consumers that were to die with a message in their hands and got none; whether there are any."""
+        late = [job for job in self._living_consumers() if job.slot in self._doomed]
+        for job in late:
+            self._crew_of(job).kill(job.slot)
+        return bool(late)
+
+    def _replace_the_dead(self) -> None:
+        for job in list(self._jobs):
+            if self._doomed.get(job.slot) and self._slot(job).state is State.ENDED:
+                self._doomed[job.slot] = False
+                hired = sum(isinstance(each, ConsumerJob) for each in self._jobs)
+                self._hire(self._consumer_job(hired))
+
+    def _living_consumers(self) -> list[ConsumerJob]:
+        consumers = (job for job in self._jobs if isinstance(job, ConsumerJob))
+        return [job for job in consumers if self._slot(job).state is not State.ENDED]
+
+    def _slot(self, job: Job) -> Slot:
+        return self._board.slot(job.slot)
+
+    # Ending
+
+    def _drain(self, *, had_consumers: bool) -> None:
+        """Get out what the consumers left, if there were any left to ask in vain.
+
+        Only now may we recover what the dead held: where that means to take it over, nobody else would get it then.
+        """
+        drained = had_consumers or self._inspector.able
+        left = self._inspector.counts() and not self._inspector.is_empty()
+        if self._inspector.able and (left or not had_consumers):
+            self._inspector.recover()
+            self._inspector.drain(self._recorder)
+        able = self._inspector.able
+        self._recorder.quiescence(
+            drained=drained,
+            remaining=self._inspector.inside("remaining") if able else (),
+            pending=self._inspector.inside("pending") if able else (),
+        )
+
+    def _end_crews(self) -> None:
+        left = [name for crew in self._crews.values() for name in crew.close()]
+        if left:
+            raise TrafficError(
+                f"These workers could not be ended: {', '.join(left)}. They wait, outside of Python, for something "
+                'other than the server; in a process (workers="process") they could have been killed.'
+            )
+
+    def _history(self, started_ns: int) -> History:
+        struck = [f"{(fault.at_ns - started_ns) / 1e9:.3f} s after the start {fault.words}" for fault in self._struck()]
+        notes = (*struck, *self._interpreter.missed())
+        crews = (crew for crew in self._crews.values() if isinstance(crew, ProcessCrew))
+        parts = [part for crew in crews for part in crew.histories()]
+        return History.merge(self._recorder.history(), *parts, History.of((), notes=notes))
+
+    def _struck(self) -> Sequence[Any]:
+        return self._interpreter.struck
+
+    def _raise_crashes(self) -> None:
+        crashes = [crash for crew in self._crews.values() for crash in crew.crashes()]
+        if crashes:
+            told = "\n".join(f"{name}: {words.rstrip()}" for name, words in crashes)
+            raise TrafficError(f"{len(crashes)} of {len(self._jobs)} workers failed:\n{told}")
+
+    def _too_late(self) -> str:
+        now_ns = time.monotonic_ns()
+        lines = [
+            f"The run did not end within deadline_seconds={self._plan.deadline_seconds:g}; it was {self._doing}.",
+            "Who was doing what:",
+        ]
+        for job in self._jobs:
+            slot = self._slot(job)
+            done = f"{'put' if isinstance(job, ProducerJob) else 'received'} {slot.messages}"
+            of = f" of {job.messages}" if isinstance(job, ProducerJob) else ""
+            since = f", for {(now_ns - slot.since_ns) / 1e9:.1f} s" if slot.since_ns else ""
+            lines.append(f"  {job.name} {slot.state.words}{since}; it has {done}{of} messages")
+        lines.append("What to do: see why that call does not come back, or give the run longer.")
+        return "\n".join(lines)

@@ -1,0 +1,278 @@
+"""A worker's end of the queue under test, whatever that is.
+
+A queue may be given as
+
+* an object with `bind(client)`, as the supplied ones have: each worker is given an end of its own;
+* an object with `put(body)`, `get(timeout_seconds)` and perhaps `ack(delivery)`, `stop()`, `close()`: all workers use
+  it (in other processes: a copy of it);
+* a function that makes such an object out of a client, called once by each worker;
+* a pair `(produce, consume)`: `produce(client, body) -> id or None`, `consume(client, timeout_seconds) -> body or
+  None`, either of which may be a `Command`.
+
+`get` and `consume` return None when nothing came in time, else the body, as bytes or str or as the `body` of any object
+(whose `id`, if it has one, is the queue's own name for it). With workers="asyncio" all of these are coroutine
+functions.
+"""
+
+from __future__ import annotations
+
+import inspect
+import socket
+import threading
+import weakref
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import redis
+
+from pytest_redisq.servers import Address
+from pytest_redisq.traffic.foreign import Command, CommandConsumer, CommandProducer
+from pytest_redisq.traffic.plan import ClientFactory, Job, ProducerJob
+from pytest_redisq.traffic.steps import Receipt
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where a worker's end comes from; picklable if `queue` and `client` are."""
+
+    queue: Any
+    address: Address
+    client: ClientFactory | None
+    #: So that a fault can find the workers' connections: their clients' names begin with it. Empty: they have none.
+    client_names: str
+
+
+class Gate:
+    """Cuts a worker in a thread or task off from the server, for good, as its death would."""
+
+    def __init__(self) -> None:
+        self.shut = False
+        self._connections: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._lock = threading.Lock()
+
+    def guard(self, client: Any) -> None:
+        """Every connection that `client`'s pool makes from now on, or that is made like them, passes this gate."""
+        pool = getattr(client, "connection_pool", None)
+        if pool is not None:
+            pool.connection_class = _gated(pool.connection_class, self)
+
+    def enter(self, connection: Any) -> None:
+        with self._lock:
+            if self.shut:
+                raise redis.ConnectionError("this worker was killed by a fault")
+            self._connections.add(connection)
+
+    def close(self) -> None:
+        """Nothing passes any more, and what waits for a reply gets a ConnectionError. For tasks, in their loop."""
+        with self._lock:
+            self.shut = True
+            connections = list(self._connections)
+        for connection in connections:
+            _cut(connection)
+
+
+def _gated(base: type[Any], gate: Gate) -> type[Any]:
+    async def connect_async(self: Any, *args: Any, **options: Any) -> Any:
+        gate.enter(self)
+        return await base.connect(self, *args, **options)
+
+    async def send_async(self: Any, *args: Any, **options: Any) -> Any:
+        gate.enter(self)
+        return await base.send_packed_command(self, *args, **options)
+
+    def connect(self: Any, *args: Any, **options: Any) -> Any:
+        gate.enter(self)
+        return base.connect(self, *args, **options)
+
+    def send(self: Any, *args: Any, **options: Any) -> Any:
+        gate.enter(self)
+        return base.send_packed_command(self, *args, **options)
+
+    is_async = inspect.iscoroutinefunction(base.connect)
+    methods = (connect_async, send_async) if is_async else (connect, send)
+    return type(base.__name__, (base,), {"connect": methods[0], "send_packed_command": methods[1]})
+
+
+def _cut(connection: Any) -> None:
+    writer = getattr(connection, "_writer", None)
+    sock = getattr(connection, "_sock", None)
+    if writer is not None:
+        writer.transport.abort()
+    elif sock is not None:
+        try:
+            sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            return  # it was cut off already
+
+
+def worker_client(source: Source, name: str, *, is_async: bool) -> Any:
+    """The client of one worker: the caller's own, or one that neither times out nor retries."""
+    if source.client is not None:
+        return source.client(source.address.url)
+    options = {"client_name": f"{source.client_names}{name}"} if source.client_names else {}
+    return source.address.async_client(**options) if is_async else source.address.client(**options)
+
+
+class End:
+    """A worker's end in one shape: `call(verb, value)`; for async queues what it returns is to be awaited."""
+
+    def __init__(self, source: Source, job: Job, *, is_async: bool, gate: Gate | None) -> None:
+        self._client: Any = None
+        self._is_async = is_async
+        self.itself = self._open(source, job, gate)
+        self.acknowledges = callable(getattr(self.itself, "ack", None))
+        self.runs_dry = isinstance(self.itself, CommandConsumer)
+
+    def _open(self, source: Source, job: Job, gate: Gate | None) -> Any:
+        queue = source.queue
+        if isinstance(queue, tuple):
+            half = queue[0] if isinstance(job, ProducerJob) else queue[1]
+            if isinstance(half, Command):
+                foreign = CommandProducer if isinstance(job, ProducerJob) else CommandConsumer
+                return foreign(half, source.address.url, job.name)
+            return _Half(half, self._connect(source, job, gate), is_producer=isinstance(job, ProducerJob))
+        if _binds(queue):
+            return queue.bind(self._connect(source, job, gate))
+        if is_queue(queue):
+            return queue
+        return _checked(queue(self._connect(source, job, gate)), queue)
+
+    def _connect(self, source: Source, job: Job, gate: Gate | None) -> Any:
+        self._client = worker_client(source, job.name, is_async=self._is_async)
+        if gate is not None:
+            gate.guard(self._client)
+        return self._client
+
+    def put(self, body: bytes) -> str | None:
+        return _id_of(self.itself.put(body))
+
+    def get(self, wait_seconds: float) -> Receipt | None:
+        return receipt_of(self.itself.get(wait_seconds))
+
+    async def put_async(self, body: bytes) -> str | None:
+        return _id_of(await self.itself.put(body))
+
+    async def get_async(self, wait_seconds: float) -> Receipt | None:
+        return receipt_of(await self.itself.get(wait_seconds))
+
+    def ack(self, itself: Any) -> Any:
+        return self.itself.ack(itself)
+
+    def subscribe(self) -> Any:
+        """Where the queue has readers: be one from now on. May return an awaitable."""
+        subscribe = getattr(self.itself, "subscribe", None)
+        return subscribe() if callable(subscribe) else None
+
+    def stop(self) -> Any:
+        """Make a `get` under way come back, where the queue can; from any thread. May return an awaitable."""
+        stop = getattr(self.itself, "stop", None)
+        return stop() if callable(stop) else None
+
+    def kill(self) -> None:
+        """Where the worker is a command: end it, by SIGKILL."""
+        if isinstance(self.itself, (CommandProducer, CommandConsumer)):
+            self.itself.kill()
+
+    def close(self) -> None:
+        if self._client is None and not isinstance(self.itself, (CommandProducer, CommandConsumer)):
+            return  # everybody's, and so not ours to close
+        close = getattr(self.itself, "close", None)
+        if callable(close):
+            close()
+        if self._client is not None:
+            self._client.close()
+
+    async def close_async(self) -> None:
+        if self._client is None:
+            return
+        close = getattr(self.itself, "close", None)
+        if callable(close):
+            await awaited(close())
+        await self._client.aclose()
+
+
+async def awaited(value: Awaitable[T] | T) -> T:
+    return await value if inspect.isawaitable(value) else value
+
+
+class _Half:
+    """One of a pair of plain functions, with the worker's client."""
+
+    def __init__(self, function: Callable[..., Any], client: Any, *, is_producer: bool) -> None:
+        self._function = function
+        self._client = client
+        setattr(self, "put" if is_producer else "get", self._run)
+
+    def _run(self, value: Any) -> Any:
+        return self._function(self._client, value)
+
+
+def is_queue(candidate: object) -> bool:
+    """A class is none: it makes one."""
+    return not isinstance(candidate, type) and _has(candidate, "put") and _has(candidate, "get")
+
+
+def _binds(candidate: object) -> bool:
+    return not isinstance(candidate, type) and _has(candidate, "bind")
+
+
+def _has(candidate: object, method: str) -> bool:
+    return callable(getattr(candidate, method, None))
+
+
+def check_queue(queue: object, *, is_async: bool) -> None:
+    """Raises TypeError, with the ways to say it, for what can be no queue; ValueError for the wrong colour."""
+    match queue:
+        case (produce, consume):
+            halves = [half for half in (produce, consume) if not isinstance(half, Command)]
+            functions = halves if all(map(callable, halves)) else None
+        case _ if _binds(queue):
+            functions = []
+        case _ if is_queue(queue):
+            functions = [queue.put, queue.get]  # type: ignore[attr-defined]  # is_queue has looked
+        case _:
+            functions = [] if callable(queue) else None
+    if functions is None:
+        raise TypeError(
+            f"{queue!r} is no queue. Give an object with put(body) and get(timeout_seconds), perhaps ack(delivery), "
+            "stop() and close(); one with bind(client) that returns such an object; a function of a client that does; "
+            "or a pair (produce, consume) of functions or Commands."
+        )
+    for function in functions:
+        if inspect.iscoroutinefunction(function) is not is_async:
+            raise ValueError(_WRONG_COLOUR[is_async].format(function))
+
+
+_WRONG_COLOUR = {
+    True: 'workers="asyncio" needs coroutine functions, and {!r} is none: make it one, or use workers="thread".',
+    False: '{!r} is a coroutine function: give workers="asyncio" to run() for it.',
+}
+
+
+def _checked(queue: Any, factory: object) -> Any:
+    if not is_queue(queue):
+        raise TypeError(f"{factory!r} was to make a queue out of a client, and returned {queue!r}: no put() and get().")
+    return queue
+
+
+def _id_of(answer: Any) -> str | None:
+    """The id that a put returned; a number (such as a list's length) is none."""
+    if isinstance(answer, bytes):
+        return answer.decode()
+    return answer if isinstance(answer, str) else None
+
+
+def receipt_of(delivery: Any) -> Receipt | None:
+    if delivery is None:
+        return None
+    body = delivery if isinstance(delivery, (bytes, str)) else getattr(delivery, "body", None)
+    if isinstance(body, str):
+        body = body.encode()
+    if not isinstance(body, bytes):
+        raise TypeError(
+            f"get() returned {delivery!r}: it is to return None, the body (bytes or str), or an object with a `body`"
+        )
+    return Receipt(body, _id_of(getattr(delivery, "id", None)), delivery)

@@ -1,0 +1,98 @@
+"""The conductor's own end of the queue: how much is inside, and getting it out once the workers have stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from pytest_redisq.history import Recorder
+from pytest_redisq.model import UNREADABLE, Kind, Message, decode_body
+from pytest_redisq.queues import Stopped
+from pytest_redisq.traffic.ends import End, Source, awaited, receipt_of
+from pytest_redisq.traffic.foreign import Command
+from pytest_redisq.traffic.plan import ConsumerJob
+
+
+class Inspector:
+    """Blocks until it is answered, whatever the colour of the queue. Opened when first asked."""
+
+    def __init__(self, source: Source, job: ConsumerJob, *, is_async: bool) -> None:
+        self._source = source
+        self._job = job
+        self._is_async = is_async
+        self._end: End | None = None
+        self._runner = asyncio.Runner() if is_async else None
+
+    @property
+    def able(self) -> bool:
+        """Whether there is an end to be had: not where the consumers are commands."""
+        return not (isinstance(self._source.queue, tuple) and isinstance(self._source.queue[1], Command))
+
+    def counts(self) -> bool:
+        """Whether the queue can say what is inside."""
+        return self.able and self._has("remaining") and self._has("pending")
+
+    def is_empty(self) -> bool:
+        """Whether nothing is inside, as far as the server could be asked."""
+        try:
+            return not self._ask("remaining") and not self._ask("pending")
+        except RedisError:
+            return False
+
+    def recover(self) -> None:
+        """Have what dead workers held given back, where the queue has that as a method."""
+        if self._has("recover"):
+            self._ask("recover")
+
+    def inside(self, what: str) -> list[Message]:
+        """This run's messages among the queue's `remaining` or `pending`."""
+        if not self.counts():
+            return []
+        found = (decode_body(self._job.run, body) for body in self._ask(what))
+        return [message for message in found if message is not None]
+
+    def drain(self, recorder: Recorder) -> None:
+        """Get, and acknowledge, until nothing more comes."""
+        while True:
+            token = recorder.invoke(self._job.name, Kind.DRAIN)
+            try:
+                itself = self._ask("get", self._job.wait_seconds)
+            except Stopped:
+                itself = None
+            except RedisError as error:
+                recorder.info(token, f"{type(error).__name__}: {error}")
+                return
+            receipt = receipt_of(itself)
+            if receipt is None:
+                recorder.ok(token, ())
+                return
+            message = decode_body(self._job.run, receipt.body) or UNREADABLE
+            recorder.ok(token, (message,), () if receipt.id is None else (receipt.id,))
+            if self._has("ack"):
+                self._ask("ack", itself)
+
+    def close(self) -> None:
+        if self._end is not None:
+            if self._runner is not None:
+                self._runner.run(self._end.close_async())
+            else:
+                self._end.close()
+        if self._runner is not None:
+            self._runner.close()
+
+    def _itself(self) -> Any:
+        if self._end is None:
+            self._end = End(self._source, self._job, is_async=self._is_async, gate=None)
+        return self._end.itself
+
+    def _has(self, method: str) -> bool:
+        return callable(getattr(self._itself(), method, None))
+
+    def _ask(self, method: str, *args: Any) -> Any:
+        answer = getattr(self._itself(), method)(*args)
+        if self._runner is not None and inspect.isawaitable(answer):
+            return self._runner.run(awaited(answer))
+        return answer

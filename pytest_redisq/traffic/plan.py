@@ -1,0 +1,81 @@
+"""What a run is to be, said in plain data that can be sent to a worker in another process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, get_args
+
+from pytest_redisq.model import Message
+
+#: How workers are run. "process" is fork on Linux (quick, and takes any queue) and spawn elsewhere; "pool" is a
+#: `multiprocessing.Pool`, "executor" a `concurrent.futures.ProcessPoolExecutor`.
+Workers = Literal["thread", "asyncio", "process", "fork", "spawn", "forkserver", "pool", "executor"]
+WORKERS: tuple[str, ...] = get_args(Workers)
+
+Payload: TypeAlias = int | Callable[[Message], bytes]
+ClientFactory: TypeAlias = Callable[[str], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """All producers together send this many messages a second, evenly spaced."""
+
+    per_second: float
+
+    def due_seconds(self, sequence: int, producers: int) -> float:
+        return sequence * producers / self.per_second
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bursts:
+    """Each producer sends `size` messages at once, every `every_seconds`."""
+
+    size: int
+    every_seconds: float
+
+    def due_seconds(self, sequence: int, producers: int) -> float:
+        return (sequence // self.size) * self.every_seconds + 0 * producers
+
+
+Pace: TypeAlias = Rate | Bursts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProducerJob:
+    """Put the messages (producer, 0) … (producer, messages − 1)."""
+
+    name: str
+    slot: int
+    run: str
+    producer: int
+    producers: int
+    messages: int
+    payload: Payload
+    pace: Pace | None
+
+    def payload_for(self, message: Message) -> bytes:
+        return b"x" * self.payload if isinstance(self.payload, int) else self.payload(message)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsumerJob:
+    """Get messages, and acknowledge them where the queue wants that, until told to stop."""
+
+    name: str
+    slot: int
+    run: str
+    wait_seconds: float
+
+
+Job: TypeAlias = ProducerJob | ConsumerJob
+
+
+def share_out(messages: int, producers: int) -> list[int]:
+    """How many messages each producer sends: as equal as can be.
+
+    >>> share_out(10, 4)
+    [3, 3, 2, 2]
+    """
+    each, over = divmod(messages, producers)
+    return [each + (index < over) for index in range(producers)]

@@ -1,0 +1,86 @@
+"""A slow second opinion, written straight from the laws of `contract.LAWS`, over `Op` objects and `Counter`s."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from pytest_redisq.check import AnomalyKind
+from pytest_redisq.history import Quiescence
+from pytest_redisq.model import Kind, Message, Op, Outcome
+
+
+def count(ops: Sequence[Op], kind: Kind, *outcomes: Outcome) -> Counter[Message]:
+    return Counter(m for op in ops if op.kind is kind and op.outcome in outcomes for m in op.messages)
+
+
+def shared(ops: Sequence[Op], end: Quiescence) -> Mapping[AnomalyKind, int]:
+    """What a work-sharing queue's history shows, but for ids and order. `end` has to be quiescent."""
+    attempted = count(ops, Kind.ENQUEUE, *Outcome)
+    acknowledged = count(ops, Kind.ENQUEUE, Outcome.OK)
+    possible = count(ops, Kind.ENQUEUE, Outcome.OK, Outcome.INFO)
+    delivered = count(ops, Kind.DEQUEUE, Outcome.OK)
+    acked = count(ops, Kind.ACK, Outcome.OK)
+    pending = Counter(end.pending)
+
+    surplus = delivered - attempted
+    unexpected = Counter({m: n for m, n in surplus.items() if not attempted[m]})
+    missing = acknowledged - delivered - pending
+    unknown = sum(op.kind is Kind.DEQUEUE and op.outcome is Outcome.INFO for op in ops)
+    widest = max((len(op.messages) for op in ops if op.kind is Kind.DEQUEUE and op.outcome is Outcome.OK), default=1)
+    excuse = unknown * max(widest, 1)
+    held = in_last_hands(ops)
+    forgotten = Counter({m: min(n, acknowledged[m]) for m, n in held.items() if n == delivered[m] and not pending[m]})
+    excused = min(missing.total(), excuse)
+    doubtful = min(forgotten.total(), excuse - excused)
+    false_acks = {m: n for m, n in pending.items() if acked[m] and acked[m] >= delivered[m]}
+    return {
+        AnomalyKind.LOST: max(missing.total() - excuse, 0),
+        AnomalyKind.INDETERMINATE: excused + doubtful,
+        AnomalyKind.FORGOTTEN: forgotten.total() - doubtful,
+        AnomalyKind.STUCK: (pending - Counter(false_acks)).total(),
+        AnomalyKind.UNEXPECTED: unexpected.total(),
+        AnomalyKind.DUPLICATED: (surplus - unexpected).total(),
+        AnomalyKind.FALSE_FAIL: ((delivered & attempted) - possible).total(),
+        AnomalyKind.RECOVERED: ((delivered & possible) - acknowledged).total(),
+        AnomalyKind.PREMATURE_ACK: sum(n for m, n in acked.items() if not delivered[m]),
+    }
+
+
+def in_last_hands(ops: Sequence[Op]) -> Counter[Message]:
+    """What consumers took last and nobody tried to acknowledge; where nobody acknowledges at all, nothing."""
+    acks = [op for op in ops if op.kind is Kind.ACK]
+    tried = {m for op in acks for m in op.messages}
+    held: Counter[Message] = Counter()
+    for actor in {op.actor for op in ops if op.kind is Kind.DEQUEUE} if acks else ():
+        mine = [op for op in ops if op.actor == actor and op.kind is Kind.DEQUEUE]
+        last = max(op.invoked_ns for op in mine)
+        latest = [op for op in mine if op.invoked_ns == last]
+        if len(latest) == 1 and latest[0].outcome is Outcome.OK:
+            held.update(m for m in latest[0].messages if m not in tried)
+    return held
+
+
+def reordered(ops: Sequence[Op]) -> set[Message]:
+    """Every message that some later one of its producer overtook: all pairs, straight from the law."""
+    sent = [op for op in ops if op.kind is Kind.ENQUEUE and op.outcome is not Outcome.FAIL]
+    took = [op for op in ops if op.kind is Kind.DEQUEUE and op.outcome is Outcome.OK]
+    messages = {m for op in sent for m in op.messages}
+    return {
+        a
+        for a in messages
+        for b in messages
+        if a.producer == b.producer and _enqueued_before(sent, a, b) and _dequeued_before(took, b, a)
+    }
+
+
+def _enqueued_before(sent: Sequence[Op], a: Message, b: Message) -> bool:
+    ends = [op.ended_ns for op in sent if a in op.messages and op.outcome is Outcome.OK]
+    starts = [op.invoked_ns for op in sent if b in op.messages]
+    return bool(ends) and max(end for end in ends if end is not None) < min(starts)
+
+
+def _dequeued_before(took: Sequence[Op], b: Message, a: Message) -> bool:
+    ends = [op.ended_ns for op in took if b in op.messages and op.ended_ns is not None]
+    starts = [op.invoked_ns for op in took if a in op.messages]
+    return bool(ends) and bool(starts) and min(ends) < min(starts)

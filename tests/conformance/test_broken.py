@@ -1,0 +1,100 @@
+"""Each law of the kit has a broken queue that it catches, and that no other law does; and the right twin passes all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis.errors import Flaky
+
+from pytest_redisq.check import Contract
+from pytest_redisq.errors import ScheduleError
+from pytest_redisq.facade import Redisq
+from pytest_redisq.faults import DropConnections, Fault, KillConsumer
+from pytest_redisq.properties.laws import LAWS, Law, Trial
+from tests.conformance import broken
+
+#: Which law catches which, alone.
+CAUGHT = {
+    "bodies": broken.TakesNothingForNone,
+    "equal bodies": broken.Deduplicates,
+    "backlog": broken.HasRoomForAHundred,
+    "waiting": broken.NeverWaits,
+    "prompt": broken.Naps,
+    "stopping": broken.StopsLate,
+    "stateful": broken.AcksTheOldest,
+    "order": broken.LastInFirstOut,
+    "explored": broken.LooksThenTakes,
+    "sharing": broken.ThreeIsACrowd,
+}
+#: What is caught where many share and one fault strikes; without it, they share well.
+CAUGHT_BY_FAULT: list[tuple[Fault, Any]] = [
+    (KillConsumer(after_messages=50, moment="receiving"), broken.AcksBeforeTheWork),
+    (KillConsumer(after_messages=50, moment="holding"), broken.AcksBeforeTheWork),
+    (KillConsumer(after_messages=50, moment="holding"), broken.GivesUpWhatItHeld),
+    (DropConnections(after_messages=50), broken.LosesItsPlace),
+]
+#: What real traffic finds too, if it has luck.
+PERHAPS = {"explored": {"sharing"}}
+BY_NAME = {law.name: law for law in LAWS}
+
+
+def trial(
+    redisq: Redisq, queue: Any, fault: Fault | None = None, messages: int = 150, workers: str = "thread"
+) -> Trial:
+    return Trial(
+        queue=queue,
+        redisq=redisq,
+        contract=Contract.parse("at-least-once, fifo"),
+        workers=workers,
+        fault=fault,
+        messages=messages,
+        wait_seconds=0.1,
+        settle_seconds=0.8,
+    )
+
+
+def holds(law: Law, redisq: Redisq, queue: Any, fault: Fault | None = None, messages: int = 150) -> bool:
+    try:
+        with redisq.example():
+            law.holds(trial(redisq, queue, fault, messages))
+    except (AssertionError, Flaky):
+        return False
+    return True
+
+
+def test_every_law_has_its_broken_queue() -> None:
+    assert set(CAUGHT) == {law.name for law in LAWS}
+
+
+@pytest.mark.parametrize("name", CAUGHT)
+def test_a_law_catches_its_broken_queue(redisq: Redisq, name: str) -> None:
+    assert not holds(BY_NAME[name], redisq, CAUGHT[name])
+
+
+@pytest.mark.parametrize(("fault", "queue"), CAUGHT_BY_FAULT, ids=str)
+def test_a_fault_shows_what_does_not_show_without_it(redisq: Redisq, fault: Fault, queue: Any) -> None:
+    sharing = BY_NAME["sharing"]
+    assert holds(sharing, redisq, queue)
+    # So many that, when it strikes, producers and consumers are in the middle of it, however late on a busy machine.
+    assert not holds(sharing, redisq, queue, fault, messages=1_500)
+
+
+@pytest.mark.slow
+def test_of_coroutines_it_catches_the_same_and_lets_the_right_one_pass(redisq: Redisq) -> None:
+    explored = BY_NAME["explored"]
+    with pytest.raises(ScheduleError, match="1 duplicated"):
+        explored.holds(trial(redisq, broken.LooksThenTakesAsync, workers="asyncio"))
+    assert explored.holds(trial(redisq, broken.TakesAsync, workers="asyncio")) == 25
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CAUGHT)
+def test_no_other_law_catches_it(redisq: Redisq, name: str) -> None:
+    caught = {law.name for law in LAWS if not holds(law, redisq, CAUGHT[name])}
+    assert caught - PERHAPS.get(name, set()) == {name}
+
+
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.name)
+def test_the_right_twin_keeps_every_law(redisq: Redisq, law: Law) -> None:
+    law.holds(trial(redisq, broken.Right))

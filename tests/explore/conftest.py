@@ -1,0 +1,13 @@
+"""A server for the explorer, and the limits of its thorough mode."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_redisq.facade import Redisq
+
+
+@pytest.fixture
+def url(redisq: Redisq) -> str:
+    """A database that is this test's alone."""
+    return redisq.url

@@ -1,0 +1,67 @@
+"""How a thread that an actor runs in is made to end."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from pytest_redisq.explore.actors import Worker
+from tests.support import eventually
+
+
+def dies(while_inside: Callable[[], None]) -> None:
+    class Thing:
+        def __del__(self) -> None:
+            while_inside()
+
+    Thing()
+
+
+def collects(while_inside: Callable[[], None]) -> None:
+    def callback(phase: str, _: object) -> None:
+        if phase == "stop":
+            while_inside()
+
+    gc.callbacks.append(callback)
+    gc.collect()
+    gc.callbacks.remove(callback)
+
+
+@pytest.mark.parametrize("clear_up", [dies, collects])
+def test_who_clears_up_is_not_interrupted(clear_up: Callable[[Callable[[], None]], None]) -> None:
+    """The interpreter would swallow what is raised there, and complain."""
+    inside, go_on, done = threading.Event(), threading.Event(), threading.Event()
+    worker = Worker()
+
+    def while_inside() -> None:
+        inside.set()
+        go_on.wait(5)
+
+    def job() -> None:
+        clear_up(while_inside)
+        done.set()
+
+    worker.run(job)
+    assert inside.wait(5)
+    worker.interrupt()
+    go_on.set()
+    assert done.wait(5)
+    worker.stop()
+
+
+def test_who_computes_is_interrupted() -> None:
+    begun = threading.Event()
+    worker = Worker()
+
+    def job() -> None:
+        begun.set()
+        while True:
+            pass
+
+    worker.run(job)
+    assert begun.wait(5)
+    worker.interrupt()
+    eventually(lambda: not worker.thread.is_alive())

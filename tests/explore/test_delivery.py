@@ -1,0 +1,198 @@
+"""delivery.py: queues of every shape under the explorer, judged like everywhere else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pytest_redisq.errors import DeliveryError, ScheduleError
+from pytest_redisq.explore import World, explore, replay, through
+from pytest_redisq.facade import Redisq
+from pytest_redisq.queues import BlockingList, ReliableList, Stream, StreamGroup
+
+Client = Any
+
+
+class Look:
+    """The saboteur: looks at the first message, then takes it; another worker may have come in between."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+
+    def put(self, body: bytes) -> None:
+        self.client.rpush("jobs", body)
+
+    def get(self, timeout_seconds: float) -> bytes | None:  # noqa: ARG002
+        body: bytes | None = self.client.lindex("jobs", 0)
+        if body is not None:
+            self.client.lpop("jobs")
+        return body
+
+
+class LookAsync:
+    """The same saboteur, in coroutines."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+
+    async def put(self, body: bytes) -> None:
+        await self.client.rpush("jobs", body)
+
+    async def get(self, timeout_seconds: float) -> bytes | None:  # noqa: ARG002
+        body: bytes | None = await self.client.lindex("jobs", 0)
+        if body is not None:
+            await self.client.lpop("jobs")
+        return body
+
+
+async def put_async(client: Client, body: bytes) -> None:
+    await client.rpush("jobs", body)
+
+
+async def take_async(client: Client, timeout_seconds: float) -> bytes | None:
+    popped = await client.blpop(["jobs"], timeout_seconds)
+    return popped[1] if popped else None
+
+
+def put(client: Client, body: bytes) -> None:
+    client.rpush("jobs", body)
+
+
+def take(client: Client, timeout_seconds: float) -> bytes | None:
+    popped = client.blpop(["jobs"], timeout_seconds)
+    return popped[1] if popped else None
+
+
+def test_a_queue_that_loses_messages_is_one_line_to_find(redisq: Redisq) -> None:
+    with pytest.raises(ScheduleError, match="1 lost") as failed:
+        redisq.explore(Look, contract="at-least-once", messages=2)
+    assert "LINDEX jobs 0" in str(failed.value)
+    assert "\n● handles a message at fault\n" in str(failed.value)
+    assert isinstance(failed.value.__cause__, DeliveryError)
+    with pytest.raises(DeliveryError, match="1 lost"):
+        redisq.replay(through(Look, "at-least-once", messages=2), failed.value.schedule)
+
+
+def test_a_killed_worker_takes_its_job_along(url: str) -> None:
+    """BLPOP's loss, and nobody else's: the list that keeps what is being worked on holds.
+
+    The report points at the steps that had the message which is gone, and at no others.
+    """
+    failure = explore(through(BlockingList("jobs"), "at-least-once"), url=url, faults="kill:consumer").failure
+    assert failure
+    assert "1 indeterminate" in str(failure.error)
+    assert failure.schedule.faults == 1
+    assert len(failure.ran.at_fault) == 1
+    steps = failure.record()["steps"]
+    pointed = [step["command"].split()[0] for step in steps if step["at_fault"]]
+    assert "RPUSH" in pointed
+    assert len(pointed) < len(steps)
+
+
+def test_one_of_coroutines_is_no_harder_to_find(redisq: Redisq) -> None:
+    """A class says itself what it is; the schedule says the same to both."""
+    with pytest.raises(ScheduleError, match="1 lost") as failed:
+        redisq.explore(LookAsync, contract="at-least-once", messages=2)
+    assert "LINDEX jobs 0" in str(failed.value)
+    made = through(lambda client: LookAsync(client), "at-least-once", messages=2, is_async=True)
+    with pytest.raises(DeliveryError, match="1 lost"):
+        redisq.replay(made, failed.value.schedule)
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["threads", "tasks"])
+@pytest.mark.parametrize("queue", [ReliableList("jobs"), StreamGroup("jobs", "workers")], ids=["list", "group"])
+@pytest.mark.parametrize("faults", ["kill", "lost-reply,lost-request"])
+def test_the_supplied_queues_lose_nothing(url: str, queue: Any, faults: str, is_async: bool) -> None:
+    """Whoever dies, and whatever reply gets lost: an heir has it in the end."""
+    scenario = through(queue, "at-least-once", messages=2, is_async=is_async)
+    explore(scenario, url=url, faults=faults, schedules=40).verify()
+
+
+class Sticks(Look):
+    """Waits at the wrong door, and says what it has."""
+
+    def get(self, timeout_seconds: float) -> None:
+        self.client.blpop("job", timeout_seconds)
+
+    def pending(self) -> list[bytes]:
+        return list(self.client.lrange("jobs", 0, -1))
+
+
+class SticksAsync(LookAsync):
+    async def get(self, timeout_seconds: float) -> None:
+        await self.client.blpop("job", timeout_seconds)
+
+    async def pending(self) -> list[bytes]:
+        return list(await self.client.lrange("jobs", 0, -1))
+
+
+@pytest.mark.parametrize("queue", [Sticks, SticksAsync])
+def test_what_is_left_inside_is_told_by_the_queue(url: str, queue: Any) -> None:
+    failure = explore(through(queue, "at-least-once", messages=2), url=url, schedules=1).failure
+    assert failure
+    assert "2 stuck" in str(failure.error)
+
+
+def test_what_is_of_coroutines_and_does_not_say_so_is_told(url: str) -> None:
+    """Else nothing would ever be done, and all be well."""
+    unsaid = lambda client: LookAsync(client)  # noqa: E731
+    failure = explore(through(unsaid, "at-least-once"), url=url, schedules=1).failure
+    assert failure
+    assert "is to be awaited, and nobody would: say is_async=True of this queue" in str(failure.error)
+
+
+@pytest.mark.parametrize(
+    ("queue", "contract"),
+    [
+        (BlockingList("jobs"), "effectively-once, fifo"),
+        (Stream("jobs"), "fan-out"),
+        ((put, take), "at-most-once"),
+        ((put_async, take_async), "at-most-once"),
+        ((put, take_async), "at-most-once"),
+    ],
+    ids=["blocking list", "stream", "functions", "coroutine functions", "one of each"],
+)
+def test_without_faults_the_right_ones_hold(url: str, queue: Any, contract: str) -> None:
+    explore(through(queue, contract, producers=2), url=url, schedules=40).verify()
+
+
+def test_what_nobody_has_taken_is_not_lost(url: str) -> None:
+    """The only consumer dies before its first message."""
+
+    def scenario(world: World) -> None:
+        world.producer(BlockingList("jobs"), 2)
+        consumer = world.consumer(BlockingList("jobs"))
+        world.verify("at-least-once")
+        assert consumer.killed
+
+    assert replay(scenario, "AABk", url=url).error is None
+
+
+def test_a_message_that_nobody_has_sent_is_seen(url: str) -> None:
+    def scenario(world: World) -> None:
+        world.redis.rpush("jobs", "stray")
+        world.producer((put, take), 1)
+        world.consumer((put, take))
+        world.verify("at-least-once")
+
+    failure = explore(scenario, url=url, schedules=1).failure
+    assert failure
+    assert "corrupted" in str(failure.error)
+
+
+@pytest.mark.parametrize(
+    ("queue", "message"),
+    [
+        (Look(None), "cannot be explored: each actor needs an end of it on a client of its own"),
+        (3, "3 cannot be explored"),
+    ],
+)
+def test_what_cannot_be_explored_is_refused(queue: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        through(queue, "at-least-once")
+
+
+def test_a_contract_that_is_none_is_refused_before_anything_runs() -> None:
+    with pytest.raises(ValueError, match="at-least-onc"):
+        through(Look, "at-least-onc")

@@ -1,0 +1,49 @@
+"""picture.py: a run as a page that any browser shows, whatever is in its commands."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+from syrupy.assertion import SnapshotAssertion
+
+from pytest_redisq.explore.picture import page, svg
+from pytest_redisq.explore.schedule import Mark, Step
+from pytest_redisq.explore.trace import Event
+from tests.explore.test_trace import EVENTS
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def shapes(drawing: str, kind: str) -> list[str]:
+    return [rect.get("class", "") for rect in ElementTree.fromstring(drawing).iter(f"{SVG}{kind}")]
+
+
+def test_a_run_is_a_picture(snapshot: SnapshotAssertion) -> None:
+    """A lane per actor, a box per step and per command that a step has ended."""
+    drawing = svg(EVENTS, names=["producer", "worker"], at_fault=[b"a job"])
+    assert drawing == snapshot
+
+
+def test_what_matters_can_be_told_apart() -> None:
+    """Faults, time that passes, and the messages at fault."""
+    assert shapes(svg(EVENTS, at_fault=[b"a job"]), "rect") == [
+        "step",
+        "step at-fault",
+        "step woken at-fault",
+        "step fault",
+        "step time",
+        "step fault",
+        "step fault at-fault",
+    ]
+
+
+def test_nothing_in_a_command_is_taken_for_markup() -> None:
+    """Bodies may be anything; so may names and what the failure says."""
+    event = Event(step=Step(0, Mark.RUN), args=(b"SET", b"k", b'<script>"&\xff'), reply=b"+<b>\r\n")
+    drawing = svg([event], names=["<i>"])
+    texts = [text.text for text in ElementTree.fromstring(drawing).iter(f"{SVG}text")]
+    assert texts[0] == "A <i>"
+    assert "→ <b>" in texts
+    whole = page("<t>", "<script>", "<r>", drawing)
+    assert "<script>" not in whole
+    assert "<t>" not in whole

@@ -1,0 +1,130 @@
+"""The supplied queues under the explorer, and the faults that their contracts cover: they hold, whatever the order."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from typing import Any
+
+import pytest
+
+from pytest_redisq.errors import RedisqError
+from pytest_redisq.explore import World, explore, through
+from pytest_redisq.queues import BlockingList, ReliableList, Stream, StreamGroup, drain
+
+Client = Any
+pytestmark = pytest.mark.timeout(3_600 if os.environ.get("EXPLORE_THOROUGH") else 120)
+
+SCHEDULES = 5_000 if os.environ.get("EXPLORE_THOROUGH") else 60
+QUEUES = {"reliable list": ReliableList("jobs"), "stream group": StreamGroup("jobs", "workers")}
+#: Whoever dies, and whatever happens to a connection.
+FAULTS = [
+    "kill:one",
+    "lost-reply:one,lost-request:one,cut-reply:one",
+    "client-kill:one,pause:one,restart:one",
+    "script-flush,timeout",
+]
+
+
+def work(client: Client, queue: Any, name: str, pause_seconds: float) -> list[bytes]:
+    """Do the jobs that are there, from `pause_seconds` on; what was done is what was acknowledged, and given back."""
+    time.sleep(pause_seconds)
+    done: list[bytes] = []
+    with queue.bind(client, name) as end:
+        while job := end.get(0):
+            client.sadd("done", job.body)
+            end.ack(job)
+            done.append(job.body)
+    return done
+
+
+def put(client: Client, queue: Any) -> list[bytes]:
+    sent: list[bytes] = []
+    with queue.bind(client, "producer") as end:
+        for job in (b"a", b"b"):
+            end.put(job)
+            sent.append(job)
+    return sent
+
+
+@pytest.mark.parametrize("queue", QUEUES.values(), ids=QUEUES)
+@pytest.mark.parametrize("faults", FAULTS)
+def test_every_job_is_done_at_least_once(url: str, queue: Any, faults: str) -> None:
+    """One worker dies or loses its connection, at any moment; after its lease another finds what it left."""
+
+    def scenario(world: World) -> None:
+        producer = world.actor(put, queue)
+        world.run()
+        world.actor(work, queue, "one", 0, name="one")
+        world.actor(work, queue, "two", 0, name="two")
+        world.actor(work, queue, "heir", 100, name="heir")
+        world.run()
+        assert world.redis.smembers("done") == set(producer.result)
+
+    explore(scenario, url=url, schedules=SCHEDULES, faults=faults).verify()
+
+
+CUTS = ["lost-reply,lost-request,cut-reply", "client-kill,pause,restart"]
+
+
+@pytest.mark.parametrize(
+    ("queue", "contract", "faults"),
+    [
+        *((BlockingList("jobs"), "at-most-once, fifo", faults) for faults in ["kill", *CUTS]),
+        *((Stream("jobs"), "fan-out, fifo", faults) for faults in CUTS),  # a reader that died is owed all the same
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BlockingList | Stream) else None,
+)
+def test_what_keeps_no_account_of_its_workers_holds_its_contract(
+    url: str, queue: Any, contract: str, faults: str
+) -> None:
+    """A list may lose what a worker held, and doubles nothing; a reader of a stream gets all of it, once."""
+    scenario = through(queue, contract, producers=1, consumers=2, messages=2)
+    explore(scenario, url=url, schedules=SCHEDULES, faults=faults).verify()
+
+
+@pytest.mark.parametrize("faults", FAULTS)
+def test_a_list_is_drained_whole_whoever_of_two_drainers_breaks_off(url: str, faults: str) -> None:
+    """What was in hand may come again, and nothing else."""
+
+    def take(client: Client, pause_seconds: float) -> None:
+        time.sleep(pause_seconds)
+        with contextlib.suppress(RedisqError):  # one who is silent for longer than his lease leaves the rest to others
+            for elements in drain(client, "jobs", chunk=1, lease_seconds=10):
+                client.rpush("taken", *elements)
+
+    def scenario(world: World) -> None:
+        world.redis.rpush("jobs", "a", "b", "c")
+        world.actor(take, 0, name="one")
+        world.actor(take, 0, name="two")
+        world.actor(take, 100, name="heir")
+        world.run()
+        taken = world.redis.lrange("taken", 0, -1)
+        assert set(taken) == {b"a", b"b", b"c"}
+        assert len(taken) <= 4
+
+    explore(scenario, url=url, schedules=SCHEDULES, faults=faults).verify()
+
+
+def test_a_worker_that_acknowledges_first_is_caught(url: str) -> None:
+    """The saboteur: the same queue, used wrongly, loses a job when its worker dies."""
+    queue = ReliableList("jobs")
+
+    def careless(client: Client) -> None:
+        with queue.bind(client, "one") as end:
+            while job := end.get(0):
+                end.ack(job)
+                client.sadd("done", job.body)
+
+    def scenario(world: World) -> None:
+        world.redis.rpush("jobs", "a")
+        world.actor(careless, name="one")
+        world.actor(work, queue, "heir", 100, name="heir")
+        world.run()
+        assert world.redis.smembers("done") == {b"a"}
+
+    failure = explore(scenario, url=url, schedules=300, faults="kill:one").failure
+    assert failure
+    assert failure.ran.events[-1].step.actor == 1
+    assert isinstance(failure.error, AssertionError)

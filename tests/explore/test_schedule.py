@@ -1,0 +1,69 @@
+"""schedule.py: schedules are written and read back the same, and bad ones are refused with the place."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_redisq.explore.footprint import NOTHING
+from pytest_redisq.explore.schedule import Mark, Option, Point, Schedule, Step, parse_faults, run_on
+
+steps = st.builds(Step, st.integers(0, 25), st.sampled_from(Mark), st.integers(0, 30))
+
+
+@given(st.lists(steps, max_size=30))
+def test_a_schedule_survives_being_written(chosen: list[Step]) -> None:
+    """Every schedule is its text, with or without blanks between its steps."""
+    schedule = Schedule(chosen)
+    assert Schedule.parse(str(schedule)) == schedule
+    assert Schedule.parse(" ".join(map(str, schedule))) == schedule
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("ab", "no schedule: 'ab' has 'a' at position 1, where an actor's letter (A to Z) was expected"),
+        ("AA-B", "no schedule: 'AA-B' has '-' at position 3, where an actor's letter (A to Z) was expected"),
+        (
+            "AzB",
+            (
+                "no schedule: 'AzB' has the unknown mark 'z'; the marks are t (time), q (lose request), "
+                "r (lose reply), c (cut reply), k (kill before), x (kill after), f (flush scripts), d (disconnect), "
+                "p (pause), s (restart), w (restart empty), o (failover)"
+            ),
+        ),
+    ],
+)
+def test_a_bad_schedule_is_refused_with_the_place(text: str, message: str) -> None:
+    """What, where, and what there is instead."""
+    with pytest.raises(ValueError) as refused:
+        Schedule.parse(text)
+    assert str(refused.value) == message
+
+
+def test_running_on_prefers_who_acted_before() -> None:
+    """The actor of the step before goes on; if it cannot, the first by letter."""
+    options = tuple(Option(actor=actor, footprint=NOTHING) for actor in (0, 1, 2))
+    assert run_on(Point(position=1, options=options, previous=1)) == Step(1)
+    assert run_on(Point(position=1, options=options, previous=5)) == Step(0)
+    assert run_on(Point(position=0, options=options)) == Step(0)
+
+
+def test_only_what_is_a_fault_costs() -> None:
+    """A command and a wait that is due are free; a marked command and a wait ended early are not."""
+    command = Option(actor=0, footprint=NOTHING, faults=(Mark.LOSE_REPLY,))
+    early = Option(actor=1, footprint=NOTHING, mark=Mark.TIME, faults=(Mark.TIME,))
+    point = Point(position=0, options=(command,), early=(early,))
+    ways = [Step(0), Step(0, Mark.LOSE_REPLY), Step(1, Mark.TIME), Step(0, Mark.KILL_BEFORE)]
+    assert [point.option_of(step) for step in ways] == [command, command, early, None]
+    assert [point.costs(step) for step in ways[:3]] == [False, True, True]
+
+
+def test_faults_can_be_asked_for_by_actor() -> None:
+    """Names, as text or as a sequence, each for all actors or one."""
+    assert parse_faults("") == {}
+    assert parse_faults(["kill:worker", "lost-reply"]) == {
+        "worker": {Mark.KILL_BEFORE, Mark.KILL_AFTER},
+        "": {Mark.LOSE_REPLY},
+    }

@@ -1,0 +1,115 @@
+"""search.py: the same seed gives the same choices everywhere, and each strategy covers what it should."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from pytest_redisq.explore.schedule import Mark, Schedule
+from pytest_redisq.explore.search import STRATEGIES, DivergedError, FollowPlan, FollowSchedule, Plan, Sampler, Strategy
+from tests.explore.toy import Toy
+
+Command = tuple[Any, ...]
+
+#: Of the schedules of a seed, by strategy. Another one means that old seeds no longer find what they found.
+DIGESTS: dict[Strategy, str] = {
+    "mix": "02fc088fa6dbd964",
+    "pos": "9351b967e554a6ac",
+    "random": "43dc4a3321b8f304",
+    "pct": "93067fa599dd661c",
+}
+
+
+def drain() -> Generator[Command, Any, list[int]]:
+    """The story's own loop, as a toy: look, take all that was seen."""
+    seen: list[int] = []
+    while (yield ("get", "jobs")):
+        item = yield ("pop", "jobs")
+        if item is not None:
+            seen.append(item)
+    return seen
+
+
+def fill() -> Generator[Command, Any, None]:
+    for item in range(3):
+        yield ("push", "jobs", item)
+
+
+def sampled(sampler: Sampler, runs: int, toy: Toy | None = None) -> list[str]:
+    toy = toy or Toy([fill, drain, drain], (Mark.KILL_BEFORE, Mark.KILL_AFTER), sampler.max_faults)
+    schedules = []
+    for number in range(runs):
+        run = toy.run(sampler.chooser(number))
+        sampler.learn(run.choices)
+        schedules.append(str(run.schedule))
+    return schedules
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_seed_gives_the_same_schedules_in_another_process(strategy: Strategy) -> None:
+    """Whatever the hash seed of the other process is."""
+    here = sampled(Sampler(seed=7, strategy=strategy, max_faults=2), 40)
+    code = (
+        "from tests.explore.test_search import *;"
+        f"print(' '.join(sampled(Sampler(seed=7, strategy={strategy!r}, max_faults=2), 40)))"
+    )
+    there = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "3"}
+    )
+    assert there.stdout.split() == here
+    assert sampled(Sampler(seed=8, strategy=strategy, max_faults=2), 40) != here
+
+
+@pytest.mark.parametrize(("strategy", "digest"), DIGESTS.items())
+def test_a_seed_gives_the_same_schedules_on_every_machine_and_python(strategy: Strategy, digest: str) -> None:
+    """Those that were written down here once."""
+    schedules = " ".join(sampled(Sampler(seed=7, strategy=strategy, max_faults=2), 200))
+    assert hashlib.sha256(schedules.encode()).hexdigest()[:16] == digest
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_strategy_reaches_many_schedules(strategy: Strategy) -> None:
+    """Two hundred runs are not a few, over and over."""
+    assert len(set(sampled(Sampler(seed=1, strategy=strategy), 200))) > 25
+
+
+def test_faults_keep_to_their_budget_and_come_everywhere() -> None:
+    """No run has more than allowed, some have none, and every command of the first actor dies at some time."""
+    toy = Toy([fill, drain], (Mark.KILL_BEFORE, Mark.KILL_AFTER), 2)
+    schedules = [Schedule.parse(text) for text in sampled(Sampler(seed=1, max_faults=2), 400, toy)]
+    counts = {schedule.faults for schedule in schedules}
+    assert counts == {0, 1, 2}
+    deaths = {
+        (sum(before.actor == 0 for before in schedule[:at]), step.mark)
+        for schedule in schedules
+        for at, step in enumerate(schedule)
+        if step.actor == 0 and step.mark is not Mark.RUN
+    }
+    assert deaths == {(number, mark) for number in range(3) for mark in (Mark.KILL_BEFORE, Mark.KILL_AFTER)}
+
+
+def test_a_schedule_is_followed_to_the_letter_then_run_on() -> None:
+    """A prefix decides as far as it goes."""
+    toy = Toy([fill, drain])
+    assert str(toy.run(FollowSchedule(Schedule.parse("ABAB"))).schedule).startswith("ABAB")
+
+
+def test_a_schedule_that_cannot_be_followed_is_said_with_the_step() -> None:
+    """The step, and what could have gone instead."""
+    with pytest.raises(DivergedError, match="step 4 should be A, but only B can go next"):
+        Toy([fill, drain]).run(FollowSchedule(Schedule.parse("AAAA")))
+
+
+def test_a_plan_says_only_what_deviates_from_running_on() -> None:
+    """A run's plan, followed, is the run; an impossible deviation is left out."""
+    toy = Toy([fill, drain])
+    run = toy.run(FollowSchedule(Schedule.parse("ABBA")))
+    plan = Plan.of(run.choices)
+    assert set(plan) == {1, 3}
+    assert toy.run(FollowPlan(plan)).schedule == run.schedule
+    assert toy.run(FollowPlan({0: Schedule.parse("Z")[0]})).schedule == toy.run(FollowPlan({})).schedule

@@ -1,0 +1,92 @@
+"""shrink.py: whatever failing schedule is found first, the smallest comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from pytest_redisq.explore.schedule import Mark
+from pytest_redisq.explore.search import FollowPlan, Plan, Sampler
+from pytest_redisq.explore.shrink import Choices, Shrinker, size
+from tests.explore.toy import Run, Toy
+
+Command = tuple[Any, ...]
+
+
+def add_one() -> Generator[Command, Any, None]:
+    value = (yield ("get", "n")) or 0
+    yield ("get", "other")
+    yield ("set", "n", value + 1)
+
+
+def noise() -> Generator[Command, Any, None]:
+    for _ in range(3):
+        yield ("get", "n")
+
+
+def take() -> Generator[Command, Any, None]:
+    yield ("push", "jobs", 1)
+    item = yield ("pop", "jobs")
+    yield ("get", "other")
+    yield ("push", "done", item)
+
+
+def update_lost(run: Run) -> bool:
+    return run.stored["n"] < 2
+
+
+def job_lost(run: Run) -> bool:
+    return not run.stored.get("jobs") and not run.stored.get("done") and "jobs" in run.stored
+
+
+RACE = Toy([noise, add_one, noise, add_one])
+KILL = Toy([noise, take, noise], (Mark.KILL_BEFORE, Mark.KILL_AFTER), 2)
+
+
+def shrunk(toy: Toy, fails: Any, seed: int) -> Run:
+    sampler = Sampler(seed=seed, max_faults=toy.max_faults)
+    number = 0
+    while not fails(found := toy.run(sampler.chooser(number))):
+        sampler.learn(found.choices)
+        number += 1
+    tried: list[Plan] = []
+
+    def attempt(plan: Plan) -> Choices | None:
+        tried.append(plan)
+        run = toy.run(FollowPlan(plan))
+        return run.choices if fails(run) else None
+
+    smallest = Shrinker(attempt).shrink(found.choices)
+    assert size(smallest) <= size(found.choices)
+    assert len(tried) <= 400
+    return toy.run(FollowPlan(Plan.of(smallest)))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_race_is_shrunk_to_one_preemption(seed: int) -> None:
+    """Among bystanders: one reads, the other adds wholly, the one writes; the bystanders run by themselves."""
+    run = shrunk(RACE, update_lost, seed)
+    assert str(run.schedule) == "AAABBDDDBCCC"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_superfluous_faults_go(seed: int) -> None:
+    """One death is enough: of the pop."""
+    run = shrunk(KILL, job_lost, seed)
+    assert str(run.schedule) == "AAABBxCCC"
+
+
+def test_what_cannot_be_smaller_stays() -> None:
+    """A failure that only its own schedule shows comes out as it went in."""
+    found = RACE.run(Sampler(seed=3).chooser(1))
+    smallest = Shrinker(lambda _plan: None).shrink(found.choices)
+    assert smallest == found.choices
+
+
+def test_tries_are_bounded() -> None:
+    """No more runs than allowed."""
+    count = []
+    Shrinker(lambda plan: count.append(plan), tries=5).shrink(RACE.run(Sampler(seed=3).chooser(1)).choices)
+    assert len(count) == 5

@@ -1,0 +1,1 @@
+"""An application for each library whose worker runs as a program of its own."""

@@ -1,0 +1,50 @@
+"""A server for load runs, and the locustfiles that break something on purpose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from pytest_redisq.load.runner import Load, Report, run
+from pytest_redisq.servers import Server, start
+from tests.support import eventually, local
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    server = start(local())
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def play(server: Server) -> Callable[..., Report]:
+    """Run a scenario briefly; afterwards there is no key of it and no client left on the server."""
+
+    def briefly(scenario: str, **wishes: Any) -> Report:
+        with server.client() as client:
+            clients = client.info("clients")["connected_clients"]
+            report = run(
+                Load(**{"scenario": scenario, "url": server.url, "seconds": 1.0, "drain_seconds": 10} | wishes)
+            )
+            assert client.keys("redisq:load:*") == []
+            assert client.info("clients")["connected_clients"] <= clients
+        return report
+
+    return briefly
+
+
+def when_pushing(client: redis.Redis) -> None:
+    """Wait until a run that is being started has sent some messages."""
+    client.config_resetstat()
+    eventually(lambda: client.info("commandstats").get("cmdstat_rpush", {}).get("calls", 0) > 100, 30)
+
+
+@pytest.fixture
+def saboteur() -> Callable[[str], str]:
+    """The path of a locustfile of ours that breaks something."""
+    return lambda name: str(Path(__file__).parent / "locustfiles" / f"{name}.py")

@@ -1,0 +1,26 @@
+"""A sender whose every hundredth message has a byte changed under way."""
+
+from pytest_redisq.load.actors import Actor, Pusher
+from pytest_redisq.load.desk import Desk
+from pytest_redisq.load.scenario import BlpopWorkers
+from pytest_redisq.load.users import users_of
+
+
+class Garbler(Pusher):
+    __slots__ = ()
+
+    def request(self, now_ns: int) -> bytes:
+        request = super().request(now_ns)
+        if self.sent % 100:
+            return request
+        return request[:-10] + bytes([request[-10] ^ 1]) + request[-9:]
+
+
+class Garbled(BlpopWorkers):
+    def producer(self, desk: Desk, index: int) -> Actor:
+        pusher = desk.pusher(index, ("RPUSH", desk.key("jobs:0")), name="RPUSH jobs")
+        pusher.__class__ = Garbler
+        return pusher
+
+
+SwarmUser, ProducerUser, ConsumerUser = users_of(Garbled())

@@ -1,0 +1,26 @@
+"""A locustfile as somebody writes it with `RedisUser`: what Locust is told of each command."""
+
+import redis
+from locust import task
+from locust.exception import StopUser
+
+from pytest_redisq.load.message import Codec, now_ns, sent_ns
+from pytest_redisq.load.users import RedisUser
+
+KEY = "redisq:own-users"
+
+
+class Somebody(RedisUser):
+    @task
+    def live(self) -> None:
+        self.command("SET", KEY, b"x" * 1000, name="page")
+        self.command("GET", KEY)
+        try:
+            self.command("RPUSH", KEY, b"wrong type")
+        except redis.ResponseError:
+            self.command("DEL", KEY)
+        self.command("BLPOP", KEY, 0.3, pushed_ns=lambda _: 0)  # comes back empty, after 300 ms of idleness
+        self.command("RPUSH", f"{KEY}:jobs", Codec(1).writer()(1, now_ns()), name="jobs")
+        self.command("BLPOP", f"{KEY}:jobs", 0, name="jobs", pushed_ns=lambda reply: sent_ns(reply[1]))
+        self.environment.runner.quit()  # all is told, and whoever runs this need not wait longer
+        raise StopUser

@@ -1,0 +1,61 @@
+"""BLPOP workers as everybody writes them for Locust, and Locust's own stop, which kills them inside BLPOP."""
+
+import json
+
+import redis
+from locust import User, events, task
+
+from pytest_redisq.check import Contract
+from pytest_redisq.load.actors import Inbox
+from pytest_redisq.load.ledger import Ledger
+from pytest_redisq.load.message import Codec, key_of, now_ns
+from pytest_redisq.load.users import RedisUser
+from pytest_redisq.load.verdict import judge
+
+KEY = "redisq:load:plain"
+ledger, codec = Ledger(), Codec(7)
+inbox, write = Inbox(ledger, codec), codec.writer()
+
+
+class Sender(User):
+    fixed_count = 20
+
+    def on_start(self) -> None:
+        self.client = redis.Redis.from_url(self.environment.parsed_options.redis_url)
+        self.number = len(ledger.attempted)
+        ledger.attempt(self.number, 0)
+
+    @task
+    def send(self) -> None:
+        sequence = ledger.attempt(self.number)
+        try:
+            self.client.rpush(KEY, write(key_of(self.number, sequence), now_ns()))
+        except BaseException:
+            ledger.forget(self.number, sequence)
+            raise
+
+
+class Worker(RedisUser):
+    fixed_count = 100
+
+    @task
+    def work(self) -> None:
+        inbox.take(self.command("BLPOP", KEY, 0)[1], now_ns())
+
+
+@events.init.add_listener
+def spawn_all(environment, **_) -> None:
+    environment.parsed_options.num_users = environment.parsed_options.spawn_rate = 120
+
+
+@events.test_stop.add_listener
+def tell(environment, **_) -> None:
+    inbox.flush()
+    client = redis.Redis.from_url(environment.parsed_options.redis_url)
+    for body in client.lrange(KEY, 0, -1):
+        ledger.remaining.add(codec.read(body).key)
+    client.delete(KEY)
+    verdict = judge(ledger, Contract.parse("effectively-once"))
+    told = {"exit_code": verdict.exit_code, "verdict": verdict.as_json()}
+    with open(environment.parsed_options.redisq_report, "w") as file:
+        json.dump(told, file)

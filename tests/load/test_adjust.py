@@ -1,0 +1,33 @@
+"""Settings of a scenario's own, as they are typed."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_redisq.load.adjust import adjusted, settings_of
+from pytest_redisq.load.payload import LrangePayload
+from pytest_redisq.load.scenario import BlpopWorkers
+
+
+def test_they_replace_the_defaults_and_leave_the_rest() -> None:
+    scenario = adjusted(LrangePayload(), ["elements=1_000_000", " chunk=10", "contract=fan-out,bounded"])
+    assert scenario == LrangePayload(elements=1_000_000, chunk=10, contract="fan-out, bounded")
+
+
+def test_what_has_options_of_its_own_is_none() -> None:
+    assert settings_of(BlpopWorkers()) == {"contract": "effectively-once", "queues": 1}
+    assert settings_of(object()) == {}
+
+
+@pytest.mark.parametrize(
+    ("setting", "lesson"),
+    [
+        ("elemnts=5", r"no setting 'elemnts'\. Did you mean 'elements'.* elements=10000, chunk=0"),
+        ("elements=many", "'elements=many': give a whole number, as in elements=1_000_000"),
+        ("contract=exactly-once", "no queue delivers exactly once"),
+        ("producers=3", "no setting 'producers'"),
+    ],
+)
+def test_a_mistake_teaches(setting: str, lesson: str) -> None:
+    with pytest.raises(ValueError, match=lesson):
+        adjusted(LrangePayload(), [setting])

@@ -1,0 +1,113 @@
+"""`redisq load`, as a person types it: a server of its own, thresholds, baselines, files, and errors that teach."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from pytest_redisq.errors import RedisqError
+from pytest_redisq.load.command import load, load_options
+from tests.support import local, local_kind
+
+
+@click.command()
+@load_options
+def command(**options: Any) -> None:
+    try:
+        sys.exit(load(local(), **options))
+    except RedisqError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def redisq_load(*words: str) -> Result:
+    return CliRunner().invoke(command, [*words])
+
+
+def test_a_run_on_a_server_of_its_own_is_told_in_files(tmp_path: Path) -> None:
+    told, html, csv_prefix = tmp_path / "told.json", tmp_path / "told.html", tmp_path / "told"
+    words = ["--json", str(told), "--csv", str(csv_prefix), "--html", str(html)]
+    result = redisq_load("blpop_workers", "--time", "1s", "--fail-if", "lost>0", *words)
+    assert result.exit_code == 0, result.output
+    report = json.loads(told.read_text())
+    assert report["verdict"]["outcome"] == "pass"
+    assert local_kind() in report["server"]
+    assert "redis://" not in told.read_text()
+    with (tmp_path / "told_stats.csv").open() as file:
+        rows = {(row["Type"], row["Name"]): row for row in csv.DictReader(file)}
+    for kind in ("RPUSH", "BLPOP"):
+        row = rows[kind, "jobs"]
+        assert int(row["Request Count"]) == report["verdict"]["totals"]["received"] > 0
+        assert 0 < float(row["Average Response Time"]) < float(row["Max Response Time"])
+    assert {"told_stats_history.csv", "told_failures.csv"} < {path.name for path in tmp_path.iterdir()}
+    assert '"method": "BLPOP"' in html.read_text()
+
+
+@pytest.mark.slow
+def test_what_was_saved_is_compared_and_a_regression_is_exit_code_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert redisq_load("blpop_workers", "--time", "1s", "--rate", "500", "--save", "main").exit_code == 0
+    kept = tmp_path / ".redisq-load" / "main.json"
+    runs = json.loads(kept.read_text())
+    runs["runs"][0]["rate"] *= 100
+    kept.write_text(json.dumps(runs))
+    result = redisq_load("blpop_workers", "--time", "1s", "--rate", "500", "--compare", "main")
+    assert result.exit_code == 2
+    assert "WORSE rate is" in result.output
+
+
+@pytest.mark.slow
+def test_a_fault_is_struck_and_its_moment_told(tmp_path: Path) -> None:
+    told = tmp_path / "told.json"
+    result = redisq_load("blpop_workers", "--time", "6s", "--fault", "pause@4s+1s", "--json", str(told))
+    assert result.exit_code == 0, result.output
+    assert [line.partition(": ")[2] for line in json.loads(told.read_text())["faults"]] == [
+        "the server stands still",
+        "the server goes on",
+    ]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_with_a_drained_verdict_and_progress_was_told_meanwhile(number: int) -> None:
+    code = "from pytest_redisq.cli import main; main()"
+    words = [sys.executable, "-u", "-c", code, "load", "blpop-workers", "--server", local_kind(), "--time", "10m"]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        line = next(line for line in process.stderr if "messages/s" in line)
+        process.send_signal(number)
+        verdict = process.stderr.read()
+    for word in ("p50", "p99", "depth", "in flight", "lost so far 0", "errors 0"):
+        assert word in line
+    assert "effectively-once: PASS" in verdict
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "lesson"),
+    [
+        (["blpop_worker"], "Did you mean 'blpop_workers'?"),
+        (["drain", "--time", "soon"], "'soon' is no time; write 30s, 5m or 1h"),
+        (["drain", "--rate", "fast"], "give messages a second, such as 1000"),
+        (["drain", "--fail-if", "p99>5"], "a latency needs a unit"),
+        (["drain", "--fault", "boom@1s"], "write KIND@SECONDS"),
+        (["lrange-payload", "--payload", "9"], "10"),
+        (["drain", "--compare", "nothing"], "keep one with --save nothing"),
+        (["drain", "--knee"], "give --fail-if"),
+        (["nowhere.py"], "There is no locustfile 'nowhere.py'"),
+    ],
+)
+def test_a_mistake_is_told_with_what_to_do(words: list[str], lesson: str) -> None:
+    result = redisq_load(*words)
+    assert result.exit_code in (1, 2)
+    assert lesson in result.output
+    assert "Traceback" not in result.output

@@ -1,0 +1,36 @@
+"""A short load run as a test: `redisq.load`."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support import local_kind
+
+_TESTS = """
+import pytest
+
+@pytest.mark.redisq_dedicated(persistence="aof")
+def test_it_survives(redisq):
+    report = redisq.load(
+        "blpop-workers", seconds=3, consumers=20, faults=["pause@0.5s+0.5s"], fail_if=["lost>0", "RPUSH.max<400ms"]
+    )
+    report.verify()
+    assert [line.partition(": ")[2] for line in report.told["faults"]] == [
+        "the server stands still", "the server goes on"
+    ]
+    assert redisq.client.keys() == []
+
+def test_it_is_too_slow(redisq):
+    redisq.load("blpop-workers", seconds=1, fail_if=["p99>1us"]).verify()
+
+def test_it_is_no_fault(redisq):
+    redisq.load("blpop-workers", faults=["boom@1s"])
+"""
+
+
+def test_a_test_passes_or_fails_by_the_verdict_and_the_thresholds(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(_TESTS)
+    result = pytester.runpytest_subprocess("--redisq-server", local_kind(), timeout=110)
+    result.assert_outcomes(passed=1, failed=2)
+    result.stdout.fnmatch_lines(["*DeliveryError: the load run ended with exit code 2:*", "*MISSED p99>1us*"])
+    result.stdout.fnmatch_lines(["*'boom@1s' is no fault; write KIND@SECONDS*"])

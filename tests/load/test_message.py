@@ -1,0 +1,82 @@
+"""The bodies of messages under load."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_redisq.load.message import (
+    TIMELESS_BYTES,
+    TRAILER_BYTES,
+    Codec,
+    TimelessCodec,
+    key_bytes,
+    key_of,
+    message_of,
+    sent_ns,
+)
+
+KEYS = st.builds(key_of, st.integers(0, 2**31), st.integers(0, 2**32 - 1))
+SIZES = st.integers(TRAILER_BYTES, 300)
+
+
+@given(KEYS, SIZES, st.integers(0, 2**64 - 1), st.integers(0, 2**32 - 1))
+def test_a_body_is_read_as_it_was_written(key: int, size: int, moment: int, salt: int) -> None:
+    codec = Codec(salt, size)
+    body = codec.writer()(key, moment)
+    assert len(body) == size
+    assert codec.read(body) == (key, moment)
+    assert (int.from_bytes(key_bytes(body), "little"), sent_ns(body)) == (key, moment)
+    assert key_of(*message_of(key)) == key
+
+
+@given(KEYS, SIZES, st.integers(1, 600), st.integers(0, 2**64 - 1), st.integers(0, 2**32 - 1))
+def test_many_at_once_are_what_they_are_one_by_one(key: int, size: int, number: int, moment: int, salt: int) -> None:
+    codec = Codec(salt, size)
+    one = codec.writer(b"<", b">")
+    together = codec.batch_writer(b"<", b">", number)(key, moment)
+    assert together == b"".join(one(each, moment) for each in range(key, key + number))
+
+
+@given(KEYS, SIZES, st.data())
+def test_a_changed_byte_is_seen(key: int, size: int, data: st.DataObject) -> None:
+    codec = Codec(7, size)
+    body = bytearray(codec.writer()(key, 1))
+    at = data.draw(st.integers(0, size - 1))
+    body[at] ^= data.draw(st.integers(1, 255))
+    assert not codec.whole(bytes(body))
+
+
+def test_a_body_of_another_run_is_none_of_ours() -> None:
+    assert Codec(1).read(Codec(2).writer()(5, 5)) is None
+
+
+def test_a_cut_body_is_none_of_ours() -> None:
+    body = Codec(1).writer()(5, 5)
+    assert not any(Codec(1).whole(body[:length]) for length in range(len(body)))
+
+
+def test_prefix_and_suffix_enclose_the_body() -> None:
+    assert Codec(1, 20).writer(b"<", b">")(5, 5) == b"<" + Codec(1, 20).writer()(5, 5) + b">"
+
+
+@given(st.integers(0, 2**48 - 1), st.integers(TIMELESS_BYTES, 30), st.integers(0, 2**32 - 1), st.data())
+def test_ten_bytes_say_which_message_it_is_and_whether_it_is_whole(
+    key: int, size: int, salt: int, data: st.DataObject
+) -> None:
+    codec = TimelessCodec(salt, size)
+    body = codec.writer()(key, 1)
+    assert len(body) == size
+    assert codec.read(body) == (key, 0)
+    changed = bytearray(body)
+    changed[data.draw(st.integers(0, size - 1))] ^= data.draw(st.integers(1, 255))
+    assert codec.read(bytes(changed)) is None
+    assert codec.read(body[1:]) is None
+
+
+def test_a_payload_too_small_for_its_own_proof_is_refused() -> None:
+    with pytest.raises(ValueError, match="a payload of 19 bytes is too small"):
+        Codec(1, 19)
+    with pytest.raises(ValueError, match="a payload of 9 bytes is too small"):
+        TimelessCodec(1, 9)

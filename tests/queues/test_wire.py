@@ -1,0 +1,95 @@
+"""A connection that asks once: no reply in time is an error, and no command is sent twice."""
+
+from __future__ import annotations
+
+import multiprocessing
+import select
+import time
+
+import pytest
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from pytest_redisq.queues.steps import Command, command
+from pytest_redisq.queues.wire import Wire
+from pytest_redisq.servers import Server
+from tests.support import eventually
+
+
+def test_a_blocking_command_may_take_longer_than_the_clients_socket_timeout(server: Server) -> None:
+    with redis.Redis.from_url(server.url, socket_timeout=0.1) as hasty:
+        wire = Wire(hasty)
+        began = time.monotonic()
+        assert wire.call(Command(("BLPOP", "nothing", 0.4), 0.4)) is None
+        assert 0.39 < time.monotonic() - began < 2
+        wire.close()
+
+
+def test_a_late_reply_is_an_error_and_the_command_is_not_sent_again(server: Server, client: redis.Redis) -> None:
+    with redis.Redis.from_url(server.url, socket_timeout=0.1, retry=Retry(NoBackoff(), 3)) as hasty:
+        wire = Wire(hasty)
+        wire.connect()
+        server.pause()
+        try:
+            with pytest.raises(redis.TimeoutError, match=r"no reply to RPUSH within 0\.1 s: .* unknown"):
+                wire.call(command("RPUSH", "jobs", "job"))
+        finally:
+            server.resume()
+        eventually(lambda: client.llen("jobs"))
+        assert client.lrange("jobs", 0, -1) == [b"job"]
+        assert client.info("commandstats")["cmdstat_rpush"]["calls"] == 1
+        wire.close()
+
+
+def test_a_connection_that_was_closed_while_idle_is_replaced_before_anything_is_sent(client: redis.Redis) -> None:
+    wire = Wire(client)
+    first = wire.connect()
+    client.client_kill_filter(_id=str(first))
+    # The other connection's reply may overtake the end of this one, most of all through a container's proxy.
+    assert select.select([wire._connection._sock], [], [], 10)[0]
+    assert wire.call(command("RPUSH", "jobs", "job")) == 1
+    assert wire.connect() > first
+    wire.close()
+
+
+def test_an_error_reply_leaves_the_connection_as_it_is(client: redis.Redis) -> None:
+    wire = Wire(client)
+    first = wire.connect()
+    with pytest.raises(redis.ResponseError, match="unknown command"):
+        wire.call(command("NOSUCH"))
+    assert wire.connect() == first
+    wire.close()
+
+
+def test_a_text_client_gets_bytes(server: Server) -> None:
+    with redis.Redis.from_url(server.url, decode_responses=True, encoding="latin-1") as texts:
+        wire = Wire(texts)
+        assert wire.call(command("ECHO", b"\xff")) == b"\xff"
+        wire.close()
+
+
+def test_a_forked_copy_refuses_to_share_the_connection(client: redis.Redis) -> None:
+    wire = Wire(client)
+    wire.connect()
+    context = multiprocessing.get_context("fork")
+    said = context.SimpleQueue()
+    child = context.Process(target=lambda: said.put(_refusal(wire)))
+    child.start()
+    child.join(10)
+    assert said.get() == "this queue was bound in another process: bind it anew in this one, queue.bind(client)"
+    assert wire.call(command("PING")) == b"PONG"
+    wire.close()
+
+
+def test_what_is_no_client_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"needs a redis\.Redis or redis\.asyncio\.Redis, not str"):
+        Wire("redis://localhost")
+
+
+def _refusal(wire: Wire) -> str:
+    try:
+        wire.call(command("PING"))
+    except RuntimeError as error:
+        return str(error)
+    return ""

@@ -1,0 +1,42 @@
+"""What a verdict looks like to a program."""
+
+from __future__ import annotations
+
+import json
+
+from pytest_redisq.report import verdict_data
+from tests.check.literals import get, judge, put
+
+
+def test_a_verdict_survives_json_whole() -> None:
+    data = verdict_data(judge(put(0, 0), put(10, 1, ids=("2-0",)), get(20, 0), contract="at-least-once, fifo"))
+    assert json.loads(json.dumps(data)) == {
+        "verdict": "fail",
+        "contract": "at-least-once, fifo",
+        "totals": {"attempted": 2, "acknowledged": 2, "delivered": 1, "acked": 0, "unknown_dequeues": 0},
+        "counts": {"lost": 1},
+        "broken": ["lost"],
+        "anomalies": [
+            {
+                "kind": "lost",
+                "message": "0/1",
+                "times": 1,
+                "ids": [],
+                "reader": "",
+                "words": "acknowledged, never delivered, and no longer in the queue",
+                "last_seen": {
+                    "actor": "producer",
+                    "kind": "enqueue",
+                    "outcome": "ok",
+                    "messages": ["0/1"],
+                    "ids": ["2-0"],
+                    "invoked_ns": 10,
+                    "ended_ns": 15,
+                    "queue": "",
+                    "error": "",
+                },
+            }
+        ],
+        "reasons": [],
+        "notes": [],
+    }

@@ -1,0 +1,262 @@
+"""What each fault does to a real run, and that the right queues survive it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from pytest_redisq.errors import DeliveryError
+from pytest_redisq.faults import (
+    DropConnections,
+    Fault,
+    Interpreter,
+    KillConsumer,
+    KillServer,
+    PauseServer,
+    RestartServer,
+)
+from pytest_redisq.model import Kind, Outcome
+from pytest_redisq.queues import BlockingList, ReliableList, StreamGroup
+from pytest_redisq.servers import Server, start
+from pytest_redisq.traffic import Rate, run
+from tests.support import local
+from tests.traffic import queues
+
+WORKERS = ["thread", "asyncio", "fork", "spawn", "pool"]
+RELIABLE = [ReliableList("jobs", lease_seconds=0.3), StreamGroup("jobs", group="workers", claim_idle_seconds=1.0)]
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """One that may be killed: it has what was written after a restart, too."""
+    server = start(local(persistence="aof"))
+    yield server
+    server.stop()
+
+
+@pytest.mark.parametrize("workers", WORKERS)
+@pytest.mark.parametrize("moment", ["receiving", "holding"])
+def test_reliable_queues_survive_the_death_of_a_consumer(server: Server, workers: Any, moment: Any) -> None:
+    done = run(
+        RELIABLE[0],
+        at=server,
+        producers=2,
+        consumers=2,
+        messages=60,
+        workers=workers,
+        faults=[KillConsumer(after_messages=20, moment=moment)],
+    )
+    verdict = done.verify("at-least-once")
+    assert f"was to die {moment} its next message" in done.faults[0].words
+    # Its last op never ended where it died receiving; where it held the message, the message came again.
+    unended = [op for op in done.history if op.kind is Kind.DEQUEUE and op.outcome is Outcome.INFO]
+    assert len(unended) == (1 if moment == "receiving" else 0)
+    assert verdict.totals.delivered == (60 if moment == "receiving" else 61)
+    actors = {op.actor for op in done.history}
+    assert "consumer-2" in actors, "its replacement"
+
+
+@pytest.mark.parametrize("workers", ["thread", "fork"])
+def test_a_stream_group_survives_the_death_of_a_consumer(server: Server, workers: Any) -> None:
+    faults = [KillConsumer(after_messages=20), KillConsumer(after_messages=30, moment="holding")]
+    done = run(RELIABLE[1], at=server, consumers=3, messages=60, workers=workers, faults=faults)
+    done.verify("effectively-once")
+
+
+@pytest.mark.parametrize("workers", WORKERS)
+def test_a_blocking_list_loses_what_a_dead_consumer_had_received(server: Server, workers: Any) -> None:
+    done = run(
+        BlockingList("jobs"),
+        at=server,
+        consumers=2,
+        messages=60,
+        workers=workers,
+        faults=[KillConsumer(after_messages=20)],
+    )
+    done.verify("at-most-once")
+    with pytest.raises(DeliveryError, match="indeterminate"):
+        done.verify("at-least-once")
+
+
+@pytest.mark.parametrize("workers", ["thread", "fork"])
+def test_what_was_acknowledged_before_the_work_is_forgotten(server: Server, workers: Any) -> None:
+    done = run(
+        queues.Hasty,
+        at=server,
+        consumers=2,
+        messages=60,
+        workers=workers,
+        faults=[KillConsumer(after_messages=20, moment="holding")],
+    )
+    done.verify("at-most-once")
+    with pytest.raises(DeliveryError, match="1 forgotten"):
+        done.verify("at-least-once")
+
+
+@pytest.mark.parametrize("workers", ["thread", "fork"])
+def test_a_processing_list_that_nobody_recovers_is_stuck(server: Server, workers: Any) -> None:
+    done = run(
+        queues.Forgetful,
+        at=server,
+        consumers=2,
+        messages=60,
+        workers=workers,
+        settle_seconds=0.1,
+        faults=[KillConsumer(after_messages=20)],
+    )
+    with pytest.raises(DeliveryError, match="stuck"):
+        done.verify("at-least-once")
+
+
+@pytest.mark.parametrize("workers", ["thread", "fork"])
+def test_a_processing_list_that_has_a_supervisor_loses_nothing(server: Server, workers: Any) -> None:
+    faults = [KillConsumer(after_messages=20)]
+    done = run(queues.Reliable, at=server, consumers=2, messages=60, workers=workers, faults=faults)
+    done.verify("at-least-once")
+
+
+@pytest.mark.parametrize("workers", ["thread", "asyncio", "fork"])
+def test_what_the_last_consumer_leaves_is_drained(server: Server, workers: Any) -> None:
+    """No consumer is left, yet what is in the queue is not lost: the run gets it out by itself."""
+    done = run(
+        RELIABLE[0],
+        at=server,
+        messages=1_000,
+        workers=workers,
+        faults=[KillConsumer(after_messages=5, replace=False)],
+    )
+    done.verify("at-least-once")
+    drained = [op for op in done.history if op.kind is Kind.DRAIN and op.messages]
+    assert {op.actor for op in drained} == {"drain"}
+    assert 1 <= len(drained) <= 995, "it may have received more before its order reached it"
+
+
+def test_a_consumer_with_no_more_messages_dies_all_the_same(server: Server) -> None:
+    faults = [KillConsumer(after_messages=29, moment="holding")]
+    done = run(BlockingList("jobs"), at=server, consumers=1, messages=30, pace=Rate(300), faults=faults)
+    assert "consumer-0 was to die" in done.faults[0].words
+    assert "consumer-1" in {op.actor for op in done.history}
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        RestartServer(after_messages=30),
+        KillServer(after_messages=30, down_seconds=0.1),
+        PauseServer(after_messages=30, seconds=0.2),
+        DropConnections(after_messages=30),
+    ],
+    ids=lambda fault: type(fault).__name__,
+)
+@pytest.mark.parametrize("workers", ["thread", "asyncio", "fork"])
+def test_a_reliable_list_survives_what_happens_to_the_server(server: Server, fault: Fault, workers: Any) -> None:
+    if isinstance(fault, KillServer):
+        server.config("appendfsync", "always")
+    done = run(
+        RELIABLE[0],
+        at=server,
+        producers=2,
+        consumers=2,
+        messages=100,
+        workers=workers,
+        pace=Rate(500),
+        faults=[fault],
+    )
+    done.verify("at-least-once")
+    assert done.faults
+
+
+class Behind:
+    """A queue whose consumer begins when a hundred messages wait, so that there is something to be lost."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self.client = client
+        self.begun = False
+
+    def put(self, body: bytes) -> None:
+        self.client.rpush("jobs", body)
+
+    def get(self, _timeout_seconds: float) -> Any:
+        self.begun = self.begun or self.client.llen("jobs") >= 100
+        return self.client.lpop("jobs") if self.begun else None
+
+    def remaining(self) -> Any:
+        return self.client.lrange("jobs", 0, -1)
+
+    def pending(self) -> list[bytes]:
+        return []
+
+
+def test_a_server_without_persistence_loses_what_it_held(server: Server) -> None:
+    server.config("appendonly", "no")
+    server.config("save", "")
+    done = run(Behind, at=server, producers=4, messages=1000, faults=[KillServer(after_messages=1)])
+    with pytest.raises(DeliveryError, match="lost"):
+        done.verify("at-least-once")
+
+
+def test_only_the_workers_connections_are_dropped(server: Server) -> None:
+    with server.client(client_name="bystander") as bystander:
+        bystander.ping()
+        before = bystander.client_id()
+        done = run(BlockingList("jobs"), at=server, messages=50, faults=[DropConnections(after_messages=10)])
+        assert bystander.client_id() == before
+    assert "connections of workers were closed" in done.faults[0].words
+    assert not done.faults[0].words.startswith("0 ")
+
+
+def test_the_history_tells_of_faults(server: Server) -> None:
+    done = run(BlockingList("jobs"), at=server, messages=50, faults=[DropConnections(after_messages=10)])
+    (note,) = done.history.notes
+    assert "s after the start" in note
+    assert "connections of workers were closed by the server" in note
+
+
+def test_the_victim_is_chosen_by_the_seed(server: Server) -> None:
+    def victim(seed: int) -> str:
+        faults = [KillConsumer(after_messages=10)]
+        done = run(RELIABLE[0], at=server, consumers=4, messages=40, seed=seed, faults=faults)
+        return done.faults[0].words
+
+    assert victim(1) == victim(1)
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (KillConsumer(after_messages=100), "would never strike: after_messages is to be at least 0 and less than"),
+        (KillServer(after_messages=-1), "would never strike"),
+    ],
+)
+def test_a_fault_that_cannot_strike_is_refused(server: Server, fault: Fault, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        run(BlockingList("jobs"), at=server, messages=100, faults=[fault])
+
+
+def test_a_server_fault_needs_a_server_of_our_own(server: Server) -> None:
+    with pytest.raises(ValueError, match="needs a server of our own, which was not given"):
+        run(BlockingList("jobs"), at=server.url, messages=10, faults=[RestartServer(after_messages=1)])
+
+
+def test_what_is_no_fault_is_refused(server: Server) -> None:
+    with pytest.raises(TypeError, match="'kill' is no fault; the faults are KillConsumer, KillServer"):
+        run(BlockingList("jobs"), at=server, faults=["kill"])  # type: ignore[list-item]
+
+
+def test_an_executor_cannot_lose_a_process(server: Server) -> None:
+    with pytest.raises(ValueError, match='workers="executor" breaks as a whole'):
+        run(BlockingList("jobs"), at=server, workers="executor", faults=[KillConsumer(after_messages=1)])
+
+
+def test_a_fault_that_never_struck_is_told() -> None:
+    class Site:
+        def received(self) -> int:
+            return 3
+
+    site: Any = Site()
+    interpreter = Interpreter([DropConnections(after_messages=5)], site)
+    interpreter.step()
+    assert interpreter.missed() == ("DropConnections(after_messages=5) never struck: 3 messages were received",)
