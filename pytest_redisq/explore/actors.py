@@ -15,7 +15,7 @@ import time
 import traceback
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -29,6 +29,23 @@ _HURRY_SECONDS = 0.002
 
 class ActorKilled(BaseException):
     """Raised inside an actor that the schedule has killed, so that its thread ends. Not for catching."""
+
+
+@contextlib.contextmanager
+def deaths_unmentioned() -> Iterator[None]:
+    """Where the interpreter swallows an `ActorKilled`, as in a destructor or a weak reference's callback, which no
+    interruption can avoid for certain, it does not complain: the thread is interrupted once more."""
+    complain = sys.unraisablehook
+
+    def unless_killed(unraisable: sys.UnraisableHookArgs) -> None:
+        if unraisable.exc_type is not ActorKilled:
+            complain(unraisable)
+
+    sys.unraisablehook = unless_killed
+    try:
+        yield
+    finally:
+        sys.unraisablehook = complain
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +140,7 @@ class Worker:
     def interrupt(self) -> None:
         """Raise `ActorKilled` in the thread, as soon as it executes Python code again; it then ends for good.
 
-        Not while it clears up on the interpreter's behalf, which would swallow that, and complain.
+        Not while it clears up on the interpreter's behalf, which would swallow that.
         """
         ident = self.thread.ident or 0
         if not _clears_up(sys._current_frames().get(ident)):
@@ -154,7 +171,7 @@ class Body(ABC):
     """An actor's code while it runs. `generation` counts what has been delivered to it."""
 
     #: How long it may take to notice that it was killed, before its thread is interrupted, in seconds.
-    death_seconds = 0.05
+    death_seconds: float
 
     def __init__(self, rim: Rim, actor: int, worker: Worker) -> None:
         self.rim = rim
@@ -205,6 +222,10 @@ class Body(ABC):
         self.doomed = True
         self.wake()
 
+    def outstays(self, seconds: float, computed: float) -> bool:  # noqa: ARG002
+        """Whether its thread should be interrupted, so long after it was killed; `computed`: of a processor's time."""
+        return seconds > self.death_seconds
+
 
 def runnable(task: Path) -> bool:
     """Whether a task of /proc runs, or waits only for a processor or a disk."""
@@ -217,6 +238,9 @@ def runnable(task: Path) -> bool:
 
 class ThreadBody(Body):
     """A function in a thread of its own, with virtual time."""
+
+    #: Of a processor's time, which a busy machine may give it late.
+    death_seconds = 0.02
 
     def __init__(self, rim: Rim, actor: int, worker: Worker, function: Callable[[], Any]) -> None:
         super().__init__(rim, actor, worker)
@@ -232,6 +256,10 @@ class ThreadBody(Body):
     def wake(self) -> None:
         """Let the sleep end."""
         self._gate.release()
+
+    def outstays(self, seconds: float, computed: float) -> bool:
+        """Once it has used its time, or not even asked for it for long."""
+        return computed > self.death_seconds or seconds > 50 * self.death_seconds
 
     def now(self) -> float:
         """Seconds since the run began."""

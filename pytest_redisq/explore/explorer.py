@@ -15,6 +15,7 @@ import redis
 import redis.asyncio
 
 from pytest_redisq.errors import DeliveryError, RedisqError, ScheduleError
+from pytest_redisq.explore.actors import deaths_unmentioned
 from pytest_redisq.explore.bench import Bench
 from pytest_redisq.explore.clock import virtual_time
 from pytest_redisq.explore.exhaustive import ChangedError, Effect, Exhaustive, Lot, Order, order_of
@@ -374,7 +375,7 @@ def _laboratory(scenario: Scenario, bench: Bench, limits: Limits) -> Iterator[_L
     """Whatever is drawn by lot within is drawn the same each time, and time is the schedule's."""
     state = random.getstate()
     try:
-        with virtual_time(bench.rim):
+        with virtual_time(bench.rim), deaths_unmentioned():
             yield _Laboratory(scenario, bench, limits)
     finally:
         random.setstate(state)

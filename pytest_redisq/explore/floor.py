@@ -87,7 +87,9 @@ class Seat:
     started: bool = False
     #: Whether a fault has met it, so that a connection error is no surprise.
     faulted: bool = False
+    #: When it was killed or last interrupted, and what it had computed by then, in seconds.
     doomed_at: float | None = None
+    doomed_computed: float = 0.0
     #: What it had computed when all fell silent, in seconds.
     computed: float = 0.0
     interrupted: bool = False
@@ -142,10 +144,13 @@ class Floor:
         self._proxy.ban(seat.actor.index)
         if seat.state != "ended" and seat.doomed_at is None:
             seat.actor.killed = True
-            seat.doomed_at = time.monotonic()
+            self._give_time_to_die(seat)
             seat.state = "running"
             self._running.add(seat.actor.index)
             seat.body.doom()
+
+    def _give_time_to_die(self, seat: Seat) -> None:
+        seat.doomed_at, seat.doomed_computed = time.monotonic(), seat.body.computed_seconds()
 
     def settle(self) -> None:
         """Wait until everybody is quiet.
@@ -285,7 +290,9 @@ class Floor:
         now = time.monotonic()
         seats = [self.seats[index] for index in sorted(self._running)]
         for seat in seats:
-            if seat.doomed_at is not None and now > seat.doomed_at + seat.body.death_seconds:
+            if seat.doomed_at is not None and seat.body.outstays(
+                now - seat.doomed_at, seat.body.computed_seconds() - seat.doomed_computed
+            ):
                 self._interrupt(seat)
         if now < silent_since + self._patience_seconds:
             return
@@ -322,7 +329,8 @@ class Floor:
 
     def _interrupt(self, seat: Seat) -> None:
         """Again and again: what it interrupts may swallow it, as a destructor does."""
-        seat.interrupted, seat.doomed_at = True, time.monotonic()
+        seat.interrupted = True
+        self._give_time_to_die(seat)
         if seat.body.worker.thread.is_alive():
             seat.body.worker.interrupt()
         else:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import gc
+import sys
 import threading
+import weakref
 from collections.abc import Callable
 
 import pytest
 
-from pytest_redisq.explore.actors import Worker
+from pytest_redisq.explore.actors import Worker, deaths_unmentioned
 from tests.support import eventually
 
 
-def dies(while_inside: Callable[[], None]) -> None:
+def dies(while_inside: Callable[[], object]) -> None:
     class Thing:
         def __del__(self) -> None:
             while_inside()
@@ -50,6 +52,47 @@ def test_who_clears_up_is_not_interrupted(clear_up: Callable[[Callable[[], None]
     go_on.set()
     assert done.wait(5)
     worker.stop()
+
+
+def test_nobody_complains_where_an_interruption_is_swallowed() -> None:
+    """As in what a weak reference calls, which may begin just when the thread is to be interrupted."""
+    inside, swallowed = threading.Event(), threading.Event()
+    worker = Worker()
+
+    def called_back(_: object) -> None:
+        inside.set()
+        while True:
+            pass
+
+    class Thing:
+        pass
+
+    def job() -> None:
+        thing = Thing()
+        reference = weakref.ref(thing, called_back)
+        del thing
+        swallowed.set()
+        assert reference() is None
+        while True:
+            pass
+
+    with deaths_unmentioned():
+        worker.run(job)
+        assert inside.wait(5)
+        worker.interrupt()
+        assert swallowed.wait(5)
+        worker.interrupt()
+        eventually(lambda: not worker.thread.is_alive())
+
+
+def test_what_else_is_swallowed_is_complained_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    complaints: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: complaints.append(unraisable.exc_type))
+    with deaths_unmentioned():
+        dies(lambda: 1 / 0)
+    assert complaints == [ZeroDivisionError]
+    dies(lambda: 1 / 0)
+    assert complaints == [ZeroDivisionError] * 2
 
 
 def test_who_computes_is_interrupted() -> None:

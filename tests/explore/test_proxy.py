@@ -197,8 +197,12 @@ def test_messages_reach_subscribers_with_the_step_that_published_them(url: str, 
     explore(scenario, url=url, schedules=20).verify()
 
 
-def test_invalidations_reach_who_tracks_with_the_step_that_caused_them(url: str) -> None:
-    """RESP3's push messages that nobody asked for: client-side caching, between a client's own replies."""
+def test_invalidations_reach_who_tracks_with_the_step_that_caused_them(redisq_start: Callable[..., Server]) -> None:
+    """RESP3's push messages that nobody asked for: client-side caching, between a client's own replies.
+
+    On a server of its own: a FLUSHDB of whatever database invalidates everything, for everyone.
+    """
+    url = redisq_start().url
     track = [["HELLO", "3"], ["CLIENT", "TRACKING", "ON"], ["GET", "k"], ["GET", "ready"]]
     password = url.partition(":")[2].rpartition("@")[0].rpartition(":")[2]
 
