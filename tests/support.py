@@ -26,7 +26,7 @@ LOCAL: tuple[How, ...] = ("process", "embedded")
 IMAGE = os.environ.get("REDISQ_IMAGE") or "redisq/redis:8.0"
 
 
-def eventually(predicate: Callable[[], T], seconds: float = 5.0, every_seconds: float = 0.005) -> T:
+def eventually(predicate: Callable[[], T], seconds: float = 20.0, every_seconds: float = 0.005) -> T:
     """The first true value of `predicate`, asked again and again; AssertionError after `seconds` without one."""
     deadline = time.monotonic() + seconds
     while not (value := predicate()):
@@ -34,6 +34,17 @@ def eventually(predicate: Callable[[], T], seconds: float = 5.0, every_seconds: 
             raise AssertionError(f"not within {seconds} s: {predicate.__qualname__}() is still {value!r}")
         time.sleep(every_seconds)
     return value
+
+
+def in_time(seconds: float, action: Callable[[], T]) -> T:
+    """What `action` returns; AssertionError if it takes longer, three times over: a busy machine may stall any one."""
+    for _ in range(3):
+        began = time.monotonic()
+        value = action()
+        taken = time.monotonic() - began
+        if taken < seconds:
+            return value
+    raise AssertionError(f"three times not within {seconds} s: the last time it took {taken:.2f} s")
 
 
 @cache
