@@ -96,11 +96,15 @@ class Rim:
         #: Held while an actor is given something and its `generation` counts it.
         self.lock = threading.Lock()
         self.now = 0.0  # seconds since the run began
+        self._open = True
+        self._closing = threading.RLock()  # a destructor may set an event, whatever it interrupts
 
     def report(self, report: Report) -> None:
-        """Leave a report; from any thread."""
-        self._reports.append(report)
-        os.write(self._writer, b".")
+        """Leave a report; from any thread, also from one that was given up and comes too late."""
+        with self._closing:
+            if self._open:
+                self._reports.append(report)
+                os.write(self._writer, b".")
 
     def event_set(self, event: threading.Event) -> None:
         """An event was set; from any thread."""
@@ -117,8 +121,10 @@ class Rim:
 
     def close(self) -> None:
         """Close the pipe."""
-        os.close(self.reader)
-        os.close(self._writer)
+        with self._closing:
+            self._open = False
+            os.close(self.reader)
+            os.close(self._writer)
 
 
 class Worker:
@@ -259,7 +265,7 @@ class ThreadBody(Body):
 
     def outstays(self, seconds: float, computed: float) -> bool:
         """Once it has used its time, or not even asked for it for long."""
-        return computed > self.death_seconds or seconds > 50 * self.death_seconds
+        return computed > self.death_seconds or seconds > 10 * self.death_seconds
 
     def now(self) -> float:
         """Seconds since the run began."""

@@ -314,19 +314,29 @@ def test_a_run_that_does_not_end_says_who_polls_and_who_goes_on(url: str) -> Non
 
 
 def test_an_actor_that_waits_for_what_cannot_be_seen_is_told(url: str) -> None:
-    """A lock that nobody opens: with the line of the scenario in which it waits."""
+    """A lock that nobody opens: with the line of the scenario in which it waits.
+
+    Its thread ends long after its run has been given up, and finds nobody to tell.
+    """
     lock = threading.Lock()
     lock.acquire()
+    stuck = []
+
+    def wait(client: Client) -> None:
+        stuck.append(threading.current_thread())
+        lock.acquire()
+        client.get("x")
 
     def scenario(world: World) -> None:
-        world.actor(lambda client: lock.acquire() and client.get("x"), name="stuck")
+        world.actor(wait, name="stuck")
         world.run()
 
-    threading.Timer(1.0, lock.release).start()  # the thread ends then, after its run has been given up
     with pytest.raises(
         StuckError, match=r"A \(stuck\) waits, and is at\n(.*\n)*.*lock.acquire.*\n.*a lock, a queue.Queue"
     ):
         replay(scenario, "", url=url, patience_seconds=0.3)
+    lock.release()
+    eventually(lambda: not any(thread.is_alive() for thread in stuck))
 
 
 def test_an_actor_that_computes_is_waited_for(url: str) -> None:
