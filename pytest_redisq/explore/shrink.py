@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from math import comb
 from typing import TypeAlias
 
 from pytest_redisq.explore.schedule import Mark, Point, Schedule, Step
@@ -50,7 +51,7 @@ class Shrinker:
         improved = True
         while improved:
             improved = False
-            for plan in _smaller(best):
+            for plan in _smaller(best, self.tries):
                 key = frozenset(plan.items())
                 if key in seen:
                     continue
@@ -73,17 +74,20 @@ def size(choices: Choices) -> tuple[object, ...]:
     return faults, len(Plan.of(choices)), schedule.switches, len(schedule), order
 
 
-def _smaller(choices: Choices) -> Iterator[Plan]:
-    """Plans that may fail as well, the most promising first."""
+def _smaller(choices: Choices, tries: int) -> Iterator[Plan]:
+    """Plans that may fail as well, the most promising first. Pairs of any two deviations only where the tries that are
+    left suffice for all of them: some hundred of many thousand find nothing but by luck.
+    """
     plan = Plan.of(choices)
     yield from _halves(plan)
     yield from _leaving_out(plan)
     yield from _simpler_marks(plan)
+    ways = _ways(choices)
     for deviations in range(min(2, len(plan) + 1)):
-        yield from _afresh(choices, deviations)
+        yield from _afresh(ways, deviations)
     yield from _moved(plan, len(choices))
-    if len(plan) >= 2:
-        yield from _afresh(choices, 2)
+    if len(plan) >= 2 and comb(len(ways), 2) <= tries:
+        yield from _afresh(ways, 2)
 
 
 def _halves(plan: Plan) -> Iterator[Plan]:
@@ -118,8 +122,16 @@ def _moved(plan: Plan, length: int) -> Iterator[Plan]:
                 yield Plan({**others, to: plan[at]})
 
 
-def _afresh(choices: Choices, deviations: int) -> Iterator[Plan]:
-    """Every plan of so few deviations, as far as this run shows what is possible."""
+def _afresh(ways: Sequence[tuple[Place, Step]], deviations: int) -> Iterator[Plan]:
+    """Every plan of so few deviations, made of these."""
+    for chosen in combinations(ways, deviations):
+        plan = Plan(chosen)
+        if len(plan) == deviations:
+            yield plan
+
+
+def _ways(choices: Choices) -> list[tuple[Place, Step]]:
+    """Every single deviation, as far as this run shows what is possible."""
     ways: list[tuple[Place, Step]] = []
     for (point, step), number in zip(choices, command_numbers(choices), strict=True):
         ways += [(point.position, option.step) for option in (*point.options, *point.early)]
@@ -127,10 +139,7 @@ def _afresh(choices: Choices, deviations: int) -> Iterator[Plan]:
         if option and point.sends(step):
             faults = [step._replace(mark=mark) for mark in option.faults]
             ways += [((step.actor, number), fault) for fault in sorted(faults, key=_simplicity)]
-    for chosen in combinations(ways, deviations):
-        plan = Plan(chosen)
-        if len(plan) == deviations:
-            yield plan
+    return ways
 
 
 def _simplicity(step: Step) -> int:
