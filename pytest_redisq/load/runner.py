@@ -186,15 +186,28 @@ class Running:
         return Report(exit_code=told["exit_code"], told=told, output=output or "")
 
     def _last_words(self) -> str:
-        """Where each of its threads stands: it tells when it is aborted (`-X faulthandler`)."""
+        """Where each of its greenlets stands, and each of its threads when it is aborted (`-X faulthandler`)."""
+        if _catches(self.process.pid, signal.SIGUSR2):  # see `stage.TELL_STANDS`
+            self.process.send_signal(signal.SIGUSR2)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.communicate(timeout=_LAST_WORDS_SECONDS)
         self.process.send_signal(signal.SIGABRT)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            return _last(self.process.communicate(timeout=_LAST_WORDS_SECONDS)[0])
+            return _last(self.process.communicate(timeout=_LAST_WORDS_SECONDS)[0], lines=400)
         return ""
 
 
-def _last(output: str | None) -> str:
-    return "\n".join((output or "").splitlines()[-40:])
+def _catches(process: int, number: signal.Signals) -> bool:
+    """Whether it handles that signal, and would not die of it, as far as the operating system (Linux) tells."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{process}/status").read_text().splitlines():
+            if line.startswith("SigCgt:"):
+                return bool(int(line.split()[1], 16) >> (number - 1) & 1)
+    return False
+
+
+def _last(output: str | None, lines: int = 40) -> str:
+    return "\n".join((output or "").splitlines()[-lines:])
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from typing import Any, cast
 import gevent
 import redis
 from gevent.monkey import get_original
+from gevent.util import print_run_info
 from locust.env import Environment
 from locust.exception import StopUser
 from locust.runners import MasterRunner, WorkerRunner
@@ -40,6 +41,8 @@ from pytest_redisq.servers import Address
 
 #: The signal by which a fault has all consumers of a process killed.
 KILL_CONSUMERS = signal.SIGUSR1
+#: The signal at which a process tells where each of its greenlets stands.
+TELL_STANDS = signal.SIGUSR2
 #: How often a condition is looked at, in seconds.
 POLL_SECONDS = 0.01
 #: How long connections may take to be made before the run's time counts without the rest, in seconds.
@@ -84,7 +87,9 @@ class Stage:
             runner.register_message("redisq-stop-producing", self._on_stop_producing, concurrent=True)
             runner.register_message("redisq-stop-consuming", self._on_stop_consuming, concurrent=True)
             environment.events.report_to_master.add_listener(self._on_report)  # type: ignore[no-untyped-call]
-        gevent.signal_handler(KILL_CONSUMERS, self._kill_consumers)  # in the master, too, or it would die of it
+        # In the master, too, or it would die of them.
+        gevent.signal_handler(KILL_CONSUMERS, self._kill_consumers)
+        gevent.signal_handler(TELL_STANDS, print_run_info, file=sys.stderr)
         if isinstance(runner, WorkerRunner):
             # Ctrl-C reaches every process of a terminal; the first is the master's, who ends all in good order.
             signal.signal(signal.SIGINT, _leave_to_the_master)
@@ -209,7 +214,9 @@ class Stage:
         if isinstance(self._crew, Crowd):
             self._crew.collect()
         elif not self._crew.consuming():
-            self._running.wait(STOP_SECONDS)  # for its last figures
+            # For its last figures; not by `wait`, as its user does: gevent may forget one of two who wait.
+            while not self._running.ready() and time.monotonic() - began < STOP_SECONDS:
+                gevent.sleep(POLL_SECONDS)
         self._collect()
         self._tell(
             "redisq-books",

@@ -185,8 +185,19 @@ def test_a_run_that_does_not_end_is_aborted_and_says_where_it_stood(
     play: Play, saboteur: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runner, "_GRACE_SECONDS", 0.0)
-    with pytest.raises(LoadError, match=r"did not come to an end, and was killed.(.|\n)*most recent call first"):
+    where = r"did not come to an end, and was killed.(.|\n)*most recent call first"
+    with pytest.raises(LoadError, match=where):
         play(saboteur("never_begins"), seconds=5, drain_seconds=0)
+
+
+def test_one_that_is_at_work_says_where_its_greenlets_stood(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "_GRACE_SECONDS", -60.0)
+    load = Load(scenario="drain", url=server.url, seconds=60, drain_seconds=0)
+    with under_way(load, output=subprocess.PIPE) as running:
+        with server.client() as client:
+            when_pushing(client)
+        with pytest.raises(LoadError, match=r"was killed.(.|\n)*Greenlet(.|\n)*watch\.py(.|\n)*most recent call first"):
+            running.wait()
 
 
 @pytest.mark.parametrize("processes", [1, 2])
