@@ -190,6 +190,7 @@ def test_a_run_that_does_not_end_is_aborted_and_says_where_it_stood(
         play(saboteur("never_begins"), seconds=5, drain_seconds=0)
 
 
+@pytest.mark.slow
 def test_one_that_is_at_work_says_where_its_greenlets_stood(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "_GRACE_SECONDS", -60.0)
     load = Load(scenario="drain", url=server.url, seconds=60, drain_seconds=0)
