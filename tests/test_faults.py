@@ -25,6 +25,7 @@ from pytest_redisq.traffic import Rate, run
 from tests.support import local
 from tests.traffic import queues
 
+SLOW_FORK = pytest.param("fork", marks=pytest.mark.slow)
 WORKERS = ["thread", "asyncio", "fork", "spawn", "pool"]
 RELIABLE = [ReliableList("jobs", lease_seconds=0.3), StreamGroup("jobs", group="workers", claim_idle_seconds=1.0)]
 
@@ -111,14 +112,14 @@ def test_a_processing_list_that_nobody_recovers_is_stuck(server: Server, workers
         done.verify("at-least-once")
 
 
-@pytest.mark.parametrize("workers", ["thread", "fork"])
+@pytest.mark.parametrize("workers", ["thread", SLOW_FORK])
 def test_a_processing_list_that_has_a_supervisor_loses_nothing(server: Server, workers: Any) -> None:
     faults = [KillConsumer(after_messages=20)]
     done = run(queues.Reliable, at=server, consumers=2, messages=60, workers=workers, faults=faults)
     done.verify("at-least-once")
 
 
-@pytest.mark.parametrize("workers", ["thread", "asyncio", "fork"])
+@pytest.mark.parametrize("workers", ["thread", "asyncio", SLOW_FORK])
 def test_what_the_last_consumer_leaves_is_drained(server: Server, workers: Any) -> None:
     """No consumer is left, yet what is in the queue is not lost: the run gets it out by itself."""
     done = run(

@@ -20,6 +20,7 @@ OUTPUTS = dict(re.findall(r"<!-- output: (\S+) -->\n```\n(.*?)```", README, re.D
 pytestmark = pytest.mark.server
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_an_example_does_what_is_said(name: str, pytester: pytest.Pytester) -> None:
     """It passes, unless README shows how it fails."""

@@ -27,6 +27,7 @@ def run(pytester: pytest.Pytester, source: str, *args: str) -> pytest.RunResult:
     return pytester.runpytest_subprocess("-q", *args)
 
 
+@pytest.mark.slow
 @pytest.mark.server
 @pytest.mark.timeout(300)  # all of the kit, in a run of its own
 def test_the_example_of_readme_prints_what_readme_shows(pytester: pytest.Pytester) -> None:

@@ -102,7 +102,7 @@ def test_one_of_coroutines_is_no_harder_to_find(redisq: Redisq) -> None:
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["threads", "tasks"])
 @pytest.mark.parametrize("queue", [ReliableList("jobs"), StreamGroup("jobs", "workers")], ids=["list", "group"])
-@pytest.mark.parametrize("faults", ["kill", "lost-reply,lost-request"])
+@pytest.mark.parametrize("faults", ["kill", pytest.param("lost-reply,lost-request", marks=pytest.mark.slow)])
 def test_the_supplied_queues_lose_nothing(url: str, queue: Any, faults: str, is_async: bool) -> None:
     """Whoever dies, and whatever reply gets lost: an heir has it in the end."""
     scenario = through(queue, "at-least-once", messages=2, is_async=is_async)

@@ -190,6 +190,7 @@ def test_a_replay_by_flag_is_made_with_the_clients_that_were_asked_for(redisq_se
     assert seen == ["text"]
 
 
+@pytest.mark.slow
 def test_hypothesis_shrinks_the_workload_around_the_schedule(redisq_session: Redisq) -> None:
     """The smallest list of jobs, and its shortest schedule; nothing flaky about it."""
 

@@ -68,6 +68,7 @@ def test_every_job_is_done_at_least_once(url: str, queue: Any, faults: str) -> N
 CUTS = ["lost-reply,lost-request,cut-reply", "client-kill,pause,restart"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("queue", "contract", "faults"),
     [
@@ -84,6 +85,7 @@ def test_what_keeps_no_account_of_its_workers_holds_its_contract(
     explore(scenario, url=url, schedules=SCHEDULES, faults=faults).verify()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("faults", FAULTS)
 def test_a_list_is_drained_whole_whoever_of_two_drainers_breaks_off(url: str, faults: str) -> None:
     """What was in hand may come again, and nothing else."""

@@ -21,6 +21,7 @@ def node() -> Iterator[Server]:
     server.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scenario", ["blpop-workers", "xadd-burst"])
 def test_a_run_keeps_to_the_nodes_own_slots(node: Server, scenario: str) -> None:
     with node.client() as client:

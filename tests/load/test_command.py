@@ -77,6 +77,7 @@ def test_a_fault_is_struck_and_its_moment_told(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_with_a_drained_verdict_and_progress_was_told_meanwhile(number: int) -> None:
     code = "from pytest_redisq.cli import main; main()"

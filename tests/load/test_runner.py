@@ -40,6 +40,7 @@ def test_a_queue_of_ones_own_passes(play: Play, scenario: str) -> None:
     assert report.figures["received"] > 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scenario", ["blpop-workers", "xadd-group", "drain", "xadd-fanout"])
 def test_order_is_judged_where_it_is_promised(play: Play, scenario: str) -> None:
     contract = {"blpop-workers": "effectively-once", "xadd-fanout": "fan-out"}.get(scenario, "at-least-once")
@@ -48,6 +49,7 @@ def test_order_is_judged_where_it_is_promised(play: Play, scenario: str) -> None
     assert report.told["verdict"]["contract"] == f"{contract}, fifo"
 
 
+@pytest.mark.slow
 def test_a_scenarios_own_settings_are_taken_over_processes(play: Play) -> None:
     report = play("lrange-payload", settings=["elements=300", "chunk=100"], processes=2)
     assert report.exit_code == 0
@@ -55,6 +57,7 @@ def test_a_scenarios_own_settings_are_taken_over_processes(play: Play) -> None:
     assert play("blpop-workers", settings=["queues=5"]).exit_code == 0
 
 
+@pytest.mark.slow
 def test_what_a_bounded_stream_threw_away_is_told_and_breaks_a_contract_that_is_not_bounded(play: Play) -> None:
     """Producers are faster by far than one reader that asks for a hundred at a time."""
     crowded = {"pipeline": 500, "consumers": 1, "settings": ["maxlen=100", "readers=1", "groups=0"]}
@@ -67,6 +70,7 @@ def test_what_a_bounded_stream_threw_away_is_told_and_breaks_a_contract_that_is_
     )
 
 
+@pytest.mark.slow
 def test_figures_of_the_server_and_of_the_processes_are_there_and_thresholds_may_name_them(play: Play) -> None:
     report = play("xadd-burst", seconds=2, fail_if=["lag>=0", "fairness<2"])
     assert report.exit_code == 2
@@ -76,6 +80,7 @@ def test_figures_of_the_server_and_of_the_processes_are_there_and_thresholds_may
     assert report.figures["server.memory"] > 1e5 < report.figures["client.memory"]
 
 
+@pytest.mark.slow
 def test_workers_are_served_evenly(play: Play) -> None:
     """The server serves those who wait in the order in which they came."""
     report = play("blpop-workers", producers=2, consumers=10, rate="2000", seconds=2)
@@ -98,6 +103,7 @@ def test_books_of_several_processes_are_merged_through_locust(play: Play) -> Non
     assert report.told["verdict"]["totals"]["received"] > 100
 
 
+@pytest.mark.slow
 def test_two_runs_of_several_processes_at_once_keep_apart(server: Server) -> None:
     load = Load(scenario="blpop_workers", url=server.url, seconds=1.0, processes=2)
     with under_way(load, output=subprocess.PIPE) as one, under_way(load, output=subprocess.PIPE) as other:
@@ -113,6 +119,7 @@ def test_a_paced_run_tells_latencies_from_the_intended_start(play: Play) -> None
     assert "service.p50" in report.figures
 
 
+@pytest.mark.slow
 def test_pipelines_are_accounted_for_message_by_message(play: Play) -> None:
     report = play("drain", pipeline=50)
     totals = report.told["verdict"]["totals"]
@@ -129,6 +136,7 @@ def test_a_missed_threshold_is_exit_code_2(play: Play) -> None:
         report.verify()
 
 
+@pytest.mark.slow
 def test_without_consumers_what_was_sent_is_left_and_nobody_can_say_more(play: Play) -> None:
     report = play("blpop_workers", consumers=0)
     assert report.exit_code == 3
@@ -158,6 +166,7 @@ def test_a_server_that_is_not_there_is_said_without_a_traceback() -> None:
     assert "Traceback" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_elements_of_ten_bytes_are_told_from_each_other(play: Play) -> None:
     report = play("lrange-payload", settings=["elements=2000", "chunk=500"], payload_bytes=10)
     assert (report.exit_code, report.counts) == (0, {})
@@ -181,6 +190,7 @@ def test_a_scenario_that_stumbles_while_it_begins_ends_the_run_with_its_words(
         play(saboteur("stumbler"))
 
 
+@pytest.mark.slow
 def test_a_run_that_does_not_end_is_aborted_and_says_where_it_stood(
     play: Play, saboteur: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,6 +211,7 @@ def test_one_that_is_at_work_says_where_its_greenlets_stood(server: Server, monk
             running.wait()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_server_that_refuses_what_a_scenario_begins_with_ends_the_run_with_its_words(processes: int) -> None:
     full = start(local(server_args=("--maxmemory", "1mb")))

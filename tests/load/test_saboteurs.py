@@ -16,6 +16,7 @@ Play = Callable[..., Report]
 Saboteur = Callable[[str], str]
 
 
+@pytest.mark.slow
 def test_locusts_plain_stop_loses_messages(play: Play, saboteur: Saboteur) -> None:
     """The same with our ending passes: `test_every_scenario_passes_in_either_engine[blpop_workers-users]`.
 
@@ -47,18 +48,21 @@ def test_two_drainers_that_look_and_then_trim_lose_and_double(play: Play, sabote
     assert report.counts["duplicated"] > 0
 
 
+@pytest.mark.slow
 def test_a_garbled_body_is_corrupted_and_its_message_lost(play: Play, saboteur: Saboteur) -> None:
     report = play(saboteur("garbler"))
     assert report.exit_code == 1
     assert report.counts["corrupted"] == report.counts["lost"] > 0
 
 
+@pytest.mark.slow
 def test_a_list_that_changes_while_it_is_read_in_chunks_is_seen(play: Play, saboteur: Saboteur) -> None:
     report = play(saboteur("shifting_list"))
     assert report.exit_code == 1
     assert {"corrupted", "lost", "cloned"} & set(report.counts)
 
 
+@pytest.mark.slow
 def test_a_queue_that_gives_the_last_first_is_caught_where_order_was_promised(play: Play, saboteur: Saboteur) -> None:
     report = play(saboteur("last_first"))
     assert report.exit_code == 1

@@ -59,6 +59,7 @@ def test_an_empty_queue_returns_none_after_the_timeout_and_not_for_ever(client: 
         assert seconds - 0.002 <= time.monotonic() - began < seconds + 5
 
 
+@pytest.mark.slow
 def test_redis_py_defaults_do_not_break_a_long_wait(
     default_client: redis.Redis, client: redis.Redis, in_thread: Callable[..., Any], until_blocked: Callable[..., None]
 ) -> None:

@@ -60,6 +60,7 @@ def test_the_deadline_ends_tasks(server: Server) -> None:
         run(queues.AsyncHanging, at=server, messages=3, workers="asyncio", deadline_seconds=DEADLINE_SECONDS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", QUICK)
 def test_the_deadline_ends_workers_that_do_not_wait_for_the_server(server: Server, workers: Any) -> None:
     with pytest.raises(TrafficError, match=r"consumer-0 is in get\(\)"):
