@@ -85,6 +85,7 @@ def test_what_failed_is_kept_by_one_command_and_holds_once_it_is_cured(
     assert outcomes(pytester) == {"passed": 3}
 
 
+@pytest.mark.slow
 def test_a_scenario_that_no_module_has_is_kept_as_its_test(
     pytester: pytest.Pytester, keep: Callable[..., Result]
 ) -> None:

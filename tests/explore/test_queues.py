@@ -22,8 +22,8 @@ QUEUES = {"reliable list": ReliableList("jobs"), "stream group": StreamGroup("jo
 FAULTS = [
     "kill:one",
     "lost-reply:one,lost-request:one,cut-reply:one",
-    "client-kill:one,pause:one,restart:one",
-    "script-flush,timeout",
+    pytest.param("client-kill:one,pause:one,restart:one", marks=pytest.mark.slow),
+    pytest.param("script-flush,timeout", marks=pytest.mark.slow),
 ]
 
 

@@ -28,6 +28,7 @@ def test_it_is_no_fault(redisq):
 """
 
 
+@pytest.mark.slow
 def test_a_test_passes_or_fails_by_the_verdict_and_the_thresholds(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(_TESTS)
     result = pytester.runpytest_subprocess("--redisq-server", local_kind(), timeout=110)

@@ -44,7 +44,7 @@ def test_a_process_that_vanishes_is_missed(server: Server) -> None:
         run(queues.Vanishing, at=server, messages=5, workers="fork")
 
 
-@pytest.mark.parametrize("workers", QUICK)
+@pytest.mark.parametrize("workers", ["thread", *(pytest.param(kind, marks=pytest.mark.slow) for kind in QUICK[1:])])
 def test_the_deadline_names_who_was_doing_what(server: Server, workers: Any) -> None:
     with pytest.raises(TrafficError) as told:
         run(queues.Hanging, at=server, messages=3, workers=workers, deadline_seconds=DEADLINE_SECONDS)
