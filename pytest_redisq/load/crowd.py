@@ -22,7 +22,7 @@ from pytest_redisq.load.actors import Actor, Popper
 from pytest_redisq.load.gauge import Batch, Gauge
 from pytest_redisq.load.message import now_ns
 from pytest_redisq.load.own_queue import Labour
-from pytest_redisq.load.swarm import COLLECT_SECONDS, RECONNECT_NS
+from pytest_redisq.load.swarm import COLLECT_SECONDS, CONNECT_NS, RECONNECT_NS
 from pytest_redisq.resp import encode_command
 
 #: Reports a request to Locust: its method and name, milliseconds, reply bytes, and what it raised.
@@ -56,6 +56,7 @@ class Crowd:
         self._left = {True: 0, False: 0}
         self._stopping = {True: False, False: False}
         self._began_ns = now_ns()
+        self._paced_ns = 0  # from when on the pace counts; 0: not yet
         self._served: list[int] = []
         self._unconnected = connections
         self.connect_seconds = 0.0
@@ -72,6 +73,7 @@ class Crowd:
         """One more has its first connection."""
         self._unconnected -= 1
         if not self._unconnected:
+            self._paced_ns = self._paced_ns or now_ns()
             self.connect_seconds = (now_ns() - self._began_ns) / 1e9
 
     def producing(self) -> int:
@@ -138,7 +140,7 @@ class Crowd:
         self.welcome()
         try:
             while not self._stopping[labour.producing] or (came and not labour.producing):
-                due = self.due_ns(index, turn) if labour.producing else None
+                due = self.due_ns(index, turn, lambda: self._stopping[True]) if labour.producing else None
                 turn += 1
                 gevent.sleep(0 if due is None else max(due - now_ns(), 0) / 1e9)
                 came = self._toil_once(labour, gauge, due, report)
@@ -170,8 +172,15 @@ class Crowd:
     def over(self, actor: Actor) -> bool:
         return self._stopping[actor.producing] and not actor.owes()
 
-    def due_ns(self, index: int, turn: int) -> int | None:
-        return None if self._due is None else self._began_ns + self._due(index, turn)
+    def due_ns(self, index: int, turn: int, over: Callable[[], bool]) -> int | None:
+        """When that request is due; at no pace, None. Waits until all are connected, or have had the time to be."""
+        if self._due is None:
+            return None
+        while not self._paced_ns and not over():
+            gevent.sleep(RECONNECT_NS / 1e9)
+            if now_ns() > self._began_ns + CONNECT_NS:
+                self._paced_ns = now_ns()
+        return self._paced_ns + self._due(index, turn)
 
 
 class _Member:
@@ -205,9 +214,9 @@ class _Member:
 
     def turn_after_turn(self) -> None:
         while not self.over():
-            due = self._crowd.due_ns(self._index, self._turn) if self.actor.producing else None
+            due = self._crowd.due_ns(self._index, self._turn, self.over) if self.actor.producing else None
             self._turn += 1
-            if self._wait(due):
+            if not self.over() and self._wait(due):
                 self._exchange(due)
 
     def _wait(self, due: int | None) -> bool:

@@ -34,7 +34,7 @@ from pytest_redisq.load.limits import use_all
 from pytest_redisq.load.own_queue import is_labour
 from pytest_redisq.load.plan import Plan
 from pytest_redisq.load.scenario import Scenario
-from pytest_redisq.load.swarm import COLLECT_SECONDS, Native, Swarm
+from pytest_redisq.load.swarm import COLLECT_SECONDS, CONNECT_NS, Native, Swarm
 from pytest_redisq.load.target import Target
 from pytest_redisq.resp import encode_command
 from pytest_redisq.servers import Address
@@ -45,8 +45,6 @@ KILL_CONSUMERS = signal.SIGUSR1
 TELL_STANDS = signal.SIGUSR2
 #: How often a condition is looked at, in seconds.
 POLL_SECONDS = 0.01
-#: How long connections may take to be made before the run's time counts without the rest, in seconds.
-CONNECT_SECONDS = 30.0
 #: How long actors may take to end once they have been told to, in seconds.
 STOP_SECONDS = 20.0
 #: Waiting clients are unblocked again if none has ended for this many seconds, since one may have begun to wait only
@@ -136,7 +134,7 @@ class Stage:
     def _wait_for_all(self, plan: Plan, crew: Crew) -> None:
         """Tell the master when all are connected, from when on its time counts; or when that takes too long."""
         began = time.monotonic()
-        while not crew.connect_seconds and time.monotonic() - began < CONNECT_SECONDS:
+        while not crew.connect_seconds and time.monotonic() - began < CONNECT_NS / 1e9:
             gevent.sleep(POLL_SECONDS)
         self._measured = (time.process_time(), self._requests())
         self._tell("redisq-begun", {"worker": plan.worker, "seconds": time.monotonic() - began})

@@ -32,6 +32,8 @@ READ_BYTES = 65_536
 CONNECTING = 200
 #: How often figures are handed over, and how long the loop sleeps at most, in seconds.
 COLLECT_SECONDS = 0.25
+#: How long connections may take to be made before the run's time counts without the rest, in nanoseconds.
+CONNECT_NS = 30_000_000_000
 #: How long a broken connection is left alone before it is made again, in nanoseconds.
 RECONNECT_NS = 50_000_000
 #: What the statistics call the end of a consumer that a fault has killed.
@@ -46,7 +48,7 @@ class Line:
 
     __slots__ = (
         "actor", "client_id", "descriptor", "doomed", "due_ns", "ended", "gauge", "greeted", "missing", "number",
-        "reader", "sent_ns", "socket", "stopping", "unsent",
+        "reader", "sent_ns", "socket", "stopping", "unsent", "welcomed",
     )  # fmt: skip
 
     def __init__(self, actor: Actor, gauge: Gauge) -> None:
@@ -57,6 +59,7 @@ class Line:
         self.descriptor = -1
         self.client_id = 0
         self.greeted = False
+        self.welcomed = False  # has been greeted once
         self.stopping = False
         self.doomed = False  # to be cut off with its next reply unread
         self.ended = False
@@ -84,7 +87,8 @@ class Swarm:
     """Drives `actors`, each on a connection of its own to `target`.
 
     `due`, where a pace is asked for, tells when the k-th request (from 0) of the i-th producing actor is to be sent, in
-    nanoseconds from the start. `flush` is called before each collection of figures.
+    nanoseconds from when all are connected, or have had the time to be. `flush` is called before each collection of
+    figures.
     """
 
     def __init__(
@@ -115,6 +119,8 @@ class Swarm:
         # Not before nobody can order anything any more: its number would soon be another file's, of anybody's.
         weakref.finalize(self, _close_all, self._waker)
         self._began_ns = 0
+        self._paced_ns = 0  # from when on the pace counts; 0: not yet
+        self._early: dict[Line, None] = {}  # who waits for that
         self._unwelcomed = len(self._all)
         self._over = False
         self.connect_seconds = 0.0
@@ -203,6 +209,8 @@ class Swarm:
             if now >= collect_ns:
                 collect_ns = now + int(COLLECT_SECONDS * 1e9)
                 self._collect()
+                if not self._paced_ns and now > self._began_ns + CONNECT_NS:
+                    self._set_pace(now)
 
     def _events(self) -> list[tuple[int, int]]:
         """What has come, at once or within `COLLECT_SECONDS`, and no later than when something is due.
@@ -284,7 +292,10 @@ class Swarm:
             self._at(now + pause, line)
             return
         if self._due is not None and line.actor.producing:
-            line.due_ns = self._began_ns + self._due(self._index[id(line)], line.number)
+            if not self._paced_ns:
+                self._early[line] = None
+                return
+            line.due_ns = self._paced_ns + self._due(self._index[id(line)], line.number)
             line.number += 1
             if line.due_ns > now:
                 self._at(line.due_ns, line)
@@ -365,10 +376,23 @@ class Swarm:
         if line.missing == 0:
             line.greeted = True
             self._connecting -= 1
-            self._unwelcomed -= 1
-            if not self._unwelcomed:
-                self.connect_seconds = (now_ns() - self._began_ns) / 1e9
-            self._next(line, now_ns())
+            now = now_ns()
+            self._unwelcomed -= not line.welcomed
+            line.welcomed = True
+            if not self._unwelcomed and not self.connect_seconds:
+                self.connect_seconds = (now - self._began_ns) / 1e9
+                self._set_pace(now)
+            self._next(line, now)
+
+    def _set_pace(self, now: int) -> None:
+        """From now on producers send at their pace: what they are late for is the server's doing, and not ours, who are
+        still connecting thousands of others.
+        """
+        self._paced_ns = self._paced_ns or now
+        for line in self._early:
+            if line.socket is not None and line.greeted:
+                self._next(line, now)
+        self._early.clear()
 
     def _retire(self, line: Line) -> None:
         self._end_line(line)
@@ -415,6 +439,10 @@ class Swarm:
         for line in self._all:
             line.stopping = line.stopping or line.actor.producing == producing
             line.doomed = line.doomed and not line.stopping
+        if producing:
+            for line in self._early:
+                self._at(0, line)
+            self._early.clear()
         for timer in [timer for timer in self._timers if timer[2].stopping]:
             self._timers.remove(timer)
             self._at(0, timer[2])

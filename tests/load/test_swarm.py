@@ -20,8 +20,8 @@ from pytest_redisq.load.plan import Plan
 from pytest_redisq.load.swarm import KILLED, Swarm
 from pytest_redisq.load.target import Target
 from pytest_redisq.load.verdict import judge
-from pytest_redisq.servers import Server
-from tests.support import eventually
+from pytest_redisq.servers import Server, start
+from tests.support import eventually, local
 
 ONCE = Contract.parse("effectively-once")
 
@@ -87,6 +87,46 @@ def test_hundreds_of_workers_stop_in_the_middle_of_it_without_losing_one(server:
         verdict = judge(at_work.books(), ONCE)
         assert (verdict.outcome, verdict.counts[AnomalyKind.LOST]) == ("pass", 0)
         assert verdict.totals.received == sum(pusher.sent for pusher in at_work.pushers) > 20
+
+
+def test_the_pace_counts_from_when_all_are_connected(server: Server) -> None:
+    """Or what is late for our own connecting would be called the server's delay, and be caught up with in one burst."""
+    ledger, codec, seen = Ledger(), Codec(7), []
+    inbox = Inbox(ledger, codec)
+    pusher = Pusher(ledger, codec, 0, ("RPUSH", "jobs"), name="RPUSH jobs")
+    poppers = [Popper(ledger, inbox, ("jobs",), name="BLPOP jobs") for _ in range(500)]
+
+    def due(_index: int, turn: int) -> int:
+        seen.append(swarm.connect_seconds)
+        return turn * 1_000_000
+
+    swarm = Swarm(Target.of(server.url, "swarm-test"), [pusher, *poppers], due=due, flush=inbox.flush)
+    with server.client() as client:
+        client.delete("jobs")
+        thread = threading.Thread(target=swarm.run)
+        thread.start()
+        at_work = Jobs(client, "jobs", swarm, ledger, inbox, [pusher])
+        eventually(lambda: pusher.sent > 50)
+        at_work.stop()
+        thread.join()
+    assert min(seen) > 0
+
+
+def test_who_waits_for_all_to_be_connected_ends_when_told_to() -> None:
+    crowded = start(local(server_args=("--maxclients", "3")))
+    ledger, codec = Ledger(), Codec(7)
+    pusher = Pusher(ledger, codec, 0, ("RPUSH", "jobs"), name="RPUSH jobs")
+    poppers = [Popper(ledger, Inbox(ledger, codec), ("jobs",), name="BLPOP jobs") for _ in range(4)]
+    swarm = Swarm(Target.of(crowded.url, "swarm-test"), [pusher, *poppers], due=lambda *_: 0)
+    thread = threading.Thread(target=swarm.run)
+    thread.start()
+    eventually(lambda: swarm.connected >= 2)
+    swarm.stop_producing()
+    eventually(lambda: not swarm.producing())
+    assert pusher.sent == 0
+    swarm.close()
+    thread.join()
+    crowded.stop()
 
 
 def test_closed_without_being_stopped_it_says_what_it_does_not_know(server: Server) -> None:
