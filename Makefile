@@ -30,7 +30,7 @@ check: .venv/installed
 	@echo "== doctests"
 	@$(BIN)/pytest -q --doctest-modules pytest_redisq
 	@echo "== fast tests"
-	@$(BIN)/pytest -q -n 2 -m "not docker and not slow"
+	@$(BIN)/pytest -q -n 3 -m "not docker and not slow"
 
 bench: .venv/installed
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit; done
