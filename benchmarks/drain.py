@@ -2,9 +2,10 @@
 
     [REDISQ_SERVER=process] python benchmarks/drain.py [--elements 1000000] [--bytes 100] [--rounds 3] [--only gz]
 
-Each way drains the same list, filled anew, in turn, in a process of its own; the table has each way's best round, what
-that process and the server took of memory beyond what they had (the list shrinks meanwhile), and how long another
-client, who only asks PING, waited at most. "as S1" is the story's own cured loop: LLEN once, then LRANGE and LTRIM by
+Each way drains the same list, filled anew, in turn, in a process of its own; the table has each way's best round, and
+what that process took of memory. The list is drained once more beside another client, who only asks PING: how long it
+waited at most, and how far it saw the server's memory rise (while the list shrinks).
+"as S1" is the story's own cured loop: LLEN once, then LRANGE and LTRIM by
 turns with redis-py, and `gzip.open(path, "ab")` for the file; it is safe neither from a second drainer nor from a
 crash, and does not wait for the disk. Ours is and does. Where the machine has other work, compare the CPU seconds.
 """
@@ -153,21 +154,32 @@ def neighbour(url: str, over: Any, answers: Any) -> None:
     answers.send((highest - idle, waited))
 
 
-def cost(way: int, client: redis.Redis, url: str, elements: int, size: int) -> Cost:
+def drained(way: int, client: redis.Redis, url: str) -> tuple[float, float, int]:
+    """By a process of its own: seconds, CPU seconds, bytes of memory."""
     spawn = multiprocessing.get_context("spawn")
-    fill(client, elements, size)
-    (seen, sees), (told, tells), over = spawn.Pipe(False), spawn.Pipe(False), spawn.Event()
-    other = spawn.Process(target=neighbour, args=(url, over, sees))
+    told, tells = spawn.Pipe(False)
     drainer = spawn.Process(target=in_a_process, args=(way, url, tells))
-    other.start()
-    seen.recv()
     drainer.start()
     seconds, cpu_seconds, ours = told.recv()
+    drainer.join()
+    assert client.llen(KEY) == 0
+    return seconds, cpu_seconds, ours
+
+
+def cost(way: int, client: redis.Redis, url: str, elements: int, size: int) -> Cost:
+    """Alone, and once more beside the neighbour: who asks a thousand times a second takes a good part of a core."""
+    fill(client, elements, size)
+    seconds, cpu_seconds, ours = drained(way, client, url)
+    fill(client, elements, size)
+    spawn = multiprocessing.get_context("spawn")
+    (seen, sees), over = spawn.Pipe(False), spawn.Event()
+    other = spawn.Process(target=neighbour, args=(url, over, sees))
+    other.start()
+    seen.recv()
+    drained(way, client, url)
     over.set()
     theirs, waited = seen.recv()
-    drainer.join()
     other.join()
-    assert client.llen(KEY) == 0
     return Cost(seconds, cpu_seconds, ours, theirs, waited)
 
 
