@@ -4,10 +4,10 @@
 
 Each way drains the same list, filled anew, in turn, in a process of its own; the table has each way's best round, and
 what that process took of memory. The list is drained once more beside another client, who only asks PING: how long it
-waited at most, and how far it saw the server's memory rise (while the list shrinks).
-"as S1" is the story's own cured loop: LLEN once, then LRANGE and LTRIM by
-turns with redis-py, and `gzip.open(path, "ab")` for the file; it is safe neither from a second drainer nor from a
-crash, and does not wait for the disk. Ours is and does. Where the machine has other work, compare the CPU seconds.
+waited at most, and how far it saw the server's memory rise (while the list shrinks). "as S1" is the story's own cured
+loop: LLEN once, then LRANGE and LTRIM by turns with redis-py, and `gzip.open(path, "ab")` for the file; it is safe
+neither from a second drainer nor from a crash, and does not wait for the disk. Ours is and does. Where the machine has
+other work, compare the CPU seconds.
 """
 
 from __future__ import annotations
