@@ -8,10 +8,12 @@ from __future__ import annotations
 import random
 import secrets
 import shutil
+import signal
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,23 @@ from pytest_redisq.traffic.processes import ProcessCrew
 _TICK_SECONDS = 0.002
 #: Between two questions to the queue whether it is empty, in seconds.
 _ASK_SECONDS = 0.02
+
+
+@contextmanager
+def _interrupted_afterwards() -> Iterator[None]:
+    """Ctrl-C takes effect after the block: a process that is half made would be nobody's to end."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heard: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _: heard.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if heard:
+            signal.raise_signal(signal.SIGINT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,8 +233,9 @@ class _Conductor:
         return ConsumerJob(name=f"consumer-{index}", slot=slot, run=self.id, wait_seconds=self._plan.wait_seconds)
 
     def _hire(self, job: Job) -> None:
-        self._crew_of(job).hire(job)
-        self._jobs.append(job)
+        with _interrupted_afterwards():
+            self._crew_of(job).hire(job)
+            self._jobs.append(job)
 
     def _crew_of(self, job: Job) -> Crew:
         kind = self._plan.kind_of(job)

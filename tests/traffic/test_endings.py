@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from multiprocessing import popen_fork, popen_spawn_posix
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,23 @@ def test_ctrl_c_in_the_middle_leaves_nothing(server: Server, workers: Any) -> No
         finally:
             client.set("jobs:seen", "1")
             watcher.join()
+
+
+@pytest.mark.parametrize("workers", ["fork", "spawn", "pool"])
+def test_ctrl_c_while_a_process_is_being_made_leaves_nothing(
+    server: Server, workers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is there, and the library that has made it has not yet said so."""
+    popen = popen_spawn_posix.Popen if workers == "spawn" else popen_fork.Popen
+    launch = popen._launch  # type: ignore[attr-defined]
+
+    def interrupted(self: Any, process: Any) -> None:
+        launch(self, process)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(popen, "_launch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(queues.Hanging, at=server, messages=3, workers=workers)
 
 
 class _Marking:
