@@ -90,3 +90,12 @@ def test_tries_are_bounded() -> None:
     count = []
     Shrinker(lambda plan: count.append(plan), tries=5).shrink(RACE.run(Sampler(seed=3).chooser(1)).choices)
     assert len(count) == 5
+
+
+def test_pairs_are_tried_only_where_all_of_them_can_be() -> None:
+    """Of a longer run, some hundred of many thousand would take all tries, and find nothing but by luck."""
+    found = Toy([noise, add_one] * 3).run(Sampler(seed=3).chooser(1))
+    assert len(Plan.of(found.choices)) >= 2
+    tried: list[Plan] = []
+    Shrinker(lambda plan: tried.append(plan), tries=400).shrink(found.choices)
+    assert 0 < len(tried) < 400
