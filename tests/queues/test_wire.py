@@ -18,21 +18,21 @@ from tests.support import eventually
 
 
 def test_a_blocking_command_may_take_longer_than_the_clients_socket_timeout(server: Server) -> None:
-    with redis.Redis.from_url(server.url, socket_timeout=0.1) as hasty:
+    with redis.Redis.from_url(server.url, socket_timeout=1) as hasty:  # what is left over the server's own time: a busy machine may need it
         wire = Wire(hasty)
         began = time.monotonic()
-        assert wire.call(Command(("BLPOP", "nothing", 0.4), 0.4)) is None
-        assert 0.39 < time.monotonic() - began < 2
+        assert wire.call(Command(("BLPOP", "nothing", 1.2), 1.2)) is None
+        assert 1.19 < time.monotonic() - began
         wire.close()
 
 
 def test_a_late_reply_is_an_error_and_the_command_is_not_sent_again(server: Server, client: redis.Redis) -> None:
-    with redis.Redis.from_url(server.url, socket_timeout=0.1, retry=Retry(NoBackoff(), 3)) as hasty:
+    with redis.Redis.from_url(server.url, socket_timeout=1, retry=Retry(NoBackoff(), 3)) as hasty:
         wire = Wire(hasty)
         wire.connect()
         server.pause()
         try:
-            with pytest.raises(redis.TimeoutError, match=r"no reply to RPUSH within 0\.1 s: .* unknown"):
+            with pytest.raises(redis.TimeoutError, match=r"no reply to RPUSH within 1\.0 s: .* unknown"):
                 wire.call(command("RPUSH", "jobs", "job"))
         finally:
             server.resume()

@@ -48,7 +48,7 @@ def test_only_the_password_opens_it_and_only_on_the_loopback_interface(server: S
 
 def test_clients_send_each_command_once_and_wait_for_the_answer(server: Server) -> None:
     """By default redis-py stops waiting after 5 s, and sends again what was not answered: both lose or double."""
-    with server.client(socket_timeout=0.2) as impatient, server.client() as patient:
+    with server.client(socket_timeout=1) as impatient, server.client() as patient:
         assert patient.connection_pool.connection_kwargs["socket_timeout"] is None
         impatient.ping()
         server.pause()
@@ -120,7 +120,7 @@ def test_nothing_survives_a_restart_unless_asked(server: Server) -> None:
 
 
 def test_a_paused_server_keeps_connections_and_answers_later(server: Server) -> None:
-    with server.client(socket_timeout=0.2) as client:
+    with server.client(socket_timeout=1) as client:
         client.ping()
         server.pause()
         with pytest.raises(redis.TimeoutError):
