@@ -36,8 +36,8 @@ class Actor(Protocol):
     #: Whether its requests may wait in the server, so that it must be unblocked in order to end.
     blocking: bool
 
-    def request(self, now_ns: int) -> bytes:
-        """The next request."""
+    def request(self, now_ns: int) -> bytes | bytearray:
+        """The next request. What was returned before may be overwritten by it."""
 
     def reply(self, reply: Any, now_ns: int) -> int | None: ...
 
@@ -104,8 +104,7 @@ class Pusher:
         self.replies = pipeline
         self._ledger = ledger
         self._number = producer
-        enclosed = around(command, codec.payload_bytes)
-        self._write = codec.writer(*enclosed) if pipeline == 1 else codec.batch_writer(*enclosed, pipeline)
+        self._write = codec.batch_writer(*around(command, codec.payload_bytes), pipeline)
         self._first = key_of(producer, 0)
         self._count = 0
 
@@ -113,7 +112,7 @@ class Pusher:
     def sent(self) -> int:
         return self._count
 
-    def request(self, now_ns: int) -> bytes:
+    def request(self, now_ns: int) -> bytearray:
         count = self._count
         self._count = count + self.replies
         if self._count > MAX_SEQUENCE:

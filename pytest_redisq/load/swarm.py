@@ -307,7 +307,7 @@ class Swarm:
         line.missing = line.actor.replies
         self._write(line, line.actor.request(now))
 
-    def _write(self, line: Line, data: bytes | memoryview) -> None:
+    def _write(self, line: Line, data: bytes | bytearray | memoryview) -> None:
         try:
             sent = line.socket.send(data)
         except BlockingIOError:

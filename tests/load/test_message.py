@@ -31,12 +31,21 @@ def test_a_body_is_read_as_it_was_written(key: int, size: int, moment: int, salt
     assert key_of(*message_of(key)) == key
 
 
-@given(KEYS, SIZES, st.integers(1, 600), st.integers(0, 2**64 - 1), st.integers(0, 2**32 - 1))
-def test_many_at_once_are_what_they_are_one_by_one(key: int, size: int, number: int, moment: int, salt: int) -> None:
+@given(
+    st.lists(st.tuples(KEYS, st.integers(0, 2**64 - 1)), min_size=1, max_size=4),
+    SIZES,
+    st.just(1) | st.integers(1, 600),
+    st.integers(0, 2**32 - 1),
+)
+def test_many_at_once_are_what_they_are_one_by_one(
+    batches: list[tuple[int, int]], size: int, number: int, salt: int
+) -> None:
+    """Whatever the buffer held before, and also in a batch that follows upon the last, as a producer's does."""
     codec = Codec(salt, size)
-    one = codec.writer(b"<", b">")
-    together = codec.batch_writer(b"<", b">", number)(key, moment)
-    assert together == b"".join(one(each, moment) for each in range(key, key + number))
+    one, together = codec.writer(b"<", b">"), codec.batch_writer(b"<", b">", number)
+    for key, moment in batches:
+        for first in (key, key + number):
+            assert together(first, moment) == b"".join(one(each, moment) for each in range(first, first + number))
 
 
 @given(KEYS, SIZES, st.data())

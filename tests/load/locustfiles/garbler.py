@@ -9,11 +9,11 @@ from pytest_redisq.load.users import users_of
 class Garbler(Pusher):
     __slots__ = ()
 
-    def request(self, now_ns: int) -> bytes:
+    def request(self, now_ns: int) -> bytearray:
         request = super().request(now_ns)
-        if self.sent % 100:
-            return request
-        return request[:-10] + bytes([request[-10] ^ 1]) + request[-9:]
+        if self.sent % 100 == 0:
+            request[-10] ^= 1
+        return request
 
 
 class Garbled(BlpopWorkers):
