@@ -90,8 +90,8 @@ class Codec:
         return write
 
     def batch_writer(self, prefix: bytes, suffix: bytes, number: int) -> Callable[[int, int], bytearray]:
-        """A function of the first of `number` consecutive keys, and a moment: what `writer`'s gives for each, joined, in
-        a buffer that its next call overwrites.
+        """A function of the first of `number` consecutive keys, and a moment; it gives what `writer`'s gives for each,
+        joined, in a buffer that its next call overwrites.
 
         Laws: a CRC is linear, so that those of two bodies that differ in one byte differ by what this byte alone makes
         of it (`_LOW`); so all that differs between the bodies of a batch is written by columns, a byte of each at once.
