@@ -121,8 +121,11 @@ def main() -> None:
     try:
         speeds: dict[str, list[Speed]] = defaultdict(list)
         with server.client() as client:
-            for _ in range(options.rounds):
-                for name, measure in ways(server, options.seconds, options.operations).items():
+            for turn in range(options.rounds):
+                turns = list(ways(server, options.seconds, options.operations).items())
+                if turn % 2:  # who comes after whom tells, too
+                    turns.reverse()
+                for name, measure in turns:
                     if options.only in name:
                         client.flushall()
                         client.set("k", b"x" * PAYLOAD)

@@ -22,7 +22,7 @@ def test_locusts_plain_stop_loses_messages(play: Play, saboteur: Saboteur) -> No
 
     Not with every stop: which worker is killed between a reply's arrival and its reading is chance.
     """
-    stops = (play(saboteur("plain_stop"), locust=["--run-time", "2s"]) for _ in range(6))
+    stops = (play(saboteur("plain_stop"), locust=["--run-time", "2s"]) for _ in range(20))
     assert any(report.exit_code == 1 and report.counts["lost"] > 0 for report in stops)
 
 
