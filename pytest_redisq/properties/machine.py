@@ -24,7 +24,7 @@ from pytest_redisq.servers import Address
 from pytest_redisq.traffic.steps import Receipt
 
 #: Examples, and actions in each, unless the caller's settings say otherwise.
-EXAMPLES, ACTIONS = 15, 8
+EXAMPLES, ACTIONS = 20, 8
 
 #: When the last message that was owed has come, what was not owed comes by then, in seconds.
 _AFTERWARDS_SECONDS = 0.1
@@ -152,8 +152,8 @@ class _QueueMachine(RuleBasedStateMachine):
     @rule(
         worker=_WORKER,
         some=st.lists(bodies(max_size=20), max_size=3),
-        times=st.integers(1, 3),
-        acks=st.lists(st.integers(0, 3), max_size=2),
+        times=st.integers(2, 4),
+        acks=st.lists(st.integers(0, 3), min_size=1, max_size=2),
     )
     def work(self, worker: int, some: list[bytes], times: int, acks: list[int]) -> None:
         """Put some, get some, and acknowledge some of what is in hand, in any order."""
