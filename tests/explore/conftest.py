@@ -1,4 +1,4 @@
-"""A server for the explorer, and the limits of its thorough mode."""
+"""A server for the explorer."""
 
 from __future__ import annotations
 

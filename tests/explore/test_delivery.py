@@ -10,8 +10,10 @@ from pytest_redisq.errors import DeliveryError, ScheduleError
 from pytest_redisq.explore import World, explore, replay, through
 from pytest_redisq.facade import Redisq
 from pytest_redisq.queues import BlockingList, ReliableList, Stream, StreamGroup
+from tests.explore import thorough
 
 Client = Any
+pytestmark = thorough.TIME
 
 
 class Look:
@@ -106,7 +108,7 @@ def test_one_of_coroutines_is_no_harder_to_find(redisq: Redisq) -> None:
 def test_the_supplied_queues_lose_nothing(url: str, queue: Any, faults: str, is_async: bool) -> None:
     """Whoever dies, and whatever reply gets lost: an heir has it in the end."""
     scenario = through(queue, "at-least-once", messages=2, is_async=is_async)
-    explore(scenario, url=url, faults=faults, schedules=40).verify()
+    explore(scenario, url=url, faults=faults, schedules=thorough.schedules(40)).verify()
 
 
 class Sticks(Look):
@@ -154,7 +156,7 @@ def test_what_is_of_coroutines_and_does_not_say_so_is_told(url: str) -> None:
     ids=["blocking list", "stream", "functions", "coroutine functions", "one of each"],
 )
 def test_without_faults_the_right_ones_hold(url: str, queue: Any, contract: str) -> None:
-    explore(through(queue, contract, producers=2), url=url, schedules=40).verify()
+    explore(through(queue, contract, producers=2), url=url, schedules=thorough.schedules(40)).verify()
 
 
 def test_what_nobody_has_taken_is_not_lost(url: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from typing import Any
 
@@ -12,11 +11,12 @@ import pytest
 from pytest_redisq.errors import RedisqError
 from pytest_redisq.explore import World, explore, through
 from pytest_redisq.queues import BlockingList, ReliableList, Stream, StreamGroup, drain
+from tests.explore import thorough
 
 Client = Any
-pytestmark = pytest.mark.timeout(3_600 if os.environ.get("EXPLORE_THOROUGH") else 120)
+pytestmark = thorough.TIME
 
-SCHEDULES = 5_000 if os.environ.get("EXPLORE_THOROUGH") else 60
+SCHEDULES = thorough.schedules(60)
 QUEUES = {"reliable list": ReliableList("jobs"), "stream group": StreamGroup("jobs", "workers")}
 #: Whoever dies, and whatever happens to a connection.
 FAULTS = [

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
 from pytest_redisq.explore import Exploration, Scenario, explore, replay
+from tests.explore import thorough
 from tests.explore.leaks import assert_nothing_is_left, footprint
 from tests.explore.stories import STORIES, TWINS, Story
 
-#: Schedules that a right version must pass, and seeds with which a broken one must fail: more of both in thorough mode.
-THOROUGH = bool(os.environ.get("EXPLORE_THOROUGH"))
-RIGHT_SCHEDULES = 5_000 if THOROUGH else 200
-SEEDS = range(20)
+pytestmark = thorough.TIME
 
-#: Seconds for a test: 5 000 schedules take their time.
-pytestmark = pytest.mark.timeout(900 if THOROUGH else 120)
+#: Schedules that a right version must pass, and seeds with which a broken one must fail.
+RIGHT_SCHEDULES = thorough.schedules(200)
+SEEDS = range(20)
 
 stories = pytest.mark.parametrize("story", [pytest.param(story, id=name) for name, story in STORIES.items()])
 
