@@ -28,7 +28,6 @@ def run(pytester: pytest.Pytester, source: str, *args: str) -> pytest.RunResult:
 
 
 @pytest.mark.slow
-@pytest.mark.server
 @pytest.mark.timeout(300)  # all of the kit, in a run of its own
 def test_the_example_of_readme_prints_what_readme_shows(pytester: pytest.Pytester) -> None:
     """Also under xdist, where the table is made by a process that has run no test."""

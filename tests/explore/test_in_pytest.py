@@ -24,8 +24,6 @@ from pytest_redisq.servers.address import Address
 from pytest_redisq.servers.corner import Corner
 from tests.explore.stories import STORIES, drain_by_popping, drain_by_trimming, two_drainers
 
-pytestmark = pytest.mark.server
-
 DRAINERS = """
     def drain(client, key):
         length = client.llen(key)
@@ -58,6 +56,7 @@ def run(inner: pytest.Pytester, *args: str) -> pytest.RunResult:
     return inner.runpytest_subprocess("-p", "no:randomly", *args)
 
 
+@pytest.mark.server
 def test_a_failure_shows_the_scenarios_own_assert_and_the_table(inner: pytest.Pytester) -> None:
     """No frame of ours, the rewritten assert, a lane per actor, and how to run it alone."""
     inner.makepyfile(test_it=DRAINERS + "\n    def test_it(redisq):\n        redisq.explore(scenario)\n")
@@ -219,6 +218,7 @@ def elsewhere(redisq_server: Server) -> Redisq:
     return Redisq(server=redisq_server, corner=Corner(address, address.client()))
 
 
+@pytest.mark.server
 @pytest.mark.parametrize(("mark", "left"), [("o", [b"a"]), ("w", []), ("s", [b"a", b"b"])])
 def test_what_befalls_somebodys_own_server_befalls_the_prefix_alone(
     redisq_server: Server, elsewhere: Redisq, mark: str, left: list[bytes]
@@ -246,6 +246,7 @@ def test_what_befalls_somebodys_own_server_befalls_the_prefix_alone(
         assert list(theirs.scan_iter(match="ours:*")) == []
 
 
+@pytest.mark.server
 def test_somebodys_own_server_is_explored_behind_a_prefix(redisq_server: Server, elsewhere: Redisq) -> None:
     """What is there stays as it is, and of ours nothing is left."""
     with redisq_server.client() as theirs, elsewhere.client:

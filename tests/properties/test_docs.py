@@ -25,7 +25,6 @@ settings.load_profile("few")
 """
 
 
-@pytest.mark.server
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_an_example_passes(name: str, pytester: pytest.Pytester) -> None:
     pytester.makepyfile(**{name.removesuffix(".py"): EXAMPLES[name]})
