@@ -28,8 +28,8 @@ _RESIDUE = 0x2144DF1C
 _HEAD = struct.Struct("<QQ")
 _STAMP = struct.Struct("<Q")
 
-#: By the lowest byte of a key: what it changes in each byte of the checksum. (Bytearrays, since
-#: anything else that goes into one by columns is copied into a bytearray first.)
+#: By the lowest byte of a key: what it changes in the checksum, and in each byte of that. (Bytearrays, since anything
+#: else that goes into one by columns is copied into a bytearray first.)
 _LOW = [zlib.crc32(_HEAD.pack(0, low)) ^ zlib.crc32(_HEAD.pack(0, 0)) for low in range(256)]
 _LOW_COLUMNS = [bytearray(low >> 8 * at & 255 for low in _LOW) for at in range(4)]
 #: By a byte: the table that `bytes.translate` wants in order to XOR with it.
@@ -91,12 +91,13 @@ class Codec:
 
     def batch_writer(self, prefix: bytes, suffix: bytes, number: int) -> Callable[[int, int], bytearray]:
         """A function of the first of `number` consecutive keys, and a moment; it gives what `writer`'s gives for each,
-        joined, in a buffer that its next call overwrites.
+        joined, in a buffer in which its next call changes what is different (to change more, copy it).
 
         Laws: a CRC is linear, so that those of two bodies that differ in one byte differ by what this byte alone makes
         of it (`_LOW`); so all that differs between the bodies of a batch is written by columns, a byte of each at once.
         """
         each = prefix + self.filler + bytes(TRAILER_BYTES) + suffix
+        # From `start` on: the moment in 8 bytes, the key in 8 (its lowest first), the checksum in 4.
         buffer, stride, start = bytearray(each * number), len(each), len(prefix + self.filler)
         checked, pack, crc32 = zlib.crc32(self.filler, self.salt), _HEAD.pack, zlib.crc32
         if number == 1:

@@ -10,7 +10,7 @@ class Garbler(Pusher):
     __slots__ = ()
 
     def request(self, now_ns: int) -> bytearray:
-        request = super().request(now_ns)
+        request = bytearray(super().request(now_ns))  # a copy: not all of a buffer is written anew
         if self.sent % 100 == 0:
             request[-10] ^= 1
         return request
