@@ -13,8 +13,8 @@ from pytest_redisq.load.desk import Desk, in_order
 from pytest_redisq.load.ledger import Ledger
 from pytest_redisq.load.plan import Plan
 
-#: So many entries are looked at by one command when what is left is counted.
-_LOOK = 1000
+#: So many entries are looked at by one command when what is left is counted, or as many as have so many bytes.
+_LOOK, _LOOK_BYTES = 1000, 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,13 +53,23 @@ class XaddBurst:
 
     def backlog(self, client: redis.Redis, plan: Plan) -> int:
         """What groups have still to read and to acknowledge, and readers that are not waiting for more."""
-        return sum(self.watch(client, plan).values()) + busy(client, plan)
+        return self.held(client, plan) + busy(client, plan)
+
+    def held(self, client: redis.Redis, plan: Plan) -> int:
+        return sum(lag + pending for lag, pending in self._groups(client, plan))
 
     def watch(self, client: redis.Redis, plan: Plan) -> dict[str, int]:
         """How far the slowest group is behind, and how much all have been given and not acknowledged."""
+        groups = self._groups(client, plan)
+        return {
+            "lag": max((lag for lag, _ in groups), default=0),
+            "pending": sum(pending for _, pending in groups),
+        }
+
+    def _groups(self, client: redis.Redis, plan: Plan) -> list[tuple[int, int]]:
+        """How much each group has not been given, and how much it has and has not acknowledged."""
         groups: list[dict[str, Any]] = client.xinfo_groups(plan.key("stream")) if self.groups else []
-        behind = [_behind(client, plan.key("stream"), group) for group in groups]
-        return {"lag": max(behind, default=0), "pending": sum(int(group["pending"]) for group in groups)}
+        return [(behind(client, plan, group), int(group["pending"])) for group in groups]
 
     def trimmed(self, client: redis.Redis, plan: Plan) -> int:
         """How many entries the stream has had and has no more; 0 where the server cannot tell (before Redis 7.0)."""
@@ -80,8 +90,14 @@ def busy(client: redis.Redis, plan: Plan) -> int:
     return len(ours) - sum("b" in each["flags"] for each in ours)
 
 
-def _behind(client: redis.Redis, key: str, group: dict[str, Any]) -> int:
-    """How many entries the group has not been given: counted where they are few, as the server does not always know."""
-    last = group["last-delivered-id"].decode()
-    entries = cast(list[Any], client.xrange(key, min=f"({last}", count=_LOOK))
-    return len(entries) if len(entries) < _LOOK else max(int(group.get("lag") or 0), _LOOK)
+def behind(client: redis.Redis, plan: Plan, group: dict[str, Any]) -> int:
+    """How many entries of the run's stream the group has not been given. They are counted where they are few, as the
+    server does not always know; where they are many and it does not, it is at most so many.
+    """
+    key, last = plan.key("stream"), group["last-delivered-id"].decode()
+    look = max(1, min(_LOOK, _LOOK_BYTES // plan.payload_bytes))
+    entries = len(cast(list[Any], client.xrange(key, min=f"({last}", count=look)))
+    if entries < look:
+        return entries
+    lag = group.get("lag")
+    return max(int(client.xlen(key) if lag is None else lag), entries)

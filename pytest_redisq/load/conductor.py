@@ -20,7 +20,7 @@ import gevent
 import gevent.event
 import redis
 from locust.env import Environment
-from locust.runners import STATE_MISSING, MasterRunner
+from locust.runners import STATE_MISSING, WORKER_REPORT_INTERVAL, MasterRunner
 from locust.stats import CSV_STATS_INTERVAL_SEC
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
@@ -69,7 +69,7 @@ class Conductor:
         self._begun: dict[int, float] = {}  # worker → seconds that it took to connect
         self._produced: dict[int, int] = {}  # worker → producers that did not end
         self._books: dict[int, Mapping[str, Any]] = {}
-        self._progress: dict[str, Mapping[str, int]] = {}
+        self._progress: dict[str, Mapping[str, Any]] = {}
         self._over = gevent.event.Event()
         self._watch: Watch
         self._looking: gevent.Greenlet[..., None]
@@ -154,6 +154,7 @@ class Conductor:
             self._watcher,
             stats=self._environment.stats,
             progress=self._told_so_far,
+            late=WORKER_REPORT_INTERVAL if isinstance(self._runner, MasterRunner) else 0.0,
             tell=lambda line: print(line, file=sys.stderr, flush=True),
         )
         self._looking = gevent.spawn(self._watch.go_on)
@@ -372,7 +373,7 @@ class Conductor:
 
     # While it runs
 
-    def _told_so_far(self) -> Collection[Mapping[str, int]]:
+    def _told_so_far(self) -> Collection[Mapping[str, Any]]:
         if not isinstance(self._runner, MasterRunner):
             self._progress["local"] = self._local.progress()
         return self._progress.values()

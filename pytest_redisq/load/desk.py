@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 from pytest_redisq.check import Contract
 from pytest_redisq.load.actors import Inbox, Pusher
@@ -20,8 +21,9 @@ class Desk:
         self.codec = Codec(plan.salt, max(plan.payload_bytes, TRAILER_BYTES))
         self._inboxes: list[Inbox] = []
         self._shared: dict[str, Inbox] = {}
+        self._alone: set[str] = set()
         self._pushers: list[Pusher] = []
-        #: Messages enqueued by other means than pushers.
+        #: Messages that others than pushers have tried to enqueue.
         self.put = 0
 
     def key(self, name: str) -> str:
@@ -32,13 +34,17 @@ class Desk:
         order is judged, each has its own.
         """
         if ordered:
-            return self.own_inbox(reader=reader, ordered=True)
+            return self._open(reader, ordered=True)
         if reader not in self._shared:
-            self._shared[reader] = self.own_inbox(reader=reader)
+            self._shared[reader] = self._open(reader)
         return self._shared[reader]
 
-    def own_inbox(self, *, reader: str = "", ordered: bool = False) -> Inbox:
-        """An inbox for one consumer: one that is owed every message (`reader`), or whose order is judged."""
+    def own_inbox(self, *, reader: str, ordered: bool = False) -> Inbox:
+        """The inbox of one consumer who is owed every message."""
+        self._alone.add(reader)
+        return self._open(reader, ordered=ordered)
+
+    def _open(self, reader: str, *, ordered: bool = False) -> Inbox:
         self._inboxes.append(Inbox(self.ledger, self.codec, reader=reader, ordered=ordered))
         return self._inboxes[-1]
 
@@ -51,8 +57,18 @@ class Desk:
     def sent(self) -> int:
         return self.put + sum(pusher.sent for pusher in self._pushers)
 
-    def received(self) -> int:
-        return sum(inbox.received for inbox in self._inboxes)
+    def progress(self) -> dict[str, Any]:
+        """How many messages have been sent, how many of them in vain, how many deliveries there were, and how many
+        different messages consumers got who share them; and how many each reader who is owed all has passed over.
+        """
+        readers = self.ledger.readers
+        return {
+            "sent": self.sent(),
+            "refused": len(self.ledger.failed) + len(self.ledger.unknown),
+            "received": sum(inbox.received for inbox in self._inboxes),
+            "taken": sum(len(readers[name].once) for name in readers.keys() - self._alone),
+            "holes": [readers[name].holes() for name in self._alone],
+        }
 
     def flush(self) -> None:
         """Put what has come into the books. In the thread where the actors work, or when they have ended."""

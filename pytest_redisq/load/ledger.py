@@ -8,6 +8,7 @@ arrived without a gap and 12.5 MB at the very worst. All numbers are exact.
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ from pytest_redisq.load.message import MAX_SEQUENCE, SEQUENCE_BITS, key_of
 
 #: So many unreadable bodies are kept, as far as this many bytes, to be shown.
 _EXAMPLES, _EXAMPLE_BYTES = 5, 60
+#: Above every key.
+_END = 2**64
 
 
 @dataclass(slots=True, kw_only=True)
@@ -65,6 +68,22 @@ class Received:
         self.repeated.update(self.once & other.once)
         self.once |= other.once
         self.reordered |= other.reordered
+
+    def holes(self) -> int:
+        """How many messages have not come of those that some producer sent before the last of its that has.
+
+        Another thread may go on to `book`.
+        """
+        once = self.once.copy()  # one call, in which no other thread gets its turn
+        holes, key = 0, _following(once, 0)
+        while key < _END:
+            start = key >> SEQUENCE_BITS << SEQUENCE_BITS
+            end = start + MAX_SEQUENCE
+            whole = start + once.range_cardinality(start, end)  # where the first to come is, if there is no hole
+            if _following(once, whole) < end:
+                holes += bisect_left(range(whole, end), True, key=lambda at: _following(once, at) >= end)
+            key = _following(once, end)
+        return holes
 
 
 @dataclass(slots=True, kw_only=True)
@@ -188,6 +207,11 @@ class Ledger:
             remaining=BitMap64.deserialize(dumped["remaining"]),
             pending=BitMap64.deserialize(dumped["pending"]),
         )
+
+
+def _following(keys: BitMap64, at: int) -> int:
+    """The lowest of `keys` that is not below `at`; `_END` if there is none."""
+    return next(iter(keys.iter_equal_or_larger(at)), _END) if at < _END else _END
 
 
 def _pairs(items: Iterable[Sequence[int]]) -> dict[int, int]:

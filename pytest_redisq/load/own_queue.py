@@ -99,6 +99,7 @@ class _Putter:
 
     def turn(self) -> int:
         sequence = self._ledger.attempt(self._number)
+        self._desk.put += 1
         try:
             self._queue.put(self._write(key_of(self._number, sequence), now_ns()))
         except redis.ResponseError:
@@ -107,7 +108,6 @@ class _Putter:
         except BaseException:
             self._ledger.forget(self._number, sequence)
             raise
-        self._desk.put += 1
         return 0
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 import redis
 
 from pytest_redisq.load.actors import Actor, Drainer, FanReader, GroupReader, Popper, Repeater
-from pytest_redisq.load.burst import XaddBurst, busy
+from pytest_redisq.load.burst import XaddBurst, behind, busy
 from pytest_redisq.load.desk import Desk, in_order
 from pytest_redisq.load.ledger import Ledger
 from pytest_redisq.load.own_queue import Labour, OwnQueue
@@ -64,6 +64,16 @@ class Watched(Protocol):
 
     def watch(self, client: redis.Redis, plan: Plan) -> Mapping[str, int]:
         """By name; of each the highest that was seen becomes a figure of the run."""
+
+
+@runtime_checkable
+class Grouped(Protocol):
+    """A scenario of `groups` that each get every message, perhaps beside readers who do."""
+
+    groups: int
+
+    def held(self, client: redis.Redis, plan: Plan) -> int:
+        """How many messages groups have still to get or to acknowledge, each group's own."""
 
 
 @runtime_checkable
@@ -128,8 +138,7 @@ class XaddGroup:
 
     def backlog(self, client: redis.Redis, plan: Plan) -> int:
         group = _group(client, plan)
-        behind = client.xrange(plan.key("stream"), min=f"({group['last-delivered-id'].decode()}", count=_LOOK)
-        return int(group["pending"]) + len(cast(list[Any], behind))
+        return int(group["pending"]) + behind(client, plan, group)
 
     def remaining(self, client: redis.Redis, plan: Plan) -> Iterator[bytes]:
         return _entries(client, plan.key("stream"), _group(client, plan)["last-delivered-id"].decode())

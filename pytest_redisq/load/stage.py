@@ -242,9 +242,11 @@ class Stage:
         if self.plan is not None:
             data["redisq"] = self.progress()
 
-    def progress(self) -> dict[str, int]:
-        """What this process has done so far."""
-        return {"sent": self._desk.sent(), "received": self._desk.received(), "connected": self._crew.connected}
+    def progress(self) -> dict[str, Any]:
+        """What this process has done so far (see Desk), and how many connections it is still making."""
+        plan, desk = self._planned()
+        made = plan.producers + plan.consumers if self._crew.connect_seconds else self._crew.connected
+        return {**desk.progress(), "connecting": plan.producers + plan.consumers - made}
 
     def _tell(self, kind: str, data: dict[str, Any]) -> None:
         assert self._environment.runner is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import gevent
@@ -12,7 +12,7 @@ import redis
 
 from pytest_redisq.check import Contract, Guarantee
 from pytest_redisq.load.plan import Plan
-from pytest_redisq.load.scenario import Scenario, Watched
+from pytest_redisq.load.scenario import Grouped, Scenario, Trims, Watched
 from pytest_redisq.load.thresholds import shown
 
 #: How often it looks, and how often it tells what it saw, in seconds.
@@ -26,14 +26,32 @@ _OF_THE_SERVER = {
 }
 
 
-class _Seen(NamedTuple):
+class Seen(NamedTuple):
+    """What was seen in one look, first of the processes and then of the server, in messages.
+
+    `copies` is how often each message is handed out to be shared (by how many groups), `taken` what was received of all
+    these, and `held` what the server still has of them, None if it did not answer. `holes` is of each reader who is
+    owed every message how many it has passed over. `refused`: enqueues that certainly or perhaps did not happen;
+    `trimmed`: what the server has thrown away, as it was told to.
+    """
+
     at: float
-    sent: int
-    received: int
+    sent: int = 0
+    refused: int = 0
+    received: int = 0
+    taken: int = 0
+    copies: int = 1
+    held: int | None = 0
+    holes: Sequence[int] = ()
+    trimmed: int = 0
+    connecting: int = 0
 
 
 class Watch:
-    """Looks at the run of `plan` through `client`. `progress` tells what each process has done so far (see Stage)."""
+    """Looks at the run of `plan` through `client`.
+
+    `progress` tells what each process has done so far (see Stage), as it knew it at most `late` seconds ago.
+    """
 
     def __init__(
         self,
@@ -42,7 +60,8 @@ class Watch:
         client: redis.Redis,
         *,
         stats: Any,
-        progress: Callable[[], Iterable[Mapping[str, int]]],
+        progress: Callable[[], Iterable[Mapping[str, Any]]],
+        late: float,
         tell: Callable[[str], None],
     ) -> None:
         self._scenario = scenario
@@ -52,9 +71,10 @@ class Watch:
         self._progress = progress
         self._tell = tell
         self._began = time.monotonic()
-        self._seen = deque([_Seen(self._began, 0, 0)], maxlen=round(TELL_SECONDS / LOOK_SECONDS) + 1)
+        self._seen = deque([Seen(self._began)], maxlen=round((late + TELL_SECONDS) / LOOK_SECONDS) + 1)
         self._highest: dict[str, float] = {}
-        self._shared = Contract.parse(scenario.contract).guarantee is not Guarantee.FAN_OUT
+        shared = Contract.parse(scenario.contract).guarantee is not Guarantee.FAN_OUT
+        self._copies = scenario.groups if isinstance(scenario, Grouped) else int(shared)
 
     def figures(self) -> dict[str, float]:
         """The highest that was seen of each: `depth` and what the scenario watches, in messages; memory, in bytes."""
@@ -66,32 +86,44 @@ class Watch:
         while True:
             gevent.sleep(LOOK_SECONDS)
             looks += 1
-            inside, words = self._look()
+            words = self._look()
             if looks % round(TELL_SECONDS / LOOK_SECONDS) == 0:
-                self._tell(self._line(inside, words))
+                self._tell(self._line(words))
 
-    def _look(self) -> tuple[int | None, str]:
-        """How many messages are inside, None where the server does not answer; and all that was seen, in words."""
+    def _look(self) -> str:
+        """What the server says is inside, in words."""
         told = list(self._progress())
-        sent, received = (sum(each[what] for each in told) for what in ("sent", "received"))
-        self._seen.append(_Seen(time.monotonic(), sent, received))
+        sums = {
+            what: sum(each[what] for each in told) for what in ("sent", "refused", "received", "taken", "connecting")
+        }
+        holes = [holes for each in told for holes in each["holes"]]
+        seen = Seen(time.monotonic(), **sums, holes=holes, copies=self._copies)
         try:
-            inside = self._scenario.backlog(self._client, self._plan)
-            more = dict(self._scenario.watch(self._client, self._plan)) if isinstance(self._scenario, Watched) else {}
-            info: dict[str, Any] = {**self._client.info("memory"), **self._client.info("clients")}
+            figures, held, trimmed = self._ask()
         except redis.RedisError as error:
-            return None, f"depth unknown ({error})"
-        seen = {"depth": inside, **more}
-        for name, value in seen.items():
+            self._seen.append(seen._replace(held=None))
+            return f"depth unknown ({error})"
+        self._seen.append(seen._replace(held=held, trimmed=trimmed))
+        return "  ".join(f"{name} {value:,}" for name, value in figures.items())
+
+    def _ask(self) -> tuple[dict[str, int], int, int]:
+        """The server: for figures, noted, and for what it holds and has trimmed (see Seen)."""
+        scenario, client, plan = self._scenario, self._client, self._plan
+        figures = {"depth": scenario.backlog(client, plan)}
+        if isinstance(scenario, Watched):
+            figures |= scenario.watch(client, plan)
+        held = scenario.held(client, plan) if isinstance(scenario, Grouped) else figures["depth"]
+        info: dict[str, Any] = {**client.info("memory"), **client.info("clients")}
+        for name, value in figures.items():
             self._note(name, value)
         for name, theirs in _OF_THE_SERVER.items():
             self._note(name, float(info.get(theirs, 0)))
-        return inside, "  ".join(f"{name} {value:,}" for name, value in seen.items())
+        return figures, held, scenario.trimmed(client, plan) if isinstance(scenario, Trims) else 0
 
     def _note(self, name: str, value: float) -> None:
         self._highest[name] = max(self._highest.get(name, 0.0), float(value))
 
-    def _line(self, inside: int | None, words: str) -> str:
+    def _line(self, words: str) -> str:
         before, now = self._seen[0], self._seen[-1]
         rate = (now.received - before.received) / max(now.at - before.at, 1e-9)
         total = self._stats.total
@@ -100,18 +132,36 @@ class Watch:
             f"{now.at - self._began:5.0f} s  {rate:9,.0f} messages/s"
             f"  p50 {shown('p50', p50 * 1000)}  p99 {shown('p99', p99 * 1000)}  {words}"
         )
-        if self._shared and inside is not None:
-            in_flight, lost = missing(before.sent, now.sent, now.received, inside, self._stats.num_failures)
-            line += f"  in flight {in_flight:,}  lost so far {lost:,}"
+        if now.copies and now.held is not None:
+            line += f"  in flight {in_flight(before, now):,}"
+        if now.copies or now.holes:
+            line += f"  lost so far {lost(before, now):,}"
+        if now.connecting:
+            line += f"  connecting {now.connecting:,}"
         return f"{line}  errors {self._stats.num_failures:,}"
 
 
-def missing(sent_before: int, sent: int, received: int, inside: int, refused: int) -> tuple[int, int]:
-    """How many messages are on their way, and how many are lost as far as can be seen: sent a while ago, and by now
-    neither received nor inside nor refused.
+def lost(before: Seen, now: Seen) -> int:
+    """How many deliveries are missing as far as can be seen: of what had been sent at the first look and was not held
+    any more, and of what readers had passed over by then, whatever nobody has received, refused or trimmed by now.
 
-    >>> missing(sent_before=900, sent=1000, received=700, inside=190, refused=0)
-    (100, 10)
+    >>> lost(Seen(0, sent=900, held=190), Seen(5, sent=1000, taken=700, held=250))
+    10
+    >>> lost(Seen(0, copies=0, holes=[7, 2]), Seen(5, copies=0, holes=[9, 2], refused=1, trimmed=1))
+    5
     """
-    lost = max(sent_before - received - inside - refused, 0)
-    return max(sent - received - inside - refused - lost, 0), lost
+    gone = now.refused + now.trimmed
+    shared = 0
+    if now.copies and before.held is not None:
+        shared = max(now.copies * (before.sent - gone) - now.taken - before.held, 0)
+    return shared + sum(max(holes - gone, 0) for holes in before.holes)
+
+
+def in_flight(before: Seen, now: Seen) -> int:
+    """How many messages are on their way to one of those who share them, and not lost.
+
+    >>> in_flight(Seen(0, sent=900, held=190), Seen(5, sent=1000, taken=700, held=250))
+    40
+    """
+    sent = now.copies * (now.sent - now.refused - now.trimmed)
+    return max(sent - now.taken - (now.held or 0) - lost(before._replace(holes=()), now), 0)
