@@ -244,9 +244,10 @@ class Stage:
 
     def progress(self) -> dict[str, Any]:
         """What this process has done so far (see Desk), and how many connections it is still making."""
-        plan, desk = self._planned()
-        made = plan.producers + plan.consumers if self._crew.connect_seconds else self._crew.connected
-        return {**desk.progress(), "connecting": plan.producers + plan.consumers - made}
+        assert self.plan is not None
+        actors = self.plan.producers + self.plan.consumers
+        connecting = 0 if self._crew.connect_seconds else actors - self._crew.connected
+        return {**self._desk.progress(), "connecting": connecting}
 
     def _tell(self, kind: str, data: dict[str, Any]) -> None:
         assert self._environment.runner is not None
