@@ -24,6 +24,7 @@ from pytest_redisq.errors import RedisqError
 from pytest_redisq.history import read_history
 from pytest_redisq.load.command import load as run_load
 from pytest_redisq.load.command import load_options
+from pytest_redisq.load.exits import EXIT_UNKNOWN
 from pytest_redisq.options import OPTIONS, OptionError, Settings, Source, environment, resolve
 from pytest_redisq.queues import drain_to_file
 from pytest_redisq.queues.drain_file import Framing
@@ -47,6 +48,12 @@ class _Group(click.Group):
             raise click.ClickException(str(error)) from error
         except OptionError as error:
             raise click.UsageError(str(error)) from error
+
+
+class _NotJudged(click.ClickException):
+    """A load run that came to nothing: of the queue it says nothing, so that its status may not be that of a loss."""
+
+    exit_code = EXIT_UNKNOWN
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -132,7 +139,12 @@ def load(**options: Any) -> None:
     Exit status 0 if it did, 1 if the contract was broken, 2 if a threshold was missed, 3 if that cannot be told.
     """
     server_options = {option.name: options.pop(option.name) for option in SERVER_OPTIONS}
-    sys.exit(run_load(_settings(server_options), **options))
+    try:
+        sys.exit(run_load(_settings(server_options), **options))
+    except RedisqError as error:
+        raise _NotJudged(str(error)) from error
+    except KeyboardInterrupt:
+        raise _NotJudged("The run was ended by a signal before it had begun: nothing was tried.") from None
 
 
 @main.command()

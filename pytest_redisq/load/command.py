@@ -17,7 +17,7 @@ from pytest_redisq.load.knee import capacity
 from pytest_redisq.load.message import TIMELESS_BYTES
 from pytest_redisq.load.pace import Pace
 from pytest_redisq.load.plan import ENGINES
-from pytest_redisq.load.runner import Load, Report, ended_by_signals, require_locust, under_way
+from pytest_redisq.load.runner import Load, LoadError, Report, ended_by_signals, require_locust, under_way
 from pytest_redisq.load.thresholds import Threshold
 from pytest_redisq.options import Settings
 from pytest_redisq.servers import Server, start
@@ -147,7 +147,9 @@ def load(
         click.echo(f"redisq: {server.header()}", err=True)
         if knee:
             return _find_knee(asked, server)
-        reports = [_run(asked, server, fault) for _ in range(repeat)]
+        reports = [_run(asked, server, fault)]
+        while len(reports) < repeat and not reports[-1].stopped:
+            reports.append(_run(asked, server, fault))
     finally:
         server.stop()
     last = reports[-1]
@@ -169,7 +171,7 @@ def _run(asked: Load, server: Server, faults: Sequence[str]) -> Report:
             report = running.wait()
         for line in schedule.struck:
             click.echo(f"fault: {line}", err=True)
-        return Report(exit_code=report.exit_code, told={**report.told, "faults": schedule.struck}, output="")
+        return replace(report, told={**report.told, "faults": schedule.struck})
 
 
 def _find_knee(asked: Load, server: Server) -> int:
@@ -179,6 +181,8 @@ def _find_knee(asked: Load, server: Server) -> int:
 
     def keeps(rate: float) -> bool:
         report = _run(replace(asked, rate=f"{rate:g}"), server, ())
+        if report.stopped:
+            raise LoadError("The search was ended by a signal before the knee was found.")
         kept = report.exit_code == EXIT_PASS and report.figures["rate"] >= 0.9 * rate
         click.echo(f"knee: {rate:,.0f} messages/s {'holds' if kept else 'breaks'}", err=True)
         return kept

@@ -87,6 +87,8 @@ class Report:
     exit_code: int
     told: Mapping[str, Any]
     output: str
+    #: Whether it was ended before its time.
+    stopped: bool = False
 
     @property
     def outcome(self) -> str:
@@ -163,6 +165,7 @@ class Running:
     def __init__(self, load: Load, process: subprocess.Popen[str], report: Path) -> None:
         self._load = load
         self._report = report
+        self._stopped = False
         self.process = process
 
     def begun(self) -> bool:
@@ -170,20 +173,24 @@ class Running:
         return begun_file(self._report).exists()
 
     def stop(self) -> None:
-        """End it before its time, in good order: what is under way is drained and judged."""
-        self.process.send_signal(signal.SIGTERM)
+        """End it before its time, in good order: what is under way is drained and judged. Once is enough."""
+        if not self._stopped and not self._report.exists():  # Locust stumbles over a signal while it exits
+            self._stopped = True
+            self.process.send_signal(signal.SIGTERM)
 
     def wait(self) -> Report:
         try:
             output, _ = self.process.communicate(timeout=self._load.seconds + self._load.drain_seconds + _GRACE_SECONDS)
         except subprocess.TimeoutExpired:
             raise LoadError(f"Locust did not come to an end, and was killed.\n{self._last_words()}".rstrip()) from None
+        if not self._report.exists() and self._stopped:
+            raise LoadError("The run was ended by a signal before it had begun: nothing was tried.")
         if not self._report.exists():
             raise LoadError(
                 f"Locust ended with exit code {self.process.returncode} and without a report.\n{_last(output)}".rstrip()
             )
         told = json.loads(self._report.read_text())
-        return Report(exit_code=told["exit_code"], told=told, output=output or "")
+        return Report(exit_code=told["exit_code"], told=told, output=output or "", stopped=self._stopped)
 
     def _last_words(self) -> str:
         """Where each of its greenlets stands, and each of its threads when it is aborted (`-X faulthandler`)."""

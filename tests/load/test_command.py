@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import click
 import pytest
 from click.testing import CliRunner, Result
 
+from pytest_redisq.cli import main
 from pytest_redisq.errors import RedisqError
 from pytest_redisq.load.command import load, load_options
 from tests.support import local, local_kind
@@ -77,20 +80,54 @@ def test_a_fault_is_struck_and_its_moment_told(tmp_path: Path) -> None:
     ]
 
 
+@contextlib.contextmanager
+def under_way(*words: str) -> Iterator[tuple[subprocess.Popen[str], IO[str]]]:
+    """`redisq load` in a process of its own, and what it says of itself."""
+    code = "from pytest_redisq.cli import main; main()"
+    command = [sys.executable, "-u", "-c", code, "load", *words, "--server", local_kind()]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        yield process, process.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_with_a_drained_verdict_and_progress_was_told_meanwhile(number: int) -> None:
-    code = "from pytest_redisq.cli import main; main()"
-    words = [sys.executable, "-u", "-c", code, "load", "blpop-workers", "--server", local_kind(), "--time", "10m"]
-    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        line = next(line for line in process.stderr if "messages/s" in line)
+    """Two are no more than one, and no run follows."""
+    with under_way("blpop-workers", "--time", "10m", "--repeat", "2") as (process, told):
+        line = next(line for line in told if "messages/s" in line)
         process.send_signal(number)
-        verdict = process.stderr.read()
+        process.send_signal(number)
+        verdict = told.read()
     for word in ("p50", "p99", "depth", "in flight", "lost so far 0", "errors 0"):
         assert word in line
-    assert "effectively-once: PASS" in verdict
+    assert verdict.count("effectively-once: PASS") == 1
+    assert "Traceback" not in verdict
     assert process.returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "moment", "lesson"),
+    [
+        (["--knee", "--fail-if", "lost>0"], "messages/s", "ended by a signal before the knee was found"),
+        ([], "redisq: ", "ended by a signal before it had begun"),
+    ],
+)
+def test_a_signal_that_leaves_nothing_to_judge_is_exit_code_3(words: list[str], moment: str, lesson: str) -> None:
+    with under_way("drain", "--time", "10m", *words) as (process, told):
+        assert any(moment in line for line in told)
+        process.send_signal(signal.SIGINT)
+        rest = told.read()
+    assert lesson in rest
+    assert "Traceback" not in rest
+    assert process.returncode == 3
+
+
+@pytest.mark.parametrize("words", [["--server", "redis://127.0.0.1:1/0"], ["--compare", "nothing"]])
+def test_a_run_that_came_to_nothing_does_not_pass_for_a_loss(words: list[str]) -> None:
+    result = CliRunner().invoke(main, ["load", "drain", *words])
+    assert result.exit_code == 3, result.output
 
 
 @pytest.mark.parametrize(
