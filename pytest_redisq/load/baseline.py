@@ -24,19 +24,21 @@ NOISE = 0.1
 Figures = Mapping[str, float]
 
 
-def save(name: str, runs: Sequence[Figures], folder: Path = FOLDER) -> Path:
-    """Keep the figures of these runs as the baseline of that name, instead of what it was."""
+def save(name: str, scenario: str, runs: Sequence[Figures], folder: Path = FOLDER) -> Path:
+    """Keep the figures of these runs of `scenario` as the baseline of that name, instead of what it was."""
+    path = path_of(name, folder)
     folder.mkdir(exist_ok=True)
-    path = _path(name, folder)
-    path.write_text(json.dumps({"runs": list(runs)}, indent=1))
+    path.write_text(json.dumps({"scenario": scenario, "runs": list(runs)}, indent=1))
     return path
 
 
-def recall(name: str, folder: Path = FOLDER) -> list[Figures]:
-    """The runs kept under that name; RedisqError if there are none."""
-    path = _path(name, folder)
+def recall(name: str, scenario: str, folder: Path = FOLDER) -> list[Figures]:
+    """The runs of `scenario` kept under that name; RedisqError if there are none."""
+    path = path_of(name, folder)
     try:
-        runs: list[Figures] = json.loads(path.read_text())["runs"]
+        told = json.loads(path.read_text())
+        runs: list[Figures] = [{str(figure): float(value) for figure, value in run.items()} for run in told["runs"]]
+        of = str(told.get("scenario", scenario))  # earlier versions did not tell
     except FileNotFoundError:
         known = [each.stem for each in sorted(folder.glob("*.json"))]
         there = f" There are {', '.join(known)}." if known else ""
@@ -44,8 +46,12 @@ def recall(name: str, folder: Path = FOLDER) -> list[Figures]:
             f"There is no baseline {name!r} in {folder}.{suggest(name, known)}{there}\n"
             f"What to do: keep one with --save {name} --repeat 5."
         ) from None
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RedisqError(f"The baseline {path} cannot be read: {error}. Save it again.") from error
+    if not runs:
+        raise RedisqError(f"The baseline {path} has no runs. Save it again.")
+    if of != scenario:
+        raise RedisqError(f"The baseline {name!r} is of {of}, and says nothing of {scenario}.")
     return runs
 
 
@@ -82,7 +88,8 @@ def _direction(name: str) -> int:
 _ANOMALIES: Iterable[str] = {str(kind) for kind in AnomalyKind}
 
 
-def _path(name: str, folder: Path) -> Path:
+def path_of(name: str, folder: Path = FOLDER) -> Path:
+    """Where the baseline of that name is; RedisqError if it cannot be one's."""
     if not re.fullmatch(r"[\w.-]+", name):
         raise RedisqError(f"{name!r} is no name for a baseline; use letters, digits, '.', '-' and '_'.")
     return folder / f"{name}.json"

@@ -17,7 +17,7 @@ from pytest_redisq.load.knee import capacity
 from pytest_redisq.load.message import TIMELESS_BYTES
 from pytest_redisq.load.pace import Pace
 from pytest_redisq.load.plan import ENGINES
-from pytest_redisq.load.runner import Load, LoadError, Report, ended_by_signals, require_locust, under_way
+from pytest_redisq.load.runner import Load, LoadError, Report, ended_by_signals, locustfile, require_locust, under_way
 from pytest_redisq.load.thresholds import Threshold
 from pytest_redisq.options import Settings
 from pytest_redisq.servers import Server, start
@@ -56,6 +56,13 @@ class _Parsed(click.ParamType[str]):
         return str(value)
 
 
+def _in_a_folder(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+    """A file can be written there, as far as can be told before the run."""
+    if value is not None and not Path(value).parent.is_dir():
+        raise click.BadParameter(f"there is no folder {str(Path(value).parent)!r}", ctx, param)
+    return value
+
+
 LOAD_OPTIONS = (
     click.argument("scenario", metavar="NAME"),
     click.option("--time", "seconds", type=_Seconds(), default="10s", show_default=True, help="how long to produce"),
@@ -91,9 +98,15 @@ LOAD_OPTIONS = (
         type=_Parsed("FAULT", Schedule.parse),
         help="as 'pause@3s+7s', 'restart@5s', 'drop@5s', 'kill-worker@5s', 'kill-consumers@5s'; repeatable",
     ),
-    click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="write the result there"),
-    click.option("--csv", "csv_prefix", help="Locust's CSV files, with this prefix"),
-    click.option("--html", "html_file", help="Locust's HTML report"),
+    click.option(
+        "--json",
+        "json_file",
+        type=click.Path(dir_okay=False, path_type=Path),
+        callback=_in_a_folder,
+        help="write the result there",
+    ),
+    click.option("--csv", "csv_prefix", callback=_in_a_folder, help="Locust's CSV files, with this prefix"),
+    click.option("--html", "html_file", callback=_in_a_folder, help="Locust's HTML report"),
     click.option(
         "--knee", is_flag=True, help="find the highest rate that keeps every --fail-if, in runs of --time each"
     ),
@@ -130,7 +143,10 @@ def load(
 ) -> int:
     """Run it as asked; the exit status: 0 as promised, 1 contract broken, 2 threshold missed, 3 could not be judged."""
     require_locust()
-    kept = baseline.recall(compare_with) if compare_with else []
+    name = locustfile(scenario).stem
+    kept = baseline.recall(compare_with, name) if compare_with else []
+    if save_as:
+        baseline.path_of(save_as)  # an error now, and not after the run
     extra = [*(("--csv", csv_prefix) if csv_prefix else ()), *(("--html", html_file) if html_file else ())]
     server = start(settings, socket=not tcp)
     try:
@@ -158,7 +174,7 @@ def load(
         told = [{**report.told, "server": server.header(), "reached_by": way} for report in reports]
         json_file.write_text(json.dumps(told[0] if repeat == 1 else told, indent=2))
     if save_as:
-        path = baseline.save(save_as, [report.figures for report in reports])
+        path = baseline.save(save_as, name, [report.figures for report in reports])
         click.echo(f"kept as {path}", err=True)
     code = max((report.exit_code for report in reports), key=_gravity)
     return _compare(kept, last, code) if kept else code

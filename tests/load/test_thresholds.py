@@ -70,9 +70,9 @@ def test_what_is_worse_is_told_with_the_band() -> None:
 
 
 def test_a_baseline_comes_back_as_it_was_kept(tmp_path: Path) -> None:
-    save("main", KEPT, tmp_path)
-    assert recall("main", tmp_path) == KEPT
+    save("main", "drain", KEPT, tmp_path)
+    assert recall("main", "drain", tmp_path) == KEPT
     with pytest.raises(RedisqError, match="Did you mean 'main'"):
-        recall("mian", tmp_path)
+        recall("mian", "drain", tmp_path)
     with pytest.raises(RedisqError, match="is no name for a baseline"):
-        save("../main", KEPT, tmp_path)
+        save("../main", "drain", KEPT, tmp_path)
