@@ -91,7 +91,8 @@ class Conductor:
             with explained(wishes.url):
                 with Address(url=wishes.url).client() as hasty:
                     hasty.ping()
-                self._client, self._watcher = _control(wishes.url), _control(wishes.url)
+                # Who looks does not wait: that the server is gone is what is to be told.
+                self._client, self._watcher = _control(wishes.url, _patient()), _control(wishes.url)
                 run_for(self._client, lambda: secrets.token_hex(4))  # an error now, and not in the middle of it
                 obstacle = too_few(self.producers + self.consumers, self._processes(), self._client)
         except (ServerError, ValueError) as error:
@@ -215,6 +216,9 @@ class Conductor:
             result = self._settle()
             self._environment.process_exit_code = result.exit_code
             self._publish(result)
+        except redis.RedisError as error:
+            self._environment.process_exit_code = EXIT_UNKNOWN
+            print(f"The run could not be judged, as the server does not answer: {error}", file=sys.stderr)
         except Exception:
             self._environment.process_exit_code = EXIT_UNKNOWN
             print(f"the run could not be judged:\n{traceback.format_exc()}", file=sys.stderr)
@@ -393,9 +397,14 @@ def fairness(served: Collection[int]) -> float:
     return float(sum(served) ** 2 / (len(served) * sum(each * each for each in served)))
 
 
-def _control(url: str) -> redis.Redis:
-    """A client for questions only, which may be asked again while a server restarts. One connection, from the start, so
-    that the clients of the server can be counted.
+def _control(url: str, retry: Retry | None = None) -> redis.Redis:
+    """A client for questions only, which may be asked again. One connection, from the start, so that the clients of the
+    server can be counted.
     """
-    patient = Retry(ConstantBackoff(_RETRY_SECONDS), int(BOOKS_SECONDS / _RETRY_SECONDS))
-    return Address(url=url).client(protocol=2, single_connection_client=True, retry=patient)
+    retries = {"retry": retry} if retry else {}
+    return Address(url=url).client(protocol=2, single_connection_client=True, **retries)
+
+
+def _patient() -> Retry:
+    """Asks again while a server restarts."""
+    return Retry(ConstantBackoff(_RETRY_SECONDS), int(BOOKS_SECONDS / _RETRY_SECONDS))

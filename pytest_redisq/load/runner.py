@@ -183,7 +183,7 @@ class Running:
             output, _ = self.process.communicate(timeout=self._load.seconds + self._load.drain_seconds + _GRACE_SECONDS)
         except subprocess.TimeoutExpired:
             raise LoadError(f"Locust did not come to an end, and was killed.\n{self._last_words()}".rstrip()) from None
-        if not self._report.exists() and self._stopped:
+        if not self._report.exists() and self._stopped and not self.begun():
             raise LoadError("The run was ended by a signal before it had begun: nothing was tried.")
         if not self._report.exists():
             raise LoadError(

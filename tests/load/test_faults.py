@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from pytest_redisq.load.faults import Schedule, TimedFault, run_struck
-from pytest_redisq.load.runner import Load, Report, under_way
+from pytest_redisq.load.runner import Load, LoadError, Report, under_way
 from pytest_redisq.servers import Server, start
 from tests.load.conftest import when_pushing
 from tests.support import local
@@ -94,6 +94,20 @@ def test_a_restart_is_survived(own_server: Server) -> None:
     assert report.told["verdict"]["totals"]["received"] > 100
     assert report.figures["errors"] > 0
     assert "corrupted" not in report.counts
+
+
+def test_a_server_that_is_gone_is_told_while_the_run_goes_on_and_at_its_end(own_server: Server) -> None:
+    load = Load(scenario="blpop_workers", url=own_server.url, seconds=600, drain_seconds=1)
+    with under_way(load, output=subprocess.PIPE) as running:
+        with own_server.client() as client:
+            when_pushing(client)
+        own_server.kill()
+        assert running.process.stdout is not None
+        assert any("depth unknown (" in line for line in running.process.stdout)
+        running.stop()
+        with pytest.raises(LoadError, match="could not be judged, as the server does not answer") as error:
+            running.wait()
+    assert "Traceback" not in str(error.value)
 
 
 @pytest.mark.parametrize(
