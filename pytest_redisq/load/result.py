@@ -43,7 +43,7 @@ class Result:
         """By name: the latencies of all requests (`p99`), of each kind (`BLPOP.p99`), rates, and anomalies (`lost`).
 
         Latencies are microseconds. Where a rate was given they are measured from the intended start, and `service.`
-        has those measured from the moment of sending.
+        has those measured from the moment of sending; `paced` is the rate that was kept to.
         """
         figures: dict[str, float] = {}
         merged = Timings.empty()
@@ -53,6 +53,7 @@ class Result:
         figures |= _latencies("", merged)
         if merged.response.count:
             figures |= {f"service.{name}": float(v) for name, v in merged.service.figures().as_json().items()}
+            figures["paced"] = round(merged.response.count / max(self.seconds, 1e-9), 1)
         totals = self.verdict.totals
         figures["requests"] = float(merged.service.count)
         figures["rate"] = round((totals.received or merged.service.count) / max(self.seconds, 1e-9), 1)

@@ -113,6 +113,7 @@ def users_of(scenario: Scenario, name: str = "") -> tuple[type[User], type[User]
         options: Any = environment.parsed_options
         if isinstance(scenario, OwnQueue):
             options.engine = "users"  # a queue that talks to the server by itself needs a greenlet of its own
+            options.pipeline = 1  # and puts one message at a time
         conductor.join(environment, Wishes.of(options))
         if options.engine == "swarm":
             SwarmUser.fixed_count = max(getattr(options, "expect_workers", 1) or 1, 1)

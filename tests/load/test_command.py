@@ -19,6 +19,7 @@ from click.testing import CliRunner, Result
 from pytest_redisq.cli import main
 from pytest_redisq.errors import RedisqError
 from pytest_redisq.load.command import load, load_options
+from pytest_redisq.load.runner import Load, Report
 from tests.support import local, local_kind
 
 
@@ -128,6 +129,16 @@ def test_a_signal_that_leaves_nothing_to_judge_is_exit_code_3(words: list[str], 
 def test_a_run_that_came_to_nothing_does_not_pass_for_a_loss(words: list[str]) -> None:
     result = CliRunner().invoke(main, ["load", "drain", *words])
     assert result.exit_code == 3, result.output
+
+
+def test_the_knee_is_where_the_rate_is_no_longer_kept_to_however_many_receive(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(asked: Load, *_: Any) -> Report:
+        kept_to = min(float(asked.rate), 1000.0)
+        return Report(exit_code=0, told={"figures": {"paced": kept_to, "rate": 3 * kept_to}}, output="")
+
+    monkeypatch.setattr("pytest_redisq.load.command._run", run)
+    result = redisq_load("xadd-fanout", "--knee", "--fail-if", "lost>0")
+    assert 1000 <= float(result.output.rpartition("capacity: ")[2].split()[0].replace(",", "")) <= 1112
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,14 @@ def test_a_paced_run_tells_latencies_from_the_intended_start(play: Play) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("scenario", "deliveries"), [("xadd-fanout", 3), ("mixed", 0.5), ("own-queue", 1)])
+def test_the_rate_that_was_kept_to_is_told_however_many_receive(play: Play, scenario: str, deliveries: float) -> None:
+    figures = play(scenario, rate="400", seconds=2, pipeline=1 + (scenario == "own-queue")).figures
+    assert figures["paced"] == pytest.approx(400, rel=0.25)
+    assert figures["rate"] == pytest.approx(400 * deliveries, rel=0.25)
+
+
+@pytest.mark.slow
 def test_pipelines_are_accounted_for_message_by_message(play: Play) -> None:
     report = play("drain", pipeline=50)
     totals = report.told["verdict"]["totals"]
