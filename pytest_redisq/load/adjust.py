@@ -42,6 +42,13 @@ def adjusted(scenario: T, settings: Sequence[str]) -> T:
     return replace(scenario, **changed) if changed else scenario  # type: ignore[type-var]
 
 
+def at_least_one(**settings: int) -> None:
+    """ValueError if one of a scenario's settings is 0 that makes no sense so."""
+    for name, value in settings.items():
+        if value < 1:
+            raise ValueError(f"{name}={value}: give at least 1")
+
+
 def _contract(value: str) -> str:
     return str(Contract.parse(value))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -143,6 +143,9 @@ def load(
 ) -> int:
     """Run it as asked; the exit status: 0 as promised, 1 contract broken, 2 threshold missed, 3 could not be judged."""
     require_locust()
+    if knee:
+        others = {"--rate": wishes["rate"], "--fault": fault, "--repeat": repeat > 1, "--json": json_file}
+        _check_search(wishes["fail_if"], others | {"--save": save_as, "--compare": compare_with})
     name = locustfile(scenario).stem
     kept = baseline.recall(compare_with, name) if compare_with else []
     if save_as:
@@ -190,10 +193,16 @@ def _run(asked: Load, server: Server, faults: Sequence[str]) -> Report:
         return replace(report, told={**report.told, "faults": schedule.struck})
 
 
+def _check_search(fail_if: Sequence[str], others: Mapping[str, Any]) -> None:
+    """Whether a knee can be searched by `fail_if`, and nothing else is asked for that would be passed over."""
+    if not fail_if:
+        raise click.UsageError("--knee needs to know what is to be kept: give --fail-if, such as 'p99>5ms'.")
+    if vain := [flag for flag, value in others.items() if value]:
+        raise click.UsageError(f"--knee chooses the rates and the runs itself, and takes no {', '.join(vain)}.")
+
+
 def _find_knee(asked: Load, server: Server) -> int:
     """Run after run at one rate after the other. A rate that was not reached within a tenth is not kept either."""
-    if not asked.fail_if:
-        raise click.UsageError("--knee needs to know what is to be kept: give --fail-if, such as 'p99>5ms'.")
 
     def keeps(rate: float) -> bool:
         report = _run(replace(asked, rate=f"{rate:g}"), server, ())

@@ -10,6 +10,7 @@ from typing import Any
 import redis
 
 from pytest_redisq.load.actors import Actor, Inbox, Repeater
+from pytest_redisq.load.adjust import at_least_one
 from pytest_redisq.load.desk import Desk
 from pytest_redisq.load.ledger import Ledger
 from pytest_redisq.load.message import (
@@ -42,6 +43,9 @@ class LrangePayload:
     consumers: int = 4
     elements: int = 10_000
     chunk: int = 0
+
+    def __post_init__(self) -> None:
+        at_least_one(elements=self.elements)
 
     def prepare(self, client: redis.Redis, plan: Plan) -> Ledger:
         write, moment = _codec(plan).writer(), now_ns()

@@ -10,6 +10,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 import redis
 
 from pytest_redisq.load.actors import Actor, Drainer, FanReader, GroupReader, Popper, Repeater
+from pytest_redisq.load.adjust import at_least_one
 from pytest_redisq.load.burst import XaddBurst, behind, busy
 from pytest_redisq.load.desk import Desk, in_order
 from pytest_redisq.load.ledger import Ledger
@@ -92,6 +93,9 @@ class BlpopWorkers:
     producers: int = 10
     consumers: int = 100
     queues: int = 1
+
+    def __post_init__(self) -> None:
+        at_least_one(queues=self.queues)
 
     def prepare(self, client: redis.Redis, plan: Plan) -> Ledger:  # noqa: ARG002
         return Ledger()
@@ -190,6 +194,9 @@ class Drain:
     producers: int = 10
     consumers: int = 2
     chunk: int = 1000
+
+    def __post_init__(self) -> None:
+        at_least_one(chunk=self.chunk)
 
     def prepare(self, client: redis.Redis, plan: Plan) -> Ledger:  # noqa: ARG002
         return Ledger()

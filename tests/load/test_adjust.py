@@ -6,7 +6,7 @@ import pytest
 
 from pytest_redisq.load.adjust import adjusted, settings_of
 from pytest_redisq.load.payload import LrangePayload
-from pytest_redisq.load.scenario import BlpopWorkers
+from pytest_redisq.load.scenario import BlpopWorkers, Drain
 
 
 def test_they_replace_the_defaults_and_leave_the_rest() -> None:
@@ -31,3 +31,11 @@ def test_what_has_options_of_its_own_is_none() -> None:
 def test_a_mistake_teaches(setting: str, lesson: str) -> None:
     with pytest.raises(ValueError, match=lesson):
         adjusted(LrangePayload(), [setting])
+
+
+@pytest.mark.parametrize(
+    ("scenario", "setting"), [(BlpopWorkers(), "queues=0"), (Drain(), "chunk=0"), (LrangePayload(), "elements=0")]
+)
+def test_none_is_too_few_where_there_must_be_one(scenario: object, setting: str) -> None:
+    with pytest.raises(ValueError, match=f"{setting}: give at least 1"):
+        adjusted(scenario, [setting])

@@ -156,6 +156,7 @@ def test_the_knee_is_where_the_rate_is_no_longer_kept_to_however_many_receive(mo
         (["drain", "--csv", "nowhere/told"], "there is no folder 'nowhere'"),
         (["drain", "--html", "nowhere/told.html"], "there is no folder 'nowhere'"),
         (["drain", "--knee"], "give --fail-if"),
+        (["drain", "--knee", "--fail-if", "lost>0", "--json", "told", "--rate", "5"], "takes no --rate, --json"),
         (["nowhere.py"], "There is no locustfile 'nowhere.py'"),
     ],
 )
