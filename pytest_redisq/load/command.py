@@ -188,9 +188,8 @@ def _run(asked: Load, server: Server, faults: Sequence[str]) -> Report:
         schedule = Schedule([*map(Schedule.parse, faults)], server, running.process.pid, begun=running.begun)
         with schedule.at_work():
             report = running.wait()
-        for line in schedule.struck:
-            click.echo(f"fault: {line}", err=True)
-        return replace(report, told={**report.told, "faults": schedule.struck})
+        click.echo(schedule.lines(), err=True, nl=False)
+        return schedule.told_by(report)
 
 
 def _check_search(fail_if: Sequence[str], others: Mapping[str, Any]) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, assert_never, cast, get_args
 
 from pytest_redisq.errors import RedisqError
+from pytest_redisq.load.exits import EXIT_BROKEN, EXIT_UNKNOWN
 from pytest_redisq.load.runner import Load, Report, under_way
 from pytest_redisq.servers import Server
 
@@ -52,6 +53,7 @@ class Schedule:
         self._over = threading.Event()
         self._began = time.monotonic()
         self.struck: list[str] = []
+        self._missed = False  # a fault was asked for and did not strike
 
     @staticmethod
     def parse(text: str) -> TimedFault:
@@ -77,18 +79,29 @@ class Schedule:
             if self._faults and self._server.how != "url":
                 self._server.revive()
 
+    def told_by(self, report: Report) -> Report:
+        """The report with what was done. It proves nothing, and cannot be judged, if a fault did not strike."""
+        code = report.exit_code
+        if self._missed and code != EXIT_BROKEN:
+            code = EXIT_UNKNOWN
+        told = {**report.told, "exit_code": code, "faults": self.struck}
+        return replace(report, exit_code=code, told=told, output=report.output + self.lines())
+
+    def lines(self) -> str:
+        return "".join(f"fault: {line}\n" for line in self.struck)
+
     def _strike_all(self) -> None:
         while self._faults and not self._begun() and not self._over.wait(_POLL_SECONDS):
             pass
         self._began = time.monotonic()
         for fault in self._faults:
             if self._over.wait(max(0.0, self._began + fault.at_seconds - time.monotonic())):
-                self._note(f"{fault.kind} never struck: the run had ended")
+                self._miss(f"{fault.kind} never struck: the run had ended")
                 continue
             try:
                 self._strike(fault)
             except (RedisqError, OSError) as error:
-                self._note(f"{fault.kind} failed: {error}")
+                self._miss(f"{fault.kind} failed: {error}")
 
     def _strike(self, fault: TimedFault) -> None:
         match fault.kind:
@@ -121,18 +134,25 @@ class Schedule:
     def _drop(self) -> int:
         with self._server.client() as client:
             ours = [each["id"] for each in client.client_list() if each.get("name", "").startswith(_CLIENTS)]
-            return sum(int(client.client_kill_filter(_id=each)) for each in ours)
+            dropped = sum(int(client.client_kill_filter(_id=each)) for each in ours)
+        if not dropped:
+            raise RedisqError("there was no connection of the run (those of a queue of one's own bear no name of ours)")
+        return dropped
 
     def _kill_worker(self) -> str:
         workers = self._workers()
         if not workers:
-            return "no worker process to kill: there is only one process"
+            raise RedisqError("there is only one process; give --processes 2 or more")
         os.kill(workers[-1], signal.SIGKILL)
         return f"worker process {workers[-1]} was killed"
 
     def _workers(self) -> list[int]:
         told = subprocess.run(["pgrep", "-P", str(self._locust_pid)], capture_output=True, text=True, check=False)
         return [int(word) for word in told.stdout.split()]
+
+    def _miss(self, words: str) -> None:
+        self._missed = True
+        self._note(words)
 
     def _note(self, words: str) -> None:
         self.struck.append(f"{time.monotonic() - self._began:.1f} s: {words}")
@@ -148,4 +168,4 @@ def run_struck(load: Load, server: Server, faults: Sequence[str]) -> Report:
         schedule = Schedule(parsed, server, running.process.pid, begun=running.begun)
         with schedule.at_work():
             report = running.wait()
-    return replace(report, told={**report.told, "faults": schedule.struck})
+    return schedule.told_by(report)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from pytest_redisq.errors import DeliveryError
 from pytest_redisq.load.faults import Schedule, TimedFault, run_struck
 from pytest_redisq.load.runner import Load, LoadError, Report, under_way
 from pytest_redisq.servers import Server, start
@@ -108,6 +109,20 @@ def test_a_server_that_is_gone_is_told_while_the_run_goes_on_and_at_its_end(own_
         with pytest.raises(LoadError, match="could not be judged, as the server does not answer") as error:
             running.wait()
     assert "Traceback" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("fault", "lesson"),
+    [
+        ("kill-worker@0s", "kill-worker failed: there is only one process"),
+        ("drop@60s", "drop never struck: the run had ended"),
+    ],
+)
+def test_a_run_that_a_fault_has_missed_is_not_judged(server: Server, fault: str, lesson: str) -> None:
+    report = run_struck(Load(scenario="drain", url=server.url, seconds=1.0), server, [fault])
+    assert (report.exit_code, report.outcome) == (3, "pass")
+    with pytest.raises(DeliveryError, match=f"exit code 3:(.|\n)*fault: .* s: {lesson}"):
+        report.verify()
 
 
 @pytest.mark.parametrize(
