@@ -57,6 +57,7 @@ class OwnQueue:
     consumers: int = 4
 
     def prepare(self, client: redis.Redis, plan: Plan) -> Ledger:  # noqa: ARG002
+        _close(self._end(plan))  # one that cannot be made ends the run here, and is not made over and over
         return Ledger()
 
     def producer(self, desk: Desk, index: int) -> Labour:

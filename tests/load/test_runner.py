@@ -191,11 +191,12 @@ def test_a_server_behind_tls_is_left_to_the_other_engine_before_anything_is_sent
         run(Load(scenario="drain", url="rediss://127.0.0.1:1/0", seconds=1))
 
 
+@pytest.mark.parametrize(("name", "words"), [("stumbler", "no such desk"), ("unmade", "no such broker")])
 def test_a_scenario_that_stumbles_while_it_begins_ends_the_run_with_its_words(
-    play: Play, saboteur: Callable[[str], str]
+    play: Play, saboteur: Callable[[str], str], name: str, words: str
 ) -> None:
-    with pytest.raises(LoadError, match=r"exit code 3(.|\n)*The run could not begin:(.|\n)*no such desk"):
-        play(saboteur("stumbler"))
+    with pytest.raises(LoadError, match=rf"exit code 3(.|\n)*The run could not begin:(.|\n)*{words}"):
+        play(saboteur(name))
 
 
 @pytest.mark.slow
