@@ -100,7 +100,8 @@ def judge(
     """Judge the merged books.
 
     `unsettled` says why what is missing might yet arrive. `absent` names the processes, by number, whose books never
-    came: what they sent or received is not known, and so nothing is called lost or unexpected that may be theirs.
+    came: what they sent or received is not known, and so nothing is called lost, unexpected or stuck that may be
+    theirs.
     """
     findings = _Findings()
     reasons = [*unsettled, *(f"the books of {name} never came" for name in (absent or {}).values())]
@@ -122,7 +123,10 @@ def judge(
             findings.add(AnomalyKind.LOST, gap - excused - thrown)
         if contract.fifo:
             findings.add(AnomalyKind.REORDERED, received.reordered)
-    findings.add(AnomalyKind.STUCK, ledger.pending)
+    if absent and ledger.pending:
+        reasons.append(f"{len(ledger.pending):,} messages are pending, perhaps with those whose books never came")
+    else:
+        findings.add(AnomalyKind.STUCK, ledger.pending)
     findings.count(AnomalyKind.CORRUPTED, ledger.corrupted)
     if contract.guarantee is not Guarantee.FAN_OUT and ledger.remaining:
         reasons.append(f"{len(ledger.remaining):,} messages could still be had from the queue")

@@ -204,6 +204,15 @@ class TestAbsentBooks:
         assert not any(verdict.counts.values())
         assert "the books of worker 1 never came" in verdict.reasons
 
+    def test_what_is_pending_may_be_pending_with_it_and_is_not_stuck(self) -> None:
+        ledger = sent(3)
+        ledger.receive(wire(0, 1))
+        ledger.pending.add(2)
+        verdict = judge(ledger, AT_LEAST_ONCE, absent={1: "worker 1"})
+        assert verdict.exit_code == EXIT_UNKNOWN
+        assert not any(verdict.counts.values())
+        assert "1 messages are pending, perhaps with those whose books never came" in verdict.reasons
+
     def test_what_is_certain_without_them_still_fails(self) -> None:
         ledger = sent(1)
         ledger.receive(wire(0, 0))
