@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, assert_never, cast, get_args
 
+import redis
+
 from pytest_redisq.errors import RedisqError
 from pytest_redisq.load.exits import EXIT_BROKEN, EXIT_UNKNOWN
 from pytest_redisq.load.runner import Load, Report, under_way
@@ -125,6 +127,8 @@ class Schedule:
             case "kill-worker":
                 self._note(self._kill_worker())
             case "kill-consumers":
+                with self._server.client() as client:
+                    self._connections(client)
                 for process in [self._locust_pid, *self._workers()]:
                     os.kill(process, signal.SIGUSR1)  # see `stage.KILL_CONSUMERS`
                 self._note("each consumer was cut off from its next message, and another took its place")
@@ -133,11 +137,14 @@ class Schedule:
 
     def _drop(self) -> int:
         with self._server.client() as client:
-            ours = [each["id"] for each in client.client_list() if each.get("name", "").startswith(_CLIENTS)]
-            dropped = sum(int(client.client_kill_filter(_id=each)) for each in ours)
-        if not dropped:
-            raise RedisqError("there was no connection of the run (those of a queue of one's own bear no name of ours)")
-        return dropped
+            return sum(int(client.client_kill_filter(_id=each)) for each in self._connections(client))
+
+    def _connections(self, client: redis.Redis) -> list[str]:
+        """The ids of the run's connections, where there are any."""
+        ours = [each["id"] for each in client.client_list() if each.get("name", "").startswith(_CLIENTS)]
+        if not ours:
+            raise RedisqError("there is no connection of the run (those of a queue of one's own bear no name of ours)")
+        return ours
 
     def _kill_worker(self) -> str:
         workers = self._workers()

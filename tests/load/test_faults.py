@@ -112,14 +112,15 @@ def test_a_server_that_is_gone_is_told_while_the_run_goes_on_and_at_its_end(own_
 
 
 @pytest.mark.parametrize(
-    ("fault", "lesson"),
+    ("scenario", "fault", "lesson"),
     [
-        ("kill-worker@0s", "kill-worker failed: there is only one process"),
-        ("drop@60s", "drop never struck: the run had ended"),
+        ("drain", "kill-worker@0s", "kill-worker failed: there is only one process"),
+        ("drain", "drop@60s", "drop never struck: the run had ended"),
+        ("own-queue", "kill-consumers@0s", "kill-consumers failed: there is no connection of the run"),
     ],
 )
-def test_a_run_that_a_fault_has_missed_is_not_judged(server: Server, fault: str, lesson: str) -> None:
-    report = run_struck(Load(scenario="drain", url=server.url, seconds=1.0), server, [fault])
+def test_a_run_that_a_fault_has_missed_is_not_judged(server: Server, scenario: str, fault: str, lesson: str) -> None:
+    report = run_struck(Load(scenario=scenario, url=server.url, seconds=1.0), server, [fault])
     assert (report.exit_code, report.outcome) == (3, "pass")
     with pytest.raises(DeliveryError, match=f"exit code 3:(.|\n)*fault: .* s: {lesson}"):
         report.verify()
