@@ -43,7 +43,7 @@ from pytest_redisq.load.scenario import LrangePayload, Scenario, Trims
 from pytest_redisq.load.stage import POLL_SECONDS, Stage
 from pytest_redisq.load.target import Target
 from pytest_redisq.load.verdict import judge
-from pytest_redisq.load.watch import Watch
+from pytest_redisq.load.watch import TELL_SECONDS, Watch
 from pytest_redisq.servers import Address
 from pytest_redisq.servers.external import explained, without_secrets
 
@@ -260,9 +260,13 @@ class Conductor:
         return result
 
     def _drained(self, plan: Plan) -> bool:
-        """Wait until nothing is left to get; False if the backlog stands still for too long."""
+        """Wait until nothing is left to get, and tell how much that is; False if it stands still for too long."""
         least, deadline = sys.maxsize, time.monotonic() + self._wishes.drain_seconds
+        tell_at = time.monotonic() + TELL_SECONDS
         while backlog := self._scenario.backlog(self._client, plan):
+            if time.monotonic() > tell_at:
+                tell_at += TELL_SECONDS
+                print(f"draining: {backlog:,} to go", file=sys.stderr, flush=True)
             if backlog < least:
                 least, deadline = backlog, time.monotonic() + self._wishes.drain_seconds
             if time.monotonic() > deadline or not self.consumers:

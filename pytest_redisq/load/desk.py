@@ -62,13 +62,14 @@ class Desk:
         different messages consumers got who share them; and how many each reader who is owed all has passed over.
         """
         readers = self.ledger.readers
+        received = sum(inbox.received for inbox in self._inboxes)
         booked = sum(len(readers[name].once) for name in readers.keys() - self._alone)
         # Looked at after the books, so that what goes from there into the books meanwhile is not counted twice.
         waiting = [(inbox.reader, len(inbox.keys)) for inbox in self._inboxes]
         return {
             "sent": self.sent(),
             "refused": len(self.ledger.failed) + len(self.ledger.unknown),
-            "received": sum(inbox.received for inbox in self._inboxes) + sum(number for _, number in waiting),
+            "received": received + sum(number for _, number in waiting),
             "taken": booked + sum(number for reader, number in waiting if reader not in self._alone),
             "holes": [readers[name].holes() for name in self._alone],
         }

@@ -93,7 +93,10 @@ def test_nothing_is_told_to_be_lost_where_nothing_is(server: Server, scenario: s
 
 
 @pytest.mark.slow
-def test_what_a_group_is_far_behind_with_is_not_lost(server: Server) -> None:
+def test_what_a_group_is_far_behind_with_is_not_lost_and_told_while_it_is_drained(server: Server) -> None:
     load = Load(scenario="xadd-group", url=server.url, seconds=60, producers=40, consumers=1, pipeline=100)
     with under_way(load, output=subprocess.PIPE) as run:  # and killed: to drain it would take minutes
         assert list(islice(losses(run), 3)) == [0] * 3
+        run.stop()
+        assert run.process.stdout is not None
+        assert any(re.match(r"draining: [\d,]+ to go", line) for line in run.process.stdout)
