@@ -207,7 +207,7 @@ class ThreadCrew:
                 end.close()
         except Killed:
             pass
-        except Exception:
+        except BaseException:  # SystemExit, too: nobody else would miss this worker
             if not member.desk.dead:
                 self._crashes.append(Crash(member.job.name, traceback.format_exc()))
         finally:
@@ -307,9 +307,9 @@ class TaskCrew:
                 await drive_async(member.steps(end), end)
             finally:
                 await end.close_async()
-        except (Killed, asyncio.CancelledError):
+        except Killed:
             pass
-        except Exception:
+        except BaseException:  # SystemExit, which would end the loop; and a cancellation that is not ours
             if not member.desk.dead:
                 self._crashes.append(Crash(member.job.name, traceback.format_exc()))
         finally:

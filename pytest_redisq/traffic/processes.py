@@ -70,7 +70,7 @@ def live(brief: Brief) -> None:
             brief.logs.attach(worker=brief.job.name)
         with Journal(brief.journal) as journal:
             worker.work(Desk(slot=slot, recording=journal, die=_die))
-    except Exception:
+    except BaseException:  # SystemExit, too
         brief.crash.write_text(traceback.format_exc())
     finally:
         slot.enter(State.ENDED)

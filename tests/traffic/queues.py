@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sys
@@ -96,6 +97,13 @@ class Raising(Plain):
         raise ZeroDivisionError(f"after {timeout_seconds} s")
 
 
+class Leaving(Plain):
+    """A producer that ends as a program does."""
+
+    def put(self, body: bytes) -> None:  # noqa: ARG002
+        sys.exit("no more today")
+
+
 class Hanging(Plain):
     """A consumer that waits for ever."""
 
@@ -143,6 +151,18 @@ class AsyncPlain:
 class AsyncRaising(AsyncPlain):
     async def get(self, timeout_seconds: float) -> bytes | None:
         raise ZeroDivisionError(f"after {timeout_seconds} s")
+
+
+class AsyncLeaving(AsyncPlain):
+    async def put(self, body: bytes) -> None:  # noqa: ARG002
+        sys.exit("no more today")
+
+
+class AsyncCancelling(AsyncPlain):
+    """Cancels what nobody asked it to."""
+
+    async def put(self, body: bytes) -> None:  # noqa: ARG002
+        raise asyncio.CancelledError("no more today")
 
 
 class AsyncHanging(AsyncPlain):

@@ -40,6 +40,20 @@ def test_a_bug_in_a_task(server: Server) -> None:
         run(queues.AsyncRaising, at=server, messages=5, workers="asyncio")
 
 
+@pytest.mark.parametrize(
+    ("queue", "workers"),
+    [
+        *((queues.Leaving, kind) for kind in QUICK),
+        (queues.AsyncLeaving, "asyncio"),
+        (queues.AsyncCancelling, "asyncio"),
+    ],
+)
+def test_a_worker_that_leaves_is_missed(server: Server, queue: Any, workers: Any) -> None:
+    """SystemExit and a stray CancelledError are no Exception: without a word, the messages not sent were no loss."""
+    with pytest.raises(TrafficError, match=r"(?s)1 of 2 workers failed:\nproducer-0: Traceback.*no more today"):
+        run(queue, at=server, messages=5, workers=workers)
+
+
 def test_a_process_that_vanishes_is_missed(server: Server) -> None:
     with pytest.raises(TrafficError, match=r"consumer-0: its process ended of itself, while it is in get\(\)"):
         run(queues.Vanishing, at=server, messages=5, workers="fork")
