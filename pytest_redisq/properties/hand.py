@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from pytest_redisq.queues import Stopped
 from pytest_redisq.queues.protocol import Counts
 from pytest_redisq.servers import Address
-from pytest_redisq.traffic.ends import End, Gate, Source, awaited
+from pytest_redisq.traffic.ends import End, Gate, Source
+from pytest_redisq.traffic.loop import Loop
 from pytest_redisq.traffic.plan import ConsumerJob, ProducerJob
 from pytest_redisq.traffic.steps import Receipt
 
@@ -25,7 +24,7 @@ class Hand:
     def __init__(self, queue: Any, address: Address, *, is_async: bool = False) -> None:
         self._gate = Gate()
         self._is_async = is_async
-        self._loop = _Loop() if is_async else None
+        self._loop = Loop("redisq-hand") if is_async else None
         source = Source(queue=queue, address=address, client=None, client_names="")
         # Of a pair of functions each has an end of its own.
         is_pair = isinstance(queue, tuple)
@@ -98,38 +97,6 @@ class Hand:
     def __exit__(self, *_: object) -> None:
         if not self._gate.shut:
             self.close()
-
-
-class _Loop:
-    """An event loop in a thread of its own, to which other threads give work."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="redisq-hand", daemon=True)
-        self._thread.start()
-
-    def do(self, act: Callable[[], Any]) -> Any:
-        async def acting() -> Any:
-            result: Awaitable[Any] | Any = act()
-            return await awaited(result)
-
-        return asyncio.run_coroutine_threadsafe(acting(), self._loop).result()
-
-    def close(self) -> None:
-        """Also twice. What still runs in it is cancelled."""
-        if self._loop.is_closed():
-            return
-        asyncio.run_coroutine_threadsafe(_cancel_the_others(), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-
-async def _cancel_the_others() -> None:
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in others:
-        task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
 
 
 _TAKES = ConsumerJob(name="hand", slot=0, run="", wait_seconds=0)

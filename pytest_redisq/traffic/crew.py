@@ -256,11 +256,11 @@ class TaskCrew:
             return []
         with suppress(TimeoutError):
             self._in_loop(self._end_all(), 4 * GRACE_SECONDS)
+            self._in_loop(self._loop.shutdown_asyncgens())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(GRACE_SECONDS)
         if self._thread.is_alive():
             return [member.job.name for member in self._members.values() if member.slot.state is not State.ENDED]
-        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.close()
         return []
 

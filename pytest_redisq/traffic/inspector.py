@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import inspect
+from collections.abc import Callable
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -11,8 +10,9 @@ from redis.exceptions import RedisError
 from pytest_redisq.history import Recorder
 from pytest_redisq.model import UNREADABLE, Kind, Message, decode_body
 from pytest_redisq.queues import Stopped
-from pytest_redisq.traffic.ends import End, Source, awaited, receipt_of
+from pytest_redisq.traffic.ends import End, Source, receipt_of
 from pytest_redisq.traffic.foreign import Command
+from pytest_redisq.traffic.loop import Loop
 from pytest_redisq.traffic.plan import ConsumerJob
 
 
@@ -24,7 +24,7 @@ class Inspector:
         self._job = job
         self._is_async = is_async
         self._end: End | None = None
-        self._runner = asyncio.Runner() if is_async else None
+        self._loop = Loop("redisq-inspector") if is_async else None
 
     @property
     def able(self) -> bool:
@@ -76,23 +76,22 @@ class Inspector:
 
     def close(self) -> None:
         if self._end is not None:
-            if self._runner is not None:
-                self._runner.run(self._end.close_async())
-            else:
-                self._end.close()
-        if self._runner is not None:
-            self._runner.close()
+            self._do(self._end.close_async if self._is_async else self._end.close)
+        if self._loop is not None:
+            self._loop.close()
 
     def _itself(self) -> Any:
         if self._end is None:
-            self._end = End(self._source, self._job, is_async=self._is_async, gate=None)
+            self._end = self._do(lambda: End(self._source, self._job, is_async=self._is_async, gate=None))
         return self._end.itself
 
     def _has(self, method: str) -> bool:
         return callable(getattr(self._itself(), method, None))
 
     def _ask(self, method: str, *args: Any) -> Any:
-        answer = getattr(self._itself(), method)(*args)
-        if self._runner is not None and inspect.isawaitable(answer):
-            return self._runner.run(awaited(answer))
-        return answer
+        ask = getattr(self._itself(), method)
+        return self._do(lambda: ask(*args))
+
+    def _do(self, act: Callable[[], Any]) -> Any:
+        """What `act` comes to; in the loop, if there is one."""
+        return act() if self._loop is None else self._loop.do(act)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import sys
@@ -56,6 +57,16 @@ def test_a_factory_of_queues(server: Server, workers: Any) -> None:
 def test_a_factory_of_async_queues(server: Server) -> None:
     done = run(queues.AsyncPlain, at=server, producers=2, consumers=2, messages=50, workers="asyncio")
     done.verify("at-least-once")
+
+
+def test_tasks_work_while_a_loop_is_running(server: Server) -> None:
+    """As in a test that is a coroutine function itself, of pytest-asyncio or anyio."""
+
+    async def test() -> None:
+        queue = ReliableList("jobs", lease_seconds=1)
+        run(queue, at=server, messages=50, workers="asyncio").verify("at-least-once")
+
+    asyncio.run(test())
 
 
 @pytest.mark.parametrize("workers", SYNC)

@@ -1,0 +1,43 @@
+"""An event loop beside the caller's own, if that has one."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from pytest_redisq.traffic.ends import awaited
+
+
+class Loop:
+    """An event loop in a thread of its own, to which other threads give work: also those in which a loop is running."""
+
+    def __init__(self, name: str) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
+        self._thread.start()
+
+    def do(self, act: Callable[[], Any]) -> Any:
+        async def acting() -> Any:
+            result: Awaitable[Any] | Any = act()
+            return await awaited(result)
+
+        return asyncio.run_coroutine_threadsafe(acting(), self._loop).result()
+
+    def close(self) -> None:
+        """Also twice. What still runs in it is cancelled."""
+        if self._loop.is_closed():
+            return
+        asyncio.run_coroutine_threadsafe(_end_the_others(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+async def _end_the_others() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    await asyncio.get_running_loop().shutdown_asyncgens()
