@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import random
 import time
 import traceback
@@ -242,11 +243,14 @@ def explore(
     for `patience_seconds` ends the exploration; six times as long, if it computes.
 
     Raises `NondeterminismError` where a schedule cannot be repeated, `StuckError` and `EndlessError` where a run does
-    not end; `ValueError` for arguments that make no sense.
+    not end; `ValueError` for arguments that make no sense, `TypeError` for what is no scenario.
     """
     __tracebackhide__ = True
+    _check_scenario(scenario)
     if strategy not in STRATEGIES:
         raise ValueError(f"no such strategy: {strategy!r}; there are {', '.join(STRATEGIES)}")
+    if schedules is not None and schedules < 1:
+        raise ValueError(f"schedules={schedules!r} is to be at least 1")
     allowed = parse_faults(faults)
     budget = max_faults if allowed else 0
     limit = schedules if schedules is not None else (None if exhaustive or seconds is not None else SCHEDULES)
@@ -288,6 +292,7 @@ def replay(
     Raises `NondeterminismError` where the schedule cannot be followed.
     """
     __tracebackhide__ = True
+    _check_scenario(scenario)
     steps = Schedule.parse(schedule) if isinstance(schedule, str) else schedule
     marks = frozenset(step.mark for step in steps) - {Mark.RUN}
     limits = Limits(faults={"": marks}, max_faults=len(steps), max_steps=max_steps, patience_seconds=patience_seconds)
@@ -327,6 +332,7 @@ class _Laboratory:
         try:
             try:
                 self.scenario(world)
+                world.check_that_all_acted()
             finally:
                 world.close()
         except (DivergedError, ChangedError) as changed:
@@ -368,6 +374,22 @@ class _Laboratory:
                 _uncontrolled(f"replayed, {place}", best.events[: (differs or 0) + 1], best.names)
             )
         return Failure(ran=best, found=ran.schedule, number=number)
+
+
+def _check_scenario(scenario: object) -> None:
+    """Raises TypeError for what cannot be called with a world, or would come back before anything in it has run."""
+    __tracebackhide__ = True
+    if not callable(scenario):
+        raise TypeError(
+            f"{scenario!r} is no scenario: give a function of a world, or a queue and its contract, as in "
+            'redisq.explore(queue, contract="at-least-once")'
+        )
+    lazy = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+    if any(is_lazy(scenario) for is_lazy in lazy):
+        raise TypeError(
+            f"{scenario!r} is no plain function, and nothing in it would run: make it one. Its actors may be coroutine "
+            "functions."
+        )
 
 
 @contextlib.contextmanager

@@ -253,6 +253,12 @@ class World:
                 self._floor.kill(seat)
         self._floor.settle()
 
+    def check_that_all_acted(self) -> None:
+        """Raises `RedisqError` for actors whom no `run` has let act: the scenario would hold whatever they do."""
+        __tracebackhide__ = True
+        if idle := [seat.actor.name for seat in self._floor.seats if not seat.started]:
+            raise RedisqError(f"The scenario ended before these had acted: {', '.join(idle)}. Call world.run() in it.")
+
     def close(self) -> None:
         """End what is left of the run."""
         self._floor.close()

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,8 +15,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from syrupy.assertion import SnapshotAssertion
 
+from pytest_redisq.errors import RedisqError
 from pytest_redisq.explore import Schedule, ScheduleError, World, explore, replay
 from pytest_redisq.facade import Redisq
+from pytest_redisq.queues import BlockingList
 from tests.explore.stories import STORIES
 
 BROKEN = STORIES["two drainers"].broken
@@ -169,12 +172,45 @@ def test_progress_is_told_after_every_run(url: str) -> None:
     [
         ({"strategy": "bfs"}, "no such strategy: 'bfs'; there are mix, pos, random, pct"),
         ({"faults": "lost"}, "no such fault: 'lost'; there are client-kill, cut-reply, "),
+        ({"schedules": 0}, "schedules=0 is to be at least 1"),
     ],
 )
 def test_bad_arguments_are_refused(url: str, options: dict[str, Any], message: str) -> None:
     """Before anything is run, with what there is."""
     with pytest.raises(ValueError, match=message):
         explore(RIGHT, url=url, **options)
+
+
+async def _coroutine_function(_: World) -> None:
+    raise AssertionError("it was run")
+
+
+def _generator_function(_: World) -> Iterator[None]:
+    yield
+
+
+@pytest.mark.parametrize(
+    ("scenario", "message"),
+    [
+        (_coroutine_function, "is no plain function, and nothing in it would run"),
+        (_generator_function, "is no plain function, and nothing in it would run"),
+        (BlockingList("jobs"), r"is no scenario: give a function of a world, or a queue and its contract"),
+    ],
+)
+def test_what_is_no_scenario_is_explained(url: str, scenario: Any, message: str) -> None:
+    """Where nothing runs nothing fails, and that is no verdict."""
+    with pytest.raises(TypeError, match=message):
+        explore(scenario, url=url, schedules=1)
+    with pytest.raises(TypeError, match=message):
+        replay(scenario, "A", url=url)
+
+
+def test_actors_who_were_not_let_act_are_told(url: str) -> None:
+    def scenario(world: World) -> None:
+        world.actor(lambda client: client.get("x"), name="reader")
+
+    with pytest.raises(RedisqError, match=r"ended before these had acted: reader\. Call world\.run\(\)"):
+        explore(scenario, url=url, schedules=1)
 
 
 def test_skips_and_assumptions_are_no_failures(url: str) -> None:
