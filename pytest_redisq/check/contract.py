@@ -189,7 +189,8 @@ def _mistyped(word: str, text: str) -> str:
             'What can be promised is "effectively-once" (a repeated delivery carries the id of the first, so that a '
             'consumer can tell) or, where repeats are worse than losses, "at-most-once"'
         )
-    close = difflib.get_close_matches(word, [*_GUARANTEES, *_MODIFIERS], n=1)
+    whole = [f"{guarantee}, {modifier}" for guarantee in _GUARANTEES for modifier in _MODIFIERS]
+    close = difflib.get_close_matches(word, [*_GUARANTEES, *_MODIFIERS, *whole], n=1)
     guess = f"; did you mean {close[0]!r}?" if close else "."
     return (
         f"no such word in a contract: {word!r} in {text!r}{guess} "

@@ -24,7 +24,10 @@ def check(history: History, contract: Contract, *, keep: int = KEPT_PER_KIND) ->
 
     `fail`: the contract is broken, whatever may come. `unknown`: it is not, so far, but the history does not end in
     quiescence (so that what is missing may yet arrive), holds nothing to judge, or made the checker itself crash.
+    Raises TypeError for what is no contract.
     """
+    if not isinstance(contract, Contract):
+        raise TypeError(f'{contract!r} is no contract: give its name, as "at-least-once, fifo", or a Contract')
     try:
         return _check(history, contract, keep)
     except Exception as error:

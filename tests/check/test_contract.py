@@ -23,7 +23,16 @@ def test_a_contract_is_read_in_whatever_spelling_people_use(text: str, contract:
 
 
 @pytest.mark.parametrize(
-    "text", ["at-leest-once", "exactly once", "", "fifo", "at-least-once, at-most-once", "at-least-once, fiffo"]
+    "text",
+    [
+        "at-leest-once",
+        "exactly once",
+        "",
+        "fifo",
+        "at-least-once, at-most-once",
+        "at-least-once, fiffo",
+        "at-least-once fifo",
+    ],
 )
 def test_a_contract_that_cannot_be_read_is_explained(text: str, snapshot: SnapshotAssertion) -> None:
     with pytest.raises(ValueError, match=r".") as caught:

@@ -26,6 +26,11 @@ def test_a_sound_history_passes_every_contract_for_shared_messages(guarantee: Gu
     )
 
 
+def test_what_is_no_contract_is_a_mistake_and_no_verdict() -> None:
+    with pytest.raises(TypeError, match=r'None is no contract: give its name, as "at-least-once, fifo", or a Contract'):
+        check(History.of(SOUND), None)  # type: ignore[arg-type]
+
+
 def test_a_lost_message_is_named_with_the_op_that_last_saw_it() -> None:
     lost = put(10, 1)
     verdict = judge(put(0, 0), lost, get(20, 0))
