@@ -200,6 +200,9 @@ def _redisq_place(request: pytest.FixtureRequest) -> Iterator[Place]:
     from pytest_redisq.session import PLACE
 
     marker = request.node.get_closest_marker("redisq_dedicated")
+    if marker is not None and marker.args:
+        named = ", ".join(map(repr, marker.args))
+        pytest.fail(f"redisq_dedicated({named}): name the setting, as in persistence='aof'.", pytrace=False)
     with _session(request.config).place(None if marker is None else marker.kwargs) as place:
         request.node.stash[PLACE] = place
         yield place

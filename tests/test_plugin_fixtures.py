@@ -232,13 +232,18 @@ def test_start(redisq_start):
 @pytest.mark.redisq_dedicated(server="dokcer")
 def test_marked(redisq_client):
     pass
+
+@pytest.mark.redisq_dedicated("aof")
+def test_unnamed(redisq_client):
+    pass
 """,
     )
     result = inner.run()
-    result.assert_outcomes(failed=1, errors=1)
+    result.assert_outcomes(failed=1, errors=2)
     result.stdout.fnmatch_lines(
         [
             "redisq_dedicated(server=…): 'dokcer' is not a server. Did you mean 'docker'?*",
+            "redisq_dedicated('aof'): name the setting, as in persistence='aof'.",
             "redisq_start() knows no 'persistance'. Did you mean 'persistence'?*",
         ]
     )
