@@ -58,6 +58,10 @@ def run(
         near = difflib.get_close_matches(str(workers), WORKERS, n=1)
         guess = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"workers={workers!r} is none of {', '.join(WORKERS)}{guess}")
+    if not isinstance(faults, Sequence):
+        raise TypeError(f"faults={faults!r} is to be a list of faults")
+    if client is not None and not callable(client):
+        raise TypeError(f"client={client!r} is to be a function of a URL that makes a worker's client")
     check_queue(queue, is_async=workers == "asyncio")
     if workers not in ("thread", "asyncio"):
         check_picklable(workers, queue=queue, payload=payload, client=client)

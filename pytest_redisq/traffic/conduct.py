@@ -382,5 +382,7 @@ class _Conductor:
             of = f" of {job.messages}" if isinstance(job, ProducerJob) else ""
             since = f", for {(now_ns - slot.since_ns) / 1e9:.1f} s" if slot.since_ns else ""
             lines.append(f"  {job.name} {slot.state.words}{since}; it has {done}{of} messages")
+        if self.received() > sum(self._slot(job).messages for job in self._jobs if isinstance(job, ProducerJob)):
+            lines.append("More was received than put: get() is to take out what it returns, and else return None.")
         lines.append("What to do: see why that call does not come back, or give the run longer.")
         return "\n".join(lines)

@@ -128,7 +128,7 @@ async def drive_async(steps: Steps, end: End) -> None:
                 case "get":
                     reply = await end.get_async(do.value)
                 case "ack":
-                    reply = await end.ack(do.value)
+                    reply = await end.ack_async(do.value)
                 case "wait":
                     await asyncio.sleep(do.value)
         except Exception as raised:

@@ -153,10 +153,20 @@ class End:
         return receipt_of(self.itself.get(wait_seconds))
 
     async def put_async(self, body: bytes) -> str | None:
-        return _id_of(await self.itself.put(body))
+        return _id_of(await self._awaitable("put", body))
 
     async def get_async(self, wait_seconds: float) -> Receipt | None:
-        return receipt_of(await self.itself.get(wait_seconds))
+        return receipt_of(await self._awaitable("get", wait_seconds))
+
+    async def ack_async(self, itself: Any) -> Any:
+        return await self._awaitable("ack", itself)
+
+    def _awaitable(self, method: str, value: Any) -> Awaitable[Any]:
+        function = getattr(self.itself, method)
+        answer = function(value)
+        if not inspect.isawaitable(answer):
+            raise TypeError(_WRONG_COLOUR[True].format(function))
+        return answer
 
     def ack(self, itself: Any) -> Any:
         return self.itself.ack(itself)
@@ -226,20 +236,23 @@ def _has(candidate: object, method: str) -> bool:
 def check_queue(queue: object, *, is_async: bool) -> None:
     """Raises TypeError, with the ways to say it, for what can be no queue; ValueError for the wrong colour."""
     match queue:
-        case (produce, consume):
+        case tuple((produce, consume)):
             halves = [half for half in (produce, consume) if not isinstance(half, Command)]
             functions = halves if all(map(callable, halves)) else None
         case _ if _binds(queue):
             functions = []
         case _ if is_queue(queue):
             functions = [queue.put, queue.get]  # type: ignore[attr-defined]  # is_queue has looked
+        case type() if not is_async:  # what it will make is not here to be seen, but this much is certain
+            methods = (getattr(queue, verb, None) for verb in ("put", "get"))
+            functions = [method for method in methods if inspect.iscoroutinefunction(method)]
         case _:
             functions = [] if callable(queue) else None
     if functions is None:
         raise TypeError(
             f"{queue!r} is no queue. Give an object with put(body) and get(timeout_seconds), perhaps ack(delivery), "
             "stop() and close(); one with bind(client) that returns such an object; a function of a client that does; "
-            "or a pair (produce, consume) of functions or Commands."
+            "or a tuple (produce, consume) of functions or Commands."
         )
     for function in functions:
         if inspect.iscoroutinefunction(function) is not is_async:

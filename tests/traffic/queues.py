@@ -104,6 +104,13 @@ class Leaving(Plain):
         sys.exit("no more today")
 
 
+class Peeking(Plain):
+    """A get that looks, and does not take."""
+
+    def get(self, timeout_seconds: float) -> bytes | None:  # noqa: ARG002
+        return self.client.lindex(KEY, 0)  # type: ignore[return-value]
+
+
 class Hanging(Plain):
     """A consumer that waits for ever."""
 
@@ -146,6 +153,12 @@ class AsyncPlain:
     async def get(self, timeout_seconds: float) -> bytes | None:
         popped: Any = await self.client.blpop([KEY], timeout=timeout_seconds)  # type: ignore[misc]
         return None if popped is None else popped[1]
+
+
+class HalfAsync(AsyncPlain):
+    def get(self, timeout_seconds: float) -> bytes | None:  # type: ignore[override]
+        time.sleep(timeout_seconds)
+        return None
 
 
 class AsyncRaising(AsyncPlain):

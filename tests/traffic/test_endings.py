@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from pytest_redisq.errors import TrafficError
+from pytest_redisq.faults import DropConnections
 from pytest_redisq.queues import BlockingList
 from pytest_redisq.servers import Server
 from pytest_redisq.traffic import Command, run
@@ -68,6 +69,11 @@ def test_the_deadline_names_who_was_doing_what(server: Server, workers: Any) -> 
     assert "producer-0 has ended" in text
     assert "it has put 3 of 3 messages" in text
     assert "consumer-0 is in get(), for " in text
+
+
+def test_the_deadline_tells_of_a_get_that_takes_nothing_out(server: Server) -> None:
+    with pytest.raises(TrafficError, match=r"More was received than put: get\(\) is to take out what it returns"):
+        run(queues.Peeking, at=server, messages=3, deadline_seconds=1)
 
 
 def test_the_deadline_ends_tasks(server: Server) -> None:
@@ -215,6 +221,7 @@ def test_what_cannot_be_pickled_is_named_with_the_ways_out(server: Server, worke
         ({"messages": 2.5}, "messages=2.5 is to be"),
         ({"workers": "asyncio", "queue": (queues.produce, queues.consume)}, "needs coroutine functions"),
         ({"queue": (queues.produce_async, queues.consume_async)}, 'give workers="asyncio" to run'),
+        ({"queue": queues.AsyncPlain}, 'give workers="asyncio" to run'),
     ],
 )
 def test_misuse_is_explained(server: Server, options: dict[str, Any], words: str) -> None:
@@ -223,9 +230,27 @@ def test_misuse_is_explained(server: Server, options: dict[str, Any], words: str
         run(options.pop("queue"), at=server, **options)
 
 
-def test_what_is_no_queue_is_explained(server: Server) -> None:
-    with pytest.raises(TypeError, match=r"42 is no queue\. Give an object with put\(body\)"):
-        run(42, at=server)
+@pytest.mark.parametrize("queue", [42, [queues.produce, queues.consume]])
+def test_what_is_no_queue_is_explained(server: Server, queue: Any) -> None:
+    with pytest.raises(TypeError, match=r"no queue\. Give an object with put\(body\).*or a tuple \(produce, consume\)"):
+        run(queue, at=server)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"faults": DropConnections(after_messages=1)}, "is to be a list of faults"),
+        ({"client": 7}, "client=7 is to be a function of a URL"),
+    ],
+)
+def test_options_of_the_wrong_type_are_explained(server: Server, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(TypeError, match=words):
+        run(BlockingList("jobs"), at=server, **options)
+
+
+def test_plain_functions_among_tasks_are_explained(server: Server) -> None:
+    with pytest.raises(TrafficError, match=r'workers="asyncio" needs coroutine functions, and .*\.get of '):
+        run(queues.HalfAsync, at=server, workers="asyncio")
 
 
 def test_a_factory_that_makes_no_queue_is_explained(server: Server) -> None:
