@@ -338,7 +338,10 @@ class _Conductor:
         left = self._inspector.counts() and not self._inspector.is_empty()
         if self._inspector.able and (left or not had_consumers):
             self._inspector.recover()
-            self._inspector.drain(self._recorder)
+            with self._inspector.cut_off_after(self._deadline - time.monotonic()):
+                self._inspector.drain(self._recorder)
+            if time.monotonic() > self._deadline:
+                raise TrafficError(self._too_late())
         able = self._inspector.able
         self._recorder.quiescence(
             drained=drained,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -10,20 +12,21 @@ from redis.exceptions import RedisError
 from pytest_redisq.history import Recorder
 from pytest_redisq.model import UNREADABLE, Kind, Message, decode_body
 from pytest_redisq.queues import Stopped
-from pytest_redisq.traffic.ends import End, Source, receipt_of
+from pytest_redisq.traffic.ends import End, Gate, Source, receipt_of
 from pytest_redisq.traffic.foreign import Command
 from pytest_redisq.traffic.loop import Loop
 from pytest_redisq.traffic.plan import ConsumerJob
 
 
 class Inspector:
-    """Blocks until it is answered, whatever the colour of the queue. Opened when first asked."""
+    """Blocks until it is answered, or cut off, whatever the colour of the queue. Opened when first asked."""
 
     def __init__(self, source: Source, job: ConsumerJob, *, is_async: bool) -> None:
         self._source = source
         self._job = job
         self._is_async = is_async
         self._end: End | None = None
+        self._gate = Gate()
         self._loop = Loop("redisq-inspector") if is_async else None
 
     @property
@@ -74,6 +77,17 @@ class Inspector:
             if self._has("ack"):
                 self._ask("ack", itself)
 
+    @contextmanager
+    def cut_off_after(self, seconds: float) -> Iterator[None]:
+        """What waits for the server for so long, in the block, gets a ConnectionError, and so does all that follows."""
+        timer = threading.Timer(max(0.0, seconds), self._do, [self._gate.close])
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()
+
     def close(self) -> None:
         if self._end is not None:
             self._do(self._end.close_async if self._is_async else self._end.close)
@@ -82,7 +96,7 @@ class Inspector:
 
     def _itself(self) -> Any:
         if self._end is None:
-            self._end = self._do(lambda: End(self._source, self._job, is_async=self._is_async, gate=None))
+            self._end = self._do(lambda: End(self._source, self._job, is_async=self._is_async, gate=self._gate))
         return self._end.itself
 
     def _has(self, method: str) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from pytest_redisq.errors import TrafficError
-from pytest_redisq.faults import DropConnections
+from pytest_redisq.faults import DropConnections, KillConsumer
 from pytest_redisq.queues import BlockingList
 from pytest_redisq.servers import Server
 from pytest_redisq.traffic import Command, run
@@ -73,7 +73,18 @@ def test_the_deadline_names_who_was_doing_what(server: Server, workers: Any) -> 
 
 def test_the_deadline_tells_of_a_get_that_takes_nothing_out(server: Server) -> None:
     with pytest.raises(TrafficError, match=r"More was received than put: get\(\) is to take out what it returns"):
-        run(queues.Peeking, at=server, messages=3, deadline_seconds=1)
+        run(queues.Peeking, at=server, messages=3, deadline_seconds=DEADLINE_SECONDS)
+
+
+@pytest.mark.parametrize(
+    ("queue", "workers"),
+    [(queues.Hanging, "thread"), (queues.Peeking, "thread"), (queues.AsyncHanging, "asyncio")],
+)
+def test_the_deadline_ends_the_draining(server: Server, queue: Any, workers: Any) -> None:
+    """Where no consumer lives, the conductor itself asks for what is left, and its get may not come back either."""
+    dies = KillConsumer(after_messages=0, replace=False)
+    with pytest.raises(TrafficError, match="it was draining the queue"):
+        run(queue, at=server, messages=3, workers=workers, faults=[dies], deadline_seconds=DEADLINE_SECONDS)
 
 
 def test_the_deadline_ends_tasks(server: Server) -> None:
