@@ -154,7 +154,7 @@ class Contract:
     @classmethod
     def parse(cls, text: str) -> Self:
         """The contract that `text` names: a guarantee, and after commas `fifo`, `bounded`. `ValueError` teaches."""
-        words = [word.strip().lower().replace("_", "-").replace(" ", "-") for word in text.split(",")]
+        words = [word.strip().lower().replace("_", "-").replace(" ", "-") for word in text.split(",") if word.strip()]
         guarantees = [word for word in words if word not in _MODIFIERS]
         for word in guarantees:
             if word not in _GUARANTEES:

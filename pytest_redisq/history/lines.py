@@ -49,7 +49,7 @@ def read_history(path: str | os.PathLike[str]) -> History:
     Any other line that cannot be read raises `HistoryError`, saying which and why.
     """
     reader = _Reader(Path(path))
-    with open(path, encoding="utf-8", newline="\n") as file:
+    with open(path, "rb") as file:
         for number, line in enumerate(file, start=1):
             reader.take(number, line)
     return reader.finish()
@@ -61,13 +61,13 @@ class _Reader:
         self._builder = HistoryBuilder()
         self._open: dict[int, Mapping[str, Any]] = {}
 
-    def take(self, number: int, line: str) -> None:
+    def take(self, number: int, line: bytes) -> None:
         if not line.strip():
             return
         try:
-            fields = json.loads(line)
+            fields = json.loads(line.decode())
         except ValueError as error:
-            if line.endswith("\n"):
+            if line.endswith(b"\n"):
                 raise self._malformed(number, f"it is not JSON ({error})") from None
             self._builder.note(f"{self._path.name}:{number}: the last line was cut short and is left out")
             return

@@ -59,6 +59,13 @@ def test_a_last_line_cut_short_is_left_out_and_noted(tmp_path: Path) -> None:
     assert [(op.outcome, op.invoked_ns, op.ended_ns) for op in history] == [(Outcome.INFO, 5, None)]
 
 
+def test_what_is_no_text_is_malformed(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.jsonl.gz"
+    path.write_bytes(b"\x1f\x8b\x08\n")
+    with pytest.raises(HistoryError, match=r"jobs\.jsonl\.gz:1: not a line of a history: it is not JSON \('utf-8'"):
+        read_history(path)
+
+
 @pytest.mark.parametrize(
     "line",
     [
