@@ -259,10 +259,12 @@ def explore(
     began = time.monotonic()
     sampler = Sampler(seed=seed, strategy=strategy, max_faults=budget, depth=depth)
     search: _Search = _Exhausting(sampler, checks, result) if exhaustive else _Sampling(sampler, result)
+    names: set[str] = set()
     with _laboratory(scenario, Bench(url, clean, client, async_client), limits) as laboratory:
         for number, chooser in enumerate(_chain(first, search)):
             ran = laboratory.run(chooser)
             search.learn(ran)
+            names.update(ran.names, map(letter, range(len(ran.names))))
             _count(result, ran)
             if ran.error is not None:
                 result.failure = laboratory.shrink(ran, number)
@@ -273,6 +275,11 @@ def explore(
             if result.failure or spent:
                 break
         result.redundant = search.redundant
+    if result.failure is None and (absent := allowed.keys() - names - {""}):
+        raise ValueError(
+            f"faults are to strike {', '.join(map(repr, sorted(absent)))}, and no actor is called so; there are "
+            f"{', '.join(map(repr, sorted(names)))}"
+        )
     return result
 
 

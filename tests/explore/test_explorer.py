@@ -181,6 +181,14 @@ def test_bad_arguments_are_refused(url: str, options: dict[str, Any], message: s
         explore(RIGHT, url=url, **options)
 
 
+def test_a_fault_for_somebody_who_is_not_there_is_told(url: str) -> None:
+    """It would never strike, and the scenario hold."""
+    with pytest.raises(
+        ValueError, match="faults are to strike 'nobody', and no actor is called so; there are 'A', 'B', '"
+    ):
+        explore(RIGHT, url=url, schedules=3, faults="kill:nobody")
+
+
 async def _coroutine_function(_: World) -> None:
     raise AssertionError("it was run")
 
