@@ -20,7 +20,7 @@ from pytest_redisq.check import Contract
 from pytest_redisq.check import check as judge
 from pytest_redisq.demo import as_json, screen
 from pytest_redisq.doctor import Examination, examine
-from pytest_redisq.errors import RedisqError
+from pytest_redisq.errors import HistoryError, RedisqError
 from pytest_redisq.history import read_history
 from pytest_redisq.load.command import load as run_load
 from pytest_redisq.load.command import load_options
@@ -154,13 +154,13 @@ def load(**options: Any) -> None:
 def check(file: Path, contract: str, as_json_text: bool) -> None:
     """Judge the history in FILE (JSON Lines) by CONTRACT, such as "at-least-once, fifo".
 
-    Exit status 0 if it passes, 1 if it fails, 3 if that cannot be told.
+    Exit status 0 if it passes, 1 if it fails, 2 if FILE is no history, 3 if that cannot be told.
     """
     try:
         promised = Contract.parse(contract)
-    except ValueError as error:
+        history = read_history(file)
+    except (ValueError, HistoryError) as error:
         raise click.UsageError(str(error)) from error
-    history = read_history(file)
     verdict = judge(history, promised)
     start_ns = min((op.invoked_ns for op in history), default=0)
     click.echo(json.dumps(verdict_data(verdict), indent=2) if as_json_text else explain(verdict, start_ns=start_ns))

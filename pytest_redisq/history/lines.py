@@ -12,11 +12,12 @@ A line is one of these (`messages` are pairs of producer and sequence; what is e
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -59,29 +60,29 @@ class _Reader:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._builder = HistoryBuilder()
-        self._open: dict[int, Mapping[str, Any]] = {}
+        #: By token, the line that it was invoked in.
+        self._open: dict[int, tuple[int, Mapping[str, Any]]] = {}
 
     def take(self, number: int, line: bytes) -> None:
         if not line.strip():
             return
         try:
             fields = json.loads(line.decode())
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             if line.endswith(b"\n"):
                 raise self._malformed(number, f"it is not JSON ({error})") from None
             self._builder.note(f"{self._path.name}:{number}: the last line was cut short and is left out")
             return
-        try:
-            self._add(fields)
-        except (KeyError, TypeError, ValueError) as error:
-            raise self._malformed(number, _why(error)) from None
+        with self._reading(number):
+            self._add(number, fields)
 
     def finish(self) -> History:
-        for invocation in self._open.values():
-            self._builder.add(_op({**invocation, "outcome": "info", "error": "its process ended first"}))
+        for number, invocation in self._open.values():
+            with self._reading(number):
+                self._builder.add(_op({**invocation, "outcome": "info", "error": "its process ended first"}))
         return self._builder.build()
 
-    def _add(self, fields: Any) -> None:
+    def _add(self, number: int, fields: Any) -> None:
         match fields:
             case {"quiescence": dict() as mark}:
                 self._builder.quiescence = _quiescence(mark)
@@ -90,15 +91,23 @@ class _Reader:
             case {"op": int() as token, "outcome": _}:
                 if token not in self._open:
                     raise ValueError(f"op {token} ends here without having been invoked")
-                self._builder.add(_op({**self._open.pop(token), **fields}))
+                _, invocation = self._open.pop(token)
+                self._builder.add(_op({**invocation, **fields}))
             case {"op": int() as token}:
                 if token in self._open:
                     raise ValueError(f"op {token} is invoked again before it ended")
-                self._open[token] = fields
+                self._open[token] = number, fields
             case {"actor": _}:
                 self._builder.add(_op(fields))
             case _:
                 raise ValueError('it has none of "actor", "op", "quiescence" and "note"')
+
+    @contextlib.contextmanager
+    def _reading(self, number: int) -> Iterator[None]:
+        try:
+            yield
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise self._malformed(number, _why(error)) from None
 
     def _malformed(self, number: int, why: str) -> HistoryError:
         return HistoryError(
@@ -117,17 +126,20 @@ _OP_FIELDS = frozenset(field.name for field in dataclasses.fields(Op)) | {"op"}
 
 def _op(fields: Mapping[str, Any]) -> Op:
     _check_names(fields, _OP_FIELDS)
-    return Op(
+    op = Op(
         actor=_of_type(str, "actor", fields["actor"]),
         kind=Kind(_one_of(Kind, "kind", fields["kind"])),
         outcome=Outcome(_one_of(Outcome, "outcome", fields["outcome"])),
         messages=_messages(fields.get("messages", ())),
-        ids=tuple(_of_type(str, "ids", each) for each in fields.get("ids", ())),
+        ids=_texts("ids", fields.get("ids", [])),
         invoked_ns=_of_type(int, "invoked_ns", fields["invoked_ns"]),
         ended_ns=_optional_int(fields.get("ended_ns")),
         queue=_of_type(str, "queue", fields.get("queue", "")),
         error=_of_type(str, "error", fields.get("error", "")),
     )
+    if op.ended_ns is None and op.outcome is not Outcome.INFO:
+        raise ValueError(f"ended_ns is missing, and an op of outcome {op.outcome} has ended")
+    return op
 
 
 def _check_names(fields: Mapping[str, Any], known: frozenset[str]) -> None:
@@ -147,14 +159,24 @@ def _one_of(kinds: type[StrEnum], name: str, value: Any) -> str:
 
 def _quiescence(fields: Mapping[str, Any]) -> Quiescence:
     _check_names(fields, _END_FIELDS)
-    lists: Mapping[str, Callable[[Any], object]] = {
-        "remaining": _messages,
-        "pending": _messages,
-        "trimmed": tuple,
-        "notes": tuple,
-    }
-    values: dict[str, Any] = {name: lists[name](value) if name in lists else value for name, value in fields.items()}
-    return Quiescence(**values)
+    return Quiescence(
+        at_ns=_of_type(int, "at_ns", fields["at_ns"]),
+        **{name: _of_the_end(name, value) for name, value in fields.items() if name != "at_ns"},
+    )
+
+
+def _of_the_end(name: str, value: Any) -> Any:
+    match name:
+        case "remaining" | "pending":
+            return _messages(value)
+        case "trimmed" | "notes":
+            return _texts(name, value)
+        case _:
+            return _of_type(bool, name, value)
+
+
+def _texts(name: str, values: Any) -> tuple[str, ...]:
+    return tuple(_of_type(str, name, each) for each in _of_type(list, name, values))
 
 
 def _messages(pairs: Any) -> tuple[Message, ...]:
@@ -165,7 +187,7 @@ def _messages(pairs: Any) -> tuple[Message, ...]:
 
 
 def _of_type(wanted: type[_T], name: str, value: Any) -> _T:
-    if not isinstance(value, wanted) or isinstance(value, bool):
+    if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
         raise TypeError(f"{name} takes {wanted.__name__}, not {value!r}")
     return value
 
