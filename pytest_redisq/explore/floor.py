@@ -93,7 +93,7 @@ class Seat:
     #: What it had computed when all fell silent, in seconds.
     computed: float = 0.0
     interrupted: bool = False
-    #: What it has sent and got since anybody else did something new, and how often it did nothing new since.
+    #: What it has sent and got since time passed, and how often it did nothing new since anybody did something new.
     seen: set[tuple[tuple[bytes, ...], bytes]] = field(default_factory=set)
     repeats: int = 0
 
@@ -184,11 +184,9 @@ class Floor:
         if (args, reply) in seat.seen:
             seat.repeats += 1
             return
+        # All may look again, but what they have seen stays seen: two who poll would take each other for news for ever.
         for other in self.seats:
-            if other is not seat and other.seen:
-                other.seen.clear()
-                other.repeats = 0
-        seat.repeats = 0
+            other.repeats = 0
         seat.seen.add((args, reply))
 
     def waiting(self, seat: Seat) -> str:

@@ -272,6 +272,29 @@ def test_polling_actors_let_the_others_go_first(url: str) -> None:
     assert explore(scenario, url=url, schedules=50).failure is None
 
 
+@pytest.mark.parametrize("beats", [False, True])
+def test_several_who_poll_let_time_pass(beats: bool, url: str) -> None:
+    """They are no news to each other, whatever each does in turn, and so do not keep awake who sleeps."""
+
+    def poll(client: Client) -> bytes:
+        while (job := client.lpop("jobs")) is None:
+            if beats:
+                client.set("alive", 1, ex=60)
+        return bytes(job)
+
+    def push_late(client: Client) -> None:
+        time.sleep(5)
+        client.rpush("jobs", "a", "b")
+
+    def scenario(world: World) -> None:
+        one, two = world.actor(poll), world.actor(poll)
+        world.actor(push_late)
+        world.run()
+        assert {one.result, two.result} == {b"a", b"b"}
+
+    assert explore(scenario, url=url, schedules=20).failure is None
+
+
 def test_a_run_that_does_not_end_is_told(url: str) -> None:
     """An actor that goes on and on is stopped at the bound of steps, with what it did last."""
 
