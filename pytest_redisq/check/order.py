@@ -70,13 +70,15 @@ def _first_end_of_later(ledger: Ledger, ends: list[array[int]]) -> list[array[in
     for producer, times in enumerate(ends):
         if producer in in_turn:
             least, sequence = _NEVER, len(times)
-            first = ledger.possible.dense[producer].find(1)
+            sent = ledger.possible.dense[producer]
+            first, stop = sent.find(1), sent.rfind(1) + 1
+            # What lies outside the run was not sent, or failed for certain: it has no order, whatever was delivered.
+            times[stop:] = array("q", [_NEVER]) * (len(times) - stop)
             for ended_ns in islice(reversed(times), len(times) - first):
                 sequence -= 1
                 times[sequence] = least
                 if ended_ns < least:
                     least = ended_ns
-            # What lies before the run was never sent, and so has no order, whatever was delivered.
             times[:first] = array("q", [_NEVER]) * first
         else:
             ends[producer] = spans.bounds(producer, times)

@@ -213,6 +213,13 @@ def test_what_was_never_sent_is_not_reordered() -> None:
     assert found(verdict) == {"unexpected": 1}
 
 
+def test_what_has_failed_for_certain_puts_nothing_out_of_order() -> None:
+    """It was delivered nevertheless: that is a wrong answer, and not a wrong order."""
+    failed = put(20, 2, outcome=Outcome.FAIL)
+    verdict = judge(put(0, 0), put(10, 1), failed, get(30, 2), get(40, 0), get(50, 1), contract="at-least-once, fifo")
+    assert found(verdict) == {"false-fail": 1}
+
+
 def test_messages_taken_strictly_in_the_wrong_turn_are_reordered() -> None:
     verdict = judge(put(0, 0), put(10, 1), get(20, 1), get(30, 0, actor="other"), contract="at-least-once, fifo")
     assert (verdict.outcome, found(verdict)) == ("fail", {"reordered": 1})
