@@ -19,11 +19,11 @@ import redis
 
 from pytest_redisq.check import Contract, Verdict, check
 from pytest_redisq.check.contract import Guarantee
-from pytest_redisq.errors import DeliveryError
+from pytest_redisq.errors import DeliveryError, RedisqError
 from pytest_redisq.explore.floor import Actor
 from pytest_redisq.explore.schedule import letter
-from pytest_redisq.history import Recorder
-from pytest_redisq.model import UNREADABLE, Kind, Message, decode_body, encode_body
+from pytest_redisq.history import History, Recorder
+from pytest_redisq.model import UNREADABLE, Kind, Message, Outcome, decode_body, encode_body
 from pytest_redisq.queues import Stopped
 from pytest_redisq.report import explain
 
@@ -112,12 +112,24 @@ class Books:
             self._world.run()
         self._record.quiescence(remaining=self._inside("remaining"), pending=self._inside("pending"))
         history = self._record.history()
+        self._look_for_detours(history)
         verdict = check(history, agreed)
         if verdict.outcome != "pass":
             broken = [anomaly.message for anomaly in verdict.anomalies if agreed.forbids(anomaly.kind)]
             bodies = frozenset(encode_body(_RUN, message) for message in broken if message != UNREADABLE)
             raise DeliveryError(explain(verdict), history=history, bodies=bodies)
         return verdict
+
+    def _look_for_detours(self, history: History) -> None:
+        """`RedisqError` if a message was put or got by an actor of which no command has passed by the schedule."""
+        seen = {_name(self._world.actors[event.step.actor]) for event in self._world.events}
+        for op in history:
+            if op.messages and op.outcome is Outcome.OK and op.actor not in seen:
+                raise RedisqError(
+                    f"{op.actor} did the {op.kind} of a message, and none of its commands passed by the schedule, so "
+                    "that there was nothing to explore. What to do: have the queue send its commands by the client "
+                    "that it is given, not by one of its own."
+                )
 
     def _actor(
         self, work: Callable[[Any, Actor], _Steps[None]], name: str, half: _Half, *, spared: bool = False

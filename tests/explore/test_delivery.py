@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pytest_redisq.errors import DeliveryError, ScheduleError
+from pytest_redisq.errors import DeliveryError, RedisqError, ScheduleError
 from pytest_redisq.explore import World, explore, replay, through
 from pytest_redisq.facade import Redisq
 from pytest_redisq.queues import BlockingList, ReliableList, Stream, StreamGroup
@@ -193,6 +193,16 @@ def test_a_message_that_nobody_has_sent_is_seen(url: str) -> None:
 def test_what_cannot_be_explored_is_refused(queue: Any, message: str) -> None:
     with pytest.raises(TypeError, match=message):
         through(queue, "at-least-once")
+
+
+def test_a_queue_that_goes_around_the_schedule_is_told(redisq: Redisq) -> None:
+    """It has a client of its own, so that no schedule changes anything: that it holds would say nothing."""
+
+    def detour(_: Client) -> Look:
+        return Look(redisq.client)
+
+    with pytest.raises(RedisqError, match=r"A producer did the enqueue .* none of its commands passed by the schedule"):
+        redisq.explore(detour, contract="at-least-once", schedules=1)
 
 
 def test_a_contract_that_is_none_is_refused_before_anything_runs() -> None:
