@@ -182,7 +182,9 @@ def _failing_shortly() -> Iterator[None]:
 
 
 def _how_to_replay(item: pytest.Item, error: ScheduleError) -> str:
-    replay = f"Run it alone: pytest {shlex.quote(item.nodeid)} --redisq-replay {error.schedule}"
+    # An empty schedule, where it fails before the first command, needs none: the first that is tried does.
+    flag = f" --redisq-replay {error.schedule}" if error.schedule else ""
+    replay = f"Run it alone: pytest {shlex.quote(item.nodeid)}{flag}"
     if error.picture is None:
         return replay
     return f"{replay}\nAs a picture: {os.path.relpath(error.picture)}\nIt is kept there, and tried first from now on."

@@ -93,6 +93,8 @@ class Ran:
 
     def table(self) -> str:
         """The run for people: a lane per actor, a row per step, a point where a message at fault is handled."""
+        if not self.events:
+            return "(no command was sent)"
         return table(self.events, names=self.names, at_fault=self.at_fault)
 
 

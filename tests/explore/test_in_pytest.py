@@ -79,6 +79,24 @@ def test_a_failure_shows_the_scenarios_own_assert_and_the_table(inner: pytest.Py
     assert "world.py" not in result.stdout.str()
 
 
+def test_what_fails_before_the_first_command_is_told_how_to_run_alone(inner: pytest.Pytester) -> None:
+    inner.makepyfile(
+        test_it="""
+    def scenario(world):
+        world.actor(lambda client: 1 / 0)
+        world.run()
+
+    def test_it(redisq):
+        redisq.explore(scenario)
+"""
+    )
+    result = run(inner)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["E*(no command was sent)", "E*ZeroDivisionError: *", "Run it alone: pytest test_it.py::test_it"]
+    )
+
+
 def test_a_replay_raises_the_scenarios_own_failure_with_the_table(inner: pytest.Pytester) -> None:
     inner.makepyfile(
         DRAINERS
