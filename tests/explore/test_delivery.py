@@ -195,6 +195,26 @@ def test_what_cannot_be_explored_is_refused(queue: Any, message: str) -> None:
         through(queue, "at-least-once")
 
 
+class Opens(ReliableList):
+    """Asks the server for something before anything is sent."""
+
+    def bind(self, client: Client) -> Any:
+        client.exists("jobs")
+        return super().bind(client)
+
+
+@pytest.mark.parametrize("fault", ["kill-before:producer", "lost-request:producer"])
+def test_a_producer_that_dies_as_it_opens_the_queue_breaks_nothing(redisq: Redisq, fault: str) -> None:
+    assert (
+        redisq.explore(Opens("jobs"), contract="at-least-once", messages=1, faults=fault, schedules=40).failure is None
+    )
+
+
+def test_a_run_in_which_nobody_was_to_send_anything_is_no_success(redisq: Redisq) -> None:
+    with pytest.raises(ScheduleError, match="no message was sent"):
+        redisq.explore(ReliableList("jobs"), contract="at-least-once", messages=0, faults="kill", schedules=1)
+
+
 def test_a_queue_that_goes_around_the_schedule_is_told(redisq: Redisq) -> None:
     """It has a client of its own, so that no schedule changes anything: that it holds would say nothing."""
 
