@@ -240,6 +240,8 @@ def drain(key: str, path: Path, url: str, framing: Framing | None, chunk: int) -
     Each element is written once, even if this is killed and run again; what is pushed meanwhile stays in the list.
     """
     framing = framing or ("json" if ".jsonl" in path.suffixes else "lines")
+    if str(path) == "-" or (path.exists() and not path.is_file()):
+        raise click.UsageError(f"--to: {str(path)!r} is no file, which could be gone on with after an interruption.")
     settings = resolve([Source(values={"server": url}, origin=lambda _: "--url")])
     if not settings.url:
         raise click.UsageError(f"--url: {url!r} is no URL; write it as redis://localhost:6379/0.")
@@ -260,10 +262,11 @@ def drain(key: str, path: Path, url: str, framing: Framing | None, chunk: int) -
         raise click.ClickException(
             f"Draining {key!r} failed: {error}\nWhat to do: run it again with --framing json, for another file."
         ) from error
-    except (redis.RedisError, OSError) as error:
-        raise click.ClickException(
-            f"Draining {key!r} failed: {error}\nThe list keeps what is not in {path}; run the same command again."
-        ) from error
+    except (redis.RedisError, OSError, KeyboardInterrupt) as error:
+        again = f"The list keeps what is not in {path}; run the same command again."
+        if str(error).startswith("WRONGTYPE"):
+            again = "What to do: give the key of a list."
+        raise click.ClickException(f"Draining {key!r} failed: {str(error) or 'interrupted'}\n{again}") from error
     finally:
         server.stop()
     nothing = "" if done.elements else f" (there is no list {key!r} at this server, or it is empty)"

@@ -8,6 +8,7 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from pytest_redisq.cli import main
 from pytest_redisq.options import environment, resolve
 from pytest_redisq.servers import Server, start
 from tests.servers.conftest import anywhere
+from tests.support import eventually
 
 Redisq = Callable[..., Result]
 
@@ -66,6 +68,8 @@ def client(server: Server) -> Iterator[redis.Redis]:
         ["drain", "jobs", "--to", "jobs.txt", "--url", "docker"],
         ["drain", "jobs", "--to", "jobs.txt", "--url", "redis://localhost:1/0"],
         ["drain", "jobs", "--to", "jobs.txt", "--chunk", "0"],
+        ["drain", "jobs", "--to", "-"],
+        ["drain", "jobs", "--to", "/dev/null"],
     ],
     ids=" ".join,
 )
@@ -134,6 +138,19 @@ def test_who_watches_a_drain_sees_how_far_it_has_come(server: Server, client: re
     assert b"25000/25000" in words
 
 
+def test_a_drain_that_is_interrupted_says_how_to_go_on(server: Server, client: redis.Redis, tmp_path: Path) -> None:
+    path = tmp_path / "jobs.txt"
+    client.rpush("jobs", *range(100_000))
+    command = [sys.executable, "-m", "pytest_redisq", "drain", "jobs", "--to", str(path), "--url", server.url]
+    with subprocess.Popen([*command, "--chunk", "10"], stderr=subprocess.PIPE, text=True) as process:
+        eventually(lambda: path.exists() and path.stat().st_size > 0)
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate()
+    assert (process.returncode, "interrupted" in told, "run the same command again" in told) == (1, True, True)
+    subprocess.run(command, check=True, capture_output=True)
+    assert path.read_text().split() == [str(number) for number in range(100_000)]
+
+
 def test_jsonl_files_hold_any_bytes(redisq: Redisq, server: Server, client: redis.Redis, tmp_path: Path) -> None:
     client.rpush("jobs", "two\nlines", b"\xff")
     path = tmp_path / "jobs.jsonl"
@@ -156,6 +173,7 @@ def test_a_key_that_is_no_list_is_told(redisq: Redisq, server: Server, client: r
     result = redisq("drain", "jobs", "--to", str(tmp_path / "jobs.txt"), "--url", server.url)
     assert result.exit_code == 1
     assert "WRONGTYPE" in result.output
+    assert "give the key of a list" in result.output
     assert client.get("jobs") == b"text"
 
 

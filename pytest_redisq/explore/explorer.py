@@ -251,8 +251,9 @@ def explore(
     _check_scenario(scenario)
     if strategy not in STRATEGIES:
         raise ValueError(f"no such strategy: {strategy!r}; there are {', '.join(STRATEGIES)}")
-    if schedules is not None and schedules < 1:
-        raise ValueError(f"schedules={schedules!r} is to be at least 1")
+    for name, number, least in (("schedules", schedules, 1), ("max_faults", max_faults, 0), ("depth", depth, 1)):
+        if number is not None and number < least:
+            raise ValueError(f"{name}={number!r} is to be at least {least}")
     allowed = parse_faults(faults)
     budget = max_faults if allowed else 0
     limit = schedules if schedules is not None else (None if exhaustive or seconds is not None else SCHEDULES)

@@ -139,6 +139,8 @@ def _op(fields: Mapping[str, Any]) -> Op:
     )
     if op.ended_ns is None and op.outcome is not Outcome.INFO:
         raise ValueError(f"ended_ns is missing, and an op of outcome {op.outcome} has ended")
+    if op.ended_ns is not None and op.ended_ns < op.invoked_ns:
+        raise ValueError(f"it ended at {op.ended_ns}, before it was invoked at {op.invoked_ns}")
     return op
 
 

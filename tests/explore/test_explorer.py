@@ -173,6 +173,8 @@ def test_progress_is_told_after_every_run(url: str) -> None:
         ({"strategy": "bfs"}, "no such strategy: 'bfs'; there are mix, pos, random, pct"),
         ({"faults": "lost"}, "no such fault: 'lost'; there are client-kill, cut-reply, "),
         ({"schedules": 0}, "schedules=0 is to be at least 1"),
+        ({"max_faults": -1}, "max_faults=-1 is to be at least 0"),
+        ({"depth": 0}, "depth=0 is to be at least 1"),
     ],
 )
 def test_bad_arguments_are_refused(url: str, options: dict[str, Any], message: str) -> None:

@@ -88,6 +88,7 @@ def test_what_is_no_json_at_all_is_told(data: bytes, tmp_path: Path) -> None:
         '{"actor": "a", "kind": "ack", "outcome": "info", "invoked_ns": 1, "messages": [[0, 0]], "ids": ["1", "2"]}',
         '{"actor": "a", "kind": "ack", "outcome": "ok", "invoked_ns": 1, "messages": [[0, 0]], "ids": "1"}',
         '{"actor": "a", "kind": "dequeue", "outcome": "ok", "invoked_ns": 1}',
+        '{"actor": "a", "kind": "ack", "outcome": "ok", "invoked_ns": 2, "ended_ns": 1}',
         '{"op": 1, "outcome": "info", "messages": [[0, 9223372036854775808]]}',
         '{"op": 2, "kind": "ack", "invoked_ns": 3}',
         '{"actor": "a", "kind": "enqueue", "outcome": "ok", "invoked_ns": 1, "mesages": []}',
