@@ -129,8 +129,8 @@ HINTS: Mapping[AnomalyKind, str] = {
     AnomalyKind.INDETERMINATE: "a worker that dies or times out takes along what it had popped: move it to a "
     "processing list (BLMOVE), or use a consumer group, and recover it from there",
     AnomalyKind.STUCK: "somebody has to recover what a dead worker held: XAUTOCLAIM, or its processing list",
-    AnomalyKind.FORGOTTEN: "acknowledge after the work, not before (nor with NOACK): a worker that dies leaves it then. "
-    "Or it is left, and the queue has no pending() to say so",
+    AnomalyKind.FORGOTTEN: "acknowledge after the work, not before (nor with NOACK): a worker that dies leaves it "
+    "then. Or it is left, and the queue has no pending() to say so",
     AnomalyKind.TRIMMED: 'a larger MAXLEN, faster readers, or the modifier "bounded" if such a loss is agreed',
     AnomalyKind.DUPLICATED: _RETRIES,
     AnomalyKind.CLONED: _RETRIES,
