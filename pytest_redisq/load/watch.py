@@ -12,7 +12,7 @@ import redis
 
 from pytest_redisq.check import Contract, Guarantee
 from pytest_redisq.load.plan import Plan
-from pytest_redisq.load.scenario import Grouped, Scenario, Trims, Watched
+from pytest_redisq.load.scenario import Grouped, OwnQueue, Scenario, Trims, Watched
 from pytest_redisq.load.thresholds import shown
 
 #: How often it looks, and how often it tells what it saw, in seconds.
@@ -74,7 +74,9 @@ class Watch:
         self._seen = deque([Seen(self._began)], maxlen=round((late + TELL_SECONDS) / LOOK_SECONDS) + 1)
         self._highest: dict[str, float] = {}
         shared = Contract.parse(scenario.contract).guarantee is not Guarantee.FAN_OUT
-        self._copies = scenario.groups if isinstance(scenario, Grouped) else int(shared)
+        #: Of a queue of the user's own nobody knows, before the end, how much is inside.
+        self._knows_depth = not isinstance(scenario, OwnQueue)
+        self._copies = scenario.groups if isinstance(scenario, Grouped) else int(shared and self._knows_depth)
 
     def figures(self) -> dict[str, float]:
         """The highest that was seen of each: `depth` and what the scenario watches, in messages; memory, in bytes."""
@@ -109,10 +111,10 @@ class Watch:
     def _ask(self) -> tuple[dict[str, int], int, int]:
         """The server: for figures, noted, and for what it holds and has trimmed (see Seen)."""
         scenario, client, plan = self._scenario, self._client, self._plan
-        figures = {"depth": scenario.backlog(client, plan)}
+        figures = {"depth": scenario.backlog(client, plan)} if self._knows_depth else {}
         if isinstance(scenario, Watched):
             figures |= scenario.watch(client, plan)
-        held = scenario.held(client, plan) if isinstance(scenario, Grouped) else figures["depth"]
+        held = scenario.held(client, plan) if isinstance(scenario, Grouped) else figures.get("depth", 0)
         info: dict[str, Any] = {**client.info("memory"), **client.info("clients")}
         for name, value in figures.items():
             self._note(name, value)

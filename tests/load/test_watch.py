@@ -100,3 +100,13 @@ def test_what_a_group_is_far_behind_with_is_not_lost_and_told_while_it_is_draine
         run.stop()
         assert run.process.stdout is not None
         assert any(re.match(r"draining: [\d,]+ to go", line) for line in run.process.stdout)
+
+
+@pytest.mark.slow
+def test_of_a_queue_of_ones_own_nothing_is_told_that_nobody_knows(server: Server) -> None:
+    """What is still inside looks like what is lost, as the queue is not asked before the end."""
+    load = Load(scenario="own-queue", url=server.url, seconds=60, producers=20, consumers=1)
+    with under_way(load, output=subprocess.PIPE) as run:
+        assert run.process.stdout is not None
+        lines = list(islice((line for line in run.process.stdout if "messages/s" in line), 2))
+    assert not any(word in line for line in lines for word in ("depth", "in flight", "lost so far"))
