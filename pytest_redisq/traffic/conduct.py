@@ -12,6 +12,7 @@ import signal
 import tempfile
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -370,7 +371,10 @@ class _Conductor:
     def _raise_crashes(self) -> None:
         crashes = [crash for crew in self._crews.values() for crash in crew.crashes()]
         if crashes:
-            told = "\n".join(f"{name}: {words.rstrip()}" for name, words in crashes)
+            who = defaultdict[str, list[str]](list)
+            for name, words in crashes:
+                who[words.rstrip()].append(name)
+            told = "\n".join(f"{', '.join(names)}: {words}" for words, names in who.items())
             raise TrafficError(f"{len(crashes)} of {len(self._jobs)} workers failed:\n{told}")
 
     def _too_late(self) -> str:
