@@ -12,7 +12,6 @@ import signal
 import tempfile
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from pytest_redisq.history import History, Recorder
 from pytest_redisq.logs import Logs, collect_logs
 from pytest_redisq.servers import Server
 from pytest_redisq.traffic.board import Board, Order, Slot, State
-from pytest_redisq.traffic.crew import Crew, TaskCrew, ThreadCrew
+from pytest_redisq.traffic.crew import Crew, TaskCrew, ThreadCrew, each_once
 from pytest_redisq.traffic.ends import Source
 from pytest_redisq.traffic.foreign import Command
 from pytest_redisq.traffic.inspector import Inspector
@@ -371,11 +370,7 @@ class _Conductor:
     def _raise_crashes(self) -> None:
         crashes = [crash for crew in self._crews.values() for crash in crew.crashes()]
         if crashes:
-            who = defaultdict[str, list[str]](list)
-            for name, words in crashes:
-                who[words.rstrip()].append(name)
-            told = "\n".join(f"{', '.join(names)}: {words}" for words, names in who.items())
-            raise TrafficError(f"{len(crashes)} of {len(self._jobs)} workers failed:\n{told}")
+            raise TrafficError(f"{len(crashes)} of {len(self._jobs)} workers failed:\n{each_once(crashes)}")
 
     def _too_late(self) -> str:
         now_ns = time.monotonic_ns()

@@ -7,7 +7,8 @@ import ctypes
 import threading
 import time
 import traceback
-from collections.abc import Coroutine
+from collections import defaultdict
+from collections.abc import Coroutine, Iterable
 from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 
@@ -26,6 +27,18 @@ class Crash(NamedTuple):
 
     name: str
     words: str
+
+
+def each_once(crashes: Iterable[Crash]) -> str:
+    r"""What went wrong, each error once, with all whom it met.
+
+    >>> each_once([Crash("one", "a bug\n"), Crash("two", "another\n"), Crash("three", "a bug\n")])
+    'one, three: a bug\ntwo: another'
+    """
+    names = defaultdict[str, list[str]](list)
+    for crash in crashes:
+        names[crash.words.rstrip()].append(crash.name)
+    return "\n".join(f"{', '.join(who)}: {words}" for words, who in names.items())
 
 
 class Crew(Protocol):

@@ -36,12 +36,6 @@ def test_a_bug_in_a_worker_is_told_with_its_traceback_and_name(server: Server, w
     assert "ZeroDivisionError: after 0.1 s" in str(told.value)
 
 
-def test_a_bug_that_all_have_is_told_once(server: Server) -> None:
-    with pytest.raises(TrafficError, match=r"3 of 4 workers failed:\n(consumer-\d(, |: )){3}Traceback") as told:
-        run(queues.Raising, at=server, messages=5, consumers=3)
-    assert str(told.value).count("Traceback") == 1
-
-
 def test_a_bug_in_a_task(server: Server) -> None:
     with pytest.raises(TrafficError, match=r"(?s)1 of 2 workers failed:\nconsumer-0: Traceback.*ZeroDivisionError"):
         run(queues.AsyncRaising, at=server, messages=5, workers="asyncio")
