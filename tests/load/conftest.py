@@ -9,9 +9,15 @@ from typing import Any
 import pytest
 import redis
 
+from pytest_redisq.load.plan import Plan
 from pytest_redisq.load.runner import Load, Report, run
 from pytest_redisq.servers import Server, start
 from tests.support import eventually, local
+
+PLAN = Plan(
+    run="0", url="", engine="swarm", worker=0, producers=1, consumers=1, first_producer=0, first_consumer=0,
+    all_producers=1, payload_bytes=20, pipeline=1, rate="",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 from pytest_redisq.load.desk import Desk
 from pytest_redisq.load.message import key_of, now_ns
-from pytest_redisq.load.plan import Plan
-
-PLAN = Plan(
-    run="0", url="", engine="swarm", worker=0, producers=1, consumers=1, first_producer=0, first_consumer=0,
-    all_producers=1, payload_bytes=20, pipeline=1, rate="",
-)  # fmt: skip
+from tests.load.conftest import PLAN
 
 
 def test_what_has_come_is_not_on_its_way_before_it_is_in_the_books_nor_twice_when_it_is() -> None:

@@ -6,6 +6,7 @@ import re
 import subprocess
 from collections.abc import Callable, Iterator
 from itertools import islice
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,8 +17,10 @@ from pyroaring import BitMap64
 from pytest_redisq.load.ledger import Received
 from pytest_redisq.load.message import MAX_SEQUENCE, key_of
 from pytest_redisq.load.runner import Load, Report, Running, under_way
-from pytest_redisq.load.watch import Seen, in_flight, lost
+from pytest_redisq.load.scenario import Drain
+from pytest_redisq.load.watch import Seen, Watch, in_flight, lost
 from pytest_redisq.servers import Server
+from tests.load.conftest import PLAN
 
 #: For two seconds more than consumers can take.
 BURST = "0:100,1:100,1:100000,3:100000,3:100"
@@ -49,6 +52,31 @@ def test_each_of_several_groups_is_owed_every_message() -> None:
 
 def test_nothing_is_said_of_what_a_silent_server_may_hold() -> None:
     assert lost(Seen(0.0, sent=100, held=None), Seen(5.0, sent=100)) == 0
+
+
+class _EnoughError(Exception):
+    """Ends the watching."""
+
+
+@pytest.mark.parametrize(("late", "told"), [(0.0, "lost so far 100"), (3.0, "lost so far 0")])
+def test_what_had_been_inside_when_a_process_told_is_not_lost(
+    server: Server, monkeypatch: pytest.MonkeyPatch, late: float, told: str
+) -> None:
+    """A hundred messages were in the list at the report, which is as old as may be; by now they have been taken."""
+    report = {"sent": 1000, "refused": 0, "received": 900, "taken": 900, "holes": [], "connecting": 0}
+    lines: list[str] = []
+
+    def tell(line: str) -> None:
+        lines.append(line)
+        if len(lines) == 2:
+            raise _EnoughError
+
+    monkeypatch.setattr("gevent.sleep", lambda _: None)
+    nothing = SimpleNamespace(get_current_response_time_percentile=lambda _: None)
+    stats = SimpleNamespace(total=nothing, num_failures=0)
+    with server.client() as client, pytest.raises(_EnoughError):
+        Watch(Drain(), PLAN, client, stats=stats, progress=lambda: [report], late=late, tell=tell).go_on()
+    assert told in lines[1]
 
 
 def losses(running: Running) -> Iterator[int]:
