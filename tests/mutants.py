@@ -30,7 +30,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 #: What a copy needs.
-PARTS = ("pytest_redisq", "tests", "conftest.py", "pyproject.toml", "README.md", "CONTRACTS.md", "PROPERTIES.md")
+PARTS = ("pytest_redisq", "tests", "conftest.py", "pyproject.toml", "README.md", "docs")
 #: A mutant may make a test wait for ever: it is killed by that when the same tests, without it, took a quarter as long
 #: or less, and no less than the second, in seconds.
 PATIENCE, LEAST_PATIENCE_SECONDS = 4, 120

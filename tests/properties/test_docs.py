@@ -1,4 +1,4 @@
-"""PROPERTIES.md is true: its examples run, and it names every strategy and every law."""
+"""docs/properties.md is true: its examples run, and it names every strategy and every law."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pytest_redisq import properties
 from pytest_redisq.properties import strategies
 from pytest_redisq.properties.laws import LAWS
 
-TEXT = (Path(__file__).parents[2] / "PROPERTIES.md").read_text(encoding="utf-8")
+TEXT = (Path(__file__).parents[2] / "docs" / "properties.md").read_text(encoding="utf-8")
 EXAMPLES = dict(re.findall(r"<!-- test: (\S+) -->\n```python\n(.*?)```", TEXT, re.DOTALL))
 
 #: It is the text that is tested here.
