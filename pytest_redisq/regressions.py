@@ -35,6 +35,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unicodedata import category
 
 import pytest
 from packaging.requirements import InvalidRequirement, Requirement
@@ -51,6 +52,9 @@ from pytest_redisq.report import explain
 VERDICTS = ("holds", "fails")
 #: A test that is run in a process of its own ends within this, in seconds.
 TEST_SECONDS = 120
+
+#: The Unicode categories of what a terminal may obey, and of what UTF-8 has no form for (lone surrogates).
+_CONTROL = ("Cc", "Cs")
 
 _MODULE = '''"""What failed once: `redisq keep` adds to it, and each has to come out as its file says."""
 
@@ -82,6 +86,9 @@ class Entry:
     def __post_init__(self) -> None:
         if missing := [name for name in ("name", "why") if not str(getattr(self, name)).strip()]:
             raise ValueError(f"{self.file}: {' and '.join(missing)} must say something")
+        for said, allowed in (("name", ""), ("why", "\n\t")):
+            if strange := [each for each in getattr(self, said) if category(each) in _CONTROL and each not in allowed]:
+                raise ValueError(f"{self.file}: {said} has {strange[0]!r} in it; give text without control characters")
         if self.verdict not in VERDICTS:
             raise ValueError(f"{self.file}: verdict = {self.verdict!r} is to be one of {', '.join(VERDICTS)}")
         if sum(map(bool, (self.scenario, self.test, self.history))) != 1:
@@ -94,10 +101,13 @@ class Entry:
         wanted = "contract" if self.history else "schedule"
         if not getattr(self, wanted):
             raise ValueError(f"{self.file}: {wanted} is missing")
-        if self.history:
-            Contract.parse(self.contract)
-        else:
-            Schedule.parse(self.schedule)
+        try:
+            if self.history:
+                Contract.parse(self.contract)
+            else:
+                Schedule.parse(self.schedule)
+        except ValueError as error:
+            raise ValueError(f"{self.file}: {wanted}: {error}") from None
 
     def missing(self) -> str:
         """The releases that it needs and that are not installed; empty if there are none."""
@@ -106,26 +116,27 @@ class Entry:
     def text(self) -> str:
         """The entry as a file says it."""
         said = [(each.name, getattr(self, each.name)) for each in fields(self) if each.name != "file"]
-        # A JSON string, and a list of them, is one of TOML too.
+        # A JSON string, and a list of them, is one of TOML too, but for DEL, which JSON does not escape.
         return "".join(
             f"{name} = {json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)}\n"
             for name, value in said
             if value
-        )
+        ).replace("\x7f", "\\u007f")
 
 
 def read_entry(file: Path) -> Entry:
     """The entry in `file`. Raises ValueError, with the file's name, for what is none."""
     try:
         said: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{file}: no TOML: {error}") from None
     known = [each.name for each in fields(Entry) if each.name != "file"]
     for name, value in said.items():
         if name not in known:
             raise ValueError(f"{file}: unknown key {name!r}.{suggest(name, known)} There are: {', '.join(known)}.")
-        if not isinstance(value, list if name == "needs" else str):
-            raise ValueError(f"{file}: {name} = {value!r} is to be {'a list' if name == 'needs' else 'text'}")
+        texts = value if name == "needs" and isinstance(value, list) else [value]
+        if (name == "needs") != isinstance(value, list) or not all(isinstance(text, str) for text in texts):
+            raise ValueError(f"{file}: {name} = {value!r} is to be {'a list of texts' if name == 'needs' else 'text'}")
     if absent := [name for name in ("name", "why", "verdict") if name not in said]:
         raise ValueError(f"{file}: {', '.join(absent)} missing")
     return Entry(file=file, **{**said, "needs": tuple(said.get("needs", ()))})
@@ -139,14 +150,18 @@ def read_entries(folder: Path) -> list[Entry]:
 def regressions(where: str | os.PathLike[str]) -> Callable[..., None]:
     """A test for each entry of the folder `where` (or of the folder in which the file `where` is).
 
-    Raises ValueError for a file that is no entry, when tests are collected.
+    A file that is no entry fails its own test, and no other.
     """
     folder = Path(where) if Path(where).is_dir() else Path(where).parent
-    entries = read_entries(folder)
+    files = sorted(folder.glob("*.toml"))
 
-    @pytest.mark.parametrize("entry", entries, ids=[entry.file.stem for entry in entries])
-    def test_regression(redisq: Redisq, entry: Entry, request: pytest.FixtureRequest) -> None:
+    @pytest.mark.parametrize("file", files, ids=[file.stem for file in files])
+    def test_regression(redisq: Redisq, file: Path, request: pytest.FixtureRequest) -> None:
         __tracebackhide__ = True
+        try:
+            entry = read_entry(file)
+        except ValueError as error:
+            pytest.fail(str(error), pytrace=False)
         if missing := entry.missing():
             pytest.skip(f"about {missing}, which is not installed")
         run(entry, redisq, request.config.rootpath)
@@ -265,9 +280,11 @@ def keep(failure: Path, folder: Path, *, name: str, why: str, verdict: str, cont
 
     Raises RedisqError where an entry of that name is there, or the failure is not one that can be run again.
     """
-    stem = re.sub(r"\W+", "-", name.lower()).strip("-")
+    stem = shelf.slug(re.sub(r"\W+", "-", name.lower()).strip("-"))
+    if not stem:
+        raise RedisqError(f"--name {name!r} has no letter and no digit, of which its file's name could be made.")
     file = folder / f"{stem}.toml"
-    if file.exists():
+    if os.path.lexists(file):
         raise RedisqError(f"{file} is there already.\nWhat to do: choose another --name, or delete it.")
     common: dict[str, Any] = {"file": file, "name": name, "why": why, "verdict": verdict}
     try:
@@ -276,15 +293,25 @@ def keep(failure: Path, folder: Path, *, name: str, why: str, verdict: str, cont
             read_history(failure)
         else:
             entry = Entry(**common, **_scheduled(json.loads(failure.read_text(encoding="utf-8"))))
-    except (ValueError, KeyError) as error:
+    except (OSError, ValueError) as error:
         raise RedisqError(f"{failure} cannot be kept: {error}") from error
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise RedisqError(f"{failure} cannot be kept: it is no record of a failing schedule.") from error
+    try:
+        _write(entry, failure, folder)
+    except OSError as error:
+        raise RedisqError(f"{failure} cannot be kept in {folder}: {error}") from error
+    return file
+
+
+def _write(entry: Entry, failure: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if entry.history:
         shutil.copy(failure, folder / entry.history)
-    file.write_text(entry.text(), encoding="utf-8")
-    if not any("regressions(" in each.read_text(encoding="utf-8") for each in folder.glob("*.py")):
+    entry.file.write_text(entry.text(), encoding="utf-8")
+    modules = (each.read_text(encoding="utf-8", errors="replace") for each in folder.glob("*.py"))
+    if not any("regressions(" in module for module in modules):
         (folder / "test_regressions.py").write_text(_MODULE, encoding="utf-8")
-    return file
 
 
 def _scheduled(record: Mapping[str, Any]) -> dict[str, Any]:

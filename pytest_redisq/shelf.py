@@ -6,6 +6,8 @@ Like Hypothesis's `.hypothesis`, the folder can be carried from machine to machi
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import re
 from pathlib import Path
 
@@ -17,13 +19,30 @@ FOLDER = ".redisq"
 SCHEDULE, HISTORY = ".schedule.json", ".jsonl"
 
 
-def file_name(test: str) -> str:
-    """`test`, as pytest calls it (or a part of that), as a file's name without what says its kind.
+#: The most bytes of a file's name, without the suffix that says its kind: file systems take 255 with it.
+_NAME_BYTES = 160
+#: Test ids whose slugs cannot be alike: a path, then names. All others get a digest, since `a/b` and `a:b`, or names
+#: that differ in case alone, may come to the same file.
+_PLAIN = re.compile(r"[a-z0-9_./]+\.py(::[a-z0-9_]+)+")
 
-    >>> file_name("test_a.py::test_b[x/y]")
-    'test_a.py-test_b-x-y-'
+
+def slug(text: str) -> str:
+    """`text` as a part of a file's name, cut to what file systems take. Different texts may have the same slug."""
+    return re.sub(r"[^\w.-]+", "-", text).encode(errors="ignore")[:_NAME_BYTES].decode(errors="ignore")
+
+
+def file_name(test: str) -> str:
+    """A file's name for `test`, as pytest calls it: another one for each test, without what says the file's kind.
+
+    >>> file_name("tests/test_a.py::test_b")
+    'tests-test_a.py-test_b'
+    >>> file_name("test_a.py::test_b[x/y]"), file_name("test_a.py::test_b[x:y]")
+    ('test_a.py-test_b-x-y--fe8c3149', 'test_a.py-test_b-x-y--20110bea')
     """
-    return re.sub(r"[^\w.-]+", "-", test)
+    if _PLAIN.fullmatch(test) and len(test) <= _NAME_BYTES:
+        return slug(test)
+    digest = hashlib.sha256(test.encode(errors="surrogatepass")).hexdigest()[:8]
+    return f"{slug(test)}-{digest}"
 
 
 def write(path: Path, text: str) -> None:
@@ -51,11 +70,13 @@ def choose(words: str, folder: Path) -> Path:
 
     Raises RedisqError where there is none, or more than one.
     """
-    if Path(words).is_file():
-        return Path(words)
+    with contextlib.suppress(OSError, ValueError):  # too long for a path, or no path at all
+        if Path(words).is_file():
+            return Path(words)
     known = failures(folder)
-    # A test's name as pytest shows it, or any part of it.
-    meant = [path for path in known if file_name(words) in path.name]
+    # A test's whole name as pytest shows it, or any part of it.
+    meant = [path for path in known if path.name in (file_name(words) + SCHEDULE, file_name(words) + HISTORY)]
+    meant = meant or [path for path in known if slug(words) in path.name]
     if len(meant) == 1:
         return meant[0]
     listed = "".join(f"\n  {path.name}" for path in meant or known)

@@ -126,6 +126,64 @@ def test_what_to_keep_has_to_be_clear(pytester: pytest.Pytester, keep: Callable[
     assert "is there already" in keep("test_each_job").output
 
 
+@pytest.mark.parametrize(
+    ("name", "why", "words"),
+    [
+        ("a\x1b[31mred", "w", "name has '\\x1b' in it; give text without control characters"),
+        ("two\nlines", "w", "name has '\\n' in it"),
+        ("del\x7f", "w", "name has '\\x7f' in it"),
+        ("n", "\udcff", "why has '\\udcff' in it"),
+        ("!!!", "w", "--name '!!!' has no letter and no digit"),
+    ],
+)
+def test_keep_refuses_a_name_that_no_file_can_hold(
+    pytester: pytest.Pytester, keep: Callable[..., Result], name: str, why: str, words: str
+) -> None:
+    (pytester.path / "a.schedule.json").write_text('{"schedule": "A", "test": "t.py::t"}')
+    refused = keep("a.schedule.json", name=name, why=why)
+    assert refused.exit_code == 1
+    assert words in " ".join(refused.output.split())
+    assert not Path("tests").exists()
+
+
+def test_keep_takes_a_name_of_any_length_and_language(pytester: pytest.Pytester, keep: Callable[..., Result]) -> None:
+    (pytester.path / "a.schedule.json").write_text('{"schedule": "A", "test": "t.py::t"}')
+    for name in ("long " * 100, "キュー" * 100, 'quotes " \\ and ' + "é" * 300):
+        kept = keep("a.schedule.json", name=name, why="first line\nsecond line")
+        assert kept.exit_code == 0, kept.output
+    assert [len(entry.name) for entry in read_entries(Path("tests/regressions"))].count(500) == 1
+
+
+@pytest.mark.parametrize("record", ["[]", "{}", "1", "[" * 100_000, '{"schedule": 5, "test": "t"}', "no JSON"])
+def test_keep_tells_what_is_no_failure(pytester: pytest.Pytester, keep: Callable[..., Result], record: str) -> None:
+    (pytester.path / "a.schedule.json").write_text(record)
+    refused = keep("a.schedule.json")
+    assert (refused.exit_code, "a.schedule.json cannot be kept: " in refused.output) == (1, True)
+    assert not Path("tests").exists()
+
+
+def test_a_broken_file_is_one_failing_test_and_hides_no_other(
+    pytester: pytest.Pytester, keep: Callable[..., Result]
+) -> None:
+    """A typing mistake in one file must not end the collection of all."""
+    pytester.makepyfile(test_drainers=CURED)
+    (pytester.path / "a.schedule.json").write_text(
+        '{"schedule": "A", "test": "test_drainers.py::test_each_job_is_drained_once"}'
+    )
+    assert keep("a.schedule.json").exit_code == 0
+    folder = Path("tests/regressions")
+    (folder / "control.toml").write_text('name = "\x01"')
+    (folder / "not-utf-8.toml").write_bytes(b'name = "\xff"')
+    (folder / "deep.toml").write_text("name = " + "[" * 5_000)
+    (folder / "needs.toml").write_text('name="n"\nwhy="w"\nverdict="holds"\ntest="t.py::t"\nschedule="A"\nneeds=[1]')
+    (folder / "folder.toml").mkdir()
+    (folder / "nowhere.toml").symlink_to("no-such-file")
+    result = pytester.runpytest_subprocess("-q", "tests/regressions")
+    result.assert_outcomes(passed=1, failed=6)
+    result.stdout.fnmatch_lines(["*control.toml: no TOML: Illegal character*"])
+    result.stdout.no_fnmatch_line("*Traceback*")
+
+
 def entry(folder: Path, **said: object) -> Path:
     whole = {"name": "n", "why": "w", "verdict": "holds", "scenario": "a.py::f", "schedule": "AB"} | said
     file = folder / "entry.toml"

@@ -55,7 +55,7 @@ class Kept:
     def _path(self, scenario: Scenario) -> Path | None:
         if self._directory is None:
             return None
-        name = shelf.file_name(f"{_test()}-{getattr(scenario, '__name__', 'scenario')}")
+        name = shelf.file_name(f"{_test()}::{getattr(scenario, '__name__', 'scenario')}")
         return self._directory / f"{name}{shelf.SCHEDULE}"
 
 
