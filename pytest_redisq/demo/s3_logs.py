@@ -14,6 +14,7 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 from pytest_redisq.check import Contract, check
+from pytest_redisq.children import follow_parent
 from pytest_redisq.demo.story import Attempt, Stage, Story, Version
 from pytest_redisq.errors import RedisqError
 from pytest_redisq.history import Recorder
@@ -68,6 +69,7 @@ def _log_to_parent(run: str, number: int, start: Barrier, config: LogConfig) -> 
 
 
 def _log_all(run: str, number: int, start: Barrier) -> None:
+    follow_parent()
     start.wait(DEADLINE_SECONDS)
     logger = logging.getLogger(LOGGER)
     for sequence in range(RECORDS):

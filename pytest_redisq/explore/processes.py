@@ -6,10 +6,8 @@ blocked in the server, and nothing more has come for a moment; their sleeps take
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import os
-import signal
 import subprocess
 import threading
 from abc import abstractmethod
@@ -19,6 +17,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from pytest_redisq.children import Child, follow_parent
 from pytest_redisq.explore.actors import ActorKilled, Body, Rim, Worker, runnable
 
 #: How `multiprocessing` makes a process. Not by fork: it would hold copies of the proxy's own connections, which then
@@ -75,11 +74,11 @@ class ProgramBody(ProcessBody):
         super().__init__(rim, actor, worker)
         self._command = command
         self._env = env
-        self._process: subprocess.Popen[bytes] | None = None
+        self._child: Child | None = None
 
     @property
     def pid(self) -> int | None:
-        return self._process.pid if self._process else None
+        return self._child.process.pid if self._child else None
 
     def call(self) -> subprocess.CompletedProcess[bytes]:
         """Run the program to its end.
@@ -89,26 +88,26 @@ class ProgramBody(ProcessBody):
         with self._starting:
             if self.doomed:
                 raise ActorKilled
-            self._process = subprocess.Popen(
+            self._child = Child(
                 self._command,
                 env=self._env,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                start_new_session=True,
             )
-        with self._process:
-            out, err = self._process.communicate()
+        with self._child.process as process:
+            out, err = process.communicate()
+        self._child.end()
         if self.doomed:
             raise ActorKilled
-        ended = subprocess.CompletedProcess(self._command, self._process.returncode, out, err)
+        ended = subprocess.CompletedProcess(self._command, process.returncode, out, err)
         ended.check_returncode()
         return ended
 
     def end(self) -> None:
         """SIGKILL, for all the processes that it has made, too."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid or 0, signal.SIGKILL)
+        assert self._child
+        self._child.end()
 
 
 class FunctionBody(ProcessBody):
@@ -162,6 +161,7 @@ class FunctionBody(ProcessBody):
 
 def _child(sender: Connection, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
     """In the process of its own."""
+    follow_parent()
     with sender:
         try:
             answer: tuple[bool, Any] = True, function(*args)

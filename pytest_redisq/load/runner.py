@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from pytest_redisq.children import Child
 from pytest_redisq.errors import DeliveryError, RedisqError
 from pytest_redisq.options import suggest
 
@@ -223,23 +224,21 @@ def under_way(load: Load, *, output: int | None = None) -> Iterator[Running]:
     require_locust()
     with tempfile.TemporaryDirectory(prefix="redisq-load-") as folder:
         report = Path(folder) / "report.json"
-        process = subprocess.Popen(
+        child = Child(
             load.command(report),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT if output is not None else None,
             text=True,
-            start_new_session=True,
             env=os.environ | {"REDIS_URL": load.url},  # not on the command line, where anybody may read its password
         )
         try:
-            yield Running(load, process, report)
+            yield Running(load, child.process, report)
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # its workers, too, should the master have died before them
-            process.wait()
-            if process.stdout:
-                process.stdout.close()
+            child.end()  # its workers, too, should the master have died before them
+            child.process.wait()
+            if child.process.stdout:
+                child.process.stdout.close()
 
 
 @contextlib.contextmanager

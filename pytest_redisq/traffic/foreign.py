@@ -28,6 +28,7 @@ from typing import Any
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
+from pytest_redisq.children import Child
 from pytest_redisq.errors import TrafficError
 from pytest_redisq.queues import Delivery, Stopped
 
@@ -35,10 +36,6 @@ from pytest_redisq.queues import Delivery, Stopped
 _EXIT_SECONDS = 2.0
 #: How much of the end of what it wrote to standard error is shown.
 _SHOWN_BYTES = 2_000
-
-#: Runs a command, with a guard beside it that kills the whole session when the lease ends: when we close it, or have
-#: died.
-_GUARDED = '{ read _; kill -KILL 0; } </dev/fd/"$1" >/dev/null 2>&1 & shift; exec "$@"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,19 +59,18 @@ class _Talk:
     def __init__(self, command: Command, url: str, name: str) -> None:
         self._shown = " ".join(command.argv)  # as written, since the URL has the password in it
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  closed in close()
-        lease, self._lease = os.pipe()
         try:
-            self._process = subprocess.Popen(
-                ["sh", "-c", _GUARDED, "sh", str(lease), *command.filled(url, name)],
+            self._child = Child(
+                command.filled(url, name),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
-                pass_fds=(lease,),
-                start_new_session=True,
                 bufsize=0,
             )
-        finally:
-            os.close(lease)
+        except OSError as error:
+            self._errors.close()
+            raise TrafficError(f"The command {self._shown} cannot be started: {error}") from error
+        self._process = self._child.process
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._in, self._out = self._process.stdin, self._process.stdout
@@ -121,8 +117,10 @@ class _Talk:
             self._in.close()
 
     def nudge(self, number: signal.Signals) -> None:
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, number)
+        if number == signal.SIGKILL:
+            self._child.end()
+        else:
+            self._child.signal(number)
 
     def close(self) -> None:
         """Have it exit, by force if need be; nothing of its session is left."""
@@ -136,11 +134,7 @@ class _Talk:
 
     def kill(self) -> None:
         """End its whole session at once."""
-        if self._lease < 0:
-            return
-        os.close(self._lease)
-        self._lease = -1
-        self.nudge(signal.SIGKILL)
+        self._child.end()
         self._process.wait()
         self.end_input()
         self._selector.close()

@@ -224,9 +224,11 @@ class _Executor:
 
 def _die_with(number: Number, directory: Path) -> None:
     """A pool's process, which may have no work, or none any more: end when the conductor does."""
-    with suppress(OSError):
+    try:
         line = number.dial(NOBODY)
-        threading.Thread(target=_await_the_end, args=(line, directory), name="redisq-line", daemon=True).start()
+    except OSError:  # it has died already
+        os._exit(1)
+    threading.Thread(target=_await_the_end, args=(line, directory), name="redisq-line", daemon=True).start()
 
 
 def _await_the_end(line: socket.socket, directory: Path) -> None:

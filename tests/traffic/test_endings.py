@@ -156,6 +156,11 @@ def test_a_command_that_fails_is_shown_with_its_standard_error(server: Server) -
         run((queues.produce, consumer), at=server, messages=3)
 
 
+def test_a_command_that_is_not_there_is_named(server: Server) -> None:
+    with pytest.raises(TrafficError, match=r"no-such-program --once cannot be started: .*No such file"):
+        run((queues.produce, Command(["no-such-program", "--once"])), at=server, messages=3)
+
+
 def test_a_command_that_does_not_keep_to_the_protocol_is_told(server: Server) -> None:
     producer = Command(["sh", "-c", "read line; echo hello; cat >/dev/null"])
     with pytest.raises(TrafficError, match=r"not of the protocol .* b'hello'"):

@@ -1,0 +1,124 @@
+"""Child processes that end with this process, whatever signal ends it: SIGKILL, SIGHUP of a closed terminal, any.
+
+`Child` runs a program in a session of its own, with a guard beside it: a shell that reads from a pipe of which only
+this process has the write end. End of file means that this process is gone; then the guard kills the whole session,
+also process groups that the program has made. `follow_parent` does the same within a process of `multiprocessing`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import multiprocessing
+import os
+import select
+import shutil
+import signal
+import subprocess
+import threading
+import weakref
+from collections.abc import Sequence
+from multiprocessing.connection import wait
+from typing import Any
+
+#: How long the kernel may take to end the processes of a session once they have been killed, in seconds.
+_DEATH_SECONDS = 5.0
+
+#: $1 is the number of the pipe's read end, the rest is the command. The guard is no child of the program, which may
+#: wait for its children or signal them. It ignores the signals that the program's group gets. `$$` is the session's id.
+_GUARDED = r"""
+lease=/dev/fd/$1; shift
+(
+  {
+    trap "" HUP INT QUIT TERM USR1 USR2
+    read -r _
+    read -r me _ </proc/self/stat
+    for time in 1 2; do  # a process that is killed the first time may have forked just before
+      for stat in /proc/[0-9]*/stat; do
+        read -r line <"$stat" || continue
+        pid=${line%% *}
+        set -- ${line##*) }
+        [ "$4" = $$ ] && [ "$pid" != "$me" ] && kill -s KILL "$pid"
+      done
+    done
+    kill -s KILL 0
+  } <"$lease" >/dev/null 2>&1 &
+)
+exec "$@"
+"""
+
+_children: weakref.WeakSet[Child] = weakref.WeakSet()
+
+
+class Child:
+    """A program in a session of its own, which ends with this process at the latest.
+
+    `options` are those of `subprocess.Popen`, but for `start_new_session` and `pass_fds`. Raises FileNotFoundError
+    where there is no such program.
+    """
+
+    def __init__(self, command: Sequence[str | os.PathLike[str]], **options: Any) -> None:
+        environ = options.get("env") or os.environ
+        if shutil.which(command[0], path=environ.get("PATH")) is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(command[0]))
+        read_end, write_end = os.pipe()
+        self._lease: int | None = write_end
+        self._ending = threading.Lock()
+        _children.add(self)
+        try:
+            self.process: subprocess.Popen[Any] = subprocess.Popen(
+                ["/bin/sh", "-c", _GUARDED, "redisq-guard", str(read_end), *command],
+                start_new_session=True,
+                pass_fds=(read_end,),
+                **options,
+            )
+        except BaseException:
+            self._let_go()
+            raise
+        finally:
+            os.close(read_end)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it to the program's process group."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, number)
+
+    def end(self) -> None:
+        """SIGKILL all that is left of the session, any number of times. The caller still has to wait for `process`."""
+        with self._ending:
+            if self._lease is None:
+                return
+            with contextlib.suppress(BrokenPipeError):
+                os.write(self._lease, b"\n")
+            # No reader is left when the guard is gone, and with it the processes that it has killed.
+            gone = select.poll()
+            gone.register(self._lease, 0)
+            if not gone.poll(_DEATH_SECONDS * 1000) and self.process.poll() is None:  # the guard was killed itself
+                self.signal(signal.SIGKILL)
+            self._let_go()
+
+    def _let_go(self) -> None:
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            os.close(lease)
+
+
+def follow_parent() -> None:
+    """Have this process, which `multiprocessing` has made, end as soon as its parent has died."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "only in a process that multiprocessing has made"
+
+    def follow() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=follow, name="redisq-follow", daemon=True).start()
+
+
+def _let_go_of_inherited() -> None:
+    # A forked child that kept a lease open would hide from the guard that this process is gone.
+    for child in list(_children):
+        child._let_go()
+
+
+os.register_at_fork(after_in_child=_let_go_of_inherited)
