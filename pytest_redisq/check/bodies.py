@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pytest_redisq.check.contract import AnomalyKind
 from pytest_redisq.check.findings import Findings
 from pytest_redisq.check.ledger import Ledger
-from pytest_redisq.history.columns import Strand
+from pytest_redisq.history.columns import ColumnGroup
 from pytest_redisq.model import UNREADABLE, Message
 
 #: No id known, or more than one; below any code of `Ids` that a history can hold.
@@ -18,15 +18,15 @@ _NO_ID = -(2**63)
 
 def judge_bodies(ledger: Ledger, findings: Findings) -> None:
     """corrupted: a body that no producer sent whole, or one that came under the id that another message was given."""
-    for strand in ledger.dequeues:
-        if not strand.span().whole:
-            _judge_unreadable(ledger, strand, findings)
-    named = [strand for strand in ledger.dequeues if strand.shape.named]
-    if not named or not any(strand.shape.named for strand in ledger.enqueues):
+    for group in ledger.dequeues:
+        if not group.span().whole:
+            _judge_unreadable(ledger, group, findings)
+    named = [group for group in ledger.dequeues if group.key.named]
+    if not named or not any(group.key.named for group in ledger.enqueues):
         return
     suspects = _under_another_id(named, _ids_given(ledger))
-    for strand in ledger.enqueues if suspects else ():
-        for message, code in _named(strand):
+    for group in ledger.enqueues if suspects else ():
+        for message, code in _named(group):
             for impostor in suspects.get(code, ()):
                 if impostor != message:
                     text = ledger.history.ids.text(code)
@@ -34,11 +34,11 @@ def judge_bodies(ledger: Ledger, findings: Findings) -> None:
                     findings.add(AnomalyKind.CORRUPTED, impostor, words, ids=(text,))
 
 
-def _judge_unreadable(ledger: Ledger, strand: Strand, findings: Findings) -> None:
-    width = strand.shape.width
-    hits = [at for at, producer in enumerate(strand.producers) if producer < 0]
-    for _, row in strand.rows_at({at // width for at in hits}):
-        op = ledger.history.op(strand.shape, row)
+def _judge_unreadable(ledger: Ledger, group: ColumnGroup, findings: Findings) -> None:
+    width = group.key.width
+    hits = [at for at, producer in enumerate(group.producers) if producer < 0]
+    for _, row in group.rows_at({at // width for at in hits}):
+        op = ledger.history.op(group.key, row)
         times = sum(message.producer < 0 for message in op.messages)
         words = f"a body that no producer of this run sent whole{': ' if op.error else ''}{op.error}"
         findings.add(AnomalyKind.CORRUPTED, UNREADABLE, words, times=times, ids=op.ids, op=op)
@@ -47,8 +47,8 @@ def _judge_unreadable(ledger: Ledger, strand: Strand, findings: Findings) -> Non
 def _ids_given(ledger: Ledger) -> list[array[int]]:
     """For each message the id that its only acknowledged enqueue returned."""
     given = [array("q", [_NO_ID]) * size for size in ledger.sizes]
-    for strand in ledger.enqueues:
-        for producer, sequence, code in zip(strand.producers, strand.sequences, strand.ids, strict=True):
+    for group in ledger.enqueues:
+        for producer, sequence, code in zip(group.producers, group.sequences, group.ids, strict=True):
             try:
                 if producer >= 0 and sequence >= 0:
                     given[producer][sequence] = code
@@ -57,11 +57,11 @@ def _ids_given(ledger: Ledger) -> list[array[int]]:
     return given
 
 
-def _under_another_id(dequeues: list[Strand], given: list[array[int]]) -> dict[int, list[Message]]:
+def _under_another_id(dequeues: list[ColumnGroup], given: list[array[int]]) -> dict[int, list[Message]]:
     """The ids under which messages were delivered that had not been given them: few, in a sound history."""
     suspects: defaultdict[int, list[Message]] = defaultdict(list)
-    for strand in dequeues:
-        for producer, sequence, code in zip(strand.producers, strand.sequences, strand.ids, strict=True):
+    for group in dequeues:
+        for producer, sequence, code in zip(group.producers, group.sequences, group.ids, strict=True):
             try:
                 known = given[producer][sequence] == code
             except IndexError:
@@ -71,5 +71,5 @@ def _under_another_id(dequeues: list[Strand], given: list[array[int]]) -> dict[i
     return suspects
 
 
-def _named(strand: Strand) -> Iterator[tuple[Message, int]]:
-    return zip(map(Message, strand.producers, strand.sequences), strand.ids, strict=True)
+def _named(group: ColumnGroup) -> Iterator[tuple[Message, int]]:
+    return zip(map(Message, group.producers, group.sequences), group.ids, strict=True)

@@ -8,19 +8,19 @@ from itertools import chain
 
 from pytest_redisq.check.contract import AnomalyKind
 from pytest_redisq.check.findings import Findings
-from pytest_redisq.check.holders import judge_holders
+from pytest_redisq.check.in_flight import judge_in_flight
 from pytest_redisq.check.ledger import Ledger
-from pytest_redisq.check.tally import Tally, differing, repeated
-from pytest_redisq.history.columns import Strand
+from pytest_redisq.check.multiset import Multiset, differing, repeated
+from pytest_redisq.history.columns import ColumnGroup
 from pytest_redisq.model import Kind, Message
 
 
-def judge_delivery(ledger: Ledger, delivered: Tally, findings: Findings, *, quiescent: bool) -> int:
+def judge_delivery(ledger: Ledger, delivered: Multiset, findings: Findings, *, quiescent: bool) -> int:
     """Every law that compares the multisets. Returns how many acknowledged messages have not been delivered (yet)."""
     trimmed = ledger.trimmed()
     missing = 0
     excuse = _excuse(ledger)
-    inside = chain(ledger.pending.strays, ledger.remaining.strays)
+    inside = chain(ledger.pending.sparse, ledger.remaining.sparse)
     uneven = differing(ledger.acknowledged, delivered, ledger.attempted, ledger.possible)
     for message in uneven:
         judge_surplus(ledger, delivered, message, findings)
@@ -32,13 +32,15 @@ def judge_delivery(ledger: Ledger, delivered: Tally, findings: Findings, *, quie
     for message in sorted(set(inside)):
         _judge_inside(ledger, delivered, message, findings, quiescent=quiescent)
     if quiescent:
-        judge_holders(ledger, delivered, trimmed, excuse, findings)
+        judge_in_flight(ledger, delivered, trimmed, excuse, findings)
     _judge_redeliveries(ledger, delivered, findings)
     _judge_acks(ledger, delivered, findings)
     return missing
 
 
-def judge_surplus(ledger: Ledger, delivered: Tally, message: Message, findings: Findings, *, reader: str = "") -> None:
+def judge_surplus(
+    ledger: Ledger, delivered: Multiset, message: Message, findings: Findings, *, reader: str = ""
+) -> None:
     """Delivered more often than its enqueues account for."""
     took, tried = delivered[message], ledger.attempted[message]
     possible, sure = ledger.possible[message], ledger.acknowledged[message]
@@ -68,13 +70,15 @@ def _excuse(ledger: Ledger) -> float:
 
     Each as many as the largest dequeue known, or one; a drain takes any number.
     """
-    if any(strand.shape.kind is Kind.DRAIN for strand in ledger.unknown_dequeues):
+    if any(group.key.kind is Kind.DRAIN for group in ledger.unknown_dequeues):
         return float("inf")
-    widths = (strand.shape.width for strand in ledger.dequeues if strand.shape.kind is Kind.DEQUEUE)
+    widths = (group.key.width for group in ledger.dequeues if group.key.kind is Kind.DEQUEUE)
     return max(widths, default=1) * sum(map(len, ledger.unknown_dequeues))
 
 
-def _judge_gap(ledger: Ledger, trimmed: Tally, message: Message, gap: int, excuse: float, findings: Findings) -> float:
+def _judge_gap(
+    ledger: Ledger, trimmed: Multiset, message: Message, gap: int, excuse: float, findings: Findings
+) -> float:
     """`gap` acknowledged enqueues of `message` have no delivery; returns what is left of `excuse`."""
     gap -= min(gap, ledger.remaining[message] + ledger.pending[message])  # inside, not missing
     thrown = min(gap, trimmed[message])
@@ -96,7 +100,9 @@ def _judge_gap(ledger: Ledger, trimmed: Tally, message: Message, gap: int, excus
     return excuse - excused
 
 
-def _judge_inside(ledger: Ledger, delivered: Tally, message: Message, findings: Findings, *, quiescent: bool) -> None:
+def _judge_inside(
+    ledger: Ledger, delivered: Multiset, message: Message, findings: Findings, *, quiescent: bool
+) -> None:
     """`message` was still in the queue at the end: to be had (remaining) or with no way out (pending)."""
     pending, inside = ledger.pending[message], ledger.pending[message] + ledger.remaining[message]
     if ledger.acked[message] and ledger.acked[message] >= delivered[message]:
@@ -119,7 +125,7 @@ class _Repeat:
     acked_ns: int | None = None
 
 
-def _judge_redeliveries(ledger: Ledger, delivered: Tally, findings: Findings) -> None:
+def _judge_redeliveries(ledger: Ledger, delivered: Multiset, findings: Findings) -> None:
     for message, repeat in repeats(ledger, delivered, ledger.dequeues).items():
         judge_clones(ledger, delivered, message, repeat, findings)
         # false-ack: an ok ack ended before a delivery under the same id was invoked
@@ -129,11 +135,11 @@ def _judge_redeliveries(ledger: Ledger, delivered: Tally, findings: Findings) ->
             findings.add(AnomalyKind.FALSE_ACK, message, "delivered again after it had been acknowledged", ids=ids)
 
 
-def repeats(ledger: Ledger, delivered: Tally, dequeues: tuple[Strand, ...]) -> dict[Message, _Repeat]:
+def repeats(ledger: Ledger, delivered: Multiset, dequeues: tuple[ColumnGroup, ...]) -> dict[Message, _Repeat]:
     """The messages delivered more than once by `dequeues`."""
     found = {message: _Repeat() for message in repeated(delivered) if message.producer >= 0}
-    for strand in dequeues if found else ():
-        for message, invoked_ns, _, code in _deliveries(strand):
+    for group in dequeues if found else ():
+        for message, invoked_ns, _, code in _deliveries(group):
             repeat = found.get(message)
             if repeat is not None:
                 repeat.last_invoked_ns = max(repeat.last_invoked_ns, invoked_ns)
@@ -141,8 +147,8 @@ def repeats(ledger: Ledger, delivered: Tally, dequeues: tuple[Strand, ...]) -> d
                     repeat.nameless = True
                 else:
                     repeat.codes.add(code)
-    for strand in ledger.acks if found else ():
-        for message, _, ended_ns, _ in _deliveries(strand):
+    for group in ledger.acks if found else ():
+        for message, _, ended_ns, _ in _deliveries(group):
             repeat = found.get(message)
             if repeat is not None:
                 repeat.acked_ns = ended_ns if repeat.acked_ns is None else min(ended_ns, repeat.acked_ns)
@@ -150,7 +156,7 @@ def repeats(ledger: Ledger, delivered: Tally, dequeues: tuple[Strand, ...]) -> d
 
 
 def judge_clones(
-    ledger: Ledger, delivered: Tally, message: Message, repeat: _Repeat, findings: Findings, *, reader: str = ""
+    ledger: Ledger, delivered: Multiset, message: Message, repeat: _Repeat, findings: Findings, *, reader: str = ""
 ) -> None:
     """cloned: in D − A, and its deliveries' ids are more than A, or are missing."""
     tried = ledger.attempted[message]
@@ -166,7 +172,7 @@ def judge_clones(
         findings.add(AnomalyKind.CLONED, message, words, times=len(ids) - tried, ids=ids, reader=reader)
 
 
-def _judge_acks(ledger: Ledger, delivered: Tally, findings: Findings) -> None:
+def _judge_acks(ledger: Ledger, delivered: Multiset, findings: Findings) -> None:
     """premature-ack: in K, not in D."""
     if not ledger.acks:
         return
@@ -176,11 +182,11 @@ def _judge_acks(ledger: Ledger, delivered: Tally, findings: Findings) -> None:
             findings.add(AnomalyKind.PREMATURE_ACK, message, "acknowledged by a consumer, never delivered", times=times)
 
 
-def _deliveries(strand: Strand) -> Iterator[tuple[Message, int, int, int | None]]:
+def _deliveries(group: ColumnGroup) -> Iterator[tuple[Message, int, int, int | None]]:
     """Each message of each op: when the op was invoked and ended, and the id's code."""
-    messages = map(Message, strand.producers, strand.sequences)
-    invoked, ended = strand.per_message(strand.invoked_ns), strand.per_message(strand.ends_ns())
-    return zip(messages, invoked, ended, strand.codes(), strict=True)
+    messages = map(Message, group.producers, group.sequences)
+    invoked, ended = group.per_message(group.invoked_ns), group.per_message(group.ends_ns())
+    return zip(messages, invoked, ended, group.codes(), strict=True)
 
 
 def _unknown(ledger: Ledger) -> str:

@@ -51,13 +51,13 @@ class Findings:
 
 def last_seen(history: History, messages: set[Message]) -> Mapping[Message, Op]:
     """For each of `messages` the op invoked last of those that mention it."""
-    found: dict[Message, tuple[int, int, int]] = {}  # when invoked, which strand, which op of it
+    found: dict[Message, tuple[int, int, int]] = {}  # when invoked, which group, which op of it
     if messages:
         wanted = frozenset(messages)
-        for place, strand in enumerate(history.strands):
-            width = strand.shape.width
-            pairs = zip(strand.producers, strand.sequences, strict=True)
-            invoked = strand.per_message(strand.invoked_ns)
+        for place, group in enumerate(history.groups):
+            width = group.key.width
+            pairs = zip(group.producers, group.sequences, strict=True)
+            invoked = group.per_message(group.invoked_ns)
             for index, (pair, invoked_ns) in enumerate(zip(pairs, invoked, strict=True)):
                 if pair in wanted:
                     seen = (invoked_ns, place, index // width)
@@ -71,5 +71,5 @@ def last_seen(history: History, messages: set[Message]) -> Mapping[Message, Op]:
 
 
 def _ops(history: History, place: int, numbers: set[int]) -> list[tuple[int, Op]]:
-    strand = history.strands[place]
-    return [(number, history.op(strand.shape, row)) for number, row in strand.rows_at(numbers)]
+    group = history.groups[place]
+    return [(number, history.op(group.key, row)) for number, row in group.rows_at(numbers)]

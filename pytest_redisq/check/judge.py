@@ -9,9 +9,9 @@ from pytest_redisq.check.contract import AnomalyKind, Contract, Guarantee
 from pytest_redisq.check.delivery import judge_delivery
 from pytest_redisq.check.findings import Findings
 from pytest_redisq.check.ledger import Ledger
+from pytest_redisq.check.multiset import Multiset
 from pytest_redisq.check.order import judge_order
 from pytest_redisq.check.readers import judge_readers
-from pytest_redisq.check.tally import Tally
 from pytest_redisq.check.verdict import Totals, Verdict
 from pytest_redisq.history import History
 
@@ -45,10 +45,10 @@ def _check(history: History, contract: Contract, keep: int) -> Verdict:
     findings = Findings(keep)
     unsettled = _unsettled(ledger, contract)
     if contract.guarantee is Guarantee.FAN_OUT:
-        delivered_total = sum(len(strand.producers) for strand in ledger.dequeues)
+        delivered_total = sum(len(group.producers) for group in ledger.dequeues)
         missing = judge_readers(ledger, contract, findings, quiescent=not unsettled)
     else:
-        delivered = Tally(ledger.sizes, ledger.dequeues)
+        delivered = Multiset(ledger.sizes, ledger.dequeues)
         delivered_total = delivered.total
         missing = judge_delivery(ledger, delivered, findings, quiescent=not unsettled)
         if contract.fifo:
@@ -96,6 +96,6 @@ def _unsettled(ledger: Ledger, contract: Contract) -> list[str]:
         reasons.append("the queue had not been drained")
     if ledger.remaining.total and contract.guarantee is not Guarantee.FAN_OUT:
         reasons.append(f"{ledger.remaining.total} messages could still be had from the queue")
-    if any(strand.invoked_ns.highest() > end.at_ns for strand in ledger.history.strands):
+    if any(group.invoked_ns.highest() > end.at_ns for group in ledger.history.groups):
         reasons.append("an op was invoked after quiescence had been declared")
     return reasons

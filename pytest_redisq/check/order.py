@@ -17,8 +17,8 @@ from operator import gt
 from pytest_redisq.check.contract import AnomalyKind
 from pytest_redisq.check.findings import Findings
 from pytest_redisq.check.ledger import Ledger
-from pytest_redisq.check.tally import Tally
-from pytest_redisq.history.columns import Strand
+from pytest_redisq.check.multiset import Multiset
+from pytest_redisq.history.columns import ColumnGroup
 from pytest_redisq.model import Kind, Message, Outcome
 
 #: Later than any reading of the clock.
@@ -28,13 +28,13 @@ _EMPTY = array("q")
 
 
 def judge_order(
-    ledger: Ledger, delivered: Tally, dequeues: Sequence[Strand], findings: Findings, *, reader: str = ""
+    ledger: Ledger, delivered: Multiset, dequeues: Sequence[ColumnGroup], findings: Findings, *, reader: str = ""
 ) -> None:
     """`delivered` counts what `dequeues` took."""
     bounds = _first_end_of_later(ledger, _first_ends(ledger, dequeues))
     suspects: Counter[Message] = Counter()
-    for strand in dequeues:
-        for producer, sequence, invoked_ns in _known(ledger, strand, strand.invoked_ns):
+    for group in dequeues:
+        for producer, sequence, invoked_ns in _known(ledger, group, group.invoked_ns):
             if invoked_ns > bounds[producer][sequence]:
                 suspects[Message(producer, sequence)] += 1
     for message, times in sorted(suspects.items()):
@@ -43,21 +43,21 @@ def judge_order(
             findings.add(AnomalyKind.REORDERED, message, words, reader=reader)
 
 
-def _first_ends(ledger: Ledger, dequeues: Sequence[Strand]) -> list[array[int]]:
+def _first_ends(ledger: Ledger, dequeues: Sequence[ColumnGroup]) -> list[array[int]]:
     """For each message when the first of its dequeues ended."""
     ends = [array("q", [_NEVER]) * size for size in ledger.sizes]
-    for strand in dequeues:
-        for producer, sequence, ended_ns in _known(ledger, strand, strand.ends_ns()):
+    for group in dequeues:
+        for producer, sequence, ended_ns in _known(ledger, group, group.ends_ns()):
             row = ends[producer]
             if ended_ns < row[sequence]:
                 row[sequence] = ended_ns
     return ends
 
 
-def _known(ledger: Ledger, strand: Strand, times: Iterable[int]) -> Iterator[tuple[int, int, int]]:
+def _known(ledger: Ledger, group: ColumnGroup, times: Iterable[int]) -> Iterator[tuple[int, int, int]]:
     """Producer, sequence and time of each message, without those outside `Ledger.sizes`."""
-    sizes, span = ledger.sizes, strand.span()
-    triples = zip(strand.producers, strand.sequences, strand.per_message(times), strict=True)
+    sizes, span = ledger.sizes, group.span()
+    triples = zip(group.producers, group.sequences, group.per_message(times), strict=True)
     if span.whole and span.highest_producer < len(sizes) and span.highest_sequence < min(sizes):
         return triples
     return (each for each in triples if 0 <= each[0] < len(sizes) and 0 <= each[1] < sizes[each[0]])
@@ -90,21 +90,21 @@ def _producers_in_turn(ledger: Ledger) -> frozenset[int]:
 
     This is the common case, and there the order in time is that of the numbers: nothing needs to be sorted.
     """
-    strands: defaultdict[int, list[Strand]] = defaultdict(list)
-    for strand in _possible(ledger):
-        producers = {strand.span().highest_producer} if strand.span().run else set(strand.producers)
+    groups: defaultdict[int, list[ColumnGroup]] = defaultdict(list)
+    for group in _possible(ledger):
+        producers = {group.span().highest_producer} if group.span().run else set(group.producers)
         for producer in producers:
-            strands[producer].append(strand)
-    return frozenset(producer for producer, mine in strands.items() if len(mine) == 1 and _one_in_turn(mine[0]))
+            groups[producer].append(group)
+    return frozenset(producer for producer, mine in groups.items() if len(mine) == 1 and _one_in_turn(mine[0]))
 
 
-def _one_in_turn(strand: Strand) -> bool:
-    steps = strand.invoked_ns.steps.cells
+def _one_in_turn(group: ColumnGroup) -> bool:
+    steps = group.invoked_ns.steps.cells
     return (
-        strand.shape.outcome is Outcome.OK
-        and strand.shape.width == 1
-        and strand.span().run
-        and all(map(gt, islice(steps, 1, None), strand.durations_ns))
+        group.key.outcome is Outcome.OK
+        and group.key.width == 1
+        and group.span().run
+        and all(map(gt, islice(steps, 1, None), group.durations_ns))
     )
 
 
@@ -117,14 +117,12 @@ class _Spans:
         self._invoked = {producer: array("q", [_NEVER]) * sizes[producer] for producer in producers}
         #: The last acknowledged attempt; stays where there is none.
         self._ended = {producer: array("q", [_NEVER]) * sizes[producer] for producer in producers}
-        for strand in _possible(ledger) if producers else ():
-            self._add(strand, strand.shape.outcome is Outcome.OK)
+        for group in _possible(ledger) if producers else ():
+            self._add(group, group.key.outcome is Outcome.OK)
 
-    def _add(self, strand: Strand, ok: bool) -> None:
-        times = strand.per_message(zip(strand.invoked_ns, strand.ends_ns(), strict=True))
-        for message, (invoked_ns, ended_ns) in zip(
-            map(Message, strand.producers, strand.sequences), times, strict=True
-        ):
+    def _add(self, group: ColumnGroup, ok: bool) -> None:
+        times = group.per_message(zip(group.invoked_ns, group.ends_ns(), strict=True))
+        for message, (invoked_ns, ended_ns) in zip(map(Message, group.producers, group.sequences), times, strict=True):
             producer, sequence = message
             invoked = self._invoked.get(producer, _EMPTY)
             if 0 <= sequence < len(invoked):
@@ -147,7 +145,7 @@ class _Spans:
         return bounds
 
 
-def _possible(ledger: Ledger) -> list[Strand]:
+def _possible(ledger: Ledger) -> list[ColumnGroup]:
     """The enqueues that may have happened."""
-    strands = ledger.history.strands
-    return [each for each in strands if each.shape.kind is Kind.ENQUEUE and each.shape.outcome is not Outcome.FAIL]
+    groups = ledger.history.groups
+    return [each for each in groups if each.key.kind is Kind.ENQUEUE and each.key.outcome is not Outcome.FAIL]

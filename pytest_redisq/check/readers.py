@@ -10,9 +10,9 @@ from pytest_redisq.check.contract import AnomalyKind, Contract
 from pytest_redisq.check.delivery import judge_clones, judge_surplus, repeats
 from pytest_redisq.check.findings import Findings
 from pytest_redisq.check.ledger import Ledger
+from pytest_redisq.check.multiset import Multiset, differing
 from pytest_redisq.check.order import judge_order
-from pytest_redisq.check.tally import Tally, differing
-from pytest_redisq.history.columns import Row, Strand
+from pytest_redisq.history.columns import ColumnGroup, Row
 from pytest_redisq.model import Kind, Message, Outcome
 
 #: Lower and higher than the code of any stream ID.
@@ -41,28 +41,28 @@ class _Reader:
     """What one reader got. `lowest` and `highest` are codes of its stream IDs, and cross where it got none."""
 
     name: str
-    dequeues: Sequence[Strand]
-    delivered: Tally
+    dequeues: Sequence[ColumnGroup]
+    delivered: Multiset
     excuse: int  # how many entries its polls of unknown outcome may have had, each as many as the largest known
     first_ended_ns: int  # of its ok polls
     lowest: int
     highest: int
 
     @classmethod
-    def of(cls, ledger: Ledger, name: str, dequeues: Sequence[Strand]) -> _Reader:
-        strands = ledger.history.strands
-        polls = [each for each in strands if each.shape.actor == name and each.shape.kind is Kind.DEQUEUE]
-        unknown = sum(len(strand) for strand in polls if strand.shape.outcome is Outcome.INFO)
-        ok = [strand for strand in polls if strand.shape.outcome is Outcome.OK]
-        named = [strand for strand in dequeues if strand.shape.named]
+    def of(cls, ledger: Ledger, name: str, dequeues: Sequence[ColumnGroup]) -> _Reader:
+        groups = ledger.history.groups
+        polls = [each for each in groups if each.key.actor == name and each.key.kind is Kind.DEQUEUE]
+        unknown = sum(len(group) for group in polls if group.key.outcome is Outcome.INFO)
+        ok = [group for group in polls if group.key.outcome is Outcome.OK]
+        named = [group for group in dequeues if group.key.named]
         return cls(
             name=name,
             dequeues=dequeues,
-            delivered=Tally(ledger.sizes, dequeues),
-            excuse=unknown * max((strand.shape.width for strand in dequeues), default=1),
-            first_ended_ns=min((min(strand.ends_ns()) for strand in ok), default=_HIGHEST),
-            lowest=min((code for strand in named for code in strand.ids if code >= 0), default=_HIGHEST),
-            highest=max((code for strand in named for code in strand.ids), default=_LOWEST),
+            delivered=Multiset(ledger.sizes, dequeues),
+            excuse=unknown * max((group.key.width for group in dequeues), default=1),
+            first_ended_ns=min((min(group.ends_ns()) for group in ok), default=_HIGHEST),
+            lowest=min((code for group in named for code in group.ids if code >= 0), default=_HIGHEST),
+            highest=max((code for group in named for code in group.ids), default=_LOWEST),
         )
 
     def skipped(self, code: int) -> bool:
@@ -77,7 +77,7 @@ class _Reader:
         return invoked_ns <= self.first_ended_ns and code < self.lowest
 
 
-def _judge_missing(ledger: Ledger, reader: _Reader, trimmed: Tally, findings: Findings, *, quiescent: bool) -> int:
+def _judge_missing(ledger: Ledger, reader: _Reader, trimmed: Multiset, findings: Findings, *, quiescent: bool) -> int:
     if next(differing(ledger.acknowledged, reader.delivered), None) is None:
         return 0
     missing = 0
@@ -110,11 +110,11 @@ def _judge_missing(ledger: Ledger, reader: _Reader, trimmed: Tally, findings: Fi
     return missing
 
 
-def _enqueued(ledger: Ledger, delivered: Tally) -> Iterator[tuple[Message, int, int | None]]:
+def _enqueued(ledger: Ledger, delivered: Multiset) -> Iterator[tuple[Message, int, int | None]]:
     """The acknowledged messages that are not in `delivered`: when each was invoked, and its id's code."""
-    for strand in ledger.enqueues:
-        invoked = strand.per_message(strand.invoked_ns)
-        columns = zip(strand.producers, strand.sequences, invoked, strand.codes(), strict=True)
+    for group in ledger.enqueues:
+        invoked = group.per_message(group.invoked_ns)
+        columns = zip(group.producers, group.sequences, invoked, group.codes(), strict=True)
         for producer, sequence, invoked_ns, code in columns:
             message = Message(producer, sequence)
             if not delivered[message]:
@@ -123,11 +123,11 @@ def _enqueued(ledger: Ledger, delivered: Tally) -> Iterator[tuple[Message, int, 
 
 def _judge_polls(ledger: Ledger, reader: _Reader, findings: Findings) -> None:
     """nonmonotonic-poll: a delivery whose id is not above all that this reader had got before."""
-    named = [strand for strand in reader.dequeues if strand.shape.named]
+    named = [group for group in reader.dequeues if group.key.named]
     if len(named) == 1 and not named[0].invoked_ns.falls and _rises(named[0]):
         return
     highest = _LOWEST
-    for row in heapq.merge(*(strand.rows() for strand in named), key=_invocation):
+    for row in heapq.merge(*(group.rows() for group in named), key=_invocation):
         for message, code in zip(row.messages, row.ids, strict=True):
             if 0 <= code <= highest:
                 here, before = ledger.history.ids.text(code), ledger.history.ids.text(highest)
@@ -136,10 +136,10 @@ def _judge_polls(ledger: Ledger, reader: _Reader, findings: Findings) -> None:
             highest = max(highest, code)
 
 
-def _rises(strand: Strand) -> bool:
+def _rises(group: ColumnGroup) -> bool:
     """Whether each id is a stream ID above the last; the first step is 0 by construction."""
-    steps = strand.ids.steps.cells
-    return strand.ids.first >= 0 and not strand.ids.falls and steps.count(0) == 1
+    steps = group.ids.steps.cells
+    return group.ids.first >= 0 and not group.ids.falls and steps.count(0) == 1
 
 
 def _invocation(row: Row) -> int:

@@ -43,7 +43,7 @@ class Column:
         return iter(self.cells)
 
 
-class Rising:
+class DeltaColumn:
     """Numbers that mostly rise, stored as the steps between neighbours. Falling is allowed, and remembered."""
 
     __slots__ = ("falls", "first", "last", "steps")
@@ -116,8 +116,8 @@ class Ids:
         return f"{code >> _SEQUENCE_BITS}-{code & ((1 << _SEQUENCE_BITS) - 1)}"
 
 
-class Shape(NamedTuple):
-    """What the ops of one strand have in common."""
+class OpKey(NamedTuple):
+    """What the ops of one group have in common."""
 
     actor: str
     kind: Kind
@@ -130,7 +130,7 @@ class Shape(NamedTuple):
 
 
 class Row(NamedTuple):
-    """An op within its strand: what it does not share with the others. `ids` are codes of `Ids`."""
+    """An op within its group: what it does not share with the others. `ids` are codes of `Ids`."""
 
     invoked_ns: int
     ended_ns: int | None
@@ -162,18 +162,18 @@ class Span(NamedTuple):
         return cls(number, whole, run, max(producers), sequences[-1] if run else max(sequences))
 
 
-class Strand:
-    """The ops of one shape, in the order in which they ended; a sequential actor's are in that of invocation too."""
+class ColumnGroup:
+    """The ops of one key, in the order in which they ended; a sequential actor's are in that of invocation too."""
 
-    __slots__ = ("_span", "durations_ns", "ids", "invoked_ns", "producers", "sequences", "shape")
+    __slots__ = ("_span", "durations_ns", "ids", "invoked_ns", "key", "producers", "sequences")
 
-    def __init__(self, shape: Shape) -> None:
-        self.shape = shape
-        self.invoked_ns = Rising()
+    def __init__(self, key: OpKey) -> None:
+        self.key = key
+        self.invoked_ns = DeltaColumn()
         self.durations_ns = Column()
         self.producers = Column()
         self.sequences = Column()
-        self.ids = Rising()
+        self.ids = DeltaColumn()
         self._span: Span | None = None
 
     def append(self, invoked_ns: int, ended_ns: int | None, messages: Iterable[Message], ids: Iterable[int]) -> None:
@@ -189,7 +189,7 @@ class Strand:
         return len(self.durations_ns)
 
     def ends_ns(self) -> Iterator[int]:
-        """When each op ended; meaningless where the shape says that they never did."""
+        """When each op ended; meaningless where the key says that they never did."""
         return map(add, self.invoked_ns, self.durations_ns)
 
     def span(self) -> Span:
@@ -200,12 +200,12 @@ class Strand:
 
     def per_message(self, values: Iterable[_T]) -> Iterable[_T]:
         """One value per op, stretched to one per message."""
-        width = self.shape.width
+        width = self.key.width
         return values if width == 1 else (value for value in values for _ in range(width))
 
     def codes(self) -> Iterator[int | None]:
         """The id's code of each message, None where it has none."""
-        return iter(self.ids) if self.shape.named else repeat(None, len(self.producers))
+        return iter(self.ids) if self.key.named else repeat(None, len(self.producers))
 
     def rows(self) -> Iterator[Row]:
         """Every op, by time of invocation."""
@@ -213,24 +213,24 @@ class Strand:
 
     def rows_at(self, places: Collection[int]) -> Iterator[tuple[int, Row]]:
         """The ops at `places`, counted from 0 in the order in which they were appended, each with its place."""
-        width = self.shape.width
+        width = self.key.width
         invoked = {place: value for place, value in enumerate(self.invoked_ns) if place in places}
         codes = {at: code for at, code in enumerate(self.ids) if at // width in places}
         for place in sorted(places):
             span = range(place * width, (place + 1) * width)
             messages = tuple(Message(self.producers.cells[at], self.sequences.cells[at]) for at in span)
-            ended = invoked[place] + self.durations_ns.cells[place] if self.shape.ended else None
-            ids = tuple(codes[at] for at in span) if self.shape.named else ()
+            ended = invoked[place] + self.durations_ns.cells[place] if self.key.ended else None
+            ids = tuple(codes[at] for at in span) if self.key.named else ()
             yield place, Row(invoked[place], ended, messages, ids)
 
     def _rows(self) -> Iterator[Row]:
-        width = self.shape.width
+        width = self.key.width
         pairs = map(Message, self.producers, self.sequences)
         codes = iter(self.ids)
-        ends: Iterator[int | None] = self.ends_ns() if self.shape.ended else repeat(None, len(self))
+        ends: Iterator[int | None] = self.ends_ns() if self.key.ended else repeat(None, len(self))
         for invoked, ended in zip(self.invoked_ns, ends, strict=True):
             messages = tuple(next(pairs) for _ in range(width))
-            ids = tuple(next(codes) for _ in range(width)) if self.shape.named else ()
+            ids = tuple(next(codes) for _ in range(width)) if self.key.named else ()
             yield Row(invoked, ended, messages, ids)
 
 

@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import repeat
 
-from pytest_redisq.history.columns import Ids, Row, Shape, Strand
+from pytest_redisq.history.columns import ColumnGroup, Ids, OpKey, Row
 from pytest_redisq.history.quiescence import Quiescence
 from pytest_redisq.model import Kind, Message, Op, Outcome
 
@@ -16,7 +16,7 @@ class HistoryBuilder:
 
     def __init__(self) -> None:
         self._ids = Ids()
-        self._strands: dict[tuple[object, ...], Strand] = {}
+        self._groups: dict[tuple[object, ...], ColumnGroup] = {}
         self._notes: list[str] = []
         self.quiescence: Quiescence | None = None
 
@@ -39,20 +39,20 @@ class HistoryBuilder:
     ) -> None:
         """`add` without an `Op`, for whoever has millions of them and has checked their ids."""
         width, named, ended = len(messages), bool(ids), ended_ns is not None
-        # Enums hash slowly, and there is one object of each: by identity the key costs a tenth.
-        key = (actor, id(kind), id(outcome), queue, error, width, named, ended)
-        strand = self._strands.get(key)
-        if strand is None:
-            shape = Shape(actor, kind, outcome, queue, error, width, named, ended)
-            strand = self._strands[key] = Strand(shape)
-        strand.append(invoked_ns, ended_ns, messages, map(self._ids.code, ids) if named else ())
+        # Enums hash slowly, and there is one object of each: by identity the lookup costs a tenth.
+        place = (actor, id(kind), id(outcome), queue, error, width, named, ended)
+        group = self._groups.get(place)
+        if group is None:
+            key = OpKey(actor, kind, outcome, queue, error, width, named, ended)
+            group = self._groups[place] = ColumnGroup(key)
+        group.append(invoked_ns, ended_ns, messages, map(self._ids.code, ids) if named else ())
 
     def note(self, words: str) -> None:
         """Something about the recording itself that whoever judges the history should know."""
         self._notes.append(words)
 
     def build(self) -> History:
-        return History(tuple(self._strands.values()), self._ids, self.quiescence, tuple(self._notes))
+        return History(tuple(self._groups.values()), self._ids, self.quiescence, tuple(self._notes))
 
 
 class History:
@@ -62,12 +62,12 @@ class History:
     of several processes of one machine merge; those of two machines do not.
     """
 
-    __slots__ = ("ids", "notes", "quiescence", "strands")
+    __slots__ = ("groups", "ids", "notes", "quiescence")
 
     def __init__(
-        self, strands: tuple[Strand, ...], ids: Ids, quiescence: Quiescence | None, notes: tuple[str, ...]
+        self, groups: tuple[ColumnGroup, ...], ids: Ids, quiescence: Quiescence | None, notes: tuple[str, ...]
     ) -> None:
-        self.strands = tuple(sorted(strands, key=_by_shape))
+        self.groups = tuple(sorted(groups, key=_by_key))
         self.ids = ids
         self.quiescence = quiescence
         self.notes = notes
@@ -87,31 +87,31 @@ class History:
     def merge(cls, *parts: History) -> History:
         """One history of several recorders' parts; of their quiescence markers, the latest counts."""
         ids = Ids()
-        strands = tuple(_recoded(strand, part.ids, ids) for part in parts for strand in part.strands)
+        groups = tuple(_recoded(group, part.ids, ids) for part in parts for group in part.groups)
         marks = [part.quiescence for part in parts if part.quiescence is not None]
         latest = max(marks, key=lambda mark: mark.at_ns, default=None)
-        return cls(strands, ids, latest, tuple(note for part in parts for note in part.notes))
+        return cls(groups, ids, latest, tuple(note for part in parts for note in part.notes))
 
     def __len__(self) -> int:
-        return sum(map(len, self.strands))
+        return sum(map(len, self.groups))
 
     def __iter__(self) -> Iterator[Op]:
-        """Ops of one instant come in the order of their shapes, so that it is the same after a round trip."""
-        lanes = (zip(repeat(place), strand.rows()) for place, strand in enumerate(self.strands))
+        """Ops of one instant come in the order of their keys, so that it is the same after a round trip."""
+        lanes = (zip(repeat(place), group.rows()) for place, group in enumerate(self.groups))
         for place, row in heapq.merge(*lanes, key=_instant):
-            yield self.op(self.strands[place].shape, row)
+            yield self.op(self.groups[place].key, row)
 
-    def op(self, shape: Shape, row: Row) -> Op:
+    def op(self, key: OpKey, row: Row) -> Op:
         return Op(
-            actor=shape.actor,
-            kind=shape.kind,
-            outcome=shape.outcome,
+            actor=key.actor,
+            kind=key.kind,
+            outcome=key.outcome,
             messages=row.messages,
             ids=tuple(map(self.ids.text, row.ids)),
             invoked_ns=row.invoked_ns,
             ended_ns=row.ended_ns,
-            queue=shape.queue,
-            error=shape.error,
+            queue=key.queue,
+            error=key.error,
         )
 
 
@@ -119,16 +119,16 @@ def _instant(placed: tuple[int, Row]) -> tuple[int, int]:
     return placed[1].invoked_ns, placed[0]
 
 
-def _by_shape(strand: Strand) -> Shape:
-    return strand.shape
+def _by_key(group: ColumnGroup) -> OpKey:
+    return group.key
 
 
-def _recoded(strand: Strand, old: Ids, new: Ids) -> Strand:
-    """`strand` with its ids in the terms of `new`; itself where that changes nothing."""
-    if not old.names or not strand.shape.named:
-        return strand
-    copy = Strand(strand.shape)
-    for row in strand.rows():
+def _recoded(group: ColumnGroup, old: Ids, new: Ids) -> ColumnGroup:
+    """`group` with its ids in the terms of `new`; itself where that changes nothing."""
+    if not old.names or not group.key.named:
+        return group
+    copy = ColumnGroup(group.key)
+    for row in group.rows():
         codes = (code if code >= 0 else new.code(old.text(code)) for code in row.ids)
         copy.append(row.invoked_ns, row.ended_ns, row.messages, codes)
     return copy

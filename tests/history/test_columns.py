@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_redisq.history.columns import Column, Ids, Rising, Span
+from pytest_redisq.history.columns import Column, DeltaColumn, Ids, Span
 
 WHOLE = st.one_of(st.integers(-200, 200), st.integers(-(2**63), 2**63 - 1))
 
@@ -36,7 +36,7 @@ def test_a_number_beyond_64_bits_is_refused() -> None:
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 2**62)))
 def test_rising_numbers_come_back_also_where_they_fall(values: list[int]) -> None:
-    rising = Rising()
+    rising = DeltaColumn()
     for value in values:
         rising.append(value)
     assert list(rising) == values

@@ -39,6 +39,6 @@ def test_an_op_with_one_message_takes_a_few_bytes() -> None:
     for sequence in range(10_000):
         token = recorder.invoke("p", Kind.ENQUEUE, (Message(0, sequence),))
         recorder.ok(token)
-    (strand,) = recorder.history().strands
-    columns = (strand.invoked_ns.steps, strand.durations_ns, strand.producers, strand.sequences)
+    (group,) = recorder.history().groups
+    columns = (group.invoked_ns.steps, group.durations_ns, group.producers, group.sequences)
     assert sum(len(column) * column.cells.itemsize for column in columns) <= 13 * 10_000

@@ -7,16 +7,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import compress, count
 from operator import or_, xor
 
-from pytest_redisq.history.columns import Strand
+from pytest_redisq.history.columns import ColumnGroup
 from pytest_redisq.model import Message
 
 
-def dense_sizes(enqueues: Sequence[Strand]) -> tuple[int, ...]:
+def dense_sizes(enqueues: Sequence[ColumnGroup]) -> tuple[int, ...]:
     """For each producer one more than its highest sequence; 0 where that is wildly high, to save memory."""
-    limit = 4 * sum(len(strand.producers) for strand in enqueues) + 1_024
+    limit = 4 * sum(len(group.producers) for group in enqueues) + 1_024
     sizes: list[int] = []
-    for strand in enqueues:
-        span = strand.span()
+    for group in enqueues:
+        span = group.span()
         highest = span.highest_producer
         if not span.whole or highest >= limit:
             continue
@@ -24,57 +24,57 @@ def dense_sizes(enqueues: Sequence[Strand]) -> tuple[int, ...]:
         if span.run:
             sizes[highest] = max(sizes[highest], span.highest_sequence + 1)
             continue
-        for producer, sequence in zip(strand.producers, strand.sequences, strict=True):
+        for producer, sequence in zip(group.producers, group.sequences, strict=True):
             if sequence >= sizes[producer]:
                 sizes[producer] = sequence + 1
     return tuple(size if size <= limit else 0 for size in sizes)
 
 
-class Tally:
+class Multiset:
     """How often each message occurs."""
 
-    __slots__ = ("dense", "strays", "total")
+    __slots__ = ("dense", "sparse", "total")
 
-    def __init__(self, sizes: Iterable[int], strands: Iterable[Strand] = ()) -> None:
+    def __init__(self, sizes: Iterable[int], groups: Iterable[ColumnGroup] = ()) -> None:
         self.dense = tuple(map(bytearray, sizes))
         #: What has no byte, and what exceeds its byte.
-        self.strays: Counter[Message] = Counter()
+        self.sparse: Counter[Message] = Counter()
         self.total = 0
-        for strand in strands:
-            self._add(strand)
+        for group in groups:
+            self._add(group)
 
     def extend(self, messages: Iterable[Message]) -> None:
         """Add single messages; dear, so for few of them."""
         for message in messages:
-            self.strays[message] += 1
+            self.sparse[message] += 1
             self.total += 1
 
-    def _add(self, strand: Strand) -> None:
-        producers, sequences = strand.producers, strand.sequences
+    def _add(self, group: ColumnGroup) -> None:
+        producers, sequences = group.producers, group.sequences
         self.total += len(producers)
-        if self._fill(strand):
+        if self._fill(group):
             return
         dense = self.dense
-        if strand.span().whole:
+        if group.span().whole:
             for producer, sequence in zip(producers, sequences, strict=True):
                 try:
                     dense[producer][sequence] += 1
                 except (IndexError, ValueError):
-                    self.strays[Message(producer, sequence)] += 1
+                    self.sparse[Message(producer, sequence)] += 1
             return
         for message in map(Message, producers, sequences):
             # A negative number would count from the end.
             if message.producer < 0 or message.sequence < 0:
-                self.strays[message] += 1
+                self.sparse[message] += 1
                 continue
             try:
                 dense[message.producer][message.sequence] += 1
             except (IndexError, ValueError):
-                self.strays[message] += 1
+                self.sparse[message] += 1
 
-    def _fill(self, strand: Strand) -> bool:
-        """Count a whole run at once, if `strand` is one and its bytes are still free."""
-        span = strand.span()
+    def _fill(self, group: ColumnGroup) -> bool:
+        """Count a whole run at once, if `group` is one and its bytes are still free."""
+        span = group.span()
         if not (span.run and span.whole and span.highest_producer < len(self.dense)):
             return False
         cells = self.dense[span.highest_producer]
@@ -87,15 +87,15 @@ class Tally:
 
     def __getitem__(self, message: Message) -> int:
         producer, sequence = message
-        strays = self.strays.get(message, 0) if self.strays else 0
+        sparse = self.sparse.get(message, 0) if self.sparse else 0
         if 0 <= producer < len(self.dense) and 0 <= sequence < len(self.dense[producer]):
-            return self.dense[producer][sequence] + strays
-        return strays
+            return self.dense[producer][sequence] + sparse
+        return sparse
 
 
-def differing(*tallies: Tally) -> Iterator[Message]:
-    """The messages that do not occur equally often in all `tallies` (of equal sizes), each once."""
-    first, *others = tallies
+def differing(*multisets: Multiset) -> Iterator[Message]:
+    """The messages that do not occur equally often in all `multisets` (of equal sizes), each once."""
+    first, *others = multisets
     for producer, cells in enumerate(first.dense):
         marks: Iterable[int] | None = None
         for other in others:
@@ -104,25 +104,25 @@ def differing(*tallies: Tally) -> Iterator[Message]:
                 marks = unequal if marks is None else map(or_, marks, unequal)
         if marks is not None:
             yield from (Message(producer, sequence) for sequence in compress(count(), marks))
-    strays = {message for tally in tallies for message in tally.strays}
-    for message in sorted(strays):
-        if len({_byte(tally, message) for tally in tallies}) == 1:
+    sparse = {message for multiset in multisets for message in multiset.sparse}
+    for message in sorted(sparse):
+        if len({_byte(multiset, message) for multiset in multisets}) == 1:
             yield message
 
 
-def repeated(tally: Tally) -> Iterator[Message]:
+def repeated(multiset: Multiset) -> Iterator[Message]:
     """The messages that occur more than once."""
-    for producer, cells in enumerate(tally.dense):
+    for producer, cells in enumerate(multiset.dense):
         if len(cells) > cells.count(0) + cells.count(1):
             yield from (Message(producer, sequence) for sequence, times in enumerate(cells) if times > 1)
-    for message, times in sorted(tally.strays.items()):
+    for message, times in sorted(multiset.sparse.items()):
         # One that has a full byte as well was among those above.
-        if times > 1 and _byte(tally, message) == 0:
+        if times > 1 and _byte(multiset, message) == 0:
             yield message
 
 
-def _byte(tally: Tally, message: Message) -> int:
+def _byte(multiset: Multiset, message: Message) -> int:
     producer, sequence = message
-    if 0 <= producer < len(tally.dense) and 0 <= sequence < len(tally.dense[producer]):
-        return tally.dense[producer][sequence]
+    if 0 <= producer < len(multiset.dense) and 0 <= sequence < len(multiset.dense[producer]):
+        return multiset.dense[producer][sequence]
     return 0

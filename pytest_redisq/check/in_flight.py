@@ -7,22 +7,22 @@ from collections import Counter, defaultdict
 from pytest_redisq.check.contract import AnomalyKind
 from pytest_redisq.check.findings import Findings
 from pytest_redisq.check.ledger import Ledger
-from pytest_redisq.check.tally import Tally
-from pytest_redisq.history.columns import Rising, Strand
+from pytest_redisq.check.multiset import Multiset
+from pytest_redisq.history.columns import ColumnGroup, DeltaColumn
 from pytest_redisq.model import Kind, Message, Outcome
 
 
-def judge_holders(ledger: Ledger, delivered: Tally, trimmed: Tally, excuse: float, findings: Findings) -> None:
+def judge_in_flight(ledger: Ledger, delivered: Multiset, trimmed: Multiset, excuse: float, findings: Findings) -> None:
     """Of quiescent histories. `excuse`: how many messages dequeues of unknown outcome may have taken besides."""
-    acks = [strand for strand in ledger.history.strands if strand.shape.kind is Kind.ACK]
+    acks = [group for group in ledger.history.groups if group.key.kind is Kind.ACK]
     if not acks:
         return  # nobody acknowledges here, so that nothing can be told from it
-    held = _in_last_hands(ledger)
+    held = _in_flight_at_the_end(ledger)
     unsure = {
         message
-        for strand in acks
-        if held and strand.shape.outcome is not Outcome.OK
-        for message in map(Message, strand.producers, strand.sequences)
+        for group in acks
+        if held and group.key.outcome is not Outcome.OK
+        for message in map(Message, group.producers, group.sequences)
     }
     for message, times in sorted(held.items()):
         elsewhere = ledger.pending[message] + ledger.remaining[message] + trimmed[message]
@@ -40,25 +40,25 @@ def judge_holders(ledger: Ledger, delivered: Tally, trimmed: Tally, excuse: floa
             findings.add(AnomalyKind.FORGOTTEN, message, words, times=owed - excused)
 
 
-def _in_last_hands(ledger: Ledger) -> Counter[Message]:
+def _in_flight_at_the_end(ledger: Ledger) -> Counter[Message]:
     """The messages of each consumer's last dequeue: what it had in hand when it ended, if it did not acknowledge."""
-    strands: defaultdict[str, list[Strand]] = defaultdict(list)
-    for strand in ledger.history.strands:
-        if strand.shape.kind is Kind.DEQUEUE and len(strand):
-            strands[strand.shape.actor].append(strand)
+    groups: defaultdict[str, list[ColumnGroup]] = defaultdict(list)
+    for group in ledger.history.groups:
+        if group.key.kind is Kind.DEQUEUE and len(group):
+            groups[group.key.actor].append(group)
     held: Counter[Message] = Counter()
-    for mine in strands.values():
-        last_ns = max(strand.invoked_ns.highest() for strand in mine)
-        latest = [(strand, place) for strand in mine for place in _places(strand.invoked_ns, last_ns)]
+    for mine in groups.values():
+        last_ns = max(group.invoked_ns.highest() for group in mine)
+        latest = [(group, place) for group in mine for place in _places(group.invoked_ns, last_ns)]
         # Of several workers under one name we may not be able to tell whose is the last.
-        if len(latest) == 1 and latest[0][0].shape.outcome is Outcome.OK:
-            ((strand, place),) = latest
-            cells = slice(place * strand.shape.width, (place + 1) * strand.shape.width)
-            held.update(map(Message, strand.producers.cells[cells], strand.sequences.cells[cells]))
+        if len(latest) == 1 and latest[0][0].key.outcome is Outcome.OK:
+            ((group, place),) = latest
+            cells = slice(place * group.key.width, (place + 1) * group.key.width)
+            held.update(map(Message, group.producers.cells[cells], group.sequences.cells[cells]))
     return held
 
 
-def _places(numbers: Rising, highest: int) -> list[int]:
+def _places(numbers: DeltaColumn, highest: int) -> list[int]:
     """Where the `highest` of some numbers stands, if it is among these; of several places the last two will do."""
     if numbers.highest() != highest:
         return []
