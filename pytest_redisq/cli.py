@@ -22,9 +22,8 @@ from pytest_redisq.demo import as_json, screen
 from pytest_redisq.doctor import Examination, examine
 from pytest_redisq.errors import HistoryError, RedisqError
 from pytest_redisq.history import read_history
+from pytest_redisq.load.command import LoadCommand, load_options
 from pytest_redisq.load.command import load as run_load
-from pytest_redisq.load.command import load_options
-from pytest_redisq.load.exits import EXIT_UNKNOWN
 from pytest_redisq.options import OPTIONS, OptionError, Settings, Source, environment, resolve
 from pytest_redisq.queues import drain_to_file
 from pytest_redisq.queues.drain_file import Framing
@@ -48,12 +47,6 @@ class _Group(click.Group):
             raise click.ClickException(str(error)) from error
         except OptionError as error:
             raise click.UsageError(str(error)) from error
-
-
-class _NotJudged(click.ClickException):
-    """A load run that came to nothing: of the queue it says nothing, so that its status may not be that of a loss."""
-
-    exit_code = EXIT_UNKNOWN
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -130,21 +123,13 @@ def _print_findings(console: Console, findings: Examination) -> None:
         console.print(f"  What to do: {escape(trap.advice)}.", highlight=False)
 
 
-@main.command()
+@main.command(cls=LoadCommand)
 @_server_options
 @load_options
 def load(**options: Any) -> None:
-    """Run the load scenario NAME, and say at the end whether every message arrived.
-
-    Exit status 0 if it did, 1 if the contract was broken, 2 if a threshold was missed, 3 if that cannot be told.
-    """
+    """Run the load scenario NAME, and say at the end whether every message arrived."""
     server_options = {option.name: options.pop(option.name) for option in SERVER_OPTIONS}
-    try:
-        sys.exit(run_load(_settings(server_options), **options))
-    except RedisqError as error:
-        raise _NotJudged(str(error)) from error
-    except KeyboardInterrupt:
-        raise _NotJudged("The run was ended by a signal before it had begun: nothing was tried.") from None
+    sys.exit(run_load(_settings(server_options), **options))
 
 
 @main.command()

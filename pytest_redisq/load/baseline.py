@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pytest_redisq.check import AnomalyKind
 from pytest_redisq.errors import RedisqError
+from pytest_redisq.load.files import OutputFile
 from pytest_redisq.load.thresholds import LATENCIES, shown
 from pytest_redisq.options import suggest
 
@@ -24,12 +25,16 @@ NOISE = 0.1
 Figures = Mapping[str, float]
 
 
-def save(name: str, scenario: str, runs: Sequence[Figures], folder: Path = FOLDER) -> Path:
-    """Keep the figures of these runs of `scenario` as the baseline of that name, instead of what it was."""
+def opened(name: str, folder: Path = FOLDER) -> OutputFile:
+    """The file of the baseline of that name, to be entered before the run and written after it."""
     path = path_of(name, folder)
     folder.mkdir(exist_ok=True)
-    path.write_text(json.dumps({"scenario": scenario, "runs": list(runs)}, indent=1))
-    return path
+    return OutputFile(path, "--save")
+
+
+def dumped(scenario: str, runs: Sequence[Figures]) -> str:
+    """What the file of a baseline contains: the figures of these runs of `scenario`."""
+    return json.dumps({"scenario": scenario, "runs": list(runs)}, indent=1)
 
 
 def recall(name: str, scenario: str, folder: Path = FOLDER) -> list[Figures]:

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
+from pytest_redisq.errors import RedisqError
 from pytest_redisq.load import baseline
-from pytest_redisq.load.exits import EXIT_MISSED, EXIT_PASS
+from pytest_redisq.load.exits import EXIT_MISSED, EXIT_NOT_RUN, EXIT_PASS, EXIT_UNKNOWN, EXITS, worst
 from pytest_redisq.load.faults import Schedule
+from pytest_redisq.load.files import OutputFile, locust_files
 from pytest_redisq.load.knee import capacity
 from pytest_redisq.load.message import TIMELESS_BYTES
 from pytest_redisq.load.pace import Pace
 from pytest_redisq.load.plan import ENGINES
 from pytest_redisq.load.runner import Load, LoadError, Report, ended_by_signals, locustfile, require_locust, under_way
 from pytest_redisq.load.thresholds import Threshold
-from pytest_redisq.options import Settings
+from pytest_redisq.options import OptionError, Settings
 from pytest_redisq.servers import Server, start
 
 #: Clients that are not ours: a reserve when the limit of a server of our own is raised.
@@ -54,13 +57,6 @@ class _Parsed(click.ParamType[str]):
         except ValueError as error:
             self.fail(str(error), param, ctx)
         return str(value)
-
-
-def _in_a_folder(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
-    """A file can be written there, as far as can be told before the run."""
-    if value is not None and not Path(value).parent.is_dir():
-        raise click.BadParameter(f"there is no folder {str(Path(value).parent)!r}", ctx, param)
-    return value
 
 
 LOAD_OPTIONS = (
@@ -102,11 +98,10 @@ LOAD_OPTIONS = (
         "--json",
         "json_file",
         type=click.Path(dir_okay=False, path_type=Path),
-        callback=_in_a_folder,
         help="write the result there",
     ),
-    click.option("--csv", "csv_prefix", callback=_in_a_folder, help="Locust's CSV files, with this prefix"),
-    click.option("--html", "html_file", callback=_in_a_folder, help="Locust's HTML report"),
+    click.option("--csv", "csv_prefix", help="Locust's CSV files, with this prefix"),
+    click.option("--html", "html_file", help="Locust's HTML report"),
     click.option(
         "--knee", is_flag=True, help="find the highest rate that keeps every --fail-if, in runs of --time each"
     ),
@@ -115,6 +110,51 @@ LOAD_OPTIONS = (
     click.option("--save", "save_as", metavar="BASELINE", help="keep the figures under this name"),
     click.option("--compare", "compare_with", metavar="BASELINE", help="fail on what is worse than those kept"),
 )
+
+
+class LoadCommand(click.Command):
+    """Ends with the statuses of `EXITS`: a mistyped option or an absent server says nothing of the queue."""
+
+    def make_context(self, *words: Any, **options: Any) -> click.Context:
+        with _own_status():
+            return super().make_context(*words, **options)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _own_status():
+            return super().invoke(ctx)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Exit status"):
+            formatter.write_dl([(str(status), meaning) for status, meaning in EXITS.items()])
+
+
+@contextlib.contextmanager
+def _own_status() -> Iterator[None]:
+    """Errors become text, and a status of `EXITS`."""
+    try:
+        yield
+    except click.ClickException as error:
+        raise _Misused(error.format_message(), getattr(error, "ctx", None)) from error
+    except OptionError as error:
+        raise _Misused(str(error)) from error
+    except LoadError as error:
+        raise (_NotJudged if error.exit_code == EXIT_UNKNOWN else _NotRun)(str(error)) from error
+    except (RedisqError, OSError) as error:
+        raise _NotRun(str(error)) from error
+    except KeyboardInterrupt:
+        raise _NotJudged("The run was ended by a signal before it had begun: nothing was tried.") from None
+
+
+class _Misused(click.UsageError):
+    exit_code = EXIT_NOT_RUN
+
+
+class _NotRun(click.ClickException):
+    exit_code = EXIT_NOT_RUN
+
+
+class _NotJudged(click.ClickException):
+    exit_code = EXIT_UNKNOWN
 
 
 def load_options(command: Any) -> Any:
@@ -141,26 +181,27 @@ def load(
     changes: Sequence[str],
     **wishes: Any,
 ) -> int:
-    """Run it as asked; the exit status: 0 as promised, 1 contract broken, 2 threshold missed, 3 could not be judged."""
+    """Run it as asked. Returns the exit status, see `EXITS`."""
     require_locust()
     if knee:
         others = {"--rate": wishes["rate"], "--fault": fault, "--repeat": repeat > 1, "--json": json_file}
         _check_search(wishes["fail_if"], others | {"--save": save_as, "--compare": compare_with})
     name = locustfile(scenario).stem
     kept = baseline.recall(compare_with, name) if compare_with else []
-    if save_as:
-        baseline.path_of(save_as)  # an error now, and not after the run
-    extra = [*(("--csv", csv_prefix) if csv_prefix else ()), *(("--html", html_file) if html_file else ())]
-    server = start(settings, socket=not tcp)
-    try:
-        wanted = {name: value for name, value in wishes.items() if value is not None}
+    with contextlib.ExitStack() as held:
+        told = held.enter_context(OutputFile(json_file, "--json")) if json_file else None
+        saved = held.enter_context(baseline.opened(save_as)) if save_as else None
+        for file in locust_files(csv_prefix, html_file):
+            held.enter_context(file)
+        server = start(settings, socket=not tcp)
+        held.callback(server.stop)
         asked = Load(
             scenario=scenario,
             url=server.url if tcp else server.local_url,
             payload_bytes=payload,
             settings=changes,
-            locust=extra,
-            **wanted,
+            locust=[*(("--csv", csv_prefix) if csv_prefix else ()), *(("--html", html_file) if html_file else ())],
+            **{name: value for name, value in wishes.items() if value is not None},
         )
         _make_room(server, asked)
         click.echo(f"redisq: {server.header()}", err=True)
@@ -169,18 +210,29 @@ def load(
         reports = [_run(asked, server, fault)]
         while len(reports) < repeat and not reports[-1].stopped:
             reports.append(_run(asked, server, fault))
-    finally:
-        server.stop()
-    last = reports[-1]
-    if json_file:
-        way = "unix socket" if asked.url.startswith("unix:") else "TCP"
-        told = [{**report.told, "server": server.header(), "reached_by": way} for report in reports]
-        json_file.write_text(json.dumps(told[0] if repeat == 1 else told, indent=2))
-    if save_as:
-        path = baseline.save(save_as, name, [report.figures for report in reports])
-        click.echo(f"kept as {path}", err=True)
-    code = max((report.exit_code for report in reports), key=_gravity)
-    return _compare(kept, last, code) if kept else code
+        status = worst([report.exit_code for report in reports])
+        if kept:
+            status = _compare(kept, reports[-1], status)
+        if told:
+            status = _write(told, _as_json(reports, server, asked, repeat), status)
+        if saved:
+            status = _write(saved, baseline.dumped(name, [report.figures for report in reports]), status)
+            click.echo(f"kept as {saved.path}", err=True)
+        return status
+
+
+def _as_json(reports: Sequence[Report], server: Server, asked: Load, repeat: int) -> str:
+    way = "unix socket" if asked.url.startswith("unix:") else "TCP"
+    told = [{**report.told, "server": server.header(), "reached_by": way} for report in reports]
+    return json.dumps(told[0] if repeat == 1 else told, indent=2)
+
+
+def _write(file: OutputFile, text: str, status: int) -> int:
+    """Write it. Returns the status then: the verdict's own, but no pass if the file could not be written."""
+    failure = file.write(text)
+    if failure:
+        click.echo(failure, err=True)
+    return EXIT_NOT_RUN if failure and status == EXIT_PASS else status
 
 
 def _run(asked: Load, server: Server, faults: Sequence[str]) -> Report:
@@ -206,7 +258,7 @@ def _find_knee(asked: Load, server: Server) -> int:
     def keeps(rate: float) -> bool:
         report = _run(replace(asked, rate=f"{rate:g}"), server, ())
         if report.stopped:
-            raise LoadError("The search was ended by a signal before the knee was found.")
+            raise LoadError("The search was ended by a signal before the knee was found.", EXIT_UNKNOWN)
         # Not `rate`, which counts deliveries: there are three of each message with three readers, and none of a GET.
         kept = report.exit_code == EXIT_PASS and report.figures.get("paced", 0.0) >= 0.9 * rate
         click.echo(f"knee: {rate:,.0f} messages/s {'holds' if kept else 'breaks'}", err=True)
@@ -224,11 +276,6 @@ def _compare(kept: Sequence[baseline.Figures], last: Report, code: int) -> int:
     for line in regressions:
         click.echo(f"WORSE {line}", err=True)
     return EXIT_MISSED if regressions and code == EXIT_PASS else code
-
-
-def _gravity(code: int) -> int:
-    """A broken contract is worse than a run not judged, and that than a missed threshold."""
-    return (0, 3, 1, 2)[code]
 
 
 def _make_room(server: Server, asked: Load) -> None:

@@ -31,7 +31,7 @@ from pytest_redisq.load.adjust import adjusted
 from pytest_redisq.load.arguments import Wishes
 from pytest_redisq.load.cluster import run_for
 from pytest_redisq.load.desk import Desk
-from pytest_redisq.load.exits import EXIT_UNKNOWN
+from pytest_redisq.load.exits import EXIT_NOT_RUN, EXIT_UNKNOWN
 from pytest_redisq.load.histogram import Timings
 from pytest_redisq.load.ledger import Ledger
 from pytest_redisq.load.limits import too_few
@@ -99,7 +99,7 @@ class Conductor:
             obstacle = str(error)
         if obstacle:
             print(obstacle, file=sys.stderr)
-            sys.exit(EXIT_UNKNOWN)
+            sys.exit(EXIT_NOT_RUN)
         self._runner.register_message("redisq-begun", self._on_begun)
         self._runner.register_message("redisq-produced", self._on_produced)
         self._runner.register_message("redisq-books", self._on_books)

@@ -19,6 +19,7 @@ from typing import Any
 
 from pytest_redisq.children import Child
 from pytest_redisq.errors import DeliveryError, RedisqError
+from pytest_redisq.load.exits import EXIT_NOT_RUN, EXIT_UNKNOWN
 from pytest_redisq.options import suggest
 
 #: A run has this long, beyond its time, to start, to drain and to be judged, in seconds.
@@ -30,7 +31,11 @@ _START_SECONDS = 60.0
 
 
 class LoadError(RedisqError):
-    """A load run could not be carried out; the text says why and what to do."""
+    """A load run could not be carried out; the text says why and what to do. `exit_code` is one of `EXITS`."""
+
+    def __init__(self, text: str, exit_code: int = EXIT_NOT_RUN) -> None:
+        super().__init__(text)
+        self.exit_code = exit_code
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,12 +188,15 @@ class Running:
         try:
             output, _ = self.process.communicate(timeout=self._load.seconds + self._load.drain_seconds + _GRACE_SECONDS)
         except subprocess.TimeoutExpired:
-            raise LoadError(f"Locust did not come to an end, and was killed.\n{self._last_words()}".rstrip()) from None
+            told = f"Locust did not come to an end, and was killed.\n{self._last_words()}"
+            raise LoadError(told.rstrip(), EXIT_UNKNOWN) from None
         if not self._report.exists() and self._stopped and not self.begun():
-            raise LoadError("The run was ended by a signal before it had begun: nothing was tried.")
+            raise LoadError("The run was ended by a signal before it had begun: nothing was tried.", EXIT_UNKNOWN)
         if not self._report.exists():
+            code = self.process.returncode
             raise LoadError(
-                f"Locust ended with exit code {self.process.returncode} and without a report.\n{_last(output)}".rstrip()
+                f"Locust ended with exit code {code} and without a report.\n{_last(output)}".rstrip(),
+                EXIT_NOT_RUN if code == EXIT_NOT_RUN else EXIT_UNKNOWN,
             )
         told = json.loads(self._report.read_text())
         return Report(exit_code=told["exit_code"], told=told, output=output or "", stopped=self._stopped)

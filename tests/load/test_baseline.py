@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from pytest_redisq.errors import RedisqError
-from pytest_redisq.load.baseline import recall, save
+from pytest_redisq.load.baseline import dumped, recall
 
 
 def test_the_baseline_of_another_scenario_is_none(tmp_path: Path) -> None:
-    save("main", "drain", [{"rate": 5.0}], tmp_path)
+    (tmp_path / "main.json").write_text(dumped("drain", [{"rate": 5.0}]))
     with pytest.raises(RedisqError, match="'main' is of drain, and says nothing of mixed"):
         recall("main", "mixed", tmp_path)
 

@@ -17,19 +17,16 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pytest_redisq.cli import main
-from pytest_redisq.errors import RedisqError
-from pytest_redisq.load.command import load, load_options
+from pytest_redisq.load.command import LoadCommand, load, load_options
+from pytest_redisq.load.exits import EXITS
 from pytest_redisq.load.runner import Load, Report
 from tests.support import local, local_kind
 
 
-@click.command()
+@click.command(cls=LoadCommand)
 @load_options
 def command(**options: Any) -> None:
-    try:
-        sys.exit(load(local(), **options))
-    except RedisqError as error:
-        raise click.ClickException(str(error)) from error
+    sys.exit(load(local(), **options))
 
 
 def redisq_load(*words: str) -> Result:
@@ -128,7 +125,7 @@ def test_a_signal_that_leaves_nothing_to_judge_is_exit_code_3(words: list[str], 
 @pytest.mark.parametrize("words", [["--server", "redis://127.0.0.1:1/0"], ["--compare", "nothing"]])
 def test_a_run_that_came_to_nothing_does_not_pass_for_a_loss(words: list[str]) -> None:
     result = CliRunner().invoke(main, ["load", "drain", *words])
-    assert result.exit_code == 3, result.output
+    assert result.exit_code == 4, result.output
 
 
 def test_the_knee_is_where_the_rate_is_no_longer_kept_to_however_many_receive(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,9 +149,12 @@ def test_the_knee_is_where_the_rate_is_no_longer_kept_to_however_many_receive(mo
         (["lrange-payload", "--payload", "9"], "10"),
         (["drain", "--compare", "nothing"], "keep one with --save nothing"),
         (["drain", "--save", "a/b"], "no name for a baseline"),
-        (["drain", "--json", "nowhere/told.json"], "there is no folder 'nowhere'"),
-        (["drain", "--csv", "nowhere/told"], "there is no folder 'nowhere'"),
-        (["drain", "--html", "nowhere/told.html"], "there is no folder 'nowhere'"),
+        (["drain", "--json", "nowhere/told.json"], "--json: nowhere/told.json cannot be written: No such file"),
+        (["drain", "--csv", "nowhere/told"], "--csv: nowhere/told_stats.csv cannot be written: No such file"),
+        (["drain", "--html", "nowhere/told.html"], "--html: nowhere/told.html cannot be written: No such file"),
+        (["drain", "--json", "/dev/full"], "--json: /dev/full cannot be written: No space left on device"),
+        (["drain", "--nonsense"], "No such option"),
+        ([], "Missing argument 'NAME'"),
         (["drain", "--knee"], "give --fail-if"),
         (["drain", "--knee", "--fail-if", "lost>0", "--json", "told", "--rate", "5"], "takes no --rate, --json"),
         (["nowhere.py"], "There is no locustfile 'nowhere.py'"),
@@ -162,6 +162,16 @@ def test_the_knee_is_where_the_rate_is_no_longer_kept_to_however_many_receive(mo
 )
 def test_a_mistake_is_told_with_what_to_do(words: list[str], lesson: str) -> None:
     result = redisq_load(*words)
-    assert result.exit_code in (1, 2)
+    assert result.exit_code == 4
     assert lesson in result.output
     assert "Traceback" not in result.output
+
+
+def test_help_and_readme_have_the_exit_statuses_of_the_one_table() -> None:
+    told = CliRunner().invoke(main, ["load", "--help"]).output.partition("Exit status:\n")[2]
+    assert [tuple(line.split(maxsplit=1)) for line in told.splitlines()] == [
+        (str(status), meaning) for status, meaning in EXITS.items()
+    ]
+    readme = (Path(__file__).parents[2] / "loadtests" / "README.md").read_text()
+    rows = readme.partition("| exit status | meaning |\n|---|---|\n")[2].partition("\n\n")[0].splitlines()
+    assert rows == [f"| {status} | {meaning} |" for status, meaning in EXITS.items()]
