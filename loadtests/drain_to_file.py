@@ -15,7 +15,7 @@ from pytest_redisq.load.own_queue import OwnQueue
 from pytest_redisq.load.users import users_of
 from pytest_redisq.queues import drain_to_file
 
-KEY = "redisq:load:to-file"
+KEY = "to-file"
 
 
 class ToFile:

@@ -14,10 +14,10 @@ class Orders:
         self.client = client
 
     def put(self, body: bytes) -> None:
-        self.client.rpush("redisq:load:orders", body)
+        self.client.rpush("orders", body)
 
     def get(self, timeout_seconds: float) -> bytes | None:
-        popped = self.client.blpop(["redisq:load:orders"], timeout_seconds)
+        popped = self.client.blpop(["orders"], timeout_seconds)
         return popped[1] if popped else None
 
     def close(self) -> None:

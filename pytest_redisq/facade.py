@@ -171,9 +171,8 @@ class Redisq:
         """
         if any(Schedule.parse(fault).kind in ("pause", "kill", "restart") for fault in faults):
             self._check_alone("a load run's fault")
-        return run_struck(
-            Load(scenario=scenario, url=self._corner.url, **{"seconds": 3.0, **options}), self._server, faults
-        )
+        given: dict[str, Any] = {"seconds": 3.0, "own_server": self._server.how != "url", **options}
+        return run_struck(Load(scenario=scenario, url=self._corner.url, **given), self._server, faults)
 
     def explore(self, scenario: Any, *, contract: str | None = None, **options: Any) -> explorer.Exploration:
         """Run `scenario(world)` under many schedules of its actors' commands, here, each on an empty corner.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
@@ -48,21 +48,35 @@ def _session(config: pytest.Config) -> Session:
 
 
 class _Controller:
-    """Shows the server's line once in an xdist run, when the first test reports from a worker that has it."""
+    """Shows what workers of an xdist run have to tell: the server's line once, when the first test reports from one
+    that has it, and each note about keys on somebody's own server.
+    """
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
+        self._headed = False
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         header: str | None = getattr(report, "redisq_header", None)
+        if header is not None and not self._headed:
+            self._headed = True
+            terminal: pytest.TerminalReporter | None = self._config.pluginmanager.getplugin("terminalreporter")
+            if terminal and terminal.verbosity >= 0:
+                terminal.ensure_newline()
+                terminal.write_line(header)
+        self._show(getattr(report, "redisq_notes", ()))
+
+    def pytest_testnodedown(self, node: Any) -> None:
+        self._show(getattr(node, "workeroutput", {}).get("redisq_notes", ()))
+
+    def _show(self, notes: Iterable[str]) -> None:
         terminal: pytest.TerminalReporter | None = self._config.pluginmanager.getplugin("terminalreporter")
-        if header is None:
-            return
-        if terminal and terminal.verbosity >= 0:
-            terminal.ensure_newline()
-            terminal.write_line(header)
-        self._config.pluginmanager.unregister(self)
+        if notes and terminal:
+            from pytest_redisq.session import write_note
+
+            for note in notes:
+                write_note(terminal, note)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

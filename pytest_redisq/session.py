@@ -54,6 +54,7 @@ class Session:
         self._config = config
         self._sources = sources
         self._failure = ""
+        self._notes: list[str] = []
         self._shared: tuple[Server, Corners] | None = None
         self._held = contextlib.ExitStack()
         if self.worker is not None:
@@ -108,7 +109,31 @@ class Session:
             return self._start_dedicated(settings, where, held)[0]
 
     def close(self) -> None:
-        self._held.close()
+        """Give everything back. What a worker has still to tell goes with its last word to the controller."""
+        try:
+            with _failing_shortly():
+                self._held.close()
+        except pytest.fail.Exception as failure:
+            self._tell(str(failure))
+        if self.worker is not None and self._notes:
+            self._config.workeroutput["redisq_notes"] = self.notes()  # type: ignore[attr-defined]
+
+    def notes(self) -> list[str]:
+        """What a worker has to tell since it was asked last: it has no terminal, and its controller shows it."""
+        notes, self._notes = self._notes, []
+        return notes
+
+    def _tell(self, text: str) -> None:
+        """A line about keys on somebody's own server, at once."""
+        line = f"redisq: {text}"
+        if self.worker is not None:
+            self._notes.append(line)
+            return
+        terminal: pytest.TerminalReporter | None = self._config.pluginmanager.getplugin("terminalreporter")
+        capture = self._config.pluginmanager.getplugin("capturemanager")
+        if terminal is not None:
+            with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
+                write_note(terminal, line)
 
     def _start(self) -> tuple[Server, Corners]:
         if self._failure:
@@ -120,7 +145,7 @@ class Session:
             except pytest.fail.Exception as failure:
                 self._failure = str(failure)
                 raise
-            self._shared = server, _corners(server, self._held)
+            self._shared = server, self._corners(server, self._held)
             self._config.pluginmanager.register(_Reports(self), "redisq-reports")
         return self._shared
 
@@ -139,7 +164,21 @@ class Session:
     ) -> tuple[Server, Corners]:
         server = start(resolve([keywords(settings, where), *self._sources]))
         held.callback(server.stop)
-        return server, _corners(server, held)
+        return server, self._corners(server, held)
+
+    def _corners(self, server: Server, held: contextlib.ExitStack) -> Corners:
+        from pytest_redisq.servers.corner import Corners
+
+        corners = Corners(server, self._tell)
+        held.callback(corners.close)
+        return corners
+
+
+def write_note(terminal: pytest.TerminalReporter, line: str) -> None:
+    """On a line of its own, wherever the progress stands."""
+    terminal.ensure_newline()
+    terminal.write_line(line)
+    terminal.currentfspath = None  # what was on the line before is to be written again with the next outcome
 
 
 def _folder(config: pytest.Config) -> Path | None:
@@ -162,14 +201,6 @@ def _teller(config: pytest.Config) -> Callable[[str], None] | None:
             terminal.currentfspath = None  # the test's name, which was there, is to be written again with the outcome
 
     return tell
-
-
-def _corners(server: Server, held: contextlib.ExitStack) -> Corners:
-    from pytest_redisq.servers.corner import Corners
-
-    corners = Corners(server)
-    held.callback(corners.close)
-    return corners
 
 
 @contextlib.contextmanager
@@ -223,6 +254,8 @@ class _Reports:
             # An xdist controller has no server of its own to speak of: the first report brings it the news.
             report.redisq_header = self._session.header()  # type: ignore[attr-defined]
             self._told = True
+        if notes := self._session.notes():
+            report.redisq_notes = notes  # type: ignore[attr-defined]
         return report
 
     def _keep_history(self, item: pytest.Item, error: DeliveryError) -> str:

@@ -31,6 +31,8 @@ class Wishes:
     drain_seconds: float
     report: str | None
     settings: tuple[str, ...] = ()
+    #: Whether the server is redisq's own, and goes with the run: then its keys need no lease.
+    own_server: bool = False
 
     @classmethod
     def of(cls, options: Any) -> Self:
@@ -47,6 +49,7 @@ class Wishes:
             drain_seconds=options.drain_seconds,
             report=options.redisq_report,
             settings=tuple(options.set),
+            own_server=options.redisq_own_server,
         )
 
 
@@ -65,6 +68,7 @@ def add_arguments(parser: Any, **_: Any) -> None:
     add("--produce-seconds", type=float, help="end after so long, counted from when all have begun, as -t does not")
     add("--drain-seconds", type=float, default=30.0, help="how long consumers may make no headway at the end")
     add("--redisq-report", default=None, help="write the result to this file, as JSON")
+    add("--redisq-own-server", action="store_true", help="the server goes with the run, so that keys may stay there")
 
 
 def _number(least: int) -> Callable[[str], int]:

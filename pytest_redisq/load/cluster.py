@@ -5,6 +5,7 @@ Blocking pops and scripts that use several keys need them in one slot anyhow. To
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -12,6 +13,7 @@ import redis
 from redis.crc import key_slot
 
 from pytest_redisq.errors import ServerError
+from pytest_redisq.servers.key_lease import REGISTRY
 
 
 def run_for(client: redis.Redis, token: Callable[[], str]) -> str:
@@ -29,6 +31,11 @@ def run_for(client: redis.Redis, token: Callable[[], str]) -> str:
     while key_slot((run := token()).encode()) not in slots:
         pass
     return run
+
+
+def registry_at(client: redis.Redis) -> str:
+    """The name of the registry of runs (see `servers.key_lease`) that this server holds."""
+    return REGISTRY % run_for(client, map(str, itertools.count()).__next__)
 
 
 def _own_slots(client: redis.Redis) -> set[int]:

@@ -200,6 +200,7 @@ def load(
             url=server.url if tcp else server.local_url,
             payload_bytes=payload,
             settings=changes,
+            own_server=server.how != "url",
             locust=[*(("--csv", csv_prefix) if csv_prefix else ()), *(("--html", html_file) if html_file else ())],
             **{name: value for name, value in wishes.items() if value is not None},
         )

@@ -38,6 +38,7 @@ from pytest_redisq.load.limits import too_few
 from pytest_redisq.load.message import Codec
 from pytest_redisq.load.plan import Plan, shares
 from pytest_redisq.load.result import Result
+from pytest_redisq.load.run_keys import RunKeys
 from pytest_redisq.load.runner import begun_file
 from pytest_redisq.load.scenario import LrangePayload, Scenario, Trims
 from pytest_redisq.load.stage import POLL_SECONDS, Stage
@@ -66,6 +67,7 @@ class Conductor:
         self._watcher: redis.Redis
         self._plans: dict[str, Plan] = {}
         self._prepared = Ledger()
+        self._keys = RunKeys()
         self._begun: dict[int, float] = {}  # worker → seconds that it took to connect
         self._produced: dict[int, int] = {}  # worker → producers that did not end
         self._books: dict[int, Mapping[str, Any]] = {}
@@ -135,6 +137,8 @@ class Conductor:
         self._progress.clear()
         try:
             self._set_out()
+        except ServerError as error:
+            self._give_up(str(error))
         except redis.RedisError as error:
             self._give_up(f"The scenario could not be prepared, as the server refuses a command: {error}")
         except Exception:
@@ -144,6 +148,7 @@ class Conductor:
     def _set_out(self) -> None:
         workers = self._workers()
         self._plans = dict(zip(workers, self._shares(workers), strict=True))
+        self._keys.take(self._client, self._plans[workers[0]])
         self._clients_before = self._connected()
         self._prepared = self._scenario.prepare(self._client, self._plans[workers[0]])
         self._began = time.monotonic()
@@ -169,6 +174,7 @@ class Conductor:
         print(why, file=sys.stderr, flush=True)
         for worker in self._workers():
             self._runner.send_message("redisq-off", None, worker)
+        self._keys.release()
         self._plans = {}
         self._over.set()
         self._environment.process_exit_code = EXIT_UNKNOWN
@@ -195,6 +201,7 @@ class Conductor:
                     pipeline=wishes.pipeline,
                     rate=wishes.rate,
                     settings=wishes.settings,
+                    own_server=wishes.own_server,
                 )
             )
             first_producer += producers
@@ -223,6 +230,7 @@ class Conductor:
             self._environment.process_exit_code = EXIT_UNKNOWN
             print(f"the run could not be judged:\n{traceback.format_exc()}", file=sys.stderr)
         finally:
+            self._keys.release()
             self._over.set()
 
     def _settle(self) -> Result:
@@ -256,7 +264,7 @@ class Conductor:
             clients=(self._clients_before, self._connected()),
             seen=self._watch.figures() | self._of_the_processes(),
         )
-        self._clear(plan)
+        self._keys.clear(self._client, plan)
         return result
 
     def _drained(self, plan: Plan) -> bool:
@@ -297,11 +305,6 @@ class Conductor:
                     keys.add(read.key)
         if isinstance(self._scenario, Trims):
             ledger.trimmed = self._scenario.trimmed(self._client, plan)
-
-    def _clear(self, plan: Plan) -> None:
-        """Delete the run's own keys, and nothing else."""
-        for key in self._client.scan_iter(match=plan.key("*"), count=1000):
-            self._client.unlink(key)
 
     def _publish(self, result: Result) -> None:
         missed = result.judged_by(self._wishes.thresholds)

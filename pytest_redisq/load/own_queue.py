@@ -37,21 +37,17 @@ def is_labour(work: Actor | Labour) -> TypeGuard[Labour]:
     return hasattr(work, "turn")
 
 
-def safe_client(url: str) -> redis.Redis:
-    """A client that neither loses nor doubles by itself."""
-    return Address(url=url).client()
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnQueue:
-    """`make(client)` gives one worker's end of the queue; `client(url)` the client that it gets.
+    """`make(client)` gives one worker's end of the queue; `client(url)` the client that it gets, by default one that
+    neither loses nor doubles by itself, and on somebody's own server keeps to the keys of the run.
 
     Consumers end when a `get` has come back empty after producers have ended. What is left is counted if the queue has
     `remaining` and `pending`; if it has not, what has not been received is called lost.
     """
 
     make: Callable[[redis.Redis], Any] = field(kw_only=False)
-    client: Callable[[str], redis.Redis] = safe_client
+    client: Callable[[str], redis.Redis] | None = None
     contract: str = "at-least-once"
     producers: int = 4
     consumers: int = 4
@@ -77,7 +73,9 @@ class OwnQueue:
         return self._inside(client, plan, "pending")
 
     def _end(self, plan: Plan) -> Any:
-        return self.make(self.client(plan.url))
+        if self.client is not None:
+            return self.make(self.client(plan.url))
+        return self.make(Address(url=plan.url, prefix="" if plan.own_server else plan.prefix).client())
 
     def _inside(self, client: redis.Redis, plan: Plan, what: str) -> Iterator[bytes]:  # noqa: ARG002
         queue = self._end(plan)

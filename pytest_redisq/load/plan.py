@@ -35,6 +35,8 @@ class Plan:
     rate: str
     #: Of the scenario's own, each NAME=VALUE.
     settings: tuple[str, ...] = ()
+    #: Whether the server is redisq's own, and goes with the run.
+    own_server: bool = False
 
     def as_message(self) -> dict[str, Any]:
         return asdict(self)
@@ -49,7 +51,12 @@ class Plan:
 
     def key(self, name: str) -> str:
         """A key of this run's own; all are in one slot of a cluster."""
-        return f"redisq:load:{{{self.run}}}:{name}"
+        return f"{self.prefix}{name}"
+
+    @property
+    def prefix(self) -> str:
+        """What the keys of this run begin with."""
+        return f"redisq:load:{{{self.run}}}:"
 
     @property
     def client_name(self) -> str:

@@ -56,6 +56,8 @@ class Load:
     fail_if: Sequence[str] = ()
     #: Of the scenario's own, each NAME=VALUE, such as "elements=1_000_000".
     settings: Sequence[str] = ()
+    #: Whether the server is redisq's own, and goes with the run: then its keys need no lease.
+    own_server: bool = False
     #: More words for Locust's command line, such as ("--csv", "figures").
     locust: Sequence[str] = ()
 
@@ -81,6 +83,7 @@ class Load:
             words += ["--fail-if", threshold]
         for setting in self.settings:
             words += ["--set", setting]
+        words += ["--redisq-own-server"] * self.own_server
         if self.processes > 1:
             words += ["--processes", self.processes, *_meeting_place()]
         return [*map(str, words), *self.locust]

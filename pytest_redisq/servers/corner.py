@@ -11,7 +11,8 @@ import fcntl
 import itertools
 import os
 import secrets
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,6 +24,7 @@ from pytest_redisq.errors import ServerError
 from pytest_redisq.servers.address import Address
 from pytest_redisq.servers.external import KEY_PREFIX, explained
 from pytest_redisq.servers.keeper import Keeper
+from pytest_redisq.servers.key_lease import KeyLease
 from pytest_redisq.servers.server import Server
 
 #: Databases that a process's tests take in turn, so that what one left running cannot write into the next one's.
@@ -78,14 +80,22 @@ class Corner:
                 self.address.seen.clear()
 
 
-class Corners:
-    """Hands out corners of `server` to the tests of this process, one after the other or nested."""
+def _to_stderr(text: str) -> None:
+    print(f"redisq: {text}", file=sys.stderr)
 
-    def __init__(self, server: Server) -> None:
+
+class Corners:
+    """Hands out corners of `server` to the tests of this process, one after the other or nested.
+
+    `tell` is given what is to be said about keys on somebody's own server: what an earlier run had left there, say.
+    """
+
+    def __init__(self, server: Server, tell: Callable[[str], None] = _to_stderr) -> None:
         self._server = server
+        self._tell = tell
         self._claims: list[int] = []
         self._free: list[Corner] = []
-        self._session = f"{KEY_PREFIX}{secrets.token_hex(4)}:"
+        self._lease: KeyLease | None = None
         self._numbers = itertools.count()
 
     @contextlib.contextmanager
@@ -108,8 +118,9 @@ class Corners:
         self._free.clear()
         while self._claims:
             os.close(self._claims.pop())
-        if self._server.keeper is None and next(self._numbers):
-            self._sweep()
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            self._tell_all(lease.close())
 
     def _on_our_own(self) -> Corner:
         if len(self._claims) < ROTATION or not self._free:
@@ -141,14 +152,17 @@ class Corners:
         )
 
     def _by_prefix(self) -> Corner:
-        address = Address(url=self._server.url, prefix=f"{self._session}{next(self._numbers)}:")
+        if self._lease is None:
+            lease = KeyLease(self._server.url, f"{KEY_PREFIX}{secrets.token_hex(8)}:")
+            self._tell_all(lease.take())
+            self._lease = lease
+        self._lease.ensure_cleaner()
+        address = Address(url=self._server.url, prefix=f"{self._lease.prefix}{next(self._numbers)}:")
         return Corner(address, address.client())
 
-    def _sweep(self) -> None:
-        with explained(self._server.url), self._server.client() as client:
-            found = client.scan_iter(match=f"{self._session}*", count=_BATCH)
-            while keys := list(itertools.islice(found, _BATCH)):
-                client.unlink(*keys)
+    def _tell_all(self, texts: list[str]) -> None:
+        for text in texts:
+            self._tell(text)
 
 
 def _lock(path: Path) -> int | None:

@@ -20,7 +20,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from pytest_redisq.errors import ServerError
 
@@ -92,7 +92,14 @@ kill -s KILL 0
 }} <&4 4<&- &
 """
 
-_holders: weakref.WeakSet[Keeper] = weakref.WeakSet()
+
+class Holder(Protocol):
+    """What this process holds for as long as it lives: a server's lease, or that of keys on somebody's own server."""
+
+    def release(self) -> None: ...
+
+
+_holders: weakref.WeakSet[Holder] = weakref.WeakSet()
 
 
 class Keeper:
@@ -223,10 +230,15 @@ def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
     return True
 
 
+def release_with_all(holder: Holder) -> None:
+    """Have it let go, too, wherever every lease is: in a forked child, and in a process whose parent has died."""
+    _holders.add(holder)
+
+
 def release_all() -> None:
     """Let go of every lease that this process holds."""
-    for keeper in list(_holders):
-        keeper.release()
+    for holder in list(_holders):
+        holder.release()
 
 
 def release_all_when_orphaned() -> None:

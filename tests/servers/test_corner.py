@@ -238,7 +238,7 @@ def test_keys_of_other_programs_are_deleted_by_name_or_found_at_the_end(populate
         assert corner.client.lrange("jobs", 0, -1) == [b"named"]
         other.set(f"{corner.prefix}unnamed", "by a child process, say")
     with populated.client() as client:
-        assert [key.decode() for key in client.keys("redisq:*")] == [f"{corner.prefix}unnamed"]
+        assert [key.decode() for key in client.keys(f"{corner.prefix}*")] == [f"{corner.prefix}unnamed"]
     corners.close()
     external.stop()
     assert digest(populated) == before

@@ -1,0 +1,45 @@
+"""The keys of a load run, which go with it: on somebody's own server even where the run is killed."""
+
+from __future__ import annotations
+
+import sys
+
+import redis
+
+from pytest_redisq.load.cluster import registry_at
+from pytest_redisq.load.plan import Plan
+from pytest_redisq.servers.key_lease import KeyLease
+
+
+class RunKeys:
+    """Held by the process that leads the run, for one run after the other."""
+
+    def __init__(self) -> None:
+        self._lease: KeyLease | None = None
+
+    def take(self, client: redis.Redis, plan: Plan) -> None:
+        """Before the first key. Raises ServerError if the server forbids what deleting them takes."""
+        if not plan.own_server:
+            lease = KeyLease(plan.url, plan.prefix, registry=registry_at(client))
+            _tell(lease.take())
+            self._lease = lease
+
+    def clear(self, client: redis.Redis, plan: Plan) -> None:
+        """Delete them, and no others."""
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            _tell(lease.close())
+            return
+        for key in client.scan_iter(match=plan.key("*"), count=1000):
+            client.unlink(key)
+
+    def release(self) -> None:
+        """Leave to the lease's cleaner what a run that could not be judged has left."""
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            lease.release()
+
+
+def _tell(texts: list[str]) -> None:
+    for text in texts:
+        print(f"redisq: {text}", file=sys.stderr, flush=True)

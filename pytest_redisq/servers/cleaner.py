@@ -1,0 +1,134 @@
+"""A program that outlives a run on somebody's own server, and deletes the run's keys where the run could not.
+
+It runs in a session of its own and reads from a pipe whose write end the run holds. The first line says what to do
+(`Orders`), as JSON: through the pipe, since a command line and an environment can be read by others, and a URL may
+hold a password. The line "done" means that the run has cleaned up by itself. End-of-file without it means that the
+run was ended by a signal; then the keys are deleted. While the run lives, its lease is renewed from here, so that a
+debugger or a stopped process does not let it run out.
+
+Run by its path, with nothing loaded but what is needed to wait: redis-py is imported when there is something to do.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import sys
+import time
+from typing import Any
+
+#: How often the lease is renewed, in seconds, and how soon again where that failed.
+RENEW_SECONDS, RETRY_SECONDS = 600.0, 10.0
+#: How long a server that cannot be reached is tried again when keys are to be deleted, in seconds. What is then left is
+#: found by the next run that starts after the lease has run out.
+REACH_SECONDS = 1.0
+#: When is looked once more after all has been deleted, in seconds: a child of the run may have lived so much longer.
+LATE_SECONDS = 0.8
+#: How long a process that has let go of the pipe may go on before its keys are deleted for the last time, in seconds.
+HOLDER_SECONDS = 30.0
+_POLL_SECONDS = 0.05
+#: So many times at most keys are deleted and looked for again.
+_ROUNDS = 100
+DONE = "done"
+
+
+def main() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_IGN)  # meant for the run, and its end is what is waited for here
+    lines = _Lines(sys.stdin.fileno())
+    first = lines.next(None)
+    if not first:
+        return
+    orders = json.loads(first)
+    renew_at = time.monotonic() + RENEW_SECONDS
+    while (line := lines.next(renew_at - time.monotonic())) != "":
+        if line == DONE:
+            return
+        if line is None:
+            renew_at = time.monotonic() + (RENEW_SECONDS if _renewed(orders) else RETRY_SECONDS)
+    _clean(orders)
+
+
+class _Lines:
+    """What comes through the pipe."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._buffer = b""
+
+    def next(self, seconds: float | None) -> str | None:
+        """The next line; "" at the end of the file; None if neither has come within `seconds`."""
+        while b"\n" not in self._buffer:
+            ready, _, _ = select.select([self._descriptor], [], [], None if seconds is None else max(seconds, 0))
+            if not ready:
+                return None
+            if not (chunk := os.read(self._descriptor, 65_536)):
+                return ""
+            self._buffer += chunk
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return line.decode()
+
+
+def _lease(orders: dict[str, Any]) -> Any:
+    sys.path += [path for path in orders["path"] if path not in sys.path]
+    from pytest_redisq.servers.key_lease import KeyLease
+
+    return KeyLease(orders["url"], orders["prefix"], registry=orders["registry"], token=orders["token"])
+
+
+def _renewed(orders: dict[str, Any]) -> bool:
+    try:
+        _lease(orders).renew()
+    except Exception:  # whatever it is, it is tried again; there is nobody to tell
+        return False
+    return True
+
+
+def _clean(orders: dict[str, Any]) -> None:
+    lease = _lease(orders)
+    deadline = time.monotonic() + REACH_SECONDS
+    while True:
+        try:
+            _clean_for_good(lease, orders["holder"])
+        except Exception:  # the server may be about to come back
+            if time.monotonic() > deadline:
+                return
+            time.sleep(_POLL_SECONDS)
+        else:
+            return
+
+
+def _clean_for_good(lease: Any, holder: int) -> None:
+    """Delete until nothing is found; then once more, since the run's children may end after it."""
+    if _runs(holder):  # an orphan, which has let go of the pipe and is about to end
+        lease.clear()
+        deadline = time.monotonic() + HOLDER_SECONDS
+        while _runs(holder) and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+    for _ in range(_ROUNDS):
+        if not lease.clear():
+            break
+        time.sleep(_POLL_SECONDS)
+    lease.give_back()
+    for _ in range(_ROUNDS):
+        time.sleep(LATE_SECONDS)
+        if not lease.clear():
+            break
+
+
+def _runs(process: int) -> bool:
+    """Whether it has not ended. A zombie has, as far as an operating system with /proc tells."""
+    try:
+        os.kill(process, 0)
+        with open(f"/proc/{process}/stat", "rb") as stat:
+            return stat.read().rpartition(b")")[2].split()[0] != b"Z"
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return not os.path.isdir("/proc/self")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,281 @@
+"""What a run owns on somebody's own server: the keys under one random prefix, for as long as its lease is renewed.
+
+Three things see to it that nothing of a run is left there:
+
+- the run itself deletes its keys when it ends;
+- its cleaner (cleaner.py), a process that outlives it, deletes them where a signal ended the run;
+- where both were killed at once (a crash of the machine, a container that was removed), the next run that starts on
+  that database deletes them, once the lease has run out, and says so.
+
+The lease is a key below the prefix with a time to live, which the server counts down. The prefixes in use are fields
+of one hash, the registry: only a prefix that is written there by a run is ever deleted, so that no key is taken for
+ours by the look of its name. A run in good order leaves neither lease nor registry behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import select
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from pytest_redisq.errors import ServerError
+from pytest_redisq.servers import cleaner
+from pytest_redisq.servers.external import ANSWER_SECONDS, KEY_PREFIX, explained, without_secrets
+from pytest_redisq.servers.keeper import release_with_all
+
+#: How long a lease lasts beyond its last renewal, in seconds. A living run's cleaner renews it six times as often, so
+#: that it runs out only where the machine sleeps, or does not reach the server, for most of an hour.
+LEASE_SECONDS = 3600
+#: For how long one who deletes what another left keeps a third from doing the same, in seconds.
+_SWEEP_SECONDS = 600
+#: The hash of prefixes in use. In braces what decides on its slot, for the nodes of a cluster.
+REGISTRY = KEY_PREFIX + "runs:{%s}"
+#: What we give out, and so what may be deleted: pytest's and the demo's, and a load run's.
+_OURS = re.compile(rf"{KEY_PREFIX}(?:[0-9a-f]{{16}}|load:\{{[0-9a-f]{{8}}\}}):")
+#: Keys looked at by one SCAN, and deleted by one command at most.
+_BATCH = 500
+
+_RIGHTS = "get set hset hgetall hdel scan unlink"
+# Its parent does not wait for it, so that whoever waits for children of the tests meets no stranger.
+_DETACHED = 'exec 4<&0; "$@" <&4 4<&- >/dev/null 2>&1 & echo $!'
+
+
+class KeyLease:
+    """The hold on `prefix`. `take` before the first key, `close` at the end; `release` leaves the end to the cleaner.
+
+    `token` tells this run's lease from another's on the same prefix. Not thread-safe.
+    """
+
+    def __init__(self, url: str, prefix: str, *, registry: str = REGISTRY % 0, token: str = "") -> None:
+        assert _OURS.fullmatch(prefix), f"{prefix!r} is no prefix that we give out"
+        self.prefix = prefix
+        self._url = url
+        self._key = f"{prefix}~lease"
+        self._registry = registry
+        self._token = token or secrets.token_hex(8)
+        self._pipe: int | None = None
+        self._process = 0
+        #: The cleaner's process id; 0 where there is none.
+        self.cleaner = 0
+
+    def take(self) -> list[str]:
+        """Take it, and delete what runs have left whose lease has run out: what is to be told of that, in words.
+
+        Raises ServerError if the server refuses what that needs.
+        """
+        self.ensure_cleaner()  # first, so that there is no moment at which a lease has none
+        try:
+            with self._client() as client, self._allowed():
+                client.unlink(self._key)  # this and SCAN only to know now that they are allowed
+                client.scan(match=_pattern(self.prefix), count=1)
+                there = self._look(client)
+                told = [] if there is None else _sweep(client, there, self._registry)
+                client.set(self._key, self._token, ex=LEASE_SECONDS)
+                if there is None:
+                    told.append(
+                        f"The key {self._registry} on this server is not of redisq's making, and was left alone. "
+                        f"Should this machine crash, the keys {self.prefix}* stay. Rename that key to prevent this."
+                    )
+                else:
+                    client.hdel(self._registry, self.prefix)
+                    client.hset(self._registry, self.prefix, _who())
+        except BaseException:
+            self.release()
+            raise
+        return told
+
+    def ensure_cleaner(self) -> None:
+        """Start the cleaner, or another if something has killed it. A forked child holds nothing and starts none."""
+        if self._process not in (0, os.getpid()) or (self._pipe is not None and not _broken(self._pipe)):
+            return
+        self.release()
+        self._process = os.getpid()
+        read_end, self._pipe = os.pipe()
+        try:
+            program = [sys.executable, "-I", "-S", cleaner.__file__]
+            started = subprocess.run(
+                ["/bin/sh", "-c", _DETACHED, "redisq-cleaner", *program],
+                stdin=read_end,
+                stdout=subprocess.PIPE,
+                start_new_session=True,
+                check=True,
+            )
+            self.cleaner = int(started.stdout)
+        finally:
+            os.close(read_end)
+        with contextlib.suppress(OSError):  # it has been killed by now
+            os.write(self._pipe, f"{json.dumps(self._orders())}\n".encode())
+        release_with_all(self)
+
+    def renew(self) -> None:
+        """Let it last for LEASE_SECONDS from now. One that was gone is taken again, and marked as interrupted."""
+        with self._client() as client:
+            there = _text(client.get(self._key))
+            lasting = there.startswith(self._token)
+            client.set(self._key, there if lasting else f"{self._token} again", ex=LEASE_SECONDS)
+            if not lasting and self._look(client) is not None:
+                client.hset(self._registry, self.prefix, _who())
+
+    def clear(self) -> int:
+        """Delete the keys below the prefix, but for the lease; how many there were."""
+        with self._client() as client:
+            return _remove(client, [self.prefix]).total()
+
+    def give_back(self) -> None:
+        """Delete the lease, and take the prefix off the registry."""
+        with self._client() as client:
+            client.unlink(self._key)
+            with contextlib.suppress(redis.ResponseError):  # a registry that is not ours
+                client.hdel(self._registry, self.prefix)
+
+    def close(self) -> list[str]:
+        """Delete the keys, give the lease back, and end the cleaner; what is to be told, in words.
+
+        Raises ServerError if that fails; then the cleaner goes on trying for a second.
+        """
+        if self._process != os.getpid():  # a forked child, which owns nothing
+            return []
+        try:
+            with self._allowed(), self._client() as client:
+                lasted = _text(client.get(self._key)) == self._token
+                self.clear()
+                self.give_back()
+        except BaseException:
+            self.release()
+            raise
+        if self._pipe is not None:
+            with contextlib.suppress(OSError):  # it was killed
+                os.write(self._pipe, f"{cleaner.DONE}\n".encode())
+        self.release()
+        return [] if lasted else [self._interrupted()]
+
+    def release(self) -> None:
+        """Let go. Unless it was told that all is done, the cleaner deletes the keys now."""
+        pipe, self._pipe = self._pipe, None
+        if pipe is not None:
+            os.close(pipe)
+
+    def _orders(self) -> dict[str, Any]:
+        here, there = Path(__file__).parents[2], Path(redis.__file__).parents[1]
+        return {
+            "url": self._url,
+            "prefix": self.prefix,
+            "registry": self._registry,
+            "token": self._token,
+            "holder": os.getpid(),
+            "path": [str(here), str(there), *filter(None, sys.path)],
+        }
+
+    def _look(self, client: redis.Redis) -> dict[bytes, bytes] | None:
+        """What is in the registry; None if it is not ours."""
+        try:
+            there = cast(dict[bytes, bytes], client.hgetall(self._registry))
+        except redis.exceptions.NoPermissionError:
+            raise
+        except redis.ResponseError:  # of another type
+            return None
+        return there if all(_OURS.fullmatch(_text(prefix)) for prefix in there) else None
+
+    def _client(self) -> redis.Redis:
+        """One that is asked for one thing only, and does not wait for ever. The caller closes it."""
+        client = redis.Redis.from_url(
+            self._url,
+            socket_timeout=ANSWER_SECONDS,
+            socket_connect_timeout=ANSWER_SECONDS,
+            retry=Retry(NoBackoff(), 0),
+            decode_responses=False,
+        )
+        client.auto_close_connection_pool = True
+        return client
+
+    @contextlib.contextmanager
+    def _allowed(self) -> Iterator[None]:
+        with explained(self._url):
+            try:
+                yield
+            except redis.exceptions.NoPermissionError as error:
+                raise ServerError(
+                    f"The server at {without_secrets(self._url)} forbids what deleting our own keys takes: {error}\n"
+                    f"What to do: allow the user {_RIGHTS} on keys {KEY_PREFIX}* "
+                    f"(ACL SETUSER NAME ~{KEY_PREFIX}* {' '.join(f'+{right}' for right in _RIGHTS.split())}), "
+                    "or let redisq start a server of its own (--redisq-server auto)."
+                ) from error
+
+    def _interrupted(self) -> str:
+        return (
+            f"The lease on the keys {self.prefix}* was gone for a while: this machine slept, the server was not "
+            f"reached for {LEASE_SECONDS // 60} minutes, or it was emptied. Another run's start may have deleted the keys: run "
+            "again what failed."
+        )
+
+
+def _sweep(client: redis.Redis, there: dict[bytes, bytes], registry: str) -> list[str]:
+    """Delete the keys of those runs in the registry whose lease has run out; what was deleted, in words."""
+    token = secrets.token_hex(8)
+    left = {
+        prefix: _text(whose)
+        for prefix, whose in ((_text(each), whose) for each, whose in there.items())
+        if client.set(f"{prefix}~lease", token, nx=True, ex=_SWEEP_SECONDS)
+    }
+    if not left:
+        return []
+    removed = _remove(client, list(left))
+    for prefix in left:
+        if _text(client.get(f"{prefix}~lease")) == token:  # or it has come to life again meanwhile
+            client.unlink(f"{prefix}~lease")
+            client.hdel(registry, prefix)
+    return [
+        f"Deleted {removed[prefix]:,} keys {prefix}*, left by {whose}, whose lease had run out."
+        for prefix, whose in left.items()
+        if removed[prefix]
+    ]
+
+
+def _remove(client: redis.Redis, prefixes: Sequence[str]) -> Counter[str]:
+    """Delete all keys below the prefixes but their leases, in one SCAN; how many there were of each."""
+    pattern = _pattern(prefixes[0]) if len(prefixes) == 1 else _pattern(KEY_PREFIX)
+    leases, removed, cursor = {f"{prefix}~lease" for prefix in prefixes}, Counter[str](), 0
+    while True:
+        cursor, keys = cast(tuple[int, list[bytes]], client.scan(cursor, match=pattern, count=_BATCH))
+        for prefix in prefixes:
+            ours = [key for key in keys if key.startswith(prefix.encode()) and _text(key) not in leases]
+            if ours:
+                removed[prefix] += client.unlink(*ours)
+        if not cursor:
+            return removed
+
+
+def _pattern(prefix: str) -> str:
+    """For SCAN; none of our prefixes has a character that means something else there."""
+    return f"{prefix}*"
+
+
+def _who() -> str:
+    """This run, for the one who finds what it left."""
+    return f"process {os.getpid()} on {socket.gethostname()}, begun {time.strftime('%Y-%m-%d %H:%M:%S %z')}"
+
+
+def _text(value: Any) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value or "")
+
+
+def _broken(pipe: int) -> bool:
+    """Whether there is no reader any more."""
+    poll = select.poll()
+    poll.register(pipe, 0)
+    return bool(poll.poll(0))
