@@ -174,7 +174,7 @@ class Conductor:
         print(why, file=sys.stderr, flush=True)
         for worker in self._workers():
             self._runner.send_message("redisq-off", None, worker)
-        self._keys.release()
+        self._keys.leave()
         self._plans = {}
         self._over.set()
         self._environment.process_exit_code = EXIT_UNKNOWN
@@ -230,7 +230,7 @@ class Conductor:
             self._environment.process_exit_code = EXIT_UNKNOWN
             print(f"the run could not be judged:\n{traceback.format_exc()}", file=sys.stderr)
         finally:
-            self._keys.release()
+            self._keys.leave()
             self._over.set()
 
     def _settle(self) -> Result:

@@ -33,11 +33,11 @@ class RunKeys:
         for key in client.scan_iter(match=plan.key("*"), count=1000):
             client.unlink(key)
 
-    def release(self) -> None:
+    def leave(self) -> None:
         """Leave to the lease's cleaner what a run that could not be judged has left."""
         lease, self._lease = self._lease, None
         if lease is not None:
-            lease.release()
+            lease.leave()
 
 
 def _tell(texts: list[str]) -> None:

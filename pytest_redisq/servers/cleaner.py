@@ -1,12 +1,13 @@
 """A program that outlives a run on somebody's own server, and deletes the run's keys where the run could not.
 
 It runs in a session of its own and reads from a pipe whose write end the run holds. The first line says what to do
-(`Orders`), as JSON: through the pipe, since a command line and an environment can be read by others, and a URL may
-hold a password. The line "done" means that the run has cleaned up by itself. End-of-file without it means that the
-run was ended by a signal; then the keys are deleted. While the run lives, its lease is renewed from here, so that a
-debugger or a stopped process does not let it run out.
+(see `KeyLease`), as JSON: through the pipe, since a command line and an environment can be read by others, and a URL
+may hold a password. The line "done" means that the run has cleaned up by itself, the line "clean" that it leaves that
+to this program. End-of-file without either means that the run was ended by a signal, or is about to end, since its own
+parent has died; then the keys are deleted, and looked for until the run's process is gone. While the run lives, its
+lease is renewed from here, so that a debugger or a stopped process does not let it run out.
 
-Run by its path, with nothing loaded but what is needed to wait: redis-py is imported when there is something to do.
+Run by its path, with nothing loaded but what is needed to wait: redis-py is imported only where the run takes longer.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ from __future__ import annotations
 import json
 import os
 import select
-import signal
 import sys
 import time
 from typing import Any
 
+#: When redis-py is imported, in seconds after the start: a short run shall not pay for that, and the end of a long one
+#: shall not have to wait for it.
+LOAD_SECONDS = 0.5
 #: How often the lease is renewed, in seconds, and how soon again where that failed.
 RENEW_SECONDS, RETRY_SECONDS = 600.0, 10.0
 #: How long a server that cannot be reached is tried again when keys are to be deleted, in seconds. What is then left is
@@ -26,28 +29,28 @@ RENEW_SECONDS, RETRY_SECONDS = 600.0, 10.0
 REACH_SECONDS = 1.0
 #: When is looked once more after all has been deleted, in seconds: a child of the run may have lived so much longer.
 LATE_SECONDS = 0.8
-#: How long a process that has let go of the pipe may go on before its keys are deleted for the last time, in seconds.
-HOLDER_SECONDS = 30.0
-_POLL_SECONDS = 0.05
 #: So many times at most keys are deleted and looked for again.
-_ROUNDS = 100
-DONE = "done"
+ROUNDS = 40
+_POLL_SECONDS = 0.05
+DONE, CLEAN = "done", "clean"
 
 
 def main() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
-        signal.signal(number, signal.SIG_IGN)  # meant for the run, and its end is what is waited for here
     lines = _Lines(sys.stdin.fileno())
     first = lines.next(None)
     if not first:
         return
     orders = json.loads(first)
-    renew_at = time.monotonic() + RENEW_SECONDS
-    while (line := lines.next(renew_at - time.monotonic())) != "":
-        if line == DONE:
-            return
-        if line is None:
-            renew_at = time.monotonic() + (RENEW_SECONDS if _renewed(orders) else RETRY_SECONDS)
+    line = lines.next(LOAD_SECONDS)
+    wait_seconds = RENEW_SECONDS
+    while line is None:
+        _lease(orders)
+        if (line := lines.next(wait_seconds)) is None:
+            wait_seconds = RENEW_SECONDS if _renewed(orders) else RETRY_SECONDS
+    if line == DONE:
+        return
+    if line == CLEAN:
+        orders["holder"] = 0
     _clean(orders)
 
 
@@ -101,20 +104,15 @@ def _clean(orders: dict[str, Any]) -> None:
 
 
 def _clean_for_good(lease: Any, holder: int) -> None:
-    """Delete until nothing is found; then once more, since the run's children may end after it."""
-    if _runs(holder):  # an orphan, which has let go of the pipe and is about to end
-        lease.clear()
-        deadline = time.monotonic() + HOLDER_SECONDS
-        while _runs(holder) and time.monotonic() < deadline:
-            time.sleep(_POLL_SECONDS)
-    for _ in range(_ROUNDS):
+    """Delete until nothing is found; then look once more, since the run's children may end after it."""
+    for _ in range(ROUNDS):
         if not lease.clear():
             break
         time.sleep(_POLL_SECONDS)
     lease.give_back()
-    for _ in range(_ROUNDS):
+    for _ in range(ROUNDS):
         time.sleep(LATE_SECONDS)
-        if not lease.clear():
+        if not lease.clear() and not (holder and _runs(holder)):
             break
 
 

@@ -51,12 +51,13 @@ _OURS = re.compile(rf"{KEY_PREFIX}(?:[0-9a-f]{{16}}|load:\{{[0-9a-f]{{8}}\}}):")
 _BATCH = 500
 
 _RIGHTS = "get set hset hgetall hdel scan unlink"
-# Its parent does not wait for it, so that whoever waits for children of the tests meets no stranger.
-_DETACHED = 'exec 4<&0; "$@" <&4 4<&- >/dev/null 2>&1 & echo $!'
+# The run is not its parent, so that a test which waits for its children meets no stranger. Signals are meant for the
+# run, whose end is what is waited for.
+_DETACHED = 'trap "" HUP INT QUIT TERM; exec 4<&0; "$@" <&4 4<&- >/dev/null 2>&1 & echo $!'
 
 
 class KeyLease:
-    """The hold on `prefix`. `take` before the first key, `close` at the end; `release` leaves the end to the cleaner.
+    """The hold on `prefix`: `take` it before the first key, and `close` it at the end, or `leave` that to the cleaner.
 
     `token` tells this run's lease from another's on the same prefix. Not thread-safe.
     """
@@ -81,7 +82,8 @@ class KeyLease:
         self.ensure_cleaner()  # first, so that there is no moment at which a lease has none
         try:
             with self._client() as client, self._allowed():
-                client.unlink(self._key)  # this and SCAN only to know now that they are allowed
+                client.get(self._key)  # only to know now that this is allowed, as are the next two
+                client.unlink(self._key)
                 client.scan(match=_pattern(self.prefix), count=1)
                 there = self._look(client)
                 told = [] if there is None else _sweep(client, there, self._registry)
@@ -95,7 +97,9 @@ class KeyLease:
                     client.hdel(self._registry, self.prefix)
                     client.hset(self._registry, self.prefix, _who())
         except BaseException:
-            self.release()
+            with contextlib.suppress(redis.RedisError, OSError, ValueError), self._client() as client:
+                client.unlink(self._key)
+            self.leave()
             raise
         return told
 
@@ -156,19 +160,26 @@ class KeyLease:
                 self.clear()
                 self.give_back()
         except BaseException:
-            self.release()
+            self.leave()
             raise
-        if self._pipe is not None:
-            with contextlib.suppress(OSError):  # it was killed
-                os.write(self._pipe, f"{cleaner.DONE}\n".encode())
-        self.release()
+        self._end(cleaner.DONE)
         return [] if lasted else [self._interrupted()]
 
+    def leave(self) -> None:
+        """Have the cleaner delete the keys now, and give the lease back."""
+        self._end(cleaner.CLEAN)
+
     def release(self) -> None:
-        """Let go. Unless it was told that all is done, the cleaner deletes the keys now."""
+        """Let go, as the end of this process does: the cleaner deletes the keys now, and until that end."""
         pipe, self._pipe = self._pipe, None
         if pipe is not None:
             os.close(pipe)
+
+    def _end(self, word: str) -> None:
+        if self._pipe is not None:
+            with contextlib.suppress(OSError):  # it was killed
+                os.write(self._pipe, f"{word}\n".encode())
+        self.release()
 
     def _orders(self) -> dict[str, Any]:
         here, there = Path(__file__).parents[2], Path(redis.__file__).parents[1]
@@ -219,8 +230,8 @@ class KeyLease:
     def _interrupted(self) -> str:
         return (
             f"The lease on the keys {self.prefix}* was gone for a while: this machine slept, the server was not "
-            f"reached for {LEASE_SECONDS // 60} minutes, or it was emptied. Another run's start may have deleted the keys: run "
-            "again what failed."
+            f"reached for {LEASE_SECONDS // 60} minutes, or it was emptied. Another run's start may have deleted the "
+            "keys: run again what failed."
         )
 
 

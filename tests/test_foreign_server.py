@@ -1,0 +1,124 @@
+"""Commands on somebody's own server, ended by every signal: soon after no key of ours is there, and theirs are as before.
+
+A few endings are in the fast suite, all others in the slow one.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from pytest_redisq.servers import Server, start
+from tests.attack import ENDINGS, Attacked
+from tests.foreign_keys import contents, populate
+from tests.support import eventually, local
+
+#: How soon after a command's end its keys must be gone, in seconds.
+GONE_SECONDS = 2.0
+
+#: Each test makes keys by the fixture's client, and by a script of the user's, which knows only URL and prefix.
+SUITE = """
+import pytest, subprocess, sys
+
+SCRIPT = "import redis, sys; redis.Redis.from_url(sys.argv[1]).rpush(sys.argv[2] + 'script', 'a')"
+
+@pytest.mark.parametrize("number", range(20))
+def test_works_on(redisq, number):
+    redisq.client.rpush("jobs", "a")
+    subprocess.run([sys.executable, "-c", SCRIPT, redisq.url, redisq.address.prefix], check=True)
+    if number > 2:
+        redisq.client.blpop("never", 60)
+"""
+
+PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+LOAD = [sys.executable, "-m", "pytest_redisq", "load"]
+
+COMMANDS = {
+    "pytest": [*PYTEST],
+    "xdist": [*PYTEST, "-n", "2"],
+    "load": [*LOAD, "blpop-workers", "--time", "60s", "--rate", "500", "--consumers", "4"],
+    "processes": [*LOAD, "drain", "--time", "60s", "--rate", "500", "--processes", "2"],
+    "own queue": [*LOAD, str(Path(__file__).parents[1] / "loadtests/own_queue.py"), "--time", "60s", "--rate", "200"],
+    "demo": [sys.executable, "-m", "pytest_redisq", "demo"],
+}
+
+
+@pytest.fixture(scope="module")
+def theirs() -> Iterator[Server]:
+    """Somebody's own server with ten thousand keys."""
+    server = start(local())
+    populate(server)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def attack(theirs: Server, tmp_path: Path) -> Iterator[Callable[[str, str], Attacked]]:
+    """Start a command on their server; what is left of it when the test has failed is killed."""
+    begun: list[Attacked] = []
+
+    def attack(command: str, ending: str) -> Attacked:
+        (tmp_path / "test_suite.py").write_text(SUITE)
+        (tmp_path / "pytest.ini").write_text("[pytest]\nasyncio_default_fixture_loop_scope = function")
+        words = [*COMMANDS[command], *([str(tmp_path)] if command in ("pytest", "xdist") else [])]
+        begun.append(Attacked(tmp_path, words, ending=ending, REDISQ_SERVER=theirs.url))
+        return begun[-1]
+
+    yield attack
+    for each in begun:
+        each.kill()
+        each.process.wait()
+
+
+def _ours(client: redis.Redis, before: dict[tuple[int, bytes], tuple[bytes, int]]) -> set[bytes]:
+    return {key for key in client.keys("redisq:*") if (0, key) not in before}
+
+
+def _attack(begin: Callable[[str, str], Attacked], theirs: Server, command: str, ending: str, keys: int) -> None:
+    """End it when so many of its keys are there."""
+    before = contents(theirs)
+    attacked = begin(command, ending)
+
+    def begun() -> bool:
+        assert attacked.process.poll() is None, attacked.output.read_text()
+        return len(_ours(client, before)) >= keys
+
+    with theirs.client() as client:
+        eventually(begun, 60)
+        attacked.end()
+        eventually(lambda: not _ours(client, before), GONE_SECONDS)
+    assert contents(theirs) == before
+    eventually(lambda: not attacked.running(), GONE_SECONDS + 6 * (command == "xdist"))
+
+
+@pytest.mark.parametrize("ending", ["SIGTERM", "SIGKILL"])
+def test_pytest_leaves_no_key(attack: Callable[..., Attacked], theirs: Server, ending: str) -> None:
+    _attack(attack, theirs, "pytest", ending, keys=3)
+
+
+def test_a_load_run_leaves_no_key(attack: Callable[..., Attacked], theirs: Server) -> None:
+    _attack(attack, theirs, "load", "SIGKILL", keys=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("keys", [1, 2, 4], ids=["first key", "second key", "fourth key"])
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("command", ["pytest", "xdist", "demo"])
+def test_no_ending_leaves_a_key(
+    attack: Callable[..., Attacked], theirs: Server, command: str, ending: str, keys: int
+) -> None:
+    _attack(attack, theirs, command, ending, keys)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("keys", [1, 3], ids=["first key", "third key"])
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("command", ["load", "processes", "own queue"])
+def test_no_ending_of_a_load_run_leaves_a_key(
+    attack: Callable[..., Attacked], theirs: Server, command: str, ending: str, keys: int
+) -> None:
+    _attack(attack, theirs, command, ending, keys)
