@@ -1,4 +1,4 @@
-"""Commands on somebody's own server, ended by every signal: soon after no key of ours is there, and theirs are as before.
+"""Commands on somebody's own server, ended by every signal: then no key of ours is there, and theirs are as before.
 
 A few endings are in the fast suite, all others in the slow one.
 """
