@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import MofNCompleteColumn, Progress
 
-from pytest_redisq import shelf
+from pytest_redisq import interrupts, shelf
 from pytest_redisq.check import Contract
 from pytest_redisq.check import check as judge
 from pytest_redisq.demo import as_json, screen
@@ -42,7 +42,8 @@ class _Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with interrupts.repeated_where_lost():
+                return super().invoke(ctx)
         except RedisqError as error:
             raise click.ClickException(str(error)) from error
         except OptionError as error:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from pytest_redisq import shelf
+from pytest_redisq import interrupts, shelf
 from pytest_redisq.errors import DeliveryError, RedisqError, ScheduleError
 from pytest_redisq.options import OptionError, Source, keywords, resolve
 from pytest_redisq.servers.choose import start
@@ -57,6 +57,7 @@ class Session:
         self._notes: list[str] = []
         self._shared: tuple[Server, Corners] | None = None
         self._held = contextlib.ExitStack()
+        self._held.enter_context(interrupts.repeated_where_lost())
         if self.worker is not None:
             # A worker goes on for seconds when its controller has been killed; its servers shall not.
             release_all_when_orphaned()
@@ -240,6 +241,8 @@ class _Reports:
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        if call.excinfo is not None and (interrupt := interrupts.interrupt_behind(call.excinfo.value)):
+            raise interrupt
         report = yield
         place = item.stash.get(PLACE, None)
         about_the_server = call.excinfo is not None and _is_about_the_server(call.excinfo.value)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import redis
 import redis.asyncio
 
+from pytest_redisq import interrupts
 from pytest_redisq.explore.actors import Rim, Worker
 from pytest_redisq.explore.footprint import Commands
 from pytest_redisq.explore.proxy import Proxy
@@ -91,8 +92,9 @@ class Bench:
     def worker(self) -> Worker:
         """A thread that has nothing to do."""
         if not self._free:
-            self._free.append(Worker())
-            self._workers.append(self._free[-1])
+            with interrupts.deferred():
+                self._free.append(Worker())
+                self._workers.append(self._free[-1])
         return self._free.pop()
 
     def release(self, worker: Worker) -> None:

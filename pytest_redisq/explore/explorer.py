@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeAlias
 import redis
 import redis.asyncio
 
+from pytest_redisq import interrupts
 from pytest_redisq.errors import DeliveryError, RedisqError, ScheduleError
 from pytest_redisq.explore.actors import deaths_unmentioned
 from pytest_redisq.explore.bench import Bench
@@ -263,7 +264,7 @@ def explore(
     sampler = Sampler(seed=seed, strategy=strategy, max_faults=budget, depth=depth)
     search: _Search = _Exhausting(sampler, checks, result) if exhaustive else _Sampling(sampler, result)
     names: set[str] = set()
-    with _laboratory(scenario, Bench(url, clean, client, async_client), limits) as laboratory:
+    with _laboratory(scenario, lambda: Bench(url, clean, client, async_client), limits) as laboratory:
         for number, chooser in enumerate(_chain(first, search)):
             ran = laboratory.run(chooser)
             search.learn(ran)
@@ -306,7 +307,7 @@ def replay(
     steps = Schedule.parse(schedule) if isinstance(schedule, str) else schedule
     marks = frozenset(step.mark for step in steps) - {Mark.RUN}
     limits = Limits(faults={"": marks}, max_faults=len(steps), max_steps=max_steps, patience_seconds=patience_seconds)
-    with _laboratory(scenario, Bench(url, clean, client, async_client), limits) as laboratory:
+    with _laboratory(scenario, lambda: Bench(url, clean, client, async_client), limits) as laboratory:
         try:
             return laboratory.run(FollowSchedule(steps))
         except NondeterminismError as error:
@@ -344,14 +345,15 @@ class _Laboratory:
                 self.scenario(world)
                 world.check_that_all_acted()
             finally:
-                world.close()
+                with interrupts.deferred():
+                    world.close()
         except (DivergedError, ChangedError) as changed:
             names = [actor.name for actor in world.actors]
             raise NondeterminismError(
                 _uncontrolled(str(changed), world.events, names), scripts_missing=_lacks_scripts(world.events)
             ) from None
         except BaseException as failure:
-            if not _is_failure(failure):
+            if not _is_failure(failure) or interrupts.interrupt_behind(failure):
                 raise
             error = failure
         return Ran(
@@ -403,15 +405,16 @@ def _check_scenario(scenario: object) -> None:
 
 
 @contextlib.contextmanager
-def _laboratory(scenario: Scenario, bench: Bench, limits: Limits) -> Iterator[_Laboratory]:
+def _laboratory(scenario: Scenario, make_bench: Callable[[], Bench], limits: Limits) -> Iterator[_Laboratory]:
     """Whatever is drawn by lot within is drawn the same each time, and time is the schedule's."""
-    state = random.getstate()
-    try:
-        with virtual_time(bench.rim), deaths_unmentioned():
-            yield _Laboratory(scenario, bench, limits)
-    finally:
-        random.setstate(state)
-        bench.close()
+    with interrupts.not_replaced(), interrupts.cleared_up() as held:
+        with interrupts.deferred():
+            held.callback(random.setstate, random.getstate())
+            bench = make_bench()
+            held.callback(bench.close)
+            held.enter_context(virtual_time(bench.rim))
+            held.enter_context(deaths_unmentioned())
+        yield _Laboratory(scenario, bench, limits)
 
 
 @dataclass(slots=True)

@@ -336,7 +336,9 @@ class AsyncBoundQueue:
             except RedisError:
                 await self._take.abort()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._left.wait(), _UNBLOCK_AGAIN_SECONDS)
+                # Not asyncio.wait_for, which before Python 3.12 loses a cancellation, and so a Ctrl-C, in a race.
+                async with asyncio.timeout(_UNBLOCK_AGAIN_SECONDS):
+                    await self._left.wait()
 
     async def _beat_until_closed(self) -> None:
         while self._logic.beat_seconds is not None:

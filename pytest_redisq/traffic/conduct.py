@@ -8,18 +8,17 @@ from __future__ import annotations
 import random
 import secrets
 import shutil
-import signal
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import redis
 
+from pytest_redisq import interrupts
 from pytest_redisq.errors import TrafficError
 from pytest_redisq.faults import Fault, Interpreter, KillConsumer, Moment, check_faults
 from pytest_redisq.history import History, Recorder
@@ -38,23 +37,6 @@ from pytest_redisq.traffic.processes import ProcessCrew
 _TICK_SECONDS = 0.002
 #: Between two questions to the queue whether it is empty, in seconds.
 _ASK_SECONDS = 0.02
-
-
-@contextmanager
-def _interrupted_afterwards() -> Iterator[None]:
-    """Ctrl-C takes effect after the block: a process that is half made would be nobody's to end."""
-    before = signal.getsignal(signal.SIGINT)
-    if before is None or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    heard: list[int] = []
-    signal.signal(signal.SIGINT, lambda number, _: heard.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-        if heard:
-            signal.raise_signal(signal.SIGINT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,8 +75,9 @@ def conduct(plan: Plan) -> Run:
     check_faults(plan.faults, messages=plan.messages, server=plan.server)
     if plan.workers == "executor" and any(isinstance(fault, KillConsumer) for fault in plan.faults):
         raise ValueError('workers="executor" breaks as a whole when one of its processes dies: use "pool" or "process"')
-    with ExitStack() as stack:
-        conductor = _Conductor(plan, stack)
+    with interrupts.not_replaced(), interrupts.cleared_up() as stack:
+        with interrupts.deferred():
+            conductor = _Conductor(plan, stack)
         return conductor.run()
 
 
@@ -123,7 +106,7 @@ class _Conductor:
         stack.callback(self._inspector.close)
 
     def run(self) -> Run:
-        with ExitStack() as crews:
+        with interrupts.cleared_up() as crews:
             crews.callback(self._end_crews)
             crews.callback(self._interpreter.heal)
             self._hire_all()
@@ -233,7 +216,7 @@ class _Conductor:
         return ConsumerJob(name=f"consumer-{index}", slot=slot, run=self.id, wait_seconds=self._plan.wait_seconds)
 
     def _hire(self, job: Job) -> None:
-        with _interrupted_afterwards():
+        with interrupts.deferred():
             self._crew_of(job).hire(job)
             self._jobs.append(job)
 

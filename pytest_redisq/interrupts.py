@@ -1,0 +1,124 @@
+"""One Ctrl-C is enough, wherever it meets the main thread.
+
+Python raises KeyboardInterrupt between any two instructions of the main thread, and loses it where that is inside a
+destructor, a callback of a weak reference or of the garbage collector: what those raise is printed and forgotten. Code
+that clears up can replace it, too, by an error about what the interrupt has left half done.
+"""
+
+from __future__ import annotations
+
+import _thread
+import contextlib
+import dis
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from types import FrameType, TracebackType
+
+#: How long after a lost interrupt the next attempt is made, in seconds: the destructor should be through by then.
+_AGAIN_SECONDS = 0.001
+#: Whoever presses Ctrl-C again so long after the first does not want to wait any more, in seconds.
+_PATIENCE_SECONDS = 1.0
+
+
+@contextlib.contextmanager
+def deferred() -> Iterator[None]:
+    """Ctrl-C takes effect after the block, for what must not be left half made: a process that has no owner yet, say.
+
+    The block must be short, and what it makes must have an owner when it ends. Should it hang,
+    a second Ctrl-C, a second after the first, takes effect at once.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if before is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heard: list[float] = []
+
+    def hear(number: int, _frame: FrameType | None) -> None:
+        heard.append(time.monotonic())
+        if heard[-1] - heard[0] > _PATIENCE_SECONDS:
+            signal.signal(signal.SIGINT, before)
+            signal.raise_signal(number)
+
+    signal.signal(signal.SIGINT, hear)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if heard:
+            signal.raise_signal(signal.SIGINT)
+
+
+@contextlib.contextmanager
+def cleared_up() -> Iterator[contextlib.ExitStack]:
+    """A stack of which every callback is called at the block's end; Ctrl-C meanwhile takes effect afterwards.
+
+    The callbacks must come back in bounded time. Context managers on it do not see the block's error.
+    """
+    with contextlib.ExitStack() as held:
+        try:
+            yield held
+        finally:
+            with deferred():
+                held.close()
+
+
+@contextlib.contextmanager
+def repeated_where_lost() -> Iterator[None]:
+    """While the block runs, an interrupt that the interpreter has lost is made again, until it takes effect."""
+    complain = sys.unraisablehook
+
+    def unless_interrupted(unraisable: sys.UnraisableHookArgs) -> None:
+        if issubclass(unraisable.exc_type, KeyboardInterrupt):
+            # Not threading.Thread, which takes locks: the interrupted code may hold them.
+            _thread.start_new_thread(_interrupt_again, ())
+        else:
+            complain(unraisable)
+
+    sys.unraisablehook = unless_interrupted
+    try:
+        yield
+    finally:
+        if sys.unraisablehook is unless_interrupted:
+            sys.unraisablehook = complain
+
+
+def _interrupt_again() -> None:
+    time.sleep(_AGAIN_SECONDS)
+    # Not _thread.interrupt_main, which does not end what the main thread may be waiting for by now.
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+
+@contextlib.contextmanager
+def not_replaced() -> Iterator[None]:
+    """An error raised while an interrupt unwinds the block does not take its place: the interrupt is raised."""
+    __tracebackhide__ = True
+    try:
+        yield
+    except Exception as error:
+        if interrupt := interrupt_behind(error):
+            raise interrupt from None
+        raise
+
+
+def interrupt_behind(error: BaseException) -> KeyboardInterrupt | None:
+    """The Ctrl-C in whose unwinding `error` was raised; None if there was none, or only a `raise KeyboardInterrupt`."""
+    behind = error.__context__
+    while behind is not None:
+        if isinstance(behind, KeyboardInterrupt) and _by_a_signal(behind.__traceback__):
+            return behind
+        behind = behind.__context__
+    return None
+
+
+def _by_a_signal(traceback: TracebackType | None) -> bool:
+    """Whether the innermost frame was interrupted, and did not raise by itself, as tests of Ctrl-C do. asyncio does."""
+    if traceback is None:
+        return False
+    while traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    code = traceback.tb_frame.f_code
+    raises = dis.opname[code.co_code[traceback.tb_lasti]].startswith(("RAISE", "RERAISE"))
+    return not raises or traceback.tb_frame.f_globals.get("__name__") == "asyncio.runners"

@@ -1,0 +1,78 @@
+"""Ctrl-C at a given line: a SIGINT at the very moment when the main thread comes to it for the n-th time."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any, NamedTuple
+
+import pytest_redisq
+
+OURS = str(Path(pytest_redisq.__file__).parent)
+
+
+class Line(NamedTuple):
+    """A line of code, and the how manieth time it is come to."""
+
+    file: str
+    number: int
+    time: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.file.removeprefix(OURS)}:{self.number} the {self.time}th time"
+
+
+def lines_of(act: Callable[[], object], *, within: str = OURS, times: int = 1) -> list[Line]:
+    """The lines that the main thread comes to in `act`, in their order, each at most so many `times`."""
+    seen: Counter[tuple[str, int]] = Counter()
+    lines: list[Line] = []
+
+    def note(place: tuple[str, int], _frame: FrameType) -> None:
+        seen[place] += 1
+        if seen[place] <= times:
+            lines.append(Line(*place, seen[place]))
+
+    _traced(act, note, within)
+    return lines
+
+
+def interrupted_at(line: Line, act: Callable[[], object], *, within: str = OURS) -> str:
+    """What came of `act` when it was interrupted there: "interrupted", "not reached", or what went wrong."""
+    left = line.time
+    reached = False
+
+    def interrupt(place: tuple[str, int], _frame: FrameType) -> None:
+        nonlocal left, reached
+        if place == line[:2]:
+            left -= 1
+            if left == 0:
+                reached = True
+                sys.settrace(None)
+                signal.raise_signal(signal.SIGINT)
+
+    try:
+        _traced(act, interrupt, within)
+    except KeyboardInterrupt:
+        return "interrupted"
+    except Exception as error:
+        return f"{type(error).__name__}: {error}" if reached else f"before: {error!r}"
+    return "swallowed" if reached else "not reached"
+
+
+def _traced(act: Callable[[], object], see: Callable[[tuple[str, int], FrameType], None], within: str) -> None:
+    def trace(frame: FrameType, event: str, _argument: Any) -> Any:
+        if not frame.f_code.co_filename.startswith(within) or frame.f_code.co_filename == __file__:
+            return None
+        if event == "line":
+            see((frame.f_code.co_filename, frame.f_lineno), frame)
+        return trace
+
+    sys.settrace(trace)
+    try:
+        act()
+    finally:
+        sys.settrace(None)
