@@ -20,7 +20,9 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, assert_never, get_args
+from urllib.parse import parse_qsl, urlsplit
 
+from pytest_redisq.secret import TLS_URL_OPTIONS, URL_OPTIONS, Url, hide_words, without_secrets
 from pytest_redisq.table import KINDS, Option
 from pytest_redisq.table import OPTIONS as OPTIONS
 
@@ -30,6 +32,10 @@ Persistence = Literal["none", "aof", "rdb"]
 Raw = str | Sequence[str]
 
 SCHEMES = ("redis", "rediss", "unix")
+_ENCODE = (
+    "Write redis://USER:PASSWORD@HOST:PORT/DB, special characters of the password percent-encoded "
+    "(# is %23, / is %2F, ? is %3F, @ is %40)."
+)
 
 
 class OptionError(ValueError):
@@ -58,6 +64,29 @@ def one_of(word: str, known: Sequence[str], noun: str, more: str = "") -> str:
     raise ValueError(f"{word!r} is not {noun}.{suggest(word, known)} Valid: {', '.join(known)}{more}.")
 
 
+def check_url(url: str) -> None:
+    """Raises ValueError, in words that hold no part of a password, where `url` is none that redis-py can obey."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:  # whose own words quote what may be a part of the password
+        raise ValueError(f"its host or port cannot be read. {_ENCODE}") from None
+    if parts.fragment or port == 0:
+        raise ValueError(f"{'it has a # in it' if parts.fragment else 'its port is 0'}. {_ENCODE}")
+    if parts.scheme.lower() == "unix":
+        if not parts.path:
+            raise ValueError("it has no path. Write unix:///PATH/OF/SOCKET?db=0.")
+    elif not re.fullmatch(r"(/[0-9]*)?", parts.path):
+        raise ValueError(f"what follows the host is no number of a database. {_ENCODE}")
+    known = [*URL_OPTIONS, *(TLS_URL_OPTIONS if parts.scheme.lower() == "rediss" else ())]
+    for name, _ in parse_qsl(parts.query, keep_blank_values=True):
+        if name not in known:
+            guess = suggest(name, known)
+            # A name that is like none of ours may be a part of a password with a & in it.
+            called = f" {name!r}" if guess else ""
+            raise ValueError(f"it has an unknown option{called}.{guess} Valid: {', '.join(known)}.")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What was asked for. `origin` tells where each field's value came from ("--redisq-image", "default", …)."""
@@ -77,6 +106,11 @@ class Settings:
     replay: str | None = None
     origin: Mapping[str, str] = field(default_factory=dict, compare=False)
 
+    def __post_init__(self) -> None:
+        if self.url:
+            object.__setattr__(self, "server", Url(self.server))
+        object.__setattr__(self, "server_args", hide_words(self.server_args))
+
     @property
     def url(self) -> str | None:
         """The URL of somebody's own server, if that is what was chosen."""
@@ -90,10 +124,16 @@ class Settings:
 
 def _parse_server(raw: str) -> str:
     scheme, colon, _ = raw.partition("://")
-    if colon:
+    if colon and re.fullmatch(r"[\w.+-]*", scheme):
         # The rest of a URL may hold a password, so it is never quoted.
         one_of(scheme.lower(), SCHEMES, "a scheme of a Redis URL")
-        return raw
+        try:
+            check_url(raw)
+        except ValueError as error:
+            raise ValueError(f"{without_secrets(raw)}: {error}") from None
+        return Url(raw)
+    if "@" in raw:
+        raise ValueError("it looks like a URL without its scheme. Write redis://USER:PASSWORD@HOST:PORT/DB.")
     if "/" in raw:
         raise ValueError(f"{raw!r} looks like a path. For a binary, say --redisq-binary={shlex.quote(raw)}.")
     return one_of(raw.lower(), KINDS, "a server", ", or a URL such as redis://localhost:6379/0")
@@ -166,7 +206,7 @@ def _parse_lines(lines: Sequence[str]) -> tuple[str, ...]:
             raise ValueError(f"{line!r} is empty or has an open quote; give it as a line of redis.conf.") from None
         name, equals, value = first.removeprefix("--").partition("=")
         words += [f"--{name}", *([value] if equals else []), *rest]
-    return tuple(words)
+    return hide_words(words)
 
 
 _BY_NAME = {option.name: option for option in OPTIONS}

@@ -15,6 +15,7 @@ import pytest
 from pytest_redisq import interrupts, shelf
 from pytest_redisq.errors import DeliveryError, RedisqError, ScheduleError
 from pytest_redisq.options import OptionError, Source, keywords, resolve
+from pytest_redisq.secret import Secret, Url, masked
 from pytest_redisq.servers.choose import start
 from pytest_redisq.servers.keeper import release_all_when_orphaned
 
@@ -58,6 +59,7 @@ class Session:
         self._shared: tuple[Server, Corners] | None = None
         self._held = contextlib.ExitStack()
         self._held.enter_context(interrupts.repeated_where_lost())
+        config.pluginmanager.register(_Masks(), "redisq-masks")
         if self.worker is not None:
             # A worker goes on for seconds when its controller has been killed; its servers shall not.
             release_all_when_orphaned()
@@ -228,6 +230,41 @@ def _is_about_the_server(error: BaseException) -> bool:
 
     about = (redis.ConnectionError, redis.TimeoutError, redis.exceptions.OutOfMemoryError)
     return isinstance(error, (DeliveryError, RedisqError, *about))
+
+
+class _Masks:
+    """Takes the passwords that this process knows out of all that pytest reports: a failing frame of a client library
+    shows them with `--showlocals`, a difference of two texts with `assert`.
+    """
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_makereport(self) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        report.longrepr, report.sections = _mask(report.longrepr), _mask(report.sections)
+        return report
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_internalerror(self, excrepr: object) -> None:
+        _mask(excrepr)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_assertrepr_compare(self, op: str, left: object, right: object) -> list[str] | None:
+        """Of a URL no difference is shown, which would cut its password in two."""
+        if not isinstance(left, (Url, Secret)) and not isinstance(right, (Url, Secret)):
+            return None
+        return [masked(f"{left!r} {op} {right!r}")]
+
+
+def _mask(thing: object) -> Any:
+    """`thing` without passwords: text, containers of it, and in place whatever pytest shows on a terminal."""
+    if isinstance(thing, str):
+        return masked(thing)
+    if type(thing) in (list, tuple):
+        return type(thing)(map(_mask, thing))  # type: ignore[call-overload, call-arg]
+    if hasattr(thing, "toterminal"):
+        for name, value in vars(thing).items():
+            setattr(thing, name, _mask(value))
+    return thing
 
 
 class _Reports:

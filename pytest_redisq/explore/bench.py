@@ -16,6 +16,7 @@ from pytest_redisq.explore.footprint import Commands
 from pytest_redisq.explore.proxy import Proxy
 from pytest_redisq.explore.upstream import Upstream
 from pytest_redisq.resp import Value
+from pytest_redisq.secret import Url
 
 
 class Bench:
@@ -31,7 +32,7 @@ class Bench:
         client: Callable[[str], redis.Redis] = redis.Redis.from_url,
         async_client: Callable[[str], redis.asyncio.Redis] = redis.asyncio.Redis.from_url,
     ) -> None:
-        self.url = url
+        self.url = url = Url(url)
         self._clean = clean
         self._make_client = client
         self.async_client = async_client

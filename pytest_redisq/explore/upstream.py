@@ -18,7 +18,9 @@ from typing import Any
 from redis.connection import parse_url
 
 from pytest_redisq.errors import ServerError
+from pytest_redisq.options import check_url
 from pytest_redisq.resp import Replies, Reply, ReplyError, Value, decode_reply, encode_command
+from pytest_redisq.secret import hide
 
 #: How long the server may take for what it answers at once, in seconds.
 PATIENCE_SECONDS = 10.0
@@ -34,7 +36,9 @@ class Upstream:
     """One connection, authenticated and in the URL's database; `client_id` is the server's name for it."""
 
     def __init__(self, url: str) -> None:
+        check_url(url)
         options = parse_url(url)  # type: ignore[no-untyped-call]
+        hide(options)
         self._socket = _connect(options)
         if not isinstance(self._socket, ssl.SSLSocket):
             # The kernel's own timeout spares a poll before every read, which is a good part of a fast round trip.

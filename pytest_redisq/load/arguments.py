@@ -11,6 +11,7 @@ from pytest_redisq.load.message import TIMELESS_BYTES
 from pytest_redisq.load.pace import Pace
 from pytest_redisq.load.plan import ENGINES, Engine
 from pytest_redisq.load.thresholds import Threshold
+from pytest_redisq.secret import Url
 
 T = TypeVar("T")
 
@@ -37,7 +38,7 @@ class Wishes:
     @classmethod
     def of(cls, options: Any) -> Self:
         return cls(
-            url=options.redis_url,
+            url=Url(options.redis_url),
             engine=options.engine,
             producers=options.producers,
             consumers=options.consumers,

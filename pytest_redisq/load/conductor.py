@@ -45,8 +45,9 @@ from pytest_redisq.load.stage import POLL_SECONDS, Stage
 from pytest_redisq.load.target import Target
 from pytest_redisq.load.verdict import judge
 from pytest_redisq.load.watch import TELL_SECONDS, Watch
+from pytest_redisq.secret import without_secrets
 from pytest_redisq.servers import Address
-from pytest_redisq.servers.external import explained, without_secrets
+from pytest_redisq.servers.external import explained
 
 #: How long workers may take to send their books once they have been told to stop.
 BOOKS_SECONDS = 30.0

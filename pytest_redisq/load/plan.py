@@ -8,6 +8,7 @@ from typing import Any, Literal, Self, get_args
 
 from pytest_redisq.load.message import PRODUCERS_OF_A_PROCESS
 from pytest_redisq.load.pace import Pace
+from pytest_redisq.secret import Url
 
 Engine = Literal["swarm", "users"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
@@ -38,8 +39,11 @@ class Plan:
     #: Whether the server is redisq's own, and goes with the run.
     own_server: bool = False
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "url", Url(self.url))
+
     def as_message(self) -> dict[str, Any]:
-        return asdict(self)
+        return asdict(self) | {"url": str(self.url)}  # messages hold plain data
 
     @classmethod
     def of_message(cls, message: Mapping[str, Any]) -> Self:

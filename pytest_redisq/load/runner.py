@@ -21,6 +21,7 @@ from pytest_redisq.children import Child
 from pytest_redisq.errors import DeliveryError, RedisqError
 from pytest_redisq.load.exits import EXIT_NOT_RUN, EXIT_UNKNOWN
 from pytest_redisq.options import suggest
+from pytest_redisq.secret import Url
 
 #: A run has this long, beyond its time, to start, to drain and to be judged, in seconds.
 _GRACE_SECONDS = 80.0
@@ -60,6 +61,9 @@ class Load:
     own_server: bool = False
     #: More words for Locust's command line, such as ("--csv", "figures").
     locust: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "url", Url(self.url))
 
     def command(self, report: Path) -> list[str]:
         words: list[object] = [

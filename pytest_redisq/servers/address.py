@@ -12,6 +12,8 @@ from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from pytest_redisq.options import check_url
+from pytest_redisq.secret import Url, hide
 from pytest_redisq.servers.external import explained
 
 
@@ -28,6 +30,10 @@ class Address:
     #: Who is asked what the server's commands are, where `url` leads to it by way of a proxy. Empty: `url` itself.
     origin: str = ""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "url", Url(self.url))
+        object.__setattr__(self, "origin", Url(self.origin))
+
     def through(self, url: str) -> Address:
         """The same corner by way of a proxy, which `url` leads to; the keys seen there are seen here."""
         return Address(url=url, prefix=self.prefix, seen=self.seen, origin=self.origin or self.url)
@@ -41,8 +47,10 @@ class Address:
         single = bool(options.pop("single_connection_client", False))
         given, options = options, _defaults(Retry(NoBackoff(), 0)) | options
         with explained(self.url):
+            check_url(self.url)
             pool = redis.ConnectionPool.from_url(self.url, **options)
         pool.connection_kwargs |= given  # where the URL says otherwise
+        hide(pool.connection_kwargs)
         self._keep_inside(pool, asyncio=False)
         client = redis.Redis(connection_pool=pool, single_connection_client=single)
         client.auto_close_connection_pool = True
@@ -53,8 +61,10 @@ class Address:
         single = bool(options.pop("single_connection_client", False))
         given, options = options, _defaults(AsyncRetry(NoBackoff(), 0)) | options
         with explained(self.url):
+            check_url(self.url)
             pool = redis.asyncio.ConnectionPool.from_url(self.url, **options)
         pool.connection_kwargs |= given  # where the URL says otherwise
+        hide(pool.connection_kwargs)
         self._keep_inside(pool, asyncio=True)
         client = redis.asyncio.Redis(connection_pool=pool, single_connection_client=single)
         client.auto_close_connection_pool = True

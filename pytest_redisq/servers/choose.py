@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 from pytest_redisq.errors import ServerError
 from pytest_redisq.options import Settings
+from pytest_redisq.secret import without_secrets
 from pytest_redisq.servers.backend import SOCKET_FOLDER, Backend, How
 from pytest_redisq.servers.keeper import Keeper
 
@@ -45,7 +46,7 @@ def start(settings: Settings, *, socket: bool = False) -> Server:
 
 def connect(settings: Settings) -> Server:
     """Somebody's own server."""
-    from pytest_redisq.servers.external import check, without_secrets
+    from pytest_redisq.servers.external import check
     from pytest_redisq.servers.server import Server
 
     assert settings.url, "only for settings with a URL"

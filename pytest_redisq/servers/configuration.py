@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pytest_redisq.options import Persistence, Settings
+from pytest_redisq.secret import SECRET_SETTINGS
 from pytest_redisq.servers.backend import DATABASES
 
 _PERSIST: dict[Persistence, tuple[str, ...]] = {
@@ -31,15 +32,46 @@ def given(server_args: Sequence[str]) -> dict[str, str]:
     return {name: " ".join(values) for name, values in found.items()}
 
 
+def on_command_line(server_args: Sequence[str]) -> list[str]:
+    """The words of `server_args` for a command line, which every user of a machine can read: those without a secret.
+
+    >>> on_command_line(("--masterauth", "secret", "--port", "7000"))
+    ['--port', '7000']
+    """
+    return [word for name, words in _settings(server_args) if name not in SECRET_SETTINGS for word in words]
+
+
+def shown(server_args: Sequence[str]) -> str:
+    """`server_args` as a message may show them.
+
+    >>> shown(("--requirepass", "secret", "--port", "7000"))
+    '--requirepass *** --port 7000'
+    """
+    known = _settings(server_args)
+    return " ".join(f"{words[0]} ***" if name in SECRET_SETTINGS else " ".join(words) for name, words in known)
+
+
+def _settings(server_args: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """Each setting's lower-case name, and its words, `--name` the first."""
+    found: list[tuple[str, list[str]]] = []
+    for arg in server_args:
+        if arg.startswith("--") or not found:
+            found.append((arg.removeprefix("--").lower(), []))
+        found[-1][1].append(arg)
+    return found
+
+
 def configuration(settings: Settings, *, bind: str, port: int, password: str, directory: str) -> str:
-    """The text of a redis.conf. The password belongs there, since every user of a machine can read command lines."""
+    """The text of a redis.conf. Passwords belong there, since every user of a machine can read command lines."""
     words = [
         *("--bind", bind, "--port", str(port), "--requirepass", password, "--dir", directory),
         *("--databases", str(DATABASES), "--daemonize", "no", "--logfile", ""),
         *_PERSIST[settings.persistence],
     ]
     pairs = zip(words[::2], words[1::2], strict=True)
-    return "".join(f"{name.removeprefix('--')} {_quoted(value)}\n" for name, value in pairs)
+    lines = [[name, value] for name, value in pairs]
+    lines += [own for name, own in _settings(settings.server_args) if name in SECRET_SETTINGS - {"requirepass"}]
+    return "".join(f"{name.removeprefix('--')} {' '.join(map(_quoted, values))}\n" for name, *values in lines)
 
 
 def _quoted(value: str) -> str:

@@ -21,6 +21,7 @@ import redis
 import redis.asyncio
 
 from pytest_redisq.errors import ServerError
+from pytest_redisq.secret import Url
 from pytest_redisq.servers.address import Address
 from pytest_redisq.servers.external import KEY_PREFIX, explained
 from pytest_redisq.servers.keeper import Keeper
@@ -180,6 +181,6 @@ def _with_database(url: str, number: int) -> str:
     """The URL of a server of our own, which is always TCP, leading to another database.
 
     >>> _with_database("redis://:secret@127.0.0.1:6379/0", 3)
-    'redis://:secret@127.0.0.1:6379/3'
+    'redis://:***@127.0.0.1:6379/3'
     """
-    return urlsplit(url)._replace(path=f"/{number}").geturl()
+    return Url(urlsplit(url)._replace(path=f"/{number}").geturl())

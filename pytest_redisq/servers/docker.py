@@ -20,10 +20,11 @@ from urllib.parse import quote
 
 from pytest_redisq.errors import ServerError
 from pytest_redisq.options import Settings
+from pytest_redisq.secret import Secret, Url
 from pytest_redisq.servers import docker_guard
 from pytest_redisq.servers.backend import SOCKET_FOLDER, Launched
 from pytest_redisq.servers.boot import ServerDiedError, boot
-from pytest_redisq.servers.configuration import configuration, given
+from pytest_redisq.servers.configuration import configuration, given, on_command_line, shown
 from pytest_redisq.servers.docker_daemon import Daemon, find_daemon, has_image, words
 from pytest_redisq.servers.keeper import SCRIPT, Keeper
 
@@ -103,13 +104,13 @@ def launch(settings: Settings, keeper: Keeper) -> Launched:
         from pytest_redisq.servers.docker_image import fetch
 
         fetch(daemon, image, settings.origin.get("image", "default"))
-    password = own.get("requirepass", secrets.token_hex(16))
+    password = Secret(own.get("requirepass", secrets.token_hex(16)))
     socket = keeper.directory / SOCKET_FOLDER
     here = socket.is_dir() and daemon.address.startswith("unix:")
     host, port = _create(keeper, settings, image, password, socket if here else None)
     _boot(keeper, settings, image, host, port, password)
     auth = f":{quote(password, safe='')}@" if password else ""
-    url = f"redis://{auth}{host}:{port}/0"
+    url = Url(f"redis://{auth}{host}:{port}/0")
     return Launched(url=url, detail=f"image {image}", socket=socket / _SOCKET if here else None)
 
 
@@ -163,7 +164,7 @@ def _description(
     port = f"{PORT}/tcp"
     return {
         "Image": image,
-        "Entrypoint": ["sh", "-c", _PRELUDE + SCRIPT, "redisq-keeper", _FOLDER, *settings.server_args],
+        "Entrypoint": ["sh", "-c", _PRELUDE + SCRIPT, "redisq-keeper", _FOLDER, *on_command_line(settings.server_args)],
         "Cmd": [],
         "Env": [f"REDISQ_CONFIGURATION={conf}"],
         "Labels": {LABEL: run},
@@ -197,7 +198,7 @@ def _boot(keeper: Keeper, settings: Settings, image: str, host: str, port: int, 
         if "redisq: neither" in death.log:
             advice = f"name an image of a Redis or Valkey with --redisq-image ({image} is none)."
         elif settings.server_args:
-            advice = f"correct --redisq-server-arg (given: {' '.join(settings.server_args)})."
+            advice = f"correct --redisq-server-arg (given: {shown(settings.server_args)})."
         else:
             advice = f"see whether the image works: docker run --rm {image}."
         raise ServerError(f"{death}\nWhat to do: {advice}") from None

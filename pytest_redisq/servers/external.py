@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import secrets
 from collections.abc import Iterator
 
@@ -12,6 +11,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from pytest_redisq.errors import ServerError
+from pytest_redisq.options import check_url
+from pytest_redisq.secret import hide, masked, without_secrets
 
 #: How long somebody's own server may take to be reached and to answer, in seconds.
 ANSWER_SECONDS = 2.0
@@ -25,15 +26,20 @@ def check(url: str) -> None:
     Raises ServerError that says what is wrong with the URL or the server, and what to do.
     """
     with explained(url):
+        check_url(url)
         client = redis.Redis.from_url(
             url,
             socket_timeout=ANSWER_SECONDS,
             socket_connect_timeout=ANSWER_SECONDS,
             retry=Retry(NoBackoff(), 0),
         )
+        hide(client.connection_pool.connection_kwargs)
         with client, contextlib.closing(client.connection_pool):
             key = f"{KEY_PREFIX}probe:{secrets.token_hex(8)}"
-            client.set(key, b"", px=1000)
+            try:
+                client.set(key, b"", px=1000)
+            except (TypeError, LookupError) as error:  # what redis-py makes of ?encoding=nonsense
+                raise ValueError(f"an option cannot be obeyed ({error})") from None
             client.delete(key)
 
 
@@ -46,18 +52,9 @@ def explained(url: str) -> Iterator[None]:
         raise ServerError(f"The server at {without_secrets(url)} {_explain(error)}") from error
 
 
-def without_secrets(url: str) -> str:
-    """`url` as it may be shown.
-
-    >>> without_secrets("redis://ann:secret@localhost:6379/3?password=x")
-    'redis://ann:***@localhost:6379/3?password=***'
-    """
-    return re.sub(r"(password=)[^&]*", r"\1***", re.sub(r"(//[^:/@]*):.*@", r"\1:***@", url))
-
-
 def _explain(error: Exception) -> str:
     """What happened and what to do, by the kind of error, then by the server's own word."""
-    text = str(error)
+    text = masked(str(error))
     match error:
         case redis.AuthenticationError():
             return (

@@ -7,14 +7,16 @@ import random
 import secrets
 import shutil
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
 from pytest_redisq.errors import ServerError
 from pytest_redisq.options import Settings
+from pytest_redisq.secret import Secret, Url
 from pytest_redisq.servers.backend import Launched
 from pytest_redisq.servers.boot import ServerDiedError, boot
-from pytest_redisq.servers.configuration import configuration, given
+from pytest_redisq.servers.configuration import configuration, given, on_command_line, shown
 from pytest_redisq.servers.keeper import Keeper
 
 NAMES = ("redis-server", "valkey-server")
@@ -53,9 +55,9 @@ def launch_binary(binary: str, settings: Settings, keeper: Keeper) -> Launched:
     """Start `binary` on a free port of the loopback interface, with a random password, and wait for its answer."""
     data = keeper.directory / "data"
     own = given(settings.server_args)
-    password = own.get("requirepass", secrets.token_hex(16))
+    password = Secret(own.get("requirepass", secrets.token_hex(16)))
     file = keeper.directory / "redis.conf"
-    keeper.launch([os.path.abspath(binary), str(file), *settings.server_args])
+    keeper.launch([os.path.abspath(binary), str(file), *on_command_line(settings.server_args)])
     data.mkdir(mode=0o700)
     for tries_left in reversed(range(_TRIES)):
         port = int(own["port"]) if own.get("port", "").isdecimal() else _free_port()
@@ -66,19 +68,17 @@ def launch_binary(binary: str, settings: Settings, keeper: Keeper) -> Launched:
             taken = _TAKEN in death.log
             if taken and "port" not in own and tries_left:
                 continue
-            raise ServerError(f"{death}\nWhat to do: {_advice(port, own, taken=taken)}") from None
+            raise ServerError(f"{death}\nWhat to do: {_advice(port, settings.server_args, taken=taken)}") from None
         auth = f":{quote(password, safe='')}@" if password else ""
-        return Launched(url=f"redis://{auth}{HOST}:{port}/0", detail=binary)
+        return Launched(url=Url(f"redis://{auth}{HOST}:{port}/0"), detail=binary)
     raise AssertionError("unreachable: the last try returns or raises")
 
 
-def _advice(port: int, own: dict[str, str], *, taken: bool) -> str:
+def _advice(port: int, server_args: Sequence[str], *, taken: bool) -> str:
     if taken:
         return f"port {port} is taken; stop what listens there, or leave 'port' out of --redisq-server-arg."
-    if own:
-        return (
-            "correct --redisq-server-arg (given: " + " ".join(f"--{name} {value}" for name, value in own.items()) + ")."
-        )
+    if server_args:
+        return f"correct --redisq-server-arg (given: {shown(server_args)})."
     return "run the binary by hand to see whether it works on this machine."
 
 

@@ -14,10 +14,11 @@ import redis.asyncio
 
 from pytest_redisq.errors import ServerError
 from pytest_redisq.options import suggest
+from pytest_redisq.secret import Secret, Url, without_secrets
 from pytest_redisq.servers.address import Address
 from pytest_redisq.servers.backend import How
 from pytest_redisq.servers.boot import boot
-from pytest_redisq.servers.external import explained, without_secrets
+from pytest_redisq.servers.external import explained
 from pytest_redisq.servers.keeper import Keeper, wait_until
 
 Flavour = Literal["redis", "valkey"]
@@ -45,7 +46,7 @@ class Server:
         startup_seconds: float = 30.0,
         socket: Path | None = None,
     ) -> None:
-        self.url = url
+        self.url: str = Url(url)
         self.how: How = how
         self.detail = detail
         self.reason = reason
@@ -83,8 +84,8 @@ class Server:
         """The fastest way to it: its unix socket, if it has one that answers, else `url`."""
         if self._socket is None:
             return self.url
-        password = urlsplit(self.url).password
-        url = f"unix://{f':{password}@' if password else ''}{self._socket}?db=0"
+        login, at, _ = urlsplit(self.url).netloc.rpartition("@")
+        url = Url(f"unix://{login}{at}{self._socket}?db=0")
         try:
             with Address(url=url).client() as client:
                 client.ping()
@@ -123,10 +124,11 @@ class Server:
             self._ask("CONFIG", "SET", name, value)
             return None
         with self._explained():
-            settings = cast(dict[str, str], self._control.config_get("*"))
-        if name not in settings:
-            raise ServerError(f"{self.flavour} {self.version} has no setting {name!r}.{suggest(name, settings)}")
-        return settings[name]
+            settings = cast(dict[str, str], self._control.config_get(name))
+            if name in settings:
+                return settings[name]
+            known = cast(dict[str, str], self._control.config_get("*"))
+        raise ServerError(f"{self.flavour} {self.version} has no setting {name!r}.{suggest(name, known)}")
 
     def log(self) -> str:
         """What the server has written to its log so far."""
@@ -161,7 +163,7 @@ class Server:
                 keeper,
                 str(where.hostname),
                 where.port or 0,
-                unquote(where.password or ""),
+                Secret(unquote(where.password or "")),
                 seconds=self._startup_seconds,
                 name=self.detail,
             )

@@ -8,8 +8,10 @@ know.
 `body` and perhaps `id`; and each time that it has waited for a message in vain, a second at most, `null`.
 
 Both exit when their standard input ends. One that does not within two seconds gets SIGTERM, and after two more SIGKILL.
-In arguments, `{url}` becomes the server's URL and `{name}` the worker's name. What a failing command wrote to its
-standard error is shown. Bodies are of ASCII characters without line ends (a payload of your own must be, too).
+In arguments, `{url}` becomes the server's URL and `{name}` the worker's name; the URL is in the environment, too, as
+REDIS_URL: there no other user of the machine can read its password, as they can in a command line. What a failing
+command wrote to its standard error is shown. Bodies are of ASCII characters without line ends (a payload of your own
+must be, too).
 """
 
 from __future__ import annotations
@@ -65,6 +67,7 @@ class _Talk:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
+                env=os.environ | {"REDIS_URL": url},
                 bufsize=0,
             )
         except OSError as error:
