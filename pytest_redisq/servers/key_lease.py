@@ -34,8 +34,9 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from pytest_redisq.errors import ServerError
+from pytest_redisq.secret import without_secrets
 from pytest_redisq.servers import cleaner
-from pytest_redisq.servers.external import ANSWER_SECONDS, KEY_PREFIX, explained, without_secrets
+from pytest_redisq.servers.external import ANSWER_SECONDS, KEY_PREFIX, explained
 from pytest_redisq.servers.keeper import release_with_all
 
 #: How long a lease lasts beyond its last renewal, in seconds. A living run's cleaner renews it six times as often, so
