@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -178,6 +179,10 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """After pytest itself has ended the session's fixtures, which may want the server to the last."""
     if _SESSION in session.config.stash:
         session.config.stash[_SESSION].close()
+    if "pytest_redisq.servers.scratch" in sys.modules:
+        from pytest_redisq.servers.scratch import release_scratch
+
+        release_scratch()
 
 
 def _will_need_server(config: pytest.Config, items: list[pytest.Item]) -> bool:

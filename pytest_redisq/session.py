@@ -17,7 +17,7 @@ from pytest_redisq.errors import DeliveryError, RedisqError, ScheduleError
 from pytest_redisq.options import OptionError, Source, keywords, resolve
 from pytest_redisq.secret import Secret, Url, masked
 from pytest_redisq.servers.choose import start
-from pytest_redisq.servers.keeper import release_all_when_orphaned
+from pytest_redisq.servers.keeper import end_when_orphaned
 
 if TYPE_CHECKING:
     from pytest_redisq.servers import Corner, Corners, Server
@@ -61,8 +61,8 @@ class Session:
         self._held.enter_context(interrupts.repeated_where_lost())
         config.pluginmanager.register(_Masks(), "redisq-masks")
         if self.worker is not None:
-            # A worker goes on for seconds when its controller has been killed; its servers shall not.
-            release_all_when_orphaned()
+            # execnet interrupts a worker too, 5 s after its controller has been killed.
+            end_when_orphaned()
 
     @property
     def worker(self) -> dict[str, Any] | None:

@@ -47,6 +47,7 @@ class Attacked:
                 command = [sys.executable, "-c", _ON_TERMINAL, *command]
             self.process = subprocess.Popen(
                 command,
+                cwd=place,
                 env=environ,
                 stdin=out if ending == CLOSED_TERMINAL else subprocess.DEVNULL,
                 stdout=out,
@@ -91,8 +92,7 @@ class Attacked:
                             self.kill()
                             raise AssertionError(f"{GONE_SECONDS:g} s after its end there still run {running}")
                         watched.unregister(descriptor)
-        left = sorted(str(path.relative_to(self.temporary)) for path in self.temporary.rglob("*"))
-        assert left == [], left
+        assert not (left := [str(path) for path in self.temporary.rglob("*")]), left
 
     def kill(self) -> None:
         """SIGKILL all of it, for a test that has failed."""

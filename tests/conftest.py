@@ -126,7 +126,10 @@ def processes(place: Path) -> list[str]:
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             words = (entry / "cmdline").read_bytes().split(b"\0")
-            ours = int(entry.name) != os.getpid() and mark in (entry / "environ").read_bytes().split(b"\0")
+            variables = (entry / "environ").read_bytes().split(b"\0")
+            ours = int(entry.name) != os.getpid() and any(
+                each == mark or each.startswith(mark + b"/") for each in variables
+            )
         except OSError:  # it has ended, or is somebody else's
             continue
         command = b" ".join(words).decode(errors="replace").strip()

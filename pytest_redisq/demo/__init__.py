@@ -14,6 +14,7 @@ from pytest_redisq.demo import s1_drain, s2_stream, s3_logs, s4_workers
 from pytest_redisq.demo.story import Attempt, Stage, Story
 from pytest_redisq.servers import Server
 from pytest_redisq.servers.corner import Corners
+from pytest_redisq.servers.scratch import scratch
 
 STORIES = (s1_drain.STORY, s2_stream.STORY, s3_logs.STORY, s4_workers.STORY)
 
@@ -51,7 +52,7 @@ def play(server: Server, stories: Sequence[Story] = STORIES) -> Iterator[Opening
             for side in get_args(Side):
                 version = story.broken if side == "broken" else story.fixed
                 yield Opening(story=story, side=side, title=version.title)
-                with corners.corner() as corner, tempfile.TemporaryDirectory(prefix="redisq-") as folder:
+                with corners.corner() as corner, tempfile.TemporaryDirectory(prefix="demo-", dir=scratch()) as folder:
                     stage = Stage(server=server, corner=corner, folder=Path(folder), run=secrets.token_hex(3))
                     attempt = version.play(stage)
                 yield Act(story=story, side=side, attempt=attempt)

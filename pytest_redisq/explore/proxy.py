@@ -23,6 +23,7 @@ from pytest_redisq.explore.scripts import Scripts
 from pytest_redisq.explore.session import Answer, Held, Pass, Session, Stream
 from pytest_redisq.explore.upstream import GoneError, Upstream
 from pytest_redisq.resp import Command, Requests, Rest, encode_command
+from pytest_redisq.servers.scratch import scratch
 
 _CHUNK_BYTES = 1 << 16
 _FENCE = b"redisq-fence-6f1d"
@@ -79,7 +80,7 @@ class Proxy:
         # Not `selectors`: with so few sockets a bare poll is the cheapest, and this is the busiest line of a run.
         self._poll = select.poll()
         self._handlers: dict[int, Channel | tuple[socket.socket, int] | Callable[[], None]] = {}
-        self._directory = tempfile.TemporaryDirectory(prefix="redisq-explore-")
+        self._directory = tempfile.TemporaryDirectory(prefix="explore-", dir=scratch())
         self._listeners: list[list[socket.socket]] = []
         self._urls: list[tuple[str, str]] = []
         self._outbox: list[tuple[Channel, bytes]] = []

@@ -22,6 +22,7 @@ from pytest_redisq.errors import DeliveryError, RedisqError
 from pytest_redisq.load.exits import EXIT_NOT_RUN, EXIT_UNKNOWN
 from pytest_redisq.options import suggest
 from pytest_redisq.secret import Url
+from pytest_redisq.servers.scratch import scratch
 
 #: A run has this long, beyond its time, to start, to drain and to be judged, in seconds.
 _GRACE_SECONDS = 80.0
@@ -237,7 +238,7 @@ def _last(output: str | None, lines: int = 40) -> str:
 def under_way(load: Load, *, output: int | None = None) -> Iterator[Running]:
     """Start it, in a session of its own so that Ctrl-C reaches it through us alone; it ends with the block."""
     require_locust()
-    with tempfile.TemporaryDirectory(prefix="redisq-load-") as folder:
+    with tempfile.TemporaryDirectory(prefix="load-", dir=scratch()) as folder:
         report = Path(folder) / "report.json"
         child = Child(
             load.command(report),
@@ -245,7 +246,8 @@ def under_way(load: Load, *, output: int | None = None) -> Iterator[Running]:
             stdout=output,
             stderr=subprocess.STDOUT if output is not None else None,
             text=True,
-            env=os.environ | {"REDIS_URL": load.url},  # not on the command line, where anybody may read its password
+            # The URL is not on the command line, where anybody may read its password.
+            env=os.environ | {"REDIS_URL": load.url, "TMPDIR": folder},
         )
         try:
             yield Running(load, child.process, report)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import os
 import tempfile
 import threading
 from pathlib import Path
@@ -15,6 +14,7 @@ from pytest_redisq.options import Settings
 from pytest_redisq.secret import without_secrets
 from pytest_redisq.servers.backend import SOCKET_FOLDER, Backend, How
 from pytest_redisq.servers.keeper import Keeper
+from pytest_redisq.servers.leftovers import prefix, sweep
 
 if TYPE_CHECKING:
     from pytest_redisq.servers.server import Server
@@ -37,7 +37,7 @@ def start(settings: Settings, *, socket: bool = False) -> Server:
     if settings.url:
         return connect(settings)
     how, reason = choose(settings)
-    directory = Path(tempfile.mkdtemp(prefix=f"redisq-{os.getuid()}-"))
+    directory = Path(tempfile.mkdtemp(prefix=prefix()))
     if socket:
         (directory / SOCKET_FOLDER).mkdir()
         (directory / SOCKET_FOLDER).chmod(0o777)  # whoever the server runs as; the folder around it is ours alone
@@ -62,6 +62,7 @@ def connect(settings: Settings) -> Server:
 
 def start_in(directory: Path, settings: Settings, how: How, reason: str) -> Server:
     """A server of our own that lives in `directory`; both are gone when nobody holds it any more, or on an error."""
+    sweep()
     keeper = Keeper(directory)
     try:
         # redis-py takes longer to load than a server to boot: let both happen at once.

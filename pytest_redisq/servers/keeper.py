@@ -5,6 +5,9 @@ runs in a session of its own, reads from it. End-of-file means that the last hol
 keeper kills the server and removes the folder. The same pipe carries orders. What the keeper answers, and that the
 server died, it writes to `events`; the server's output goes to `log`.
 
+On this machine a keeper is three processes. Two of them only wait for the first: should that be killed itself, they
+kill the server and remove the folder. `leftovers` deals with what is left when all are killed.
+
 A shell script, since it must also run inside containers, where there is nothing else, and because it starts in 1 ms.
 """
 
@@ -14,6 +17,7 @@ import contextlib
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import threading
 import time
@@ -23,6 +27,9 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from pytest_redisq.errors import ServerError
+
+#: The name of the FIFO in the folder.
+LEASE = "lease"
 
 #: What a keeper does; "create" is for a container's guard, before there is a keeper in it.
 Order = Literal["create", "hello", "start", "kill", "pause", "resume"]
@@ -50,6 +57,7 @@ start() {
   echo "start $n"
   pid=$(
     {
+      exec 6>&-  # see _DETACHED
       "$@" >&2 3>&- </dev/null &
       echo $!
       exec >&3
@@ -65,7 +73,10 @@ signal() { ended || kill -s "$1" "$pid"; }
 end() {
   signal KILL
   tries=0
-  until ended || [ "$tries" = 300 ]; do tries=$((tries + 1)); sleep 0.01; done
+  until ended || [ "$tries" = 300 ] || { [ "$1" = finally ] && ! kill -s 0 "$pid"; } 2>&-; do
+    tries=$((tries + 1))
+    sleep 0.01
+  done
 }
 while read -r token order; do
   case $order in
@@ -76,20 +87,35 @@ while read -r token order; do
   esac
   echo "done $token"
 done
-end
+end finally  # even if what waits for the server was killed
 """
 
 # The launching process does not become the parent, so that it has nobody to wait for. `kill 0` takes what the server
 # may have forked (a background save) along with the script itself. The folder goes first, and all at once, since
-# another run may be about to make it anew.
+# another run may be about to make it anew. The second process reads from a pipe of which only the script has the write
+# end (6), and has the lease open (4), so that the keeper counts as listening until the folder is gone. Their parent
+# waits for both, and comes last.
 _DETACHED = f"""
-exec 4<&0
+folder=$1
+clear() {{
+  mv "$folder" "$folder.gone"
+  rm -rf "$folder.gone" || rm -rf "$folder.gone"
+  kill -s KILL 0
+}}
+exec 4<&0 5>&1
 {{
-{SCRIPT}
-mv "$folder" "$folder.gone"
-rm -rf "$folder.gone" || rm -rf "$folder.gone"
-kill -s KILL 0
-}} <&4 4<&- &
+  {{
+    exec 6>&1 >&5 5>&- <&4 4<&-
+    {SCRIPT}
+    clear
+  }} | {{
+    PATH=$PATH:/usr/bin:/bin
+    exec 5>&-
+    read -r _
+    clear
+  }}
+  clear
+}} &
 """
 
 
@@ -115,13 +141,15 @@ class Keeper:
 
     @property
     def _lease(self) -> Path:
-        return self.directory / "lease"
+        return self.directory / LEASE
 
     def establish(self) -> int:
         """Make the lease and hold it; the read end, close-on-exec, is for the keeper's stdin. The caller closes it."""
-        os.mkfifo(self._lease, 0o600)
-        read_end = os.open(self._lease, os.O_RDONLY | os.O_NONBLOCK)
-        self._hold = os.open(self._lease, os.O_WRONLY)
+        new = self.directory / f"{LEASE}.new"
+        os.mkfifo(new, 0o600)
+        read_end = os.open(new, os.O_RDONLY | os.O_NONBLOCK)
+        self._hold = os.open(new, os.O_WRONLY)
+        new.rename(self._lease)  # one that has no reader is nobody's any more
         os.set_blocking(read_end, True)
         return read_end
 
@@ -152,11 +180,17 @@ class Keeper:
             return False
         return True
 
-    def release(self) -> None:
-        """Let go of the lease. When nobody holds it the server and the folder are gone within milliseconds."""
+    def release(self) -> bool:
+        """Let go of the lease; whether a keeper was there to notice, or the lease was let go of before.
+
+        When nobody holds it the server and the folder are gone within milliseconds.
+        """
         hold, self._hold = self._hold, None
-        if hold is not None:
-            os.close(hold)
+        if hold is None:
+            return True
+        kept = self.listening()
+        os.close(hold)
+        return kept
 
     def discard(self) -> None:
         """Let go after a failed start; the folder goes, even if there is no keeper yet to see to that."""
@@ -241,14 +275,15 @@ def release_all() -> None:
         holder.release()
 
 
-def release_all_when_orphaned() -> None:
-    """From now on, let go of every lease when this process's parent has died, whatever this process goes on doing."""
+def end_when_orphaned() -> None:
+    """From now on, let go of every lease when this process's parent has died, and interrupt this process (SIGINT)."""
     parent = os.getppid()
 
     def follow() -> None:
         while os.getppid() == parent:
             time.sleep(ORPHAN_SECONDS)
         release_all()
+        os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=follow, name="redisq-follow", daemon=True).start()
 

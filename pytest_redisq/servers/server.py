@@ -20,6 +20,7 @@ from pytest_redisq.servers.backend import How
 from pytest_redisq.servers.boot import boot
 from pytest_redisq.servers.external import explained
 from pytest_redisq.servers.keeper import Keeper, wait_until
+from pytest_redisq.servers.leftovers import clear
 
 Flavour = Literal["redis", "valkey"]
 
@@ -180,8 +181,8 @@ class Server:
         """Let go of it, any number of times. When no process holds a server of ours it is gone in milliseconds."""
         self._control.close()
         self._control.connection_pool.disconnect()
-        if self.keeper:
-            self.keeper.release()
+        if self.keeper and not self.keeper.release():
+            clear(self.keeper.directory)
 
     def _shut_down(self, keeper: Keeper) -> None:
         with contextlib.suppress(redis.ConnectionError):

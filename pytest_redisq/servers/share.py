@@ -11,7 +11,6 @@ import fcntl
 import hashlib
 import json
 import os
-import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from pytest_redisq.errors import ServerError
 from pytest_redisq.options import Settings
 from pytest_redisq.servers.choose import choose, connect, start_in
 from pytest_redisq.servers.keeper import Keeper
+from pytest_redisq.servers.leftovers import clear, prefix
 from pytest_redisq.servers.server import Server
 
 #: Commands that nobody may use on a server which several processes share.
@@ -43,7 +43,7 @@ def share(settings: Settings, run_id: str) -> Iterator[Server]:
 def meeting_place(run_id: str) -> Path:
     """The folder of the run: of this user's alone, and short, since a unix socket may have to fit in."""
     name = hashlib.sha256(run_id.encode()).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"redisq-{os.getuid()}-{name}"
+    return Path(tempfile.gettempdir()) / f"{prefix()}{name}"
 
 
 def _meet(settings: Settings, run_id: str) -> Server:
@@ -61,7 +61,7 @@ def _meet(settings: Settings, run_id: str) -> Server:
                 except FileNotFoundError:  # its keeper took it away just now
                     continue
                 if there != ["lock"]:  # of a keeper that was killed itself
-                    shutil.rmtree(directory, ignore_errors=True)
+                    clear(directory)
                     continue
                 if how is None:
                     how, reason = choose(settings)

@@ -24,6 +24,7 @@ from pytest_redisq.faults import Fault, Interpreter, KillConsumer, Moment, check
 from pytest_redisq.history import History, Recorder
 from pytest_redisq.logs import Logs, collect_logs
 from pytest_redisq.servers import Server
+from pytest_redisq.servers.scratch import scratch
 from pytest_redisq.traffic.board import Board, Order, Slot, State
 from pytest_redisq.traffic.crew import Crew, TaskCrew, ThreadCrew, each_once
 from pytest_redisq.traffic.ends import Source
@@ -175,7 +176,7 @@ class _Conductor:
         """Where processes leave what survives them; threads and tasks need none."""
         if self._plan.workers in ("thread", "asyncio"):
             return None
-        directory = Path(tempfile.mkdtemp(prefix="redisq-run-"))
+        directory = Path(tempfile.mkdtemp(prefix="run-", dir=scratch()))
         self._stack.callback(shutil.rmtree, directory, ignore_errors=True)
         return directory
 

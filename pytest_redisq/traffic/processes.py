@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
-import shutil
 import signal
 import socket
 import sys
@@ -125,7 +124,7 @@ class _Worker:
                 self._stop()
             self._go.set()
         if not self._finished:
-            _end_orphaned(self._brief.directory)
+            os._exit(1)
 
     def _heard(self) -> bytes:
         try:
@@ -186,8 +185,8 @@ class _Processes:
 
 
 class _Pool:
-    def __init__(self, method: str, size: int, number: Number, directory: Path) -> None:
-        self._pool = multiprocessing.get_context(method).Pool(size, _die_with, (number, directory))
+    def __init__(self, method: str, size: int, number: Number) -> None:
+        self._pool = multiprocessing.get_context(method).Pool(size, _die_with, (number,))
 
     def launch(self, brief: Brief) -> None:
         self._pool.apply_async(live, (brief,))
@@ -202,9 +201,9 @@ class _Pool:
 
 
 class _Executor:
-    def __init__(self, method: str, size: int, number: Number, directory: Path) -> None:
+    def __init__(self, method: str, size: int, number: Number) -> None:
         context = multiprocessing.get_context(method)
-        self._executor = ProcessPoolExecutor(size, context, _die_with, (number, directory))
+        self._executor = ProcessPoolExecutor(size, context, _die_with, (number,))
         self._futures: dict[int, Any] = {}
 
     def launch(self, brief: Brief) -> None:
@@ -222,28 +221,22 @@ class _Executor:
         self._executor.shutdown(cancel_futures=True)
 
 
-def _die_with(number: Number, directory: Path) -> None:
+def _die_with(number: Number) -> None:
     """A pool's process, which may have no work, or none any more: end when the conductor does."""
     try:
         line = number.dial(NOBODY)
     except OSError:  # it has died already
         os._exit(1)
-    threading.Thread(target=_await_the_end, args=(line, directory), name="redisq-line", daemon=True).start()
+    threading.Thread(target=_await_the_end, args=(line,), name="redisq-line", daemon=True).start()
 
 
-def _await_the_end(line: socket.socket, directory: Path) -> None:
+def _await_the_end(line: socket.socket) -> None:
     word = b""
     with line, suppress(OSError):
         word = line.recv(1)
     if word == STOP:
         os._exit(0)
-    _end_orphaned(directory)
-
-
-def _end_orphaned(directory: Path) -> None:
-    """The conductor was killed, or it would have said a word: nobody else is left to clear up."""
-    shutil.rmtree(directory, ignore_errors=True)
-    os._exit(1)
+    os._exit(1)  # it was killed
 
 
 def best_method() -> str:
@@ -251,12 +244,12 @@ def best_method() -> str:
     return "fork" if sys.platform == "linux" else "spawn"
 
 
-def _launcher(workers: str, size: int, number: Number, directory: Path) -> Launcher:
+def _launcher(workers: str, size: int, number: Number) -> Launcher:
     match workers:
         case "pool":
-            return _Pool(best_method(), size, number, directory)
+            return _Pool(best_method(), size, number)
         case "executor":
-            return _Executor(best_method(), size, number, directory)
+            return _Executor(best_method(), size, number)
         case "process":
             return _Processes(best_method())
         case _:
@@ -287,7 +280,7 @@ class ProcessCrew:
         self._slots = slots
         self._logs = logs
         self._exchange = Exchange(directory)
-        self._launcher = _launcher(workers, slots, self._exchange.number, directory)
+        self._launcher = _launcher(workers, slots, self._exchange.number)
         self._board = Board(directory / "board", slots)
         self._briefs: dict[int, Brief] = {}
         self._killed: set[int] = set()

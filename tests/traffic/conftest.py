@@ -57,7 +57,7 @@ def _nothing_is_left(_place: Path) -> Iterator[None]:
     yield
     assert not multiprocessing.active_children()
     assert set(threading.enumerate()) <= threads
-    assert not list(_place.glob("redisq-run-*"))
+    assert not list(_place.glob("redisq-*/run-*"))
     with pytest.raises(RuntimeError):
         asyncio.get_running_loop()
     assert not _zombies()

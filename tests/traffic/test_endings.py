@@ -187,7 +187,7 @@ def test_workers_die_with_their_conductor(server: Server, tmp_path: Path, worker
             conductor.kill()
             conductor.wait()
         eventually(lambda: _living(tmp_path) == [], 2)
-        assert not list(tmp_path.glob("redisq-run-*"))
+        eventually(lambda: not list(tmp_path.glob("redisq-*")), 2)
 
 
 _CONDUCTOR = """

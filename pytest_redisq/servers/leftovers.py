@@ -1,0 +1,98 @@
+"""What is left where even the keeper was killed: a folder whose lease has no reader, and perhaps a server in it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shlex
+import shutil
+import socket
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from pytest_redisq.servers.keeper import LEASE
+
+#: How long a server may take for one answer, in seconds.
+_ANSWER_SECONDS = 1.0
+
+
+def prefix() -> str:
+    """What the names of our folders in TMPDIR begin with; each user has folders of their own."""
+    return f"redisq-{os.getuid()}-"
+
+
+def sweep() -> None:
+    """Remove the folders in TMPDIR that no keeper keeps any more, and end the servers in them.
+
+    A folder is touched only if it belongs to this user alone, and its lease has no reader. A folder without a lease is
+    about to get one.
+    """
+    for folder in Path(tempfile.gettempdir()).glob(f"{prefix()}*"):
+        with contextlib.suppress(OSError):
+            owner = folder.lstat()
+            if owner.st_uid != os.getuid() or owner.st_mode & 0o077 or not stat.S_ISDIR(owner.st_mode):
+                continue
+            with _locked(folder) as ours:
+                if ours and (folder.suffix == ".gone" or _abandoned(folder)):
+                    clear(folder)
+
+
+def clear(folder: Path) -> None:
+    """End the server in `folder`, if one runs there, and remove the folder."""
+    with contextlib.suppress(OSError, ValueError):
+        _shut_down(folder)
+    gone = folder.with_suffix(".gone")
+    with contextlib.suppress(OSError):
+        folder.rename(gone)  # at once, since another run may be about to make it anew
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+def _abandoned(folder: Path) -> bool:
+    """Whether it has a lease that nobody reads."""
+    lease = folder / LEASE
+    if not lease.exists():
+        return False
+    try:
+        os.close(os.open(lease, os.O_WRONLY | os.O_NONBLOCK))
+    except OSError:
+        return lease.exists()
+    return False
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[bool]:
+    """Hold the lock of a folder that processes share (see `share`); yields whether it is free for us."""
+    try:
+        lock = os.open(folder / "lock", os.O_RDWR)
+    except FileNotFoundError:
+        yield True
+        return
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield os.path.samestat(os.fstat(lock), (folder / "lock").stat())
+    except BlockingIOError:
+        yield False
+    finally:
+        os.close(lock)
+
+
+def _shut_down(folder: Path) -> None:
+    """SHUTDOWN of the server that `folder/redis.conf` describes, once it has said that it works in `folder`."""
+    words = [shlex.split(line) for line in (folder / "redis.conf").read_text().splitlines()]
+    conf = {line[0]: line[1] for line in words if len(line) == 2}
+    with socket.create_connection(("127.0.0.1", int(conf["port"])), _ANSWER_SECONDS) as link:
+        if conf["requirepass"] and _ask(link, "AUTH", conf["requirepass"]) != b"+OK\r\n":
+            return
+        where = os.path.realpath(conf["dir"])
+        if _ask(link, "CONFIG", "GET", "dir").endswith(f"\r\n{where}\r\n".encode()):
+            while _ask(link, "SHUTDOWN", "NOSAVE"):
+                pass  # until it hangs up
+
+
+def _ask(link: socket.socket, *words: str) -> bytes:
+    encoded = [word.encode() for word in words]
+    link.sendall(b"*%d\r\n" % len(encoded) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in encoded))
+    return link.recv(1 << 16)
