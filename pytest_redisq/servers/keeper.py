@@ -122,7 +122,7 @@ exec 4<&0 5>&1
 class Holder(Protocol):
     """What this process holds for as long as it lives: a server's lease, or that of keys on somebody's own server."""
 
-    def release(self) -> None: ...
+    def release(self) -> object: ...
 
 
 _holders: weakref.WeakSet[Holder] = weakref.WeakSet()
