@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from pytest_redisq.history import History, Recorder
 from pytest_redisq.model import UNREADABLE, Kind, Message, decode_body, encode_body
@@ -221,6 +221,20 @@ class SwapsBodies(Saboteur):
             return first
         self._held = replace(second, body=first.body)
         return replace(first, body=second.body)
+
+
+class Around:
+    """Makes a saboteur around each worker's own end of a correct queue."""
+
+    def __init__(self, saboteur: type[Saboteur], queue: Any) -> None:
+        self.saboteur = saboteur
+        self.queue = queue
+
+    def __call__(self, client: Any) -> Any:
+        end = self.queue.bind(client)
+        made: Any = self.saboteur(end)
+        made.remaining, made.close = end.remaining, end.close
+        return made
 
 
 def drive(queue: Inner, messages: int = 30, producers: int = 2, dies_holding: int | None = None) -> History:

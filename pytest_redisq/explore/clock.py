@@ -37,6 +37,32 @@ class Signals(Protocol):
         ...
 
 
+class Stamps(threading.local):
+    """Readings for a run's record, in nanoseconds: each is later than all before it on the same thread.
+
+    `base_ns` is the time of the step that the schedule took last. Readings after the same step are some nanoseconds
+    apart, and those of an actor with a lower `place` come first; a thread without a place is read after all actors.
+
+    Law: an op that ended before another began has the earlier stamps, unless they are ops of different actors after
+    the same step, which run at the same time, so that either order is a true one. It is the same order in each replay,
+    which the order of the threads would not be.
+    """
+
+    #: The number of the thread's actor; set in each actor's thread.
+    place = 0
+    _last = -1
+
+    def __init__(self, base_ns: Callable[[], int], places: int, step_ns: int) -> None:
+        self._base_ns = base_ns
+        self._width_ns = step_ns // (places + 1)
+        self.place = places
+
+    def __call__(self) -> int:
+        """The next reading of this thread."""
+        self._last = max(self._last + 1, self._base_ns() + self.place * self._width_ns)
+        return self._last
+
+
 _real_sleep = time.sleep
 _real_time = time.time
 _real_monotonic = time.monotonic

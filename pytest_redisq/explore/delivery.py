@@ -20,8 +20,9 @@ import redis
 from pytest_redisq.check import Contract, Verdict, check
 from pytest_redisq.check.contract import Guarantee
 from pytest_redisq.errors import DeliveryError, RedisqError
+from pytest_redisq.explore.clock import Stamps
 from pytest_redisq.explore.floor import Actor
-from pytest_redisq.explore.schedule import letter
+from pytest_redisq.explore.schedule import MAX_ACTORS, letter
 from pytest_redisq.history import History, Recorder
 from pytest_redisq.model import UNREADABLE, Kind, Message, Outcome, decode_body, encode_body
 from pytest_redisq.queues import Stopped
@@ -67,7 +68,12 @@ class Books:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._record = Recorder(lambda: round(world.now * 1e9) + len(world.events) * _STEP_NS)
+        # By the steps chosen, not the events: what a step gives an actor may reach it before the event is on the list.
+        self._stamps = Stamps(lambda: round(world.now * 1e9) + len(world.choices) * _STEP_NS, MAX_ACTORS, _STEP_NS)
+        self._record = Recorder(self._stamps)
+        #: After how many steps an op began or ended whose time counts, by the contract, against other actors' ops.
+        self.compared_at = -1
+        self._compares = True
         self._producers = 0
         self._producing = 0
         #: By the queue, as it was given.
@@ -105,6 +111,7 @@ class Books:
         """
         __tracebackhide__ = True
         agreed = Contract.parse(contract) if isinstance(contract, str) else contract
+        self._compares = agreed.fifo and agreed.guarantee is not Guarantee.FAN_OUT
         self._world.run()
         if agreed.guarantee is not Guarantee.FAN_OUT:
             for _, half in self._taken:
@@ -141,10 +148,12 @@ class Books:
     ) -> Actor:
         def act(client: Any) -> None:
             __tracebackhide__ = True
+            self._stamps.place = actor.index
             _drive(work(client, actor))
 
         async def act_async(client: Any) -> None:
             __tracebackhide__ = True
+            self._stamps.place = actor.index
             await _drive_async(work(client, actor), _awaited)
 
         # The actor's code asks whether it has been killed; it does not run before the actor is there to be asked.
@@ -172,6 +181,7 @@ class Books:
     def _consume(self, end: Any, me: Actor) -> _Steps[None]:
         while True:
             token = self._record.invoke(_name(me), Kind.DEQUEUE)
+            self._note_time()
             try:
                 wait_seconds = PATIENT_SECONDS if self._world.paused else WAIT_SECONDS
                 done, delivery = yield from self._call(lambda: end.get(wait_seconds), token, me)  # noqa: B023
@@ -188,6 +198,7 @@ class Books:
     def _received(self, end: Any, me: Actor, token: int, delivery: Any) -> _Steps[None]:
         body, ids = _body(delivery), _ids(getattr(delivery, "id", None))
         message = decode_body(_RUN, body)
+        self._note_time()
         self._record.ok(token, (message or UNREADABLE,), ids, error="" if message else repr(body[:60]))
         if message is None or not callable(getattr(end, "ack", None)):
             return
@@ -197,6 +208,10 @@ class Books:
             self._record.fail(token, "the message was no longer its own")
         elif done:
             self._record.ok(token, None, ids)
+
+    def _note_time(self) -> None:
+        if self._compares:
+            self.compared_at = len(self._world.choices)
 
     def _call(self, call: Callable[[], Any], token: int, me: Actor) -> _Steps[tuple[bool, Any]]:
         """Whether the call came back, and with what; else the op has been ended as its error says.

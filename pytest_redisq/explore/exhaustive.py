@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
-from pytest_redisq.explore.footprint import Footprint
+from pytest_redisq.explore.footprint import NOTHING, ON_RECORD, Footprint
 from pytest_redisq.explore.schedule import OF_THE_SERVER, Mark, Option, Point, Step, run_on
 from pytest_redisq.explore.search import Chooser
 
@@ -96,9 +96,11 @@ class _Node:
     backtrack: set[_Process]
     #: Faulty variants of `step` still to do.
     variants: list[Step] = field(default_factory=list)
+    #: What the step, in any of its variants, did on the record beside what its command touches.
+    recorded: Footprint = NOTHING
 
     def choose(self, option: Option) -> None:
-        self.step = option.step
+        self.step, self.recorded = option.step, NOTHING
         self.variants = option.faulty()
 
     def processes(self) -> dict[_Process, Option]:
@@ -112,14 +114,22 @@ class Exhaustive:
         self._path: list[_Node] = []
         self._effects: list[Effect] = []  # of the step of each node of the path: the point behind it tells
         self._cut = False
+        self._known = 0  # how much of the path is older than the run
         #: Runs that turned out to repeat others in another order, and say nothing new.
         self.redundant = 0
+
+    def again(self) -> None:
+        """The run is to be done again, and may go another way where it was the first to come: forget that."""
+        del self._path[self._known :]
+        self._cut = False
 
     def choose(self, point: Point) -> Step:
         """The step of the path, or how the path goes on.
 
         Raises `ChangedError` where the path's own steps lead elsewhere this time.
         """
+        if point.position == 0:
+            self._known = len(self._path)
         if 0 < point.position <= len(self._path) and not self._cut:
             del self._effects[point.position - 1 :]
             self._effects.append(Effect(point.effect, point.woken))
@@ -172,6 +182,9 @@ class Exhaustive:
         self.redundant += self._cut
         self._cut = False
         self._plan_reversals()
+        for node, effect in zip(self._path, self._effects, strict=True):
+            if effect.footprint.writes >= ON_RECORD.writes:
+                node.recorded = ON_RECORD
         self._effects.clear()
         while self._path:
             node = self._path[-1]
@@ -180,7 +193,7 @@ class Exhaustive:
                 return True
             options = node.processes()
             done = _process(node.step)
-            node.sleep[done] = options[done].footprint
+            node.sleep[done] = options[done].footprint | node.recorded
             remaining = sorted(node.backtrack - node.sleep.keys())
             if remaining:
                 node.choose(options[remaining[0]])
@@ -257,12 +270,18 @@ class Lot:
         self._root = _Branch()
         self._path: list[_Branch] = []
         self._steps: list[Step] = []
+        self._new: list[_Branch] = []  # where the run was the first to come
         self._guide: Chooser | None = None
         self.exhausted = False
 
     def begin(self, guide: Chooser) -> Lot:
         self._guide = guide
         return self
+
+    def again(self) -> None:
+        """The run is to be done again, and may go another way where it was the first to come: forget that."""
+        for branch in self._new:
+            branch.point, branch.left = None, {}
 
     def choose(self, point: Point) -> Step:
         """The guide's choice, or another where nothing is left behind that.
@@ -271,8 +290,10 @@ class Lot:
         """
         assert self._guide is not None
         if point.position == 0:
-            self._path, self._steps = [self._root], []
+            self._path, self._steps, self._new = [self._root], [], []
         branch = self._path[-1]
+        if branch.point is None:
+            self._new.append(branch)
         branch.reach(point)
         step = self._guide.choose(point)
         if step not in branch.left:

@@ -331,6 +331,8 @@ class _Laboratory:
         __tracebackhide__ = True
         ran = self._run_once(chooser)
         if _lacks_scripts(ran.events) and not _flushes(ran):
+            if isinstance(chooser, Exhaustive | Lot):
+                chooser.again()
             ran = self._run_once(chooser)
         return ran
 

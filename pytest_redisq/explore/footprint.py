@@ -42,6 +42,8 @@ def _meet(one: frozenset[bytes], two: frozenset[bytes]) -> bool:
 
 NOTHING = Footprint()
 ALL = Footprint(writes=frozenset([EVERYTHING]))
+#: Of a step by which an op on the record ended, or began, that a contract compares in time with other actors' ops.
+ON_RECORD = Footprint(writes=frozenset([b"\xff*record*\xff"]))
 ALL_READ = Footprint(reads=frozenset([EVERYTHING]))
 
 #: Commands without keys that change nothing which another command could see.

@@ -25,7 +25,7 @@ from pytest_redisq.explore.bench import Bench
 from pytest_redisq.explore.delivery import Books
 from pytest_redisq.explore.exhaustive import Effect
 from pytest_redisq.explore.floor import PATIENCE_SECONDS, POLLING_AFTER, Actor, Floor, Seat
-from pytest_redisq.explore.footprint import ALL, NOTHING, Footprint
+from pytest_redisq.explore.footprint import ALL, NOTHING, ON_RECORD, Footprint
 from pytest_redisq.explore.outage import Outage
 from pytest_redisq.explore.processes import FunctionBody, ProgramBody, StartMethod
 from pytest_redisq.explore.proxy import Channel
@@ -227,7 +227,9 @@ class World:
 
     @property
     def last(self) -> Effect:
-        """What the last step did."""
+        """What the last step did, as far as it has been seen."""
+        if self._books and self._books.compared_at == len(self.choices):
+            return Effect(self._effect | ON_RECORD, self._woken)
         return Effect(self._effect, self._woken)
 
     def run(self) -> None:
@@ -280,13 +282,14 @@ class World:
         if not options:
             self._bury()
             return self._point()
+        last = self.last
         return Point(
             position=len(self.choices),
             options=options,
             early=early,
             previous=self.choices[-1][1].actor if self.choices else None,
-            effect=self._effect,
-            woken=self._woken,
+            effect=last.footprint,
+            woken=last.woken,
         )
 
     def _options(self, held: list[Channel]) -> tuple[tuple[Option, ...], tuple[Option, ...]]:
