@@ -41,7 +41,9 @@ def test_saboteurs_are_caught(server: Server, saboteur: Any, contract: str, anom
 
 @pytest.mark.parametrize("workers", ["thread", "fork"])
 def test_their_correct_twin_passes(server: Server, workers: Any) -> None:
-    run(saboteurs.Around(saboteurs.Saboteur, QUEUE), at=server, messages=60, workers=workers).verify("effectively-once, fifo")
+    run(saboteurs.Around(saboteurs.Saboteur, QUEUE), at=server, messages=60, workers=workers).verify(
+        "effectively-once, fifo"
+    )
 
 
 @pytest.mark.parametrize("workers", ["thread", "fork"])
