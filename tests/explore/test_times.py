@@ -154,8 +154,12 @@ def test_an_exhaustive_search_swaps_ops_whose_times_count(url: str) -> None:
 @pytest.mark.parametrize("producers", [1, 2])
 @pytest.mark.parametrize(
     ("queue", "contract"),
-    [(LIST, "at-most-once, fifo"), (RELIABLE, "at-least-once, fifo"), (GROUP, "at-least-once, fifo")]
-    + [(STREAM, "fan-out, fifo")],
+    [
+        (LIST, "at-most-once, fifo"),
+        (RELIABLE, "at-least-once, fifo"),
+        (GROUP, "at-least-once, fifo"),
+        (STREAM, "fan-out, fifo"),
+    ],
     ids=["list", "reliable list", "group", "stream"],
 )
 def test_what_keeps_its_order_raises_no_false_alarm(url: str, queue: Any, contract: str, producers: int) -> None:
