@@ -180,8 +180,9 @@ class Session:
 def write_note(terminal: pytest.TerminalReporter, line: str) -> None:
     """On a line of its own, wherever the progress stands."""
     terminal.ensure_newline()
+    if terminal._tw.width_of_current_line:  # after an earlier note, what it writes is on a line that it does not know
+        terminal.write_line("")
     terminal.write_line(line)
-    terminal.currentfspath = None  # what was on the line before is to be written again with the next outcome
 
 
 def _folder(config: pytest.Config) -> Path | None:

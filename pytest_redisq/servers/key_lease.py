@@ -160,8 +160,13 @@ class KeyLease:
                 lasted = _text(client.get(self._key)) == self._token
                 self.clear()
                 self.give_back()
-        except BaseException:
+        except BaseException as error:
             self.leave()
+            if isinstance(error, ServerError):
+                raise ServerError(
+                    f"{error}\nKeys {self.prefix}* may be left there. The next run on that database deletes them when "
+                    "their lease has expired."
+                ) from error
             raise
         self._end(cleaner.DONE)
         return [] if lasted else [self._interrupted()]

@@ -12,11 +12,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+import redis
 from syrupy.assertion import SnapshotAssertion
 
 from pytest_redisq.options import Settings
 from pytest_redisq.servers import Server, start
 from pytest_redisq.servers.external import ANSWER_SECONDS, without_secrets
+from pytest_redisq.servers.key_lease import KeyLease
 from tests.servers.conftest import anywhere
 from tests.support import eventually, local
 
@@ -93,6 +95,18 @@ def tls(folder: Path) -> Iterator[str]:
 @_SPEAKS_TLS
 def test_tls(tls: str, folder: Path) -> None:
     _use(f"rediss://:secret@127.0.0.1:{tls}/0?ssl_ca_certs={folder}/certificate.pem")
+
+
+@_SPEAKS_TLS
+def test_keys_are_deleted_over_tls_by_the_cleaner(tls: str, folder: Path) -> None:
+    prefix = "redisq:0123456789abcdef:"
+    url = f"rediss://:secret@127.0.0.1:{tls}/0?ssl_ca_certs={folder}/certificate.pem"
+    lease = KeyLease(url, prefix)
+    lease.take()
+    with redis.Redis.from_url(url) as client:
+        client.set(f"{prefix}jobs", "a")
+        lease.leave()
+        eventually(lambda: client.keys() == [], 2.0)
 
 
 @_SPEAKS_TLS

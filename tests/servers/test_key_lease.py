@@ -18,7 +18,7 @@ from pytest_redisq.options import Settings
 from pytest_redisq.servers import Corners, Server, start
 from pytest_redisq.servers.key_lease import LEASE_SECONDS, REGISTRY, KeyLease
 from tests.foreign_keys import contents, populate
-from tests.support import eventually
+from tests.support import eventually, local
 
 PREFIX = "redisq:0123456789abcdef:"
 OTHER = "redisq:fedcba9876543210:"
@@ -285,3 +285,22 @@ def test_an_orphan_lets_go_and_its_keys_go_for_good_with_it(process: Server, cli
         client.set(f"{PREFIX}second", "")
         os.kill(orphan, signal.SIGKILL)
         eventually(lambda: client.keys() == [], GONE_SECONDS)
+
+
+def test_the_cleaner_goes_by_a_unix_socket(folder: Path) -> None:
+    server = start(local(server_args=("--unixsocket", str(folder / "s"))))
+    lease = KeyLease(f"unix://:{server.config('requirepass')}@{folder}/s?db=2", PREFIX)
+    lease.take()
+    with redis.Redis.from_url(server.url.replace("/0", "/2")) as client:
+        assert client.exists(LEASE)
+        lease.leave()
+        eventually(lambda: client.keys() == [], GONE_SECONDS)
+    server.stop()
+
+
+def test_a_server_that_is_gone_at_the_end_is_told(process: Server, lease: KeyLease) -> None:
+    lease.take()
+    process.kill()
+    with pytest.raises(ServerError, match=rf"cannot be reached: (?s:.*)Keys {PREFIX}\* may be left there"):
+        lease.close()
+    eventually(lambda: _ended(lease.cleaner), 4.0)
