@@ -204,7 +204,7 @@ def test_a_history_without_an_end_cannot_be_judged(redisq: Redisq, tmp_path: Pat
     path.write_text(LOSING.rpartition('{"quiescence')[0])
     result = redisq("check", str(path), "at-least-once", "--json")
     assert result.exit_code == 3
-    assert json.loads(result.output)["verdict"] == "unknown"
+    assert json.loads(result.output)["outcome"] == "unknown"
 
 
 def test_a_broken_history_and_a_mistyped_contract_are_told(

@@ -30,6 +30,7 @@ class AnomalyKind(StrEnum):
     TRIMMED = "trimmed"
     UNEXPECTED = "unexpected"
     CORRUPTED = "corrupted"
+    WRONG_ID = "wrong-id"
     FALSE_FAIL = "false-fail"
     DUPLICATED = "duplicated"
     CLONED = "cloned"
@@ -46,13 +47,13 @@ class AnomalyKind(StrEnum):
 class Law:
     """When a message shows an anomaly, in a line of words and as a formula; and the guarantees that this breaks.
 
-    `only_quiescent`: it cannot be told before the history has ended in quiescence, since the message may yet arrive.
+    `optional`: the guarantees that one such anomaly breaks, but that may pass where the law could not be judged.
     """
 
     meaning: str
     formula: str = ""
     breaks: frozenset[Guarantee]
-    only_quiescent: bool = False
+    optional: frozenset[Guarantee] = frozenset()
 
 
 _ALL = frozenset(Guarantee)
@@ -69,33 +70,31 @@ LAWS: Mapping[AnomalyKind, Law] = {
         meaning="acknowledged, never delivered, no longer inside, and no unknown op explains it",
         formula="E − D, less what is stuck, remaining, trimmed or indeterminate",
         breaks=_MUST_ARRIVE,
-        only_quiescent=True,
     ),
     AnomalyKind.INDETERMINATE: Law(
         meaning="missing like a lost one, but a dequeue of unknown outcome may have taken it",
         breaks=_MUST_ARRIVE,
-        only_quiescent=True,
     ),
     AnomalyKind.STUCK: Law(
         meaning="still inside at the end (pending or processing list), not acknowledged, with no way out",
         breaks=_MUST_ARRIVE,
-        only_quiescent=True,
     ),
     AnomalyKind.FORGOTTEN: Law(
         meaning="delivered only to consumers that ended before they acknowledged it, no longer inside",
         formula="in D and in E, not in K; only where there are acks",
         breaks=_SHARED - {Guarantee.AT_MOST_ONCE},
-        only_quiescent=True,
     ),
     AnomalyKind.TRIMMED: Law(
         meaning="acknowledged, and thrown away undelivered by a bound declared to the queue (MAXLEN)",
         breaks=_MUST_ARRIVE,
-        only_quiescent=True,
     ),
     AnomalyKind.UNEXPECTED: Law(meaning="delivered, never sent", formula="in D, not in A", breaks=_ALL),
-    AnomalyKind.CORRUPTED: Law(
-        meaning="the body is no whole message of this run, or came under the id that another message was given",
+    AnomalyKind.CORRUPTED: Law(meaning="the body is no whole message of this run", breaks=_ALL),
+    # Only effectively-once lets consumers rely on ids. A loss that a wrong id leads to is found by the other laws.
+    AnomalyKind.WRONG_ID: Law(
+        meaning="delivered under the id that the queue had given to another message",
         breaks=_ALL,
+        optional=_ALL - {Guarantee.EFFECTIVELY_ONCE},
     ),
     AnomalyKind.FALSE_FAIL: Law(
         meaning="delivered although its enqueue had failed for certain", formula="(D ∩ A) − P", breaks=_ALL
@@ -124,8 +123,11 @@ LAWS: Mapping[AnomalyKind, Law] = {
     AnomalyKind.FALSE_ACK: Law(
         meaning="acknowledged, yet delivered again later under the same id, or still inside at the end", breaks=_SHARED
     ),
+    # What was passed over is also lost, indeterminate or trimmed: the other laws find it without ids.
     AnomalyKind.POLL_SKIP: Law(
-        meaning="never delivered to a reader that got entries with lower and with higher ids", breaks=_FAN_OUT
+        meaning="never delivered to a reader that got entries with lower and with higher ids",
+        breaks=_FAN_OUT,
+        optional=_FAN_OUT,
     ),
     AnomalyKind.NONMONOTONIC_POLL: Law(
         meaning="delivered to a reader that had already got the same or a higher id", breaks=_FAN_OUT
@@ -173,6 +175,10 @@ class Contract:
         if kind is AnomalyKind.TRIMMED and self.bounded:
             return False
         return self.guarantee in LAWS[kind].breaks
+
+    def needs(self, kind: AnomalyKind) -> bool:
+        """Whether this contract cannot be said to hold where that law was not judged."""
+        return self.forbids(kind) and (kind is AnomalyKind.REORDERED or self.guarantee not in LAWS[kind].optional)
 
     def __str__(self) -> str:
         return ", ".join([self.guarantee, *(["fifo"] if self.fifo else []), *(["bounded"] if self.bounded else [])])

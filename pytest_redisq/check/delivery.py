@@ -2,196 +2,167 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from itertools import chain
-
 from pytest_redisq.check.contract import AnomalyKind
+from pytest_redisq.check.evidence import Counts, Knowledge, Messages, Repeat, Share
 from pytest_redisq.check.findings import Findings
-from pytest_redisq.check.in_flight import judge_in_flight
-from pytest_redisq.check.ledger import Ledger
-from pytest_redisq.check.multiset import Multiset, differing, repeated
-from pytest_redisq.history.columns import ColumnGroup
-from pytest_redisq.model import Kind, Message
+
+_IDS_UNRECORDED = "delivered again, and no record was kept of the ids"
 
 
-def judge_delivery(ledger: Ledger, delivered: Multiset, findings: Findings, *, quiescent: bool) -> int:
-    """Every law that compares the multisets. Returns how many acknowledged messages have not been delivered (yet)."""
-    trimmed = ledger.trimmed()
+class _Excuse:
+    """How many missing messages dequeues of unknown outcome can still explain."""
+
+    def __init__(self, number: float) -> None:
+        self._left = number
+
+    def take(self, each: int, messages: Messages) -> list[tuple[Messages, int]]:
+        """Excuse as much as possible of `messages`, each missing `each` times. Returns how often each was excused."""
+        excused, rest = messages.split(int(min(len(messages), self._left / each)))
+        pieces = [(excused, each)]
+        self._left -= len(excused) * each
+        if len(rest) and self._left:
+            partly, rest = rest.split(1)
+            pieces.append((partly, int(self._left)))
+            self._left = 0
+        return [*pieces, (rest, 0)]
+
+
+def judge_delivery(share: Share, findings: Findings, *, quiescent: bool) -> int:
+    """Every law that compares the multisets.
+
+    Returns how many acknowledged messages were not delivered, and are not inside.
+    """
     missing = 0
-    excuse = _excuse(ledger)
-    inside = chain(ledger.pending.sparse, ledger.remaining.sparse)
-    uneven = differing(ledger.acknowledged, delivered, ledger.attempted, ledger.possible)
-    for message in uneven:
-        judge_surplus(ledger, delivered, message, findings)
-        gap = ledger.acknowledged[message] - max(delivered[message], 0)
+    excuse = _Excuse(share.excuse)
+    for counts, messages in share.uneven():
+        judge_surplus(counts, messages, findings, reader=share.reader)
+        gap = counts.acknowledged - counts.delivered - counts.remaining - counts.pending
         if gap > 0:
-            missing += gap
+            missing += gap * len(messages)
             if quiescent:
-                excuse = _judge_gap(ledger, trimmed, message, gap, excuse, findings)
-    for message in sorted(set(inside)):
-        _judge_inside(ledger, delivered, message, findings, quiescent=quiescent)
+                _judge_gap(share, counts, gap, messages, excuse, findings)
+        if counts.pending or counts.remaining:
+            _judge_inside(share, counts, messages, findings, quiescent=quiescent)
     if quiescent:
-        judge_in_flight(ledger, delivered, trimmed, excuse, findings)
-    _judge_redeliveries(ledger, delivered, findings)
-    _judge_acks(ledger, delivered, findings)
+        _judge_in_flight(share, excuse, findings)
+    for repeat in share.repeats():
+        judge_clones(share, repeat, findings)
+        _judge_redelivery(share, repeat, findings)
+    _judge_acks(share, findings)
     return missing
 
 
-def judge_surplus(
-    ledger: Ledger, delivered: Multiset, message: Message, findings: Findings, *, reader: str = ""
-) -> None:
+def judge_surplus(counts: Counts, messages: Messages, findings: Findings, *, reader: str) -> None:
     """Delivered more often than its enqueues account for."""
-    took, tried = delivered[message], ledger.attempted[message]
-    possible, sure = ledger.possible[message], ledger.acknowledged[message]
-    if message.producer < 0:
-        return  # judged as corrupted, op by op
+    took, tried, possible, sure = counts.delivered, counts.attempted, counts.possible, counts.acknowledged
     if took and not tried:
         # unexpected = in D, never attempted (not in A)
-        findings.add(
-            AnomalyKind.UNEXPECTED, message, "delivered, though no producer tried to send it", times=took, reader=reader
-        )
+        words = "delivered, though no producer tried to send it"
+        findings.add(AnomalyKind.UNEXPECTED, messages, words, times=took, reader=reader)
     elif took > tried:
         # duplicated = D − A
         words = f"attempted {_times(tried)}, delivered {_times(took)}"
-        findings.add(AnomalyKind.DUPLICATED, message, words, times=took - tried, reader=reader)
+        findings.add(AnomalyKind.DUPLICATED, messages, words, times=took - tried, reader=reader)
     if min(took, tried) > possible:
         # false-fail = (D ∩ A) − P
         words = "delivered, though its enqueue was told that it had certainly not happened"
-        findings.add(AnomalyKind.FALSE_FAIL, message, words, times=min(took, tried) - possible, reader=reader)
+        findings.add(AnomalyKind.FALSE_FAIL, messages, words, times=min(took, tried) - possible, reader=reader)
     if min(took, possible) > sure:
         # recovered = (D ∩ P) − E
-        words = "delivered; its enqueue had ended with nobody knowing whether it had happened"
-        findings.add(AnomalyKind.RECOVERED, message, words, times=min(took, possible) - sure, reader=reader)
+        words = "delivered; the outcome of its enqueue was unknown"
+        findings.add(AnomalyKind.RECOVERED, messages, words, times=min(took, possible) - sure, reader=reader)
 
 
-def _excuse(ledger: Ledger) -> float:
-    """How many messages the dequeues of unknown outcome may have taken, at most.
-
-    Each as many as the largest dequeue known, or one; a drain takes any number.
-    """
-    if any(group.key.kind is Kind.DRAIN for group in ledger.unknown_dequeues):
-        return float("inf")
-    widths = (group.key.width for group in ledger.dequeues if group.key.kind is Kind.DEQUEUE)
-    return max(widths, default=1) * sum(map(len, ledger.unknown_dequeues))
-
-
-def _judge_gap(
-    ledger: Ledger, trimmed: Multiset, message: Message, gap: int, excuse: float, findings: Findings
-) -> float:
-    """`gap` acknowledged enqueues of `message` have no delivery; returns what is left of `excuse`."""
-    gap -= min(gap, ledger.remaining[message] + ledger.pending[message])  # inside, not missing
-    thrown = min(gap, trimmed[message])
+def _judge_gap(share: Share, counts: Counts, gap: int, messages: Messages, excuse: _Excuse, findings: Findings) -> None:
+    """`gap` acknowledged enqueues of each of `messages` have no delivery, and the queue does not hold them."""
+    thrown = min(gap, counts.trimmed)
     if thrown:
         words = "acknowledged, then thrown away undelivered by the queue's own bound"
-        findings.add(AnomalyKind.TRIMMED, message, words, times=thrown)
+        findings.add(AnomalyKind.TRIMMED, messages, words, times=thrown, reader=share.reader)
     gap -= thrown
-    excused = int(min(gap, excuse))
-    if excused:
-        # indeterminate: missing, and as many as the dequeues of unknown outcome can have taken
-        words = f"acknowledged, never delivered; {_unknown(ledger)} may have taken it"
-        findings.add(AnomalyKind.INDETERMINATE, message, words, times=excused)
-    if gap > excused:
-        # lost = E − D, less what is inside, trimmed or indeterminate
-        words = "acknowledged, never delivered, and no longer in the queue"
-        if ledger.unknown_dequeues:
-            words += f"; more are missing than {_unknown(ledger)} can have taken"
-        findings.add(AnomalyKind.LOST, message, words, times=gap - excused)
-    return excuse - excused
+    if not gap:
+        return
+    for some, excused in excuse.take(gap, messages):
+        if excused:
+            # indeterminate: missing, and as many as the dequeues of unknown outcome can have taken
+            words = f"acknowledged, never delivered; {share.unknown_dequeues} may have taken it"
+            findings.add(AnomalyKind.INDETERMINATE, some, words, times=excused, reader=share.reader)
+        if gap > excused:
+            # lost = E − D, less what is inside, trimmed or indeterminate
+            words = "acknowledged, never delivered, and no longer in the queue"
+            if share.unknown_dequeues:
+                words += f"; more are missing than {share.unknown_dequeues} can have taken"
+            findings.add(AnomalyKind.LOST, some, words, times=gap - excused, reader=share.reader)
 
 
-def _judge_inside(
-    ledger: Ledger, delivered: Multiset, message: Message, findings: Findings, *, quiescent: bool
-) -> None:
-    """`message` was still in the queue at the end: to be had (remaining) or with no way out (pending)."""
-    pending, inside = ledger.pending[message], ledger.pending[message] + ledger.remaining[message]
-    if ledger.acked[message] and ledger.acked[message] >= delivered[message]:
+def _judge_inside(share: Share, counts: Counts, messages: Messages, findings: Findings, *, quiescent: bool) -> None:
+    """The queue still held `messages` at the end: to be had (remaining) or with no way out (pending)."""
+    if counts.acked and counts.acked >= counts.delivered:
         # false-ack: K has every delivery of it, and yet it is inside
-        findings.add(AnomalyKind.FALSE_ACK, message, "acknowledged, and still in the queue at the end", times=inside)
-    elif pending and quiescent:
+        words, inside = "acknowledged, and still in the queue at the end", counts.pending + counts.remaining
+        findings.add(AnomalyKind.FALSE_ACK, messages, words, times=inside, reader=share.reader)
+    elif counts.pending and quiescent:
         # stuck = inside at quiescence with no way out
-        words = "delivered, never acknowledged, and handed" if delivered[message] else "never delivered, and left"
-        words += " to nobody again: it sits in the pending or processing list"
-        findings.add(AnomalyKind.STUCK, message, words, times=pending)
+        words = "delivered, never acknowledged, and not delivered" if counts.delivered else "never delivered, not even"
+        words += " again: it sits in the pending or processing list"
+        findings.add(AnomalyKind.STUCK, messages, words, times=counts.pending, reader=share.reader)
 
 
-@dataclass(slots=True)
-class _Repeat:
-    """The deliveries of a message that came more than once. `code` None: an id was missing, or there were several."""
-
-    codes: set[int] = field(default_factory=set)
-    nameless: bool = False
-    last_invoked_ns: int = 0
-    acked_ns: int | None = None
-
-
-def _judge_redeliveries(ledger: Ledger, delivered: Multiset, findings: Findings) -> None:
-    for message, repeat in repeats(ledger, delivered, ledger.dequeues).items():
-        judge_clones(ledger, delivered, message, repeat, findings)
-        # false-ack: an ok ack ended before a delivery under the same id was invoked
-        acked = repeat.acked_ns is not None and repeat.acked_ns < repeat.last_invoked_ns
-        if acked and not repeat.nameless and len(repeat.codes) == 1:
-            ids = tuple(map(ledger.history.ids.text, repeat.codes))
-            findings.add(AnomalyKind.FALSE_ACK, message, "delivered again after it had been acknowledged", ids=ids)
+def _judge_in_flight(share: Share, excuse: _Excuse, findings: Findings) -> None:
+    """forgotten: all of D were in flight at the end, none of D is in K or may be, and it is not inside."""
+    if share.acks is Knowledge.UNRECORDED:
+        findings.leave_out(AnomalyKind.FORGOTTEN, "no record was kept of the acknowledgements by consumers")
+    words = "delivered only to a consumer that ended before it acknowledged it, and no longer in the queue"
+    for owed, messages in share.in_flight():
+        for some, excused in excuse.take(owed, messages):
+            if excused:
+                taken = f"{words}; a dequeue of unknown outcome may have taken it"
+                findings.add(AnomalyKind.INDETERMINATE, some, taken, times=excused, reader=share.reader)
+            if owed > excused:
+                findings.add(AnomalyKind.FORGOTTEN, some, words, times=owed - excused, reader=share.reader)
 
 
-def repeats(ledger: Ledger, delivered: Multiset, dequeues: tuple[ColumnGroup, ...]) -> dict[Message, _Repeat]:
-    """The messages delivered more than once by `dequeues`."""
-    found = {message: _Repeat() for message in repeated(delivered) if message.producer >= 0}
-    for group in dequeues if found else ():
-        for message, invoked_ns, _, code in _deliveries(group):
-            repeat = found.get(message)
-            if repeat is not None:
-                repeat.last_invoked_ns = max(repeat.last_invoked_ns, invoked_ns)
-                if code is None:
-                    repeat.nameless = True
-                else:
-                    repeat.codes.add(code)
-    for group in ledger.acks if found else ():
-        for message, _, ended_ns, _ in _deliveries(group):
-            repeat = found.get(message)
-            if repeat is not None:
-                repeat.acked_ns = ended_ns if repeat.acked_ns is None else min(ended_ns, repeat.acked_ns)
-    return found
-
-
-def judge_clones(
-    ledger: Ledger, delivered: Multiset, message: Message, repeat: _Repeat, findings: Findings, *, reader: str = ""
-) -> None:
+def judge_clones(share: Share, repeat: Repeat, findings: Findings) -> None:
     """cloned: in D − A, and its deliveries' ids are more than A, or are missing."""
-    tried = ledger.attempted[message]
-    extra = delivered[message] - tried
+    tried = repeat.attempted
+    extra = repeat.delivered - tried
     if not tried or extra <= 0:
         return
-    if repeat.nameless:
+    if share.ids is Knowledge.UNRECORDED:
+        findings.leave_out(AnomalyKind.CLONED, f"{len(repeat.messages):,} messages were {_IDS_UNRECORDED}")
+    elif share.ids is Knowledge.ABSENT or repeat.nameless:
         words = "delivered again with no id by which a consumer could tell"
-        findings.add(AnomalyKind.CLONED, message, words, times=extra, reader=reader)
-    elif len(repeat.codes) > tried:
-        ids = tuple(sorted(map(ledger.history.ids.text, repeat.codes)))
+        findings.add(AnomalyKind.CLONED, repeat.messages, words, times=extra, reader=share.reader)
+    elif len(repeat.ids) > tried:
         words = "in the queue more often than it was enqueued, under ids of its own each time"
-        findings.add(AnomalyKind.CLONED, message, words, times=len(ids) - tried, ids=ids, reader=reader)
+        times = len(repeat.ids) - tried
+        findings.add(AnomalyKind.CLONED, repeat.messages, words, times=times, ids=repeat.ids, reader=share.reader)
 
 
-def _judge_acks(ledger: Ledger, delivered: Multiset, findings: Findings) -> None:
-    """premature-ack: in K, not in D."""
-    if not ledger.acks:
+def _judge_redelivery(share: Share, repeat: Repeat, findings: Findings) -> None:
+    """false-ack: an ok ack ended before a delivery under the same id was invoked."""
+    if repeat.after_ack is False or share.ids is Knowledge.ABSENT or share.acks is not Knowledge.RECORDED:
         return
-    for message in differing(ledger.acked, delivered):
-        times = ledger.acked[message]
-        if times and not delivered[message]:
-            findings.add(AnomalyKind.PREMATURE_ACK, message, "acknowledged by a consumer, never delivered", times=times)
+    if share.ids is Knowledge.UNRECORDED:
+        why = f"{len(repeat.messages):,} acknowledged messages were {_IDS_UNRECORDED}"
+        findings.leave_out(AnomalyKind.FALSE_ACK, why)
+    elif not repeat.nameless and len(repeat.ids) == 1:
+        if repeat.after_ack is None:
+            findings.leave_out(AnomalyKind.FALSE_ACK, "no record was kept of whether an ack or a delivery came first")
+            return
+        words = "delivered again after it had been acknowledged"
+        findings.add(AnomalyKind.FALSE_ACK, repeat.messages, words, ids=repeat.ids, reader=share.reader)
 
 
-def _deliveries(group: ColumnGroup) -> Iterator[tuple[Message, int, int, int | None]]:
-    """Each message of each op: when the op was invoked and ended, and the id's code."""
-    messages = map(Message, group.producers, group.sequences)
-    invoked, ended = group.per_message(group.invoked_ns), group.per_message(group.ends_ns())
-    return zip(messages, invoked, ended, group.codes(), strict=True)
-
-
-def _unknown(ledger: Ledger) -> str:
-    number = sum(map(len, ledger.unknown_dequeues))
-    return "a dequeue of unknown outcome" if number == 1 else f"{number} dequeues of unknown outcome"
+def _judge_acks(share: Share, findings: Findings) -> None:
+    """premature-ack: in K, not in D."""
+    if share.acks is Knowledge.UNRECORDED:
+        why = "no record was kept of the acknowledgements by consumers"
+        findings.leave_out(AnomalyKind.PREMATURE_ACK, why)
+        findings.leave_out(AnomalyKind.FALSE_ACK, why)
+    for times, messages in share.never_delivered():
+        words = "acknowledged by a consumer, never delivered"
+        findings.add(AnomalyKind.PREMATURE_ACK, messages, words, times=times, reader=share.reader)
 
 
 def _times(number: int) -> str:

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from pytest_redisq.check.contract import AnomalyKind
+from pytest_redisq.check.evidence import Evidence, Example, Messages
 from pytest_redisq.check.verdict import Anomaly
-from pytest_redisq.history import History
-from pytest_redisq.model import Message, Op
 
 
 class Findings:
@@ -19,57 +18,61 @@ class Findings:
         self._keep = keep
         self._counts: Counter[AnomalyKind] = Counter()
         self._kept: defaultdict[AnomalyKind, list[Anomaly]] = defaultdict(list)
+        self._left_out: dict[AnomalyKind, str] = {}
 
     def add(
         self,
         kind: AnomalyKind,
-        message: Message,
+        messages: Messages,
         words: str,
         *,
         times: int = 1,
         ids: tuple[str, ...] = (),
         reader: str = "",
-        op: Op | None = None,
     ) -> None:
+        """Each of `messages` shows an anomaly, `times` over."""
+        self._counts[kind] += times * len(messages)
+        kept = self._kept[kind]
+        if len(kept) >= self._keep:
+            return
+        for message, length in messages.runs():
+            kept.append(
+                Anomaly(
+                    kind=kind,
+                    message=message,
+                    messages=length,
+                    times=times * length,
+                    ids=ids,
+                    reader=reader,
+                    words=words,
+                )
+            )
+            if len(kept) >= self._keep:
+                return
+
+    def show(self, kind: AnomalyKind, example: Example, *, reader: str = "") -> None:
+        """The message of `example` shows an anomaly."""
+        message, words, times, ids, op = example
         self._counts[kind] += times
         if len(self._kept[kind]) < self._keep:
             self._kept[kind].append(
                 Anomaly(kind=kind, message=message, times=times, ids=ids, reader=reader, last_seen=op, words=words)
             )
 
+    def leave_out(self, kind: AnomalyKind, why: str) -> None:
+        """Note that this law could not be judged, at least of some messages. The first reason is kept."""
+        self._left_out.setdefault(kind, why)
+
     def counts(self) -> Mapping[AnomalyKind, int]:
         return {kind: self._counts[kind] for kind in AnomalyKind}
 
-    def anomalies(self, history: History) -> tuple[Anomaly, ...]:
+    def not_judged(self) -> Mapping[AnomalyKind, str]:
+        return {kind: self._left_out[kind] for kind in AnomalyKind if kind in self._left_out}
+
+    def anomalies(self, evidence: Evidence) -> tuple[Anomaly, ...]:
         """Those kept, in the order of `AnomalyKind`, each with the op that last saw its message."""
         kept = [anomaly for kind in AnomalyKind for anomaly in self._kept[kind]]
-        seen = last_seen(history, {anomaly.message for anomaly in kept if anomaly.last_seen is None})
+        seen = evidence.last_seen({anomaly.message for anomaly in kept if anomaly.last_seen is None})
         return tuple(
             anomaly if anomaly.last_seen else replace(anomaly, last_seen=seen.get(anomaly.message)) for anomaly in kept
         )
-
-
-def last_seen(history: History, messages: set[Message]) -> Mapping[Message, Op]:
-    """For each of `messages` the op invoked last of those that mention it."""
-    found: dict[Message, tuple[int, int, int]] = {}  # when invoked, which group, which op of it
-    if messages:
-        wanted = frozenset(messages)
-        for place, group in enumerate(history.groups):
-            width = group.key.width
-            pairs = zip(group.producers, group.sequences, strict=True)
-            invoked = group.per_message(group.invoked_ns)
-            for index, (pair, invoked_ns) in enumerate(zip(pairs, invoked, strict=True)):
-                if pair in wanted:
-                    seen = (invoked_ns, place, index // width)
-                    message = Message(*pair)
-                    found[message] = max(seen, found.get(message, seen))
-    places: defaultdict[int, set[int]] = defaultdict(set)
-    for _, place, number in found.values():
-        places[place].add(number)
-    ops = {(place, number): op for place, numbers in places.items() for number, op in _ops(history, place, numbers)}
-    return {message: ops[place, number] for message, (_, place, number) in found.items()}
-
-
-def _ops(history: History, place: int, numbers: set[int]) -> list[tuple[int, Op]]:
-    group = history.groups[place]
-    return [(number, history.op(group.key, row)) for number, row in group.rows_at(numbers)]

@@ -1,23 +1,22 @@
-"""The law of those who end with a message in hand: where consumers acknowledge, a delivery alone is no arrival."""
+"""What was in flight at the end of a history: in the hands of consumers that never tried to acknowledge it."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 
-from pytest_redisq.check.contract import AnomalyKind
-from pytest_redisq.check.findings import Findings
-from pytest_redisq.check.ledger import Ledger
+from pytest_redisq.check.counted import CountedHistory
 from pytest_redisq.check.multiset import Multiset
 from pytest_redisq.history.columns import ColumnGroup, DeltaColumn
 from pytest_redisq.model import Kind, Message, Outcome
 
 
-def judge_in_flight(ledger: Ledger, delivered: Multiset, trimmed: Multiset, excuse: float, findings: Findings) -> None:
-    """Of quiescent histories. `excuse`: how many messages dequeues of unknown outcome may have taken besides."""
-    acks = [group for group in ledger.history.groups if group.key.kind is Kind.ACK]
+def in_flight(counted: CountedHistory, delivered: Multiset, trimmed: Multiset) -> Iterator[tuple[int, Message]]:
+    """The messages of `Share.in_flight`: each with how often the queue has acknowledged it."""
+    acks = [group for group in counted.history.groups if group.key.kind is Kind.ACK]
     if not acks:
-        return  # nobody acknowledges here, so that nothing can be told from it
-    held = _in_flight_at_the_end(ledger)
+        return  # no consumer acknowledges here, so that nothing can be told from it
+    held = _in_flight_at_the_end(counted)
     unsure = {
         message
         for group in acks
@@ -25,25 +24,17 @@ def judge_in_flight(ledger: Ledger, delivered: Multiset, trimmed: Multiset, excu
         for message in map(Message, group.producers, group.sequences)
     }
     for message, times in sorted(held.items()):
-        elsewhere = ledger.pending[message] + ledger.remaining[message] + trimmed[message]
-        # forgotten: all of D were in the last hands, none of D is in K or may be, and it is not inside
-        owed = min(times, ledger.acknowledged[message])
-        if times < delivered[message] or ledger.acked[message] or message in unsure or elsewhere or not owed:
+        elsewhere = counted.pending[message] + counted.remaining[message] + trimmed[message]
+        owed = min(times, counted.acknowledged[message])
+        if times < delivered[message] or counted.acked[message] or message in unsure or elsewhere or not owed:
             continue
-        excused = int(min(owed, excuse))
-        excuse -= excused
-        words = "delivered only to a consumer that ended before it acknowledged it, and no longer in the queue"
-        if excused:
-            taken = f"{words}; a dequeue of unknown outcome may have taken it"
-            findings.add(AnomalyKind.INDETERMINATE, message, taken, times=excused)
-        if owed > excused:
-            findings.add(AnomalyKind.FORGOTTEN, message, words, times=owed - excused)
+        yield owed, message
 
 
-def _in_flight_at_the_end(ledger: Ledger) -> Counter[Message]:
+def _in_flight_at_the_end(counted: CountedHistory) -> Counter[Message]:
     """The messages of each consumer's last dequeue: what it had in hand when it ended, if it did not acknowledge."""
     groups: defaultdict[str, list[ColumnGroup]] = defaultdict(list)
-    for group in ledger.history.groups:
+    for group in counted.history.groups:
         if group.key.kind is Kind.DEQUEUE and len(group):
             groups[group.key.actor].append(group)
     held: Counter[Message] = Counter()

@@ -1,17 +1,16 @@
-"""The judge: a pure function from a history and a contract to a verdict, linear in the number of ops."""
+"""The judge: a pure function from the record of a run and a contract to a verdict."""
 
 from __future__ import annotations
 
 import traceback
+from collections.abc import Sequence
 
-from pytest_redisq.check.bodies import judge_bodies
+from pytest_redisq.check.column_evidence import ColumnEvidence
 from pytest_redisq.check.contract import AnomalyKind, Contract, Guarantee
 from pytest_redisq.check.delivery import judge_delivery
+from pytest_redisq.check.evidence import Evidence, Knowledge, Share
+from pytest_redisq.check.fan_out import judge_reader
 from pytest_redisq.check.findings import Findings
-from pytest_redisq.check.ledger import Ledger
-from pytest_redisq.check.multiset import Multiset
-from pytest_redisq.check.order import judge_order
-from pytest_redisq.check.readers import judge_readers
 from pytest_redisq.check.verdict import Totals, Verdict
 from pytest_redisq.history import History
 
@@ -19,17 +18,19 @@ from pytest_redisq.history import History
 KEPT_PER_KIND = 100
 
 
-def check(history: History, contract: Contract, *, keep: int = KEPT_PER_KIND) -> Verdict:
-    """Judge `history` by `contract`; `keep` bounds the anomalies shown of each kind, not those counted.
+def check(record: History | Evidence, contract: Contract, *, keep: int = KEPT_PER_KIND) -> Verdict:
+    """Judge a run by `contract`; `keep` bounds the anomalies shown of each kind, not those counted.
 
-    `fail`: the contract is broken, whatever may come. `unknown`: it is not, so far, but the history does not end in
-    quiescence (so that what is missing may yet arrive), holds nothing to judge, or made the checker itself crash.
-    Raises TypeError for what is no contract.
+    `record`: a history, or what else has recorded the run (see `Evidence`).
+
+    `fail`: the contract is broken, whatever may come. `unknown`: it is not, so far, but the run does not end in
+    quiescence (so that what is missing may yet arrive), there is nothing to judge, the record is not sufficient for a
+    law that the contract needs, or the checker itself crashed. Raises TypeError for what is no contract.
     """
     if not isinstance(contract, Contract):
         raise TypeError(f'{contract!r} is no contract: give its name, as "at-least-once, fifo", or a Contract')
     try:
-        return _check(history, contract, keep)
+        return _check(ColumnEvidence(record) if isinstance(record, History) else record, contract, keep)
     except Exception as error:
         last = traceback.format_exception_only(error)[-1].strip()
         return Verdict(
@@ -40,62 +41,60 @@ def check(history: History, contract: Contract, *, keep: int = KEPT_PER_KIND) ->
         )
 
 
-def _check(history: History, contract: Contract, keep: int) -> Verdict:
-    ledger = Ledger.of(history)
+def _check(evidence: Evidence, contract: Contract, keep: int) -> Verdict:
     findings = Findings(keep)
-    unsettled = _unsettled(ledger, contract)
-    if contract.guarantee is Guarantee.FAN_OUT:
-        delivered_total = sum(len(group.producers) for group in ledger.dequeues)
-        missing = judge_readers(ledger, contract, findings, quiescent=not unsettled)
-    else:
-        delivered = Multiset(ledger.sizes, ledger.dequeues)
-        delivered_total = delivered.total
-        missing = judge_delivery(ledger, delivered, findings, quiescent=not unsettled)
-        if contract.fifo:
-            judge_order(ledger, delivered, ledger.dequeues, findings)
-    judge_bodies(ledger, findings)
-    counts = findings.counts()
-    broken = any(times and contract.forbids(kind) for kind, times in counts.items())
-    reasons = tuple(unsettled)
+    fan_out = contract.guarantee is Guarantee.FAN_OUT
+    unsettled = _unsettled(evidence, contract)
+    judge = judge_reader if fan_out else judge_delivery
+    shares = evidence.shares(fan_out=fan_out)
+    missing = sum(judge(share, findings, quiescent=not unsettled) for share in shares)
+    if contract.fifo:
+        for share in shares:
+            _judge_order(share, findings)
+    for example in evidence.unreadable():
+        findings.show(AnomalyKind.CORRUPTED, example)
+    _judge_ids(evidence, shares, findings)
+    counts, not_judged = findings.counts(), findings.not_judged()
+    totals = Totals(**evidence.totals(), missing=missing, repeated=sum(share.repeated for share in shares))
+    reasons = unsettled
     if unsettled and missing:
-        reasons += (f"so it cannot be told what became of {missing} acknowledged messages that were not delivered",)
-    if not ledger.attempted.total and not delivered_total:
-        reasons += ("no message was sent and none was delivered, so nothing was tried",)
+        reasons += [f"so it cannot be told what became of {missing} acknowledged messages that were not delivered"]
+    if not totals.attempted and not totals.delivered:
+        reasons += ["no message was sent and none was delivered, so nothing was tried"]
+    reasons += [f"{kind} could not be judged: {why}" for kind, why in not_judged.items() if contract.needs(kind)]
+    broken = any(times and contract.forbids(kind) for kind, times in counts.items())
     return Verdict(
         contract=contract,
         outcome="fail" if broken else "unknown" if reasons else "pass",
         counts=counts,
-        totals=_totals(ledger, delivered_total),
-        anomalies=findings.anomalies(history),
-        reasons=reasons,
-        notes=history.notes + (history.quiescence.notes if history.quiescence else ()),
+        totals=totals,
+        anomalies=findings.anomalies(evidence),
+        reasons=tuple(reasons),
+        not_judged=not_judged,
+        notes=evidence.notes,
     )
 
 
-def _totals(ledger: Ledger, delivered: int) -> Totals:
-    return Totals(
-        attempted=ledger.attempted.total,
-        acknowledged=ledger.acknowledged.total,
-        delivered=delivered,
-        acked=ledger.acked.total,
-        unknown_dequeues=sum(map(len, ledger.unknown_dequeues)),
-    )
-
-
-def _unsettled(ledger: Ledger, contract: Contract) -> list[str]:
+def _unsettled(evidence: Evidence, contract: Contract) -> list[str]:
     """Why it cannot be said of any message that it will never arrive; empty where it can."""
-    end = ledger.history.quiescence
-    if end is None:
-        return ["the history does not end in quiescence"]
-    reasons = []
-    if not end.producers_ended:
-        reasons.append("the producers had not ended")
-    if not end.faults_healed:
-        reasons.append("a fault had not been healed")
-    if not end.drained:
-        reasons.append("the queue had not been drained")
-    if ledger.remaining.total and contract.guarantee is not Guarantee.FAN_OUT:
-        reasons.append(f"{ledger.remaining.total} messages could still be had from the queue")
-    if any(group.invoked_ns.highest() > end.at_ns for group in ledger.history.groups):
-        reasons.append("an op was invoked after quiescence had been declared")
+    reasons = list(evidence.unsettled())
+    if (remaining := evidence.remaining()) and contract.guarantee is not Guarantee.FAN_OUT:
+        reasons.append(f"{remaining} messages could still be had from the queue")
     return reasons
+
+
+def _judge_order(share: Share, findings: Findings) -> None:
+    if share.order is Knowledge.UNRECORDED:
+        findings.leave_out(AnomalyKind.REORDERED, "no record was kept of the order in which messages came")
+    for messages in share.reordered():
+        words = "delivered only after a later message of its producer had been"
+        findings.add(AnomalyKind.REORDERED, messages, words, reader=share.reader)
+
+
+def _judge_ids(evidence: Evidence, shares: Sequence[Share], findings: Findings) -> None:
+    """wrong-id: a delivery under an id that the queue had given to another message."""
+    for example in evidence.wrong_ids():
+        findings.show(AnomalyKind.WRONG_ID, example)
+    named = any(share.ids is not Knowledge.ABSENT for share in shares)
+    if named and evidence.enqueue_ids is Knowledge.UNRECORDED:
+        findings.leave_out(AnomalyKind.WRONG_ID, "no record was kept of the ids that the queue gave to producers")

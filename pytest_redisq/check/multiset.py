@@ -85,6 +85,11 @@ class Multiset:
             cells[start:stop] = b"\x01" * span.messages
         return free
 
+    def repeated(self) -> int:
+        """How many of its occurrences are not the first of a message."""
+        dense = sum(len(cells) - cells.count(0) for cells in self.dense)
+        return self.total - dense - sum(_byte(self, message) == 0 for message in self.sparse)
+
     def __getitem__(self, message: Message) -> int:
         producer, sequence = message
         sparse = self.sparse.get(message, 0) if self.sparse else 0

@@ -3,7 +3,7 @@
 Law: `a` is reordered if there is a `b` of the same producer such that the enqueue of `a` had ended, acknowledged,
 before that of `b` was invoked, and some dequeue of `b` had ended before any dequeue of `a` was invoked. Where the two
 overlap, either order is right. Messages of one op have no order among themselves. The outcome of the enqueue of `b` may
-be unknown. Messages whose numbers lie outside `Ledger.sizes` are not judged.
+be unknown. Messages whose numbers lie outside `CountedHistory.sizes` are not judged.
 """
 
 from __future__ import annotations
@@ -14,9 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from operator import gt
 
-from pytest_redisq.check.contract import AnomalyKind
-from pytest_redisq.check.findings import Findings
-from pytest_redisq.check.ledger import Ledger
+from pytest_redisq.check.counted import CountedHistory
 from pytest_redisq.check.multiset import Multiset
 from pytest_redisq.history.columns import ColumnGroup
 from pytest_redisq.model import Kind, Message, Outcome
@@ -27,50 +25,45 @@ _NEVER = 2**63 - 1
 _EMPTY = array("q")
 
 
-def judge_order(
-    ledger: Ledger, delivered: Multiset, dequeues: Sequence[ColumnGroup], findings: Findings, *, reader: str = ""
-) -> None:
-    """`delivered` counts what `dequeues` took."""
-    bounds = _first_end_of_later(ledger, _first_ends(ledger, dequeues))
+def reordered(counted: CountedHistory, delivered: Multiset, dequeues: Sequence[ColumnGroup]) -> Iterator[Message]:
+    """The reordered messages. `delivered` counts what `dequeues` took."""
+    bounds = _first_end_of_later(counted, _first_ends(counted, dequeues))
     suspects: Counter[Message] = Counter()
     for group in dequeues:
-        for producer, sequence, invoked_ns in _known(ledger, group, group.invoked_ns):
+        for producer, sequence, invoked_ns in _known(counted, group, group.invoked_ns):
             if invoked_ns > bounds[producer][sequence]:
                 suspects[Message(producer, sequence)] += 1
-    for message, times in sorted(suspects.items()):
-        if times == delivered[message]:
-            words = "delivered only after a later message of its producer had been"
-            findings.add(AnomalyKind.REORDERED, message, words, reader=reader)
+    return (message for message, times in sorted(suspects.items()) if times == delivered[message])
 
 
-def _first_ends(ledger: Ledger, dequeues: Sequence[ColumnGroup]) -> list[array[int]]:
+def _first_ends(counted: CountedHistory, dequeues: Sequence[ColumnGroup]) -> list[array[int]]:
     """For each message when the first of its dequeues ended."""
-    ends = [array("q", [_NEVER]) * size for size in ledger.sizes]
+    ends = [array("q", [_NEVER]) * size for size in counted.sizes]
     for group in dequeues:
-        for producer, sequence, ended_ns in _known(ledger, group, group.ends_ns()):
+        for producer, sequence, ended_ns in _known(counted, group, group.ends_ns()):
             row = ends[producer]
             if ended_ns < row[sequence]:
                 row[sequence] = ended_ns
     return ends
 
 
-def _known(ledger: Ledger, group: ColumnGroup, times: Iterable[int]) -> Iterator[tuple[int, int, int]]:
-    """Producer, sequence and time of each message, without those outside `Ledger.sizes`."""
-    sizes, span = ledger.sizes, group.span()
+def _known(counted: CountedHistory, group: ColumnGroup, times: Iterable[int]) -> Iterator[tuple[int, int, int]]:
+    """Producer, sequence and time of each message, without those outside `CountedHistory.sizes`."""
+    sizes, span = counted.sizes, group.span()
     triples = zip(group.producers, group.sequences, group.per_message(times), strict=True)
     if span.whole and span.highest_producer < len(sizes) and span.highest_sequence < min(sizes):
         return triples
     return (each for each in triples if 0 <= each[0] < len(sizes) and 0 <= each[1] < sizes[each[0]])
 
 
-def _first_end_of_later(ledger: Ledger, ends: list[array[int]]) -> list[array[int]]:
+def _first_end_of_later(counted: CountedHistory, ends: list[array[int]]) -> list[array[int]]:
     """For each message when the first dequeue of any message enqueued after it ended; made in place of `ends`."""
-    in_turn = _producers_in_turn(ledger)
-    spans = _Spans(ledger, [producer for producer in range(len(ends)) if producer not in in_turn])
+    in_turn = _producers_in_turn(counted)
+    spans = _Spans(counted, [producer for producer in range(len(ends)) if producer not in in_turn])
     for producer, times in enumerate(ends):
         if producer in in_turn:
             least, sequence = _NEVER, len(times)
-            sent = ledger.possible.dense[producer]
+            sent = counted.possible.dense[producer]
             first, stop = sent.find(1), sent.rfind(1) + 1
             # What lies outside the run was not sent, or failed for certain: it has no order, whatever was delivered.
             times[stop:] = array("q", [_NEVER]) * (len(times) - stop)
@@ -85,13 +78,13 @@ def _first_end_of_later(ledger: Ledger, ends: list[array[int]]) -> list[array[in
     return ends
 
 
-def _producers_in_turn(ledger: Ledger) -> frozenset[int]:
+def _producers_in_turn(counted: CountedHistory) -> frozenset[int]:
     """The producers whose enqueues, all acknowledged, happened one after the other in the order of their sequence.
 
     This is the common case, and there the order in time is that of the numbers: nothing needs to be sorted.
     """
     groups: defaultdict[int, list[ColumnGroup]] = defaultdict(list)
-    for group in _possible(ledger):
+    for group in _possible(counted):
         producers = {group.span().highest_producer} if group.span().run else set(group.producers)
         for producer in producers:
             groups[producer].append(group)
@@ -111,13 +104,13 @@ def _one_in_turn(group: ColumnGroup) -> bool:
 class _Spans:
     """When the enqueues of `producers` were invoked and ended: in any order, of unknown outcome, in batches."""
 
-    def __init__(self, ledger: Ledger, producers: Sequence[int]) -> None:
-        sizes = ledger.sizes
+    def __init__(self, counted: CountedHistory, producers: Sequence[int]) -> None:
+        sizes = counted.sizes
         #: The first attempt at each message.
         self._invoked = {producer: array("q", [_NEVER]) * sizes[producer] for producer in producers}
         #: The last acknowledged attempt; stays where there is none.
         self._ended = {producer: array("q", [_NEVER]) * sizes[producer] for producer in producers}
-        for group in _possible(ledger) if producers else ():
+        for group in _possible(counted) if producers else ():
             self._add(group, group.key.outcome is Outcome.OK)
 
     def _add(self, group: ColumnGroup, ok: bool) -> None:
@@ -145,7 +138,7 @@ class _Spans:
         return bounds
 
 
-def _possible(ledger: Ledger) -> list[ColumnGroup]:
+def _possible(counted: CountedHistory) -> list[ColumnGroup]:
     """The enqueues that may have happened."""
-    groups = ledger.history.groups
+    groups = counted.history.groups
     return [each for each in groups if each.key.kind is Kind.ENQUEUE and each.key.outcome is not Outcome.FAIL]

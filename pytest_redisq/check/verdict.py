@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from pytest_redisq.check.contract import AnomalyKind, Contract
@@ -14,14 +14,16 @@ JudgedAs = Literal["pass", "fail", "unknown"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Anomaly:
-    """One message that shows one anomaly, `times` over.
+    """A message that shows an anomaly, or a run of `messages` consecutive ones of a producer, from `message` on.
 
-    `ids` are the queue's names for it as far as they bear on the anomaly, `reader` the consumer concerned where only
-    one is (fan-out). `last_seen` is the op invoked last of those that mention the message; None where none does.
+    `times`: how often, over all of them. `ids` are the queue's names for it as far as they bear on the anomaly,
+    `reader` the consumer concerned where only one is (fan-out). `last_seen` is the op invoked last of those that
+    mention `message`; None where there is none, or where ops were not recorded.
     """
 
     kind: AnomalyKind
     message: Message
+    messages: int = 1
     times: int = 1
     ids: tuple[str, ...] = ()
     reader: str = ""
@@ -32,16 +34,33 @@ class Anomaly:
     def producer(self) -> int:
         return self.message.producer
 
+    @property
+    def where(self) -> str:
+        """The message as text, `"3/40"`; a run as `"3/40-42"`."""
+        last = self.message.sequence + self.messages - 1
+        return str(self.message) + (f"-{last}" if self.messages > 1 else "")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:
-    """How much was judged, in messages; `unknown_dequeues` in ops."""
+    """How much was judged, in messages; `unknown_dequeues` in ops.
+
+    Of those attempted, the queue acknowledged some, some `failed` for certain, and of some the outcome is `unknown`.
+    `delivered` counts deliveries; `repeated`, those that were not the first of a message (to a reader, under fan-out).
+    `remaining` and `pending` were inside at the end. `missing`: acknowledged, and neither delivered nor inside.
+    """
 
     attempted: int = 0
     acknowledged: int = 0
+    failed: int = 0
+    unknown: int = 0
     delivered: int = 0
+    repeated: int = 0
     acked: int = 0
     unknown_dequeues: int = 0
+    remaining: int = 0
+    pending: int = 0
+    missing: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +69,7 @@ class Verdict:
 
     `counts` has every kind of anomaly with the number of times it was found; `anomalies` the first of each kind, also
     those that `contract` allows. `reasons` say why the verdict is, or but for a violation would be, `unknown`.
+    `not_judged`: the laws for which the record of the run was not sufficient, each with what is missing.
     """
 
     contract: Contract
@@ -58,4 +78,5 @@ class Verdict:
     totals: Totals = Totals()
     anomalies: tuple[Anomaly, ...] = ()
     reasons: tuple[str, ...] = ()
+    not_judged: Mapping[AnomalyKind, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()

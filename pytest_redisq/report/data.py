@@ -10,15 +10,19 @@ from pytest_redisq.model import Op
 
 
 def verdict_data(verdict: Verdict) -> dict[str, Any]:
-    """What `json.dumps` takes. Messages are `"producer/sequence"`; kinds that were not found are left out."""
+    """What `json.dumps` takes. Kinds that were not found are left out.
+
+    A message is `"producer/sequence"`, and a run of them `"3/40-42"`.
+    """
     return {
-        "verdict": verdict.outcome,
+        "outcome": verdict.outcome,
         "contract": str(verdict.contract),
         "totals": dataclasses.asdict(verdict.totals),
         "counts": {str(kind): times for kind, times in verdict.counts.items() if times},
         "broken": [str(kind) for kind, times in verdict.counts.items() if times and verdict.contract.forbids(kind)],
         "anomalies": [_anomaly_data(anomaly) for anomaly in verdict.anomalies],
         "reasons": list(verdict.reasons),
+        "not_judged": {str(kind): why for kind, why in verdict.not_judged.items()},
         "notes": list(verdict.notes),
     }
 
@@ -26,7 +30,8 @@ def verdict_data(verdict: Verdict) -> dict[str, Any]:
 def _anomaly_data(anomaly: Anomaly) -> dict[str, Any]:
     return {
         "kind": str(anomaly.kind),
-        "message": str(anomaly.message),
+        "message": anomaly.where,
+        "messages": anomaly.messages,
         "times": anomaly.times,
         "ids": list(anomaly.ids),
         "reader": anomaly.reader,

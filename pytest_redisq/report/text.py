@@ -31,6 +31,8 @@ def explain(verdict: Verdict, *, start_ns: int = 0, history_path: str = "", show
         lines += ["", f'Breaks "{verdict.contract}":', *_anomalies(verdict, broken, shown, start_ns)]
     if allowed:
         lines += ["", f'Seen, and allowed by "{verdict.contract}":', *_anomalies(verdict, allowed, 0, start_ns)]
+    if verdict.not_judged:
+        lines += ["", "Not judged:", *(f"  - {kind}: {why}" for kind, why in verdict.not_judged.items())]
     if verdict.notes:
         lines += ["", *(f"Note: {note}" for note in verdict.notes)]
     advice = list(_advice(verdict, broken, history_path))
@@ -54,6 +56,10 @@ def _figures(verdict: Verdict) -> Iterator[str]:
     yield f"  {totals.delivered:>10,} delivered   {totals.acked:>10,} acknowledged by consumers"
     if totals.unknown_dequeues:
         yield f"  {totals.unknown_dequeues:>10,} dequeue{'s' if totals.unknown_dequeues > 1 else ''} of unknown outcome"
+    if totals.failed or totals.unknown:
+        yield f"  {totals.failed:>10,} failed      {totals.unknown:>10,} of unknown outcome, of those attempted"
+    if totals.remaining or totals.pending:
+        yield f"  {totals.remaining:>10,} left in the queue, and {totals.pending:,} pending, at the end"
 
 
 def _anomalies(verdict: Verdict, kinds: Sequence[AnomalyKind], shown: int, start_ns: int) -> Iterator[str]:
@@ -69,10 +75,12 @@ def _anomalies(verdict: Verdict, kinds: Sequence[AnomalyKind], shown: int, start
 
 
 def _example(anomaly: Anomaly, start_ns: int) -> Iterator[str]:
-    subject = f"message {anomaly.message}" if anomaly.message.producer >= 0 else "an unreadable body"
+    subject = f"message{'s' if anomaly.messages > 1 else ''} {anomaly.where}"
+    if anomaly.message.producer < 0:
+        subject = "an unreadable body"
     ids = f" (id {', '.join(anomaly.ids)})" if anomaly.ids else ""
     reader = f", reader {anomaly.reader}" if anomaly.reader else ""
-    times = f", {anomaly.times} times" if anomaly.times > 1 else ""
+    times = f", {anomaly.times:,} times" if anomaly.times > anomaly.messages else ""
     yield f"             {subject}{ids}{reader}{times}: {anomaly.words}"
     if anomaly.last_seen:
         yield f"               last seen: {describe(anomaly.last_seen, start_ns)}"

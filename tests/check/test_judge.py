@@ -38,7 +38,7 @@ def test_a_lost_message_is_named_with_the_op_that_last_saw_it() -> None:
         contract=Contract(guarantee=Guarantee.AT_LEAST_ONCE),
         outcome="fail",
         counts=none_but(lost=1),
-        totals=Totals(attempted=2, acknowledged=2, delivered=1),
+        totals=Totals(attempted=2, acknowledged=2, delivered=1, missing=1),
         anomalies=(
             Anomaly(
                 kind=AnomalyKind.LOST,
@@ -172,10 +172,10 @@ def test_an_ack_of_what_was_never_delivered_is_premature() -> None:
     assert found(judge(*ops)) == {"lost": 1, "premature-ack": 1}
 
 
-def test_a_body_under_the_id_of_another_message_is_corrupted() -> None:
+def test_a_body_under_the_id_of_another_message_has_a_wrong_id() -> None:
     ops = (put(0, 0, ids=("1-0",)), put(10, 1, ids=("2-0",)), get(20, 1, ids=("1-0",)), get(30, 0, ids=("2-0",)))
     verdict = judge(*ops, contract="at-most-once")
-    assert (verdict.outcome, found(verdict)) == ("fail", {"corrupted": 2})
+    assert (verdict.outcome, found(verdict)) == ("fail", {"wrong-id": 2})
     assert [(anomaly.message, anomaly.ids) for anomaly in verdict.anomalies] == [
         (Message(0, 1), ("1-0",)),
         (Message(0, 0), ("2-0",)),
@@ -257,13 +257,18 @@ def test_entries_that_a_declared_bound_threw_away_are_trimmed() -> None:
         ({"producers_ended": False}, "the producers had not ended"),
         ({"faults_healed": False}, "a fault had not been healed"),
         ({"drained": False}, "the queue had not been drained"),
-        ({"remaining": (Message(0, 1),)}, "1 messages could still be had from the queue"),
     ],
 )
 def test_short_of_quiescence_nothing_is_lost_and_nothing_passes(fields: dict[str, object], reason: str) -> None:
     verdict = judge(put(0, 0), put(10, 1), get(20, 0), end=quiet(**fields))
     missing = "so it cannot be told what became of 1 acknowledged messages that were not delivered"
     assert (verdict.outcome, verdict.reasons, found(verdict)) == ("unknown", (reason, missing), {})
+
+
+def test_what_is_left_in_the_queue_is_not_missing_and_yet_no_pass() -> None:
+    verdict = judge(put(0, 0), put(10, 1), get(20, 0), end=quiet(remaining=(Message(0, 1),)))
+    assert (verdict.outcome, verdict.totals.remaining, verdict.totals.missing) == ("unknown", 1, 0)
+    assert verdict.reasons == ("1 messages could still be had from the queue",)
 
 
 def test_without_a_marker_or_with_ops_after_it_the_verdict_is_unknown() -> None:
@@ -280,7 +285,7 @@ def test_a_history_in_which_nothing_was_tried_proves_nothing() -> None:
 
 
 def test_a_checker_that_crashes_says_unknown_and_why() -> None:
-    with patch("pytest_redisq.check.judge.judge_bodies", side_effect=RuntimeError("boom")):
+    with patch("pytest_redisq.check.judge.judge_delivery", side_effect=RuntimeError("boom")):
         verdict = check(History.of(SOUND, quiet()), Contract.parse("at-least-once"))
     assert (verdict.outcome, verdict.counts) == ("unknown", none_but())
     assert verdict.reasons == ("the checker itself crashed: RuntimeError: boom. Please report it, with the history",)

@@ -44,7 +44,7 @@ def test_the_twin_passes(text: str) -> None:
         (Sticks, "at-least-once", {"stuck": 8}),
         (LiesAboutAcks, "at-least-once", {"false-ack": 10}),
         (RedeliversAfterAck, "at-least-once", {"duplicated": 15, "false-ack": 15}),
-        (SwapsBodies, "at-most-once", {"corrupted": 16}),
+        (SwapsBodies, "at-most-once", {"wrong-id": 16}),
     ],
 )
 def test_a_saboteur_is_caught(saboteur: type[Saboteur], contract: str, anomalies: dict[str, int]) -> None:

@@ -66,7 +66,7 @@ def test_a_saboteur_is_caught(
     assert {str(kind): times for kind, times in verdict.counts.items()}[anomaly] > 0
 
 
-@pytest.mark.parametrize(("saboteur", "anomaly"), [(RedeliversAfterAck, "false-ack"), (SwapsBodies, "corrupted")])
+@pytest.mark.parametrize(("saboteur", "anomaly"), [(RedeliversAfterAck, "false-ack"), (SwapsBodies, "wrong-id")])
 def test_ids_give_away_what_lists_could_not_tell(saboteur: type[Saboteur], anomaly: str, client: redis.Redis) -> None:
     verdict = judged(saboteur(stream_group(client)), "at-least-once")
     assert {str(kind): times for kind, times in verdict.counts.items()}[anomaly] > 0

@@ -11,15 +11,28 @@ from tests.check.literals import get, judge, put
 def test_a_verdict_survives_json_whole() -> None:
     data = verdict_data(judge(put(0, 0), put(10, 1, ids=("2-0",)), get(20, 0), contract="at-least-once, fifo"))
     assert json.loads(json.dumps(data)) == {
-        "verdict": "fail",
+        "outcome": "fail",
         "contract": "at-least-once, fifo",
-        "totals": {"attempted": 2, "acknowledged": 2, "delivered": 1, "acked": 0, "unknown_dequeues": 0},
+        "totals": {
+            "attempted": 2,
+            "acknowledged": 2,
+            "failed": 0,
+            "unknown": 0,
+            "delivered": 1,
+            "repeated": 0,
+            "acked": 0,
+            "unknown_dequeues": 0,
+            "remaining": 0,
+            "pending": 0,
+            "missing": 1,
+        },
         "counts": {"lost": 1},
         "broken": ["lost"],
         "anomalies": [
             {
                 "kind": "lost",
                 "message": "0/1",
+                "messages": 1,
                 "times": 1,
                 "ids": [],
                 "reader": "",
@@ -38,5 +51,6 @@ def test_a_verdict_survives_json_whole() -> None:
             }
         ],
         "reasons": [],
+        "not_judged": {},
         "notes": [],
     }

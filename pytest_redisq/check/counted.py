@@ -1,4 +1,4 @@
-"""The multisets that the laws are about, counted once from a history."""
+"""A history's messages as multisets, counted once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TAKES = frozenset({Kind.DEQUEUE, Kind.DRAIN})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ledger:
+class CountedHistory:
     """A history's groups by role, and its messages as multisets: the A, E, P and K of `contract.LAWS`.
 
     Where every enqueue was acknowledged, A, E and P are one and the same object.
@@ -35,7 +35,7 @@ class Ledger:
     pending: Multiset
 
     @classmethod
-    def of(cls, history: History) -> Ledger:
+    def of(cls, history: History) -> CountedHistory:
         groups = history.groups
         attempts = [group for group in groups if group.key.kind is Kind.ENQUEUE]
         ok = [group for group in groups if group.key.outcome is Outcome.OK]
