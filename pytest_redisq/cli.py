@@ -24,6 +24,7 @@ from pytest_redisq.errors import HistoryError, RedisqError
 from pytest_redisq.history import read_history
 from pytest_redisq.load.command import LoadCommand, load_options
 from pytest_redisq.load.command import load as run_load
+from pytest_redisq.load.streams import outlive_readers
 from pytest_redisq.options import OPTIONS, OptionError, Settings, Source, environment, resolve
 from pytest_redisq.queues import drain_to_file
 from pytest_redisq.queues.drain_file import Framing
@@ -38,7 +39,14 @@ SERVER_OPTIONS = [option for option in OPTIONS if option.of_server]
 
 
 class _Group(click.Group):
-    """Ends a command that meets a `RedisqError` with its text and status 1, a mistyped option with status 2."""
+    """Ends a command that meets a `RedisqError` with its text and status 1, a mistyped option with status 2.
+
+    A reader of the output that leaves (`| head`) changes no status: click would end with 1, as for a broken contract.
+    """
+
+    def main(self, *words: Any, **options: Any) -> Any:
+        outlive_readers()
+        return super().main(*words, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -52,8 +52,13 @@ class XaddBurst:
         return GroupReader(desk.ledger, inbox, key, group, f"consumer-{number}", name="XREADGROUP stream")
 
     def backlog(self, client: redis.Redis, plan: Plan) -> int:
-        """What groups have still to read and to acknowledge, and readers that are not waiting for more."""
-        return self.held(client, plan) + busy(client, plan)
+        """What groups have still to read and to acknowledge, and readers that are not waiting for more.
+
+        Consumers of a group that is gone, as the server was flushed, wait for nothing.
+        """
+        groups = self._groups(client, plan)
+        held = sum(lag + pending for lag, pending in groups)
+        return held + busy(client, plan, but_for=() if len(groups) == self.groups else ("xreadgroup", "xack"))
 
     def held(self, client: redis.Redis, plan: Plan) -> int:
         return sum(lag + pending for lag, pending in self._groups(client, plan))
@@ -68,12 +73,15 @@ class XaddBurst:
 
     def _groups(self, client: redis.Redis, plan: Plan) -> list[tuple[int, int]]:
         """How much each group has not been given, and how much it has and has not acknowledged."""
-        groups: list[dict[str, Any]] = client.xinfo_groups(plan.key("stream")) if self.groups else []
-        return [(behind(client, plan, group), int(group["pending"])) for group in groups]
+        return [(behind(client, plan, group), int(group["pending"])) for group in groups_of(client, plan)]
 
     def trimmed(self, client: redis.Redis, plan: Plan) -> int:
         """How many entries the stream has had and has no more; 0 where the server cannot tell (before Redis 7.0)."""
-        stream: dict[str, Any] = client.xinfo_stream(plan.key("stream"))
+        try:
+            stream: dict[str, Any] = client.xinfo_stream(plan.key("stream"))
+        except redis.ResponseError as error:
+            _only_missing(error)
+            return 0
         return max(int(stream.get("entries-added", 0)) - int(stream["length"]), 0)
 
     def remaining(self, client: redis.Redis, plan: Plan) -> Iterator[bytes]:  # noqa: ARG002
@@ -84,10 +92,27 @@ class XaddBurst:
         return iter(())
 
 
-def busy(client: redis.Redis, plan: Plan) -> int:
-    """How many of the run's clients are not waiting for more: only they may have something still to get."""
+def busy(client: redis.Redis, plan: Plan, but_for: Sequence[str] = ()) -> int:
+    """How many of the run's clients are not waiting for more: only they may have something still to get. Those whose
+    last command is one of `but_for` do not count.
+    """
     ours = [each for each in client.client_list() if each["name"] == plan.client_name]
-    return len(ours) - sum("b" in each["flags"] for each in ours)
+    return sum("b" not in each["flags"] and each["cmd"] not in but_for for each in ours)
+
+
+def groups_of(client: redis.Redis, plan: Plan) -> list[dict[str, Any]]:
+    """The groups of the run's stream; none where there is no stream, as before its first entry or after a flush."""
+    try:
+        groups: list[dict[str, Any]] = client.xinfo_groups(plan.key("stream"))
+    except redis.ResponseError as error:
+        _only_missing(error)
+        return []
+    return groups
+
+
+def _only_missing(error: redis.ResponseError) -> None:
+    if "no such key" not in str(error):
+        raise error
 
 
 def behind(client: redis.Redis, plan: Plan, group: dict[str, Any]) -> int:

@@ -7,6 +7,7 @@ is at work any more. (Locust's plain stop kills users inside BLPOP, along with w
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import sys
@@ -22,36 +23,36 @@ import redis
 from locust.env import Environment
 from locust.runners import STATE_MISSING, WORKER_REPORT_INTERVAL, MasterRunner
 from locust.stats import CSV_STATS_INTERVAL_SEC
-from redis.backoff import ConstantBackoff
-from redis.retry import Retry
 
-from pytest_redisq.check import Contract
+from pytest_redisq.check import Contract, Guarantee
 from pytest_redisq.errors import ServerError
+from pytest_redisq.load import locust_writers
 from pytest_redisq.load.adjust import adjusted
 from pytest_redisq.load.arguments import Wishes
 from pytest_redisq.load.cluster import run_for
-from pytest_redisq.load.desk import Desk
-from pytest_redisq.load.exits import EXIT_NOT_RUN, EXIT_UNKNOWN
+from pytest_redisq.load.exits import EXIT_NOT_RUN, EXIT_PASS, EXIT_UNKNOWN
 from pytest_redisq.load.histogram import Timings
+from pytest_redisq.load.inquiry import Inquiry, control
 from pytest_redisq.load.ledger import Ledger
 from pytest_redisq.load.limits import too_few
+from pytest_redisq.load.locust_writers import write_html
 from pytest_redisq.load.message import Codec
 from pytest_redisq.load.plan import Plan, shares
-from pytest_redisq.load.result import Result
+from pytest_redisq.load.result import Result, fairness
 from pytest_redisq.load.run_keys import RunKeys
-from pytest_redisq.load.runner import begun_file
-from pytest_redisq.load.scenario import LrangePayload, Scenario, Trims
-from pytest_redisq.load.stage import POLL_SECONDS, Stage
+from pytest_redisq.load.runner import begun_file, reserve_file
+from pytest_redisq.load.scenario import LrangePayload, Scenario
+from pytest_redisq.load.stage import POLL_SECONDS, STOP_SECONDS, Stage
 from pytest_redisq.load.target import Target
-from pytest_redisq.load.verdict import judge
-from pytest_redisq.load.watch import TELL_SECONDS, Watch
-from pytest_redisq.secret import without_secrets
+from pytest_redisq.load.verdict import LoadVerdict, judge
+from pytest_redisq.load.watch import Watch
 from pytest_redisq.servers import Address
 from pytest_redisq.servers.external import explained
 
 #: How long workers may take to send their books once they have been told to stop.
 BOOKS_SECONDS = 30.0
-_RETRY_SECONDS = 0.2
+#: How long the server may take to answer a PING before the run.
+PING_SECONDS = 5.0
 
 
 class Conductor:
@@ -79,7 +80,9 @@ class Conductor:
         self._waiting: gevent.Greenlet[..., None]
         self._ending = False
         self._began = 0.0
-        self._clients_before = 0
+        self._inquiry: Inquiry
+        self._html_file: str | None = None
+        self._result: Result | None = None
 
     def join(self, environment: Environment, wishes: Wishes) -> None:
         """Lead what `environment` runs. Ends the process where the limits do not allow it."""
@@ -92,10 +95,10 @@ class Conductor:
             if wishes.engine == "swarm":
                 Target.of(wishes.url, "")  # likewise
             with explained(wishes.url):
-                with Address(url=wishes.url).client() as hasty:
+                with Address(url=wishes.url).client(socket_timeout=PING_SECONDS) as hasty:
                     hasty.ping()
                 # Who looks does not wait: that the server is gone is what is to be told.
-                self._client, self._watcher = _control(wishes.url, _patient()), _control(wishes.url)
+                self._client, self._watcher = control(wishes.url, patient=True), control(wishes.url)
                 run_for(self._client, lambda: secrets.token_hex(4))  # an error now, and not in the middle of it
                 obstacle = too_few(self.producers + self.consumers, self._processes(), self._client)
         except (ServerError, ValueError) as error:
@@ -110,8 +113,11 @@ class Conductor:
         events.test_start.add_listener(self._begin)
         events.test_stopping.add_listener(self._end)
         events.worker_report.add_listener(self._on_report)
-        if getattr(environment.parsed_options, "csv_prefix", None):
+        options: Any = environment.parsed_options
+        if getattr(options, "csv_prefix", None):
             events.quit.add_listener(_let_be_written)
+        self._html_file, options.html_file = getattr(options, "html_file", None), None
+        events.quit.add_listener(self._finish_files)
 
     @property
     def producers(self) -> int:
@@ -140,8 +146,10 @@ class Conductor:
             self._set_out()
         except ServerError as error:
             self._give_up(str(error))
-        except redis.RedisError as error:
+        except redis.ResponseError as error:
             self._give_up(f"The scenario could not be prepared, as the server refuses a command: {error}")
+        except redis.RedisError as error:
+            self._give_up(f"The scenario could not be prepared, as the server does not answer: {error}")
         except Exception:
             # Locust would log it, and wait for the end of what has not begun.
             self._give_up(f"The run could not begin:\n{traceback.format_exc()}")
@@ -150,7 +158,7 @@ class Conductor:
         workers = self._workers()
         self._plans = dict(zip(workers, self._shares(workers), strict=True))
         self._keys.take(self._client, self._plans[workers[0]])
-        self._clients_before = self._connected()
+        self._inquiry = Inquiry(self._scenario, self._plans[workers[0]], self._client)
         self._prepared = self._scenario.prepare(self._client, self._plans[workers[0]])
         self._began = time.monotonic()
         for worker, plan in self._plans.items():
@@ -235,53 +243,44 @@ class Conductor:
             self._over.set()
 
     def _settle(self) -> Result:
-        plan = next(iter(self._plans.values()))
+        plan, inquiry = next(iter(self._plans.values())), self._inquiry
+        contract = Contract.parse(self._scenario.contract)
         unsettled: list[str] = []
+        notes: list[str] = []
         seconds = time.monotonic() - self._began
+        inquiry.answered(self._watch.answered)
         self._runner.send_message("redisq-stop-producing")
         if not self._until(lambda: self._present() <= self._produced.keys(), BOOKS_SECONDS) or any(
             self._produced.values()
         ):
             unsettled.append("the producers had not ended")
-        if not self._drained(plan):
-            unsettled.append(f"consumers made no headway for {self._wishes.drain_seconds:g} s, and were stopped")
-        self._runner.send_message("redisq-stop-consuming")
+        if not inquiry.drained(self._wishes.drain_seconds, self.consumers) and not inquiry.silent:
+            # What others have left in the queue is found there: only of readers of everything it is not known.
+            told = unsettled if contract.guarantee is Guarantee.FAN_OUT else notes
+            told.append(f"consumers made no headway for {self._wishes.drain_seconds:g} s, and were stopped")
+        self._runner.send_message("redisq-stop-consuming", {"seconds": 0.0 if inquiry.silent else STOP_SECONDS})
         self._until(lambda: self._present() <= self._books.keys(), BOOKS_SECONDS)
-        if unended := sum(books["unended"] for books in self._books.values()):
+        unended = sum(books["unended"] for books in self._books.values())
+        if unended and not inquiry.silent:
             unsettled.append(f"{unended} consumers did not end when they were told to")
         ledger, timings = self._merged()
-        self._look_inside(ledger, plan)
+        inquiry.check_writable()
+        inquiry.look_inside(ledger)
         absent = {each.worker: worker for worker, each in self._plans.items() if each.worker not in self._books}
-        verdict = judge(ledger, Contract.parse(self._scenario.contract), unsettled=unsettled, absent=absent)
-        self._until(lambda: self._connected() <= self._clients_before, 2.0)
-        result = Result(
+        verdict = judge(ledger, contract, unsettled=[*unsettled, *inquiry.failures], absent=absent)
+        self._until(lambda: (inquiry.clients_after() or 0) <= inquiry.clients_before, 2.0)
+        return Result(
             scenario=self._name,
             engine=plan.engine,
-            server=self._server(),
+            server=inquiry.server,
             verdict=verdict,
             timings=timings,
             seconds=seconds,
             stop_seconds=max((books["stop_seconds"] for books in self._books.values()), default=0.0),
-            clients=(self._clients_before, self._connected()),
+            clients=(inquiry.clients_before, inquiry.clients_after()),
             seen=self._watch.figures() | self._of_the_processes(),
+            notes=tuple(filter(None, [*notes, *inquiry.events(), _refused(verdict), inquiry.clear(self._keys)])),
         )
-        self._keys.clear(self._client, plan)
-        return result
-
-    def _drained(self, plan: Plan) -> bool:
-        """Wait until nothing is left to get, and tell how much that is; False if it stands still for too long."""
-        least, deadline = sys.maxsize, time.monotonic() + self._wishes.drain_seconds
-        tell_at = time.monotonic() + TELL_SECONDS
-        while backlog := self._scenario.backlog(self._client, plan):
-            if time.monotonic() > tell_at:
-                tell_at += TELL_SECONDS
-                print(f"draining: {backlog:,} to go", file=sys.stderr, flush=True)
-            if backlog < least:
-                least, deadline = backlog, time.monotonic() + self._wishes.drain_seconds
-            if time.monotonic() > deadline or not self.consumers:
-                return False
-            gevent.sleep(POLL_SECONDS)
-        return True
 
     def _merged(self) -> tuple[Ledger, dict[str, Timings]]:
         ledger, timings = self._prepared, dict[str, Timings]()
@@ -291,29 +290,32 @@ class Conductor:
                 timings.setdefault(name, Timings.empty()).merge(Timings.load(dumped))
         return ledger, dict(sorted(timings.items()))
 
-    def _look_inside(self, ledger: Ledger, plan: Plan) -> None:
-        codec = Desk(plan).codec
-        insides = (
-            (self._scenario.remaining(self._client, plan), ledger.remaining),
-            (self._scenario.pending(self._client, plan), ledger.pending),
-        )
-        for bodies, keys in insides:
-            for body in bodies:
-                read = codec.read(body)
-                if read is None:
-                    ledger.corrupt(body)
-                else:
-                    keys.add(read.key)
-        if isinstance(self._scenario, Trims):
-            ledger.trimmed = self._scenario.trimmed(self._client, plan)
-
     def _publish(self, result: Result) -> None:
         missed = result.judged_by(self._wishes.thresholds)
         judged = Result(**{name: getattr(result, name) for name in Result.__slots__} | {"missed": missed})
         self._environment.process_exit_code = judged.exit_code
         print("\n".join(judged.lines()), file=sys.stderr, flush=True)
+        self._result = judged
+        self._report(judged.as_json())
+
+    def _report(self, told: Mapping[str, Any]) -> None:
+        """Write it to the file that `--redisq-report` names, on a full disk with the help of what was reserved."""
         if self._wishes.report:
-            Path(self._wishes.report).write_text(json.dumps(judged.as_json(), indent=2))
+            report = Path(self._wishes.report)
+            reserve_file(report).unlink(missing_ok=True)
+            try:
+                report.write_text(json.dumps(told, indent=2))
+            except OSError as error:
+                print(f"The result could not be handed over in {report}: {error.strerror}", file=sys.stderr, flush=True)
+
+    def _finish_files(self, **_: Any) -> None:
+        """Locust's own files, at the very end. A pass without a file that was asked for is none."""
+        if self._html_file:
+            write_html(self._environment, self._html_file)
+        if locust_writers.failures and self._result:
+            told = self._result.as_json()
+            code = EXIT_NOT_RUN if told["exit_code"] == EXIT_PASS else told["exit_code"]
+            self._report({**told, "exit_code": code, "notes": [*told["notes"], *locust_writers.failures]})
 
     # Who is there, and what they say
 
@@ -345,7 +347,8 @@ class Conductor:
             gevent.sleep(POLL_SECONDS)
         self._began = time.monotonic() - max(self._begun.values())  # for rates: some have been at work since then
         if self._wishes.report:
-            begun_file(Path(self._wishes.report)).touch()
+            with contextlib.suppress(OSError):  # a full disk is told at the end
+                begun_file(Path(self._wishes.report)).touch()
         if self._wishes.produce_seconds is not None:
             gevent.spawn_later(self._wishes.produce_seconds, self._runner.quit)
 
@@ -358,9 +361,6 @@ class Conductor:
     def _on_report(self, client_id: str, data: Mapping[str, Any], **_: Any) -> None:
         if "redisq" in data:
             self._progress[client_id] = data["redisq"]
-
-    def _connected(self) -> int:
-        return int(self._client.info("clients")["connected_clients"])
 
     def _of_the_processes(self) -> dict[str, float]:
         """What their books say of themselves: how long it took until all were connected, the memory that they had at
@@ -377,12 +377,6 @@ class Conductor:
             **({"fairness": fairness(served)} if sum(served) else {}),
         }
 
-    def _server(self) -> str:
-        told = self._client.info("server")
-        version = f"valkey {told['valkey_version']}" if "valkey_version" in told else f"redis {told['redis_version']}"
-        way = "unix socket" if self._wishes.url.startswith("unix:") else "TCP"
-        return f"{version}, {way}, {without_secrets(self._wishes.url)}"
-
     # While it runs
 
     def _told_so_far(self) -> Collection[Mapping[str, Any]]:
@@ -396,23 +390,6 @@ def _let_be_written(**_: Any) -> None:
     gevent.sleep(1.2 * CSV_STATS_INTERVAL_SEC)
 
 
-def fairness(served: Collection[int]) -> float:
-    """Jain's index of how evenly it was shared: 1 if all had the same, 1 / n if one of n had all.
-
-    >>> fairness([5, 5]), fairness([10, 0])
-    (1.0, 0.5)
-    """
-    return float(sum(served) ** 2 / (len(served) * sum(each * each for each in served)))
-
-
-def _control(url: str, retry: Retry | None = None) -> redis.Redis:
-    """A client for questions only, which may be asked again. One connection, from the start, so that the clients of the
-    server can be counted.
-    """
-    retries = {"retry": retry} if retry else {}
-    return Address(url=url).client(protocol=2, single_connection_client=True, **retries)
-
-
-def _patient() -> Retry:
-    """Asks again while a server restarts."""
-    return Retry(ConstantBackoff(_RETRY_SECONDS), int(BOOKS_SECONDS / _RETRY_SECONDS))
+def _refused(verdict: LoadVerdict) -> str:
+    totals = verdict.totals
+    return f"{totals.failed:,} of {totals.attempted:,} messages were refused by the server" if totals.failed else ""

@@ -149,7 +149,7 @@ class Crowd:
             labour.close()
 
     def _toil_once(self, labour: Labour, gauge: Gauge, due: int | None, report: Report) -> bool:
-        """Whether a message was put or got."""
+        """Whether a consumer has to go on: a message came, or an error, which does not say that nothing is left."""
         method, _, name = labour.name.partition(" ")
         sent = now_ns()
         try:
@@ -159,7 +159,7 @@ class Crowd:
             gauge.errors[str(error)] += 1
             report(method, name, (now_ns() - sent) / 1e6, 0, error)
             gevent.sleep(RECONNECT_NS / 1e9)
-            return False
+            return True
         if latency is None:
             return False
         now = now_ns()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ class Result:
     """One run. `seconds` is from the start to the moment when producers were told to stop.
 
     `stop_seconds` is how long it took until every consumer had ended. `clients` counts those connected to the server
-    before and after.
+    before and after, where the server has told.
     """
 
     scenario: str
@@ -27,7 +27,7 @@ class Result:
     timings: Mapping[str, Timings]
     seconds: float
     stop_seconds: float
-    clients: tuple[int, int]
+    clients: tuple[int, int | None]
     #: Figures that were seen from outside, by name; those with "memory", "buffer" are bytes, "connect" is seconds.
     seen: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -96,10 +96,20 @@ class Result:
         for name, timings in self.timings.items():
             yield from _timing_lines(name, timings, self.seconds)
         yield from self.verdict.lines()
-        yield f"consumers stopped within {self.stop_seconds:.2f} s; clients {self.clients[0]} → {self.clients[1]}"
+        after = "?" if self.clients[1] is None else self.clients[1]
+        yield f"consumers stopped within {self.stop_seconds:.2f} s; clients {self.clients[0]} → {after}"
         yield from _seen_lines(self.seen)
         yield from (f"note: {note}" for note in self.notes)
         yield from (f"MISSED {words}" for words in self.missed)
+
+
+def fairness(served: Collection[int]) -> float:
+    """Jain's index of how evenly it was shared: 1 if all had the same, 1 / n if one of n had all.
+
+    >>> fairness([5, 5]), fairness([10, 0])
+    (1.0, 0.5)
+    """
+    return float(sum(served) ** 2 / (len(served) * sum(each * each for each in served)))
 
 
 def _seen_lines(seen: Mapping[str, float]) -> Iterator[str]:

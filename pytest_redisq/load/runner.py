@@ -26,6 +26,8 @@ from pytest_redisq.servers.scratch import scratch
 
 #: A run has this long, beyond its time, to start, to drain and to be judged, in seconds.
 _GRACE_SECONDS = 80.0
+#: Room that is kept on the disk for the report, in bytes.
+_REPORT_BYTES = 2**18
 #: So long one may take to say where it stands that has not come to an end, in seconds.
 _LAST_WORDS_SECONDS = 5.0
 #: Locust itself ends the run after this long, beyond its time, should a worker never begin.
@@ -140,6 +142,23 @@ def begun_file(report: Path) -> Path:
     return report.with_name(f"{report.name}.begun")
 
 
+def reserve_file(report: Path) -> Path:
+    """What keeps room on the disk for a run's report, until that is written."""
+    return report.with_name(f"{report.name}.reserve")
+
+
+def _report_in(folder: str) -> Path:
+    report = Path(folder) / "report.json"
+    try:
+        reserve_file(report).write_bytes(bytes(_REPORT_BYTES))
+    except OSError as error:
+        raise LoadError(
+            f"Temporary files cannot be written in {Path(folder).parent}: {error.strerror}.\n"
+            "What to do: free some space, or set TMPDIR to another folder."
+        ) from error
+    return report
+
+
 def scenarios() -> dict[str, Path]:
     """The scenarios supplied, by name."""
     return {path.stem: path for path in sorted(_folder().glob("[!_]*.py"))}
@@ -239,7 +258,7 @@ def under_way(load: Load, *, output: int | None = None) -> Iterator[Running]:
     """Start it, in a session of its own so that Ctrl-C reaches it through us alone; it ends with the block."""
     require_locust()
     with tempfile.TemporaryDirectory(prefix="load-", dir=scratch()) as folder:
-        report = Path(folder) / "report.json"
+        report = _report_in(folder)
         child = Child(
             load.command(report),
             stdin=subprocess.DEVNULL,

@@ -11,7 +11,7 @@ import redis
 
 from pytest_redisq.load.actors import Actor, Drainer, FanReader, GroupReader, Popper, Repeater
 from pytest_redisq.load.adjust import at_least_one
-from pytest_redisq.load.burst import XaddBurst, behind, busy
+from pytest_redisq.load.burst import XaddBurst, behind, busy, groups_of
 from pytest_redisq.load.desk import Desk, in_order
 from pytest_redisq.load.ledger import Ledger
 from pytest_redisq.load.own_queue import Labour, OwnQueue
@@ -141,14 +141,17 @@ class XaddGroup:
         return GroupReader(desk.ledger, inbox, key, "group", name, name="XREADGROUP stream")
 
     def backlog(self, client: redis.Redis, plan: Plan) -> int:
-        group = _group(client, plan)
-        return int(group["pending"]) + behind(client, plan, group)
+        """0 where the group is gone, as the server was flushed: its consumers can get nothing more."""
+        return sum(int(group["pending"]) + behind(client, plan, group) for group in groups_of(client, plan))
 
     def remaining(self, client: redis.Redis, plan: Plan) -> Iterator[bytes]:
-        return _entries(client, plan.key("stream"), _group(client, plan)["last-delivered-id"].decode())
+        groups = groups_of(client, plan)
+        return _entries(client, plan.key("stream"), groups[0]["last-delivered-id"].decode() if groups else "0-0")
 
     def pending(self, client: redis.Redis, plan: Plan) -> Iterator[bytes]:
         key, last = plan.key("stream"), "-"
+        if not groups_of(client, plan):
+            return
         while entries := cast(list[Any], client.xpending_range(key, "group", min=last, max="+", count=_LOOK)):
             for entry in entries:
                 for _, fields in cast(list[Any], client.xrange(key, entry["message_id"], entry["message_id"])):
@@ -271,8 +274,3 @@ def _entries(client: redis.Redis, key: str, after: str) -> Iterator[bytes]:
     while entries := cast(list[tuple[bytes, Mapping[bytes, bytes]]], client.xrange(key, min=f"({after}", count=_LOOK)):
         yield from (fields[b"b"] for _, fields in entries)
         after = entries[-1][0].decode()
-
-
-def _group(client: redis.Redis, plan: Plan) -> dict[str, Any]:
-    groups: list[dict[str, Any]] = client.xinfo_groups(plan.key("stream"))
-    return groups[0]

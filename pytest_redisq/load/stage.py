@@ -195,27 +195,26 @@ class Stage:
             gevent.sleep(POLL_SECONDS)
         self._tell("redisq-produced", {"worker": plan.worker, "sent": desk.sent(), "unended": self._crew.producing()})
 
-    def _on_stop_consuming(self, **_: Any) -> None:
+    def _on_stop_consuming(self, msg: Any, **_: Any) -> None:
         plan, desk = self._planned()
         began = time.monotonic()
+        until = began + msg.data["seconds"]
         self._crew.stop_consuming()
         with Address(url=plan.url).client() as client:
             left, look_at = -1, 0.0
-            while (consuming := self._crew.consuming()) and time.monotonic() - began < STOP_SECONDS:
+            while (consuming := self._crew.consuming()) and time.monotonic() < until:
                 if time.monotonic() >= look_at:
                     if left in (-1, consuming):
-                        with contextlib.suppress(redis.ConnectionError):  # next time, then
+                        with (
+                            contextlib.suppress(redis.RedisError),  # next time, then
+                            gevent.Timeout(until - time.monotonic(), redis.TimeoutError()),
+                        ):
                             _unblock(client, self._crew.waiting())
                     left, look_at = consuming, time.monotonic() + _UNBLOCK_AGAIN_SECONDS
                 gevent.sleep(POLL_SECONDS)
         stopped = time.monotonic() - began
-        if isinstance(self._crew, Crowd):
-            self._crew.collect()
-        elif not self._crew.consuming():
-            # For its last figures; not by `wait`, as its user does: gevent may forget one of two who wait.
-            while not self._running.ready() and time.monotonic() - began < STOP_SECONDS:
-                gevent.sleep(POLL_SECONDS)
-        self._collect()
+        unended = self._crew.consuming()
+        self._end_crew()
         self._tell(
             "redisq-books",
             {
@@ -227,9 +226,23 @@ class Stage:
                 "cost": self._cost,
                 "served": self._crew.served(),
                 "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT,
-                "unended": self._crew.consuming(),
+                "unended": unended,
             },
         )
+
+    def _end_crew(self) -> None:
+        """Have the last figures. What is still under way, at a server that does not answer, is of unknown outcome."""
+        crew = self._crew
+        if isinstance(crew, Crowd):
+            crew.collect()
+        else:
+            if isinstance(crew, Swarm) and (crew.consuming() or crew.producing()):
+                crew.close()
+            began = time.monotonic()
+            # Not by `wait`, as its user does: gevent may forget one of two who wait.
+            while not self._running.ready() and time.monotonic() - began < STOP_SECONDS:
+                gevent.sleep(POLL_SECONDS)
+        self._collect()
 
     def _kill_consumers(self) -> None:
         if self.plan is not None:

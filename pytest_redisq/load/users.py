@@ -19,6 +19,7 @@ from locust.env import Environment
 from locust.exception import StopUser
 from locust.runners import WorkerRunner
 
+from pytest_redisq.load import locust_writers
 from pytest_redisq.load.arguments import Wishes, add_arguments
 from pytest_redisq.load.booking import use_microseconds
 from pytest_redisq.load.conductor import Conductor
@@ -26,7 +27,10 @@ from pytest_redisq.load.crowd import pool_of, reply_bytes
 from pytest_redisq.load.message import now_ns
 from pytest_redisq.load.scenario import OwnQueue, Scenario
 from pytest_redisq.load.stage import Stage
+from pytest_redisq.load.streams import outlive_readers
 
+outlive_readers()
+locust_writers.install()
 _events: Any = events
 _events.init_command_line_parser.add_listener(add_arguments)
 use_microseconds()

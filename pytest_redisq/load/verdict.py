@@ -123,8 +123,9 @@ def judge(
             findings.add(AnomalyKind.LOST, gap - excused - thrown)
         if contract.fifo:
             findings.add(AnomalyKind.REORDERED, received.reordered)
-    if absent and ledger.pending:
-        reasons.append(f"{len(ledger.pending):,} messages are pending, perhaps with those whose books never came")
+    if reasons and ledger.pending:
+        why = "perhaps with those whose books never came" if absent else "and might yet be acknowledged"
+        reasons.append(f"{len(ledger.pending):,} messages are pending, {why}")
     else:
         findings.add(AnomalyKind.STUCK, ledger.pending)
     findings.count(AnomalyKind.CORRUPTED, ledger.corrupted)
@@ -134,8 +135,8 @@ def judge(
         reasons.append(
             f"so it cannot be told what became of {missing:,} acknowledged messages that nobody has received"
         )
-    if not tried and not any(received.once for received in readers.values()):
-        reasons.append("no message was sent and none was received, so nothing was tried")
+    if not acknowledged and not any(received.once for received in readers.values()):
+        reasons.append("no message was acknowledged and none was received, so nothing was tried")
     broken = any(times and contract.forbids(kind) for kind, times in findings.counts.items())
     return LoadVerdict(
         contract=contract,

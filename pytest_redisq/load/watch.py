@@ -73,6 +73,8 @@ class Watch:
         self._began = time.monotonic()
         self._seen = deque([Seen(self._began)], maxlen=round((late + TELL_SECONDS) / LOOK_SECONDS) + 1)
         self._highest: dict[str, float] = {}
+        #: When the server has answered last, by `time.monotonic()`.
+        self.answered = self._began
         shared = Contract.parse(scenario.contract).guarantee is not Guarantee.FAN_OUT
         #: Of a queue of the user's own nobody knows, before the end, how much is inside.
         self._knows_depth = not isinstance(scenario, OwnQueue)
@@ -101,10 +103,13 @@ class Watch:
         holes = [holes for each in told for holes in each["holes"]]
         seen = Seen(time.monotonic(), **sums, holes=holes, copies=self._copies)
         try:
-            figures, held, trimmed = self._ask()
-        except redis.RedisError as error:
+            with gevent.Timeout(TELL_SECONDS, redis.TimeoutError(f"no answer within {TELL_SECONDS:g} s")):
+                figures, held, trimmed = self._ask()
+        except Exception as error:
+            # Of a scenario of one's own, too, which may raise anything.
             self._seen.append(seen._replace(held=None))
-            return f"depth unknown ({error})"
+            return f"depth unknown ({error or type(error).__name__})"
+        self.answered = time.monotonic()
         self._seen.append(seen._replace(held=held, trimmed=trimmed))
         return "  ".join(f"{name} {value:,}" for name, value in figures.items())
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pytest_redisq.errors import RedisqError
-from pytest_redisq.load.baseline import recall, save, worse
+from pytest_redisq.load.baseline import dumped, opened, recall, worse
 from pytest_redisq.load.thresholds import Threshold
 
 FIGURES = {"p99": 4_000.0, "BLPOP.p99": 900.0, "lost": 0.0, "rate": 20_000.0}
@@ -70,9 +70,10 @@ def test_what_is_worse_is_told_with_the_band() -> None:
 
 
 def test_a_baseline_comes_back_as_it_was_kept(tmp_path: Path) -> None:
-    save("main", "drain", KEPT, tmp_path)
+    with opened("main", tmp_path) as file:
+        file.write(dumped("drain", KEPT))
     assert recall("main", "drain", tmp_path) == KEPT
     with pytest.raises(RedisqError, match="Did you mean 'main'"):
         recall("mian", "drain", tmp_path)
     with pytest.raises(RedisqError, match="is no name for a baseline"):
-        save("../main", "drain", KEPT, tmp_path)
+        opened("../main", tmp_path)
