@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pytest_redisq.facade import Redisq
     from pytest_redisq.faults import DropConnections, KillConsumer, KillServer, PauseServer, RestartServer
     from pytest_redisq.history import History
+    from pytest_redisq.keywords import StartServer
     from pytest_redisq.model import Kind, Message, Op, Outcome
     from pytest_redisq.options import Settings
     from pytest_redisq.properties.conformance import conformance as conformance
@@ -61,6 +62,7 @@ __all__ = [
     "Server",
     "ServerError",
     "Settings",
+    "StartServer",
     "Stopped",
     "Stream",
     "StreamGroup",
@@ -81,6 +83,7 @@ _HOMES = {
     "facade": ("Redisq",),
     "faults": ("DropConnections", "KillConsumer", "KillServer", "PauseServer", "RestartServer"),
     "history": ("History",),
+    "keywords": ("StartServer",),
     "model": ("Kind", "Message", "Op", "Outcome"),
     "options": ("Settings",),
     "properties": ("conformance",),

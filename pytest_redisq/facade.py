@@ -11,22 +11,36 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 import redis
 import redis.asyncio
 
 from pytest_redisq import explore as explorer
 from pytest_redisq import queues, traffic
-from pytest_redisq.check import Contract
+from pytest_redisq.check import AnyContract
 from pytest_redisq.errors import RedisqError
 from pytest_redisq.faults import DropConnections, KillConsumer, KillServer, Moment, PauseServer, RestartServer
+from pytest_redisq.keywords import (
+    ConformanceKeywords,
+    DrainKeywords,
+    DrainToFileKeywords,
+    ExploreKeywords,
+    ExploreQueueKeywords,
+    LoadKeywords,
+    QueueKeywords,
+    ReplayKeywords,
+    RunKeywords,
+    StreamGroupKeywords,
+    StreamKeywords,
+    checked,
+)
 from pytest_redisq.load.faults import Schedule, run_struck
 from pytest_redisq.load.runner import Load, Report
-from pytest_redisq.options import suggest
 from pytest_redisq.servers import Address, Server
 from pytest_redisq.servers.corner import Corner
 from pytest_redisq.servers.loops import closing_with_its_loop
+from pytest_redisq.spelling import suggest
 
 #: How soon what a dead worker held is given to another, in seconds: a test should not wait half a minute for that.
 RECOVERY_SECONDS = 1.0
@@ -74,9 +88,11 @@ class Redisq:
         where = f"keys {self._corner.prefix}*" if self._corner.prefix else "a database of its own"
         return f"<Redisq: {where} on {self._server.header()}>"
 
-    def __getattr__(self, name: str) -> Any:
-        public = [known for known in dir(type(self)) if not known.startswith("_")]
-        raise AttributeError(f"redisq has no {name!r}.{suggest(name, public)} It has: {', '.join(public)}.")
+    if not TYPE_CHECKING:  # a type checker would take every misspelt name for one that is there
+
+        def __getattr__(self, name: str) -> Any:
+            public = [known for known in dir(type(self)) if not known.startswith("_")]
+            raise AttributeError(f"redisq has no {name!r}.{suggest(name, public)} It has: {', '.join(public)}.")
 
     @property
     def server(self) -> Server:
@@ -124,42 +140,62 @@ class Redisq:
         """`name` as a key in this corner, good for any client and program."""
         return self._corner.key(name)
 
-    def list(self, name: str, **options: Any) -> queues.BlockingList:
-        """A job queue by RPUSH and BLPOP: at most once. `options` are those of `queues.BlockingList`."""
-        return queues.BlockingList(self.key(name), **options)
+    def list(self, name: str, *, urgent: tuple[str, ...] = ()) -> queues.BlockingList:
+        """A job queue by RPUSH and BLPOP: at most once.
 
-    def reliable_list(
-        self, name: str, *, lease_seconds: float = RECOVERY_SECONDS, **options: Any
-    ) -> queues.ReliableList:
-        """A job queue that recovers the jobs of dead workers: at least once. `options`: `queues.ReliableList`."""
-        return queues.ReliableList(self.key(name), lease_seconds=lease_seconds, **options)
-
-    def stream(self, name: str, group: str | None = None, **options: Any) -> queues.Stream | queues.StreamGroup:
-        """A stream that every reader gets all of (`queues.Stream`), or whose entries a group of workers shares out
-        (`queues.StreamGroup`); `options` are theirs.
+        `name`: the queue's name in this namespace. `urgent`: keys that are served before it, the most urgent first, by
+        default none (see `queues.BlockingList`).
         """
+        return queues.BlockingList(self.key(name), urgent=urgent)
+
+    def reliable_list(self, name: str, *, lease_seconds: float = RECOVERY_SECONDS) -> queues.ReliableList:
+        """A job queue that recovers the jobs of dead workers: at least once.
+
+        `name`: the queue's name in this namespace. `lease_seconds`: after so many seconds without a heartbeat a worker
+        counts as dead, by default 1 (see `queues.ReliableList`).
+        """
+        return queues.ReliableList(self.key(name), lease_seconds=lease_seconds)
+
+    @overload
+    def stream(self, name: str, group: None = None, **options: Unpack[StreamKeywords]) -> queues.Stream: ...
+    @overload
+    def stream(self, name: str, group: str, **options: Unpack[StreamGroupKeywords]) -> queues.StreamGroup: ...
+    def stream(self, name: str, group: str | None = None, **options: Any) -> queues.Stream | queues.StreamGroup:
+        """A stream: with `group`, its consumers share the entries; without, every reader gets every entry.
+
+        `name`: the stream's name in this namespace. `group`: the name of the consumer group, by default none.
+        `options`: those of `queues.Stream`, or with a group those of `queues.StreamGroup`.
+        """
+        __tracebackhide__ = True
+        checked("redisq.stream", options, StreamKeywords if group is None else StreamGroupKeywords)
         if group is None:
             return queues.Stream(self.key(name), **options)
         return queues.StreamGroup(self.key(name), group, **{"claim_idle_seconds": RECOVERY_SECONDS, **options})
 
-    def drain(self, name: str, **options: Any) -> Iterator[Sequence[bytes]]:
+    def drain(self, name: str, **options: Unpack[DrainKeywords]) -> Iterator[Sequence[bytes]]:
         """The elements of a list in chunks, removed as they are used. `options` are those of `queues.drain`."""
+        checked("redisq.drain", options, DrainKeywords)
         return queues.drain(self.client, self.key(name), **options)
 
-    def drain_to_file(self, name: str, path: str | os.PathLike[str], **options: Any) -> queues.Drained:
+    def drain_to_file(
+        self, name: str, path: str | os.PathLike[str], **options: Unpack[DrainToFileKeywords]
+    ) -> queues.Drained:
         """A list appended to a file, each element once. `options` are those of `queues.drain_to_file`."""
+        checked("redisq.drain_to_file", options, DrainToFileKeywords)
         return queues.drain_to_file(self.client, self.key(name), path, **options)
 
-    def run(self, queue: Any, **options: Any) -> traffic.Run:
+    def run(self, queue: Any, **options: Unpack[RunKeywords]) -> traffic.Run:
         """Producers and consumers send messages through `queue`, here; `options` are those of `traffic.run`.
 
         redisq.run(redisq.list("jobs"), producers=8, consumers=4, messages=10_000, workers="process").verify(
             "at-most-once, fifo"
         )
         """
+        __tracebackhide__ = True
+        checked("redisq.run", options, RunKeywords)
         return traffic.run(queue, at=self._corner.address, server=self._server, **options)
 
-    def load(self, scenario: str, *, faults: Sequence[str] = (), **options: Any) -> Report:
+    def load(self, scenario: str, *, faults: Sequence[str] = (), **options: Unpack[LoadKeywords]) -> Report:
         """A load run of some seconds, in a process of its own (Locust patches the one that it runs in), on this server.
 
         redisq.load("blpop-workers", seconds=5, consumers=200, fail_if=["BLPOP.p99>50ms"]).verify()
@@ -169,12 +205,22 @@ class Redisq:
         with its books) or "kill-consumers@1s". What it says of itself is in the report's `figures`, `counts` and
         `output`. Needs the extra: pip install 'pytest-redisq[load]'
         """
+        __tracebackhide__ = True
+        checked("redisq.load", options, LoadKeywords)
         if any(Schedule.parse(fault).kind in ("pause", "kill", "restart") for fault in faults):
             self._check_alone("a load run's fault")
         given: dict[str, Any] = {"seconds": 3.0, "own_server": self._server.how != "url", **options}
         return run_struck(Load(scenario=scenario, url=self._corner.url, **given), self._server, faults)
 
-    def explore(self, scenario: Any, *, contract: str | None = None, **options: Any) -> explorer.Exploration:
+    @overload
+    def explore(
+        self, scenario: explorer.Scenario, *, contract: None = None, **options: Unpack[ExploreKeywords]
+    ) -> explorer.Exploration: ...
+    @overload
+    def explore(
+        self, scenario: Any, *, contract: AnyContract, **options: Unpack[ExploreQueueKeywords]
+    ) -> explorer.Exploration: ...
+    def explore(self, scenario: Any, *, contract: AnyContract | None = None, **options: Any) -> explorer.Exploration:
         """Run `scenario(world)` under many schedules of its actors' commands, here, each on an empty corner.
 
         def scenario(world):
@@ -195,10 +241,16 @@ class Redisq:
         Raises `ScheduleError` with the shortest failing schedule, from the scenario's own failure.
         """
         __tracebackhide__ = True
+        checked("redisq.explore", options, ExploreQueueKeywords)
+        of_the_queue = QueueKeywords.__optional_keys__
+        given = {name: options.pop(name) for name in sorted(of_the_queue & options.keys())}
         if contract is not None:
-            of_the_queue = ("producers", "consumers", "messages", "is_async")
-            given = {name: options.pop(name) for name in of_the_queue if name in options}
             scenario = explorer.through(scenario, contract, **given)
+        elif given:
+            raise TypeError(
+                f"redisq.explore(): {', '.join(given)} is for a queue, and needs its contract=…; a scenario makes its "
+                "producers and consumers itself"
+            )
         if self._schedule is not None:
             if not _inside_given():
                 shared = ("client", "async_client", "max_steps", "patience_seconds")
@@ -217,19 +269,21 @@ class Redisq:
         self._kept.keep(scenario, exploration)
         return exploration.verify()
 
-    def replay(self, scenario: explorer.Scenario, schedule: str, **options: Any) -> explorer.Ran:
+    def replay(self, scenario: explorer.Scenario, schedule: str, **options: Unpack[ReplayKeywords]) -> explorer.Ran:
         """Run `scenario(world)` once, under a schedule that `explore` has told; `options`: `explore.replay`.
 
         Raises what the scenario raises, with the table of the run.
         """
         __tracebackhide__ = True
-        ran = explorer.replay(scenario, schedule, **{**explorer.at(self._corner), **options})
+        checked("redisq.replay", options, ReplayKeywords)
+        site: dict[str, Any] = {**explorer.at(self._corner), **options}
+        ran = explorer.replay(scenario, schedule, **site)
         if ran.error is not None:
             ran.error.add_note(f"\n{ran.table()}\n")
             raise ran.error
         return ran
 
-    def conformance(self, queue: Any, *, contract: str | Contract, **options: Any) -> str:
+    def conformance(self, queue: Any, *, contract: AnyContract, **options: Unpack[ConformanceKeywords]) -> str:
         """Hold `queue` to `contract` by every property that it implies, each on this corner, empty: the table, if all
         hold. `options` are those of `pytest_redisq.conformance`, which makes a test of each property.
 

@@ -13,8 +13,6 @@ Laws, where two options are at odds (`near` means: of a source that comes earlie
 
 from __future__ import annotations
 
-import difflib
-import os
 import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,6 +21,7 @@ from typing import Any, Literal, NamedTuple, assert_never, get_args
 from urllib.parse import parse_qsl, urlsplit
 
 from pytest_redisq.secret import TLS_URL_OPTIONS, URL_OPTIONS, Url, hide_words, without_secrets
+from pytest_redisq.spelling import suggest
 from pytest_redisq.table import KINDS, Option
 from pytest_redisq.table import OPTIONS as OPTIONS
 
@@ -40,21 +39,6 @@ _ENCODE = (
 
 class OptionError(ValueError):
     """An option that cannot be obeyed; the text says which, where it was set, and what would do."""
-
-
-def suggest(word: str, known: Iterable[str]) -> str:
-    """A sentence to append to an error message: the known word nearest to `word`, or nothing.
-
-    >>> suggest("dokcer", ["docker", "process"])
-    " Did you mean 'docker'?"
-    >>> suggest("mysql", ["docker", "process"])
-    ''
-    """
-    candidates = list(known)
-    # What all begin with says nothing about which was meant.
-    start = len(os.path.commonprefix([word, *candidates]))  # noqa: RUF071 - characters are meant, not path components
-    near = difflib.get_close_matches(word[start:], [candidate[start:] for candidate in candidates], n=1)
-    return f" Did you mean {word[:start] + near[0]!r}?" if near else ""
 
 
 def one_of(word: str, known: Sequence[str], noun: str, more: str = "") -> str:

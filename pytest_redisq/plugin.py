@@ -10,8 +10,8 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Generator, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Generator, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import pytest
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import redis.asyncio
 
     from pytest_redisq.facade import Redisq
+    from pytest_redisq.keywords import ServerKeywords, StartServer
     from pytest_redisq.options import Source
     from pytest_redisq.servers import Server
     from pytest_redisq.session import Place, Session
@@ -203,14 +204,18 @@ def redisq_server(request: pytest.FixtureRequest) -> Server:
 
 
 @pytest.fixture(scope="session")
-def redisq_start(request: pytest.FixtureRequest) -> Iterator[Callable[..., Server]]:
+def redisq_start(request: pytest.FixtureRequest) -> Iterator[StartServer]:
     """Start a server of your own: redisq_start(persistence="aof", server_args=["maxmemory 10mb"]), as the options are.
 
     It ends by its stop(), or at the end of the run.
     """
     session = _session(request.config)
     with contextlib.ExitStack() as held:
-        yield lambda **settings: session.dedicated(settings, "redisq_start", held)
+
+        def start(**settings: Unpack[ServerKeywords]) -> Server:
+            return session.dedicated(settings, "redisq_start", held)
+
+        yield start
 
 
 @pytest.fixture

@@ -46,8 +46,8 @@ from pytest_redisq.errors import DeliveryError, RedisqError
 from pytest_redisq.explore import FAULTS, NondeterminismError, Schedule
 from pytest_redisq.facade import Redisq
 from pytest_redisq.history import read_history
-from pytest_redisq.options import suggest
 from pytest_redisq.report import explain
+from pytest_redisq.spelling import suggest
 
 VERDICTS = ("holds", "fails")
 #: A test that is run in a process of its own ends within this, in seconds.

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from pytest_redisq.check.contract import LAWS, AnomalyKind, Contract, Guarantee, Law
+from pytest_redisq.check.contract import (
+    LAWS,
+    AnomalyKind,
+    AnyContract,
+    Contract,
+    ContractText,
+    Guarantee,
+    Law,
+    contract_of,
+)
 from pytest_redisq.check.evidence import Evidence, Knowledge, Share
 from pytest_redisq.check.judge import check
 from pytest_redisq.check.verdict import Anomaly, Totals, Verdict
@@ -11,7 +20,9 @@ __all__ = [
     "LAWS",
     "Anomaly",
     "AnomalyKind",
+    "AnyContract",
     "Contract",
+    "ContractText",
     "Evidence",
     "Guarantee",
     "Knowledge",
@@ -20,4 +31,5 @@ __all__ = [
     "Totals",
     "Verdict",
     "check",
+    "contract_of",
 ]

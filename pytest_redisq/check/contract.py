@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Self
+from typing import Literal, Self, TypeAlias
+
+from pytest_redisq.spelling import suggest
 
 
 class Guarantee(StrEnum):
@@ -184,6 +185,48 @@ class Contract:
         return ", ".join([self.guarantee, *(["fifo"] if self.fifo else []), *(["bounded"] if self.bounded else [])])
 
 
+#: Every contract as text, so that a type checker finds one that is misspelt. For text that is made at run time, use
+#: `Contract.parse`.
+ContractText: TypeAlias = Literal[
+    "at-most-once",
+    "at-most-once, fifo",
+    "at-most-once, bounded",
+    "at-most-once, fifo, bounded",
+    "at-most-once, bounded, fifo",
+    "at-least-once",
+    "at-least-once, fifo",
+    "at-least-once, bounded",
+    "at-least-once, fifo, bounded",
+    "at-least-once, bounded, fifo",
+    "effectively-once",
+    "effectively-once, fifo",
+    "effectively-once, bounded",
+    "effectively-once, fifo, bounded",
+    "effectively-once, bounded, fifo",
+    "fan-out",
+    "fan-out, fifo",
+    "fan-out, bounded",
+    "fan-out, fifo, bounded",
+    "fan-out, bounded, fifo",
+]
+#: What a function that judges takes: a text such as "at-least-once, fifo", or a `Contract`.
+AnyContract: TypeAlias = ContractText | Contract
+
+
+def contract_of(given: AnyContract) -> Contract:
+    """`given` itself, or the contract that its text names.
+
+    ValueError: no contract is called so. TypeError: it is neither text nor a `Contract`.
+    """
+    match given:
+        case Contract():
+            return given
+        case str():
+            return Contract.parse(given)
+        case _:
+            raise TypeError(f'{given!r} is no contract: give its name, as "at-least-once, fifo", or a Contract')
+
+
 _GUARANTEES = tuple(map(str, Guarantee))
 _MODIFIERS = ("fifo", "bounded")
 
@@ -196,9 +239,8 @@ def _mistyped(word: str, text: str) -> str:
             'consumer can tell) or, where repeats are worse than losses, "at-most-once"'
         )
     whole = [f"{guarantee}, {modifier}" for guarantee in _GUARANTEES for modifier in _MODIFIERS]
-    close = difflib.get_close_matches(word, [*_GUARANTEES, *_MODIFIERS, *whole], n=1)
-    guess = f"; did you mean {close[0]!r}?" if close else "."
+    hint = suggest(word, [*_GUARANTEES, *_MODIFIERS, *whole])
     return (
-        f"no such word in a contract: {word!r} in {text!r}{guess} "
+        f"no such word in a contract: {word!r} in {text!r}.{hint} "
         f"A contract is one of {', '.join(_GUARANTEES)}, and after a comma {' or '.join(_MODIFIERS)}"
     )

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import redis
 
-from pytest_redisq.check import Contract, Verdict, check
+from pytest_redisq.check import AnyContract, Verdict, check, contract_of
 from pytest_redisq.check.contract import Guarantee
 from pytest_redisq.errors import DeliveryError, RedisqError
 from pytest_redisq.explore.clock import Stamps
@@ -81,13 +81,13 @@ class Books:
 
     def producer(
         self, queue: Any, messages: int, name: str, after_seconds: float | None, is_async: bool | None
-    ) -> Actor:
+    ) -> Actor[None]:
         """An actor that puts so many messages into the queue."""
         half = _half(queue, "put", is_async)
         number, self._producers = self._producers, self._producers + 1
         self._producing += 1
 
-        def produce(client: Any, me: Actor) -> _Steps[None]:
+        def produce(client: Any, me: Actor[None]) -> _Steps[None]:
             try:
                 if after_seconds is not None:
                     yield lambda: half.sleep(after_seconds)
@@ -97,20 +97,20 @@ class Books:
 
         return self._actor(produce, name, half)
 
-    def consumer(self, queue: Any, name: str, is_async: bool | None) -> Actor:
+    def consumer(self, queue: Any, name: str, is_async: bool | None) -> Actor[None]:
         """An actor that takes messages out of the queue, and acknowledges them, until there will be no more."""
         half = _half(queue, "get", is_async)
         if not any(known is queue and other.is_async is half.is_async for known, other in self._taken):
             self._taken.append((queue, half))
         return self._actor(lambda client, me: self._take_all(half, client, me), name, half)
 
-    def verdict(self, contract: str | Contract) -> Verdict:
+    def verdict(self, contract: AnyContract) -> Verdict:
         """Let all actors end, have what the dead held taken over, and judge. `DeliveryError` if the contract is broken.
 
         Readers of a fan-out inherit nothing from each other.
         """
         __tracebackhide__ = True
-        agreed = Contract.parse(contract) if isinstance(contract, str) else contract
+        agreed = contract_of(contract)
         self._compares = agreed.fifo and agreed.guarantee is not Guarantee.FAN_OUT
         self._world.run()
         if agreed.guarantee is not Guarantee.FAN_OUT:
@@ -144,8 +144,8 @@ class Books:
                 )
 
     def _actor(
-        self, work: Callable[[Any, Actor], _Steps[None]], name: str, half: _Half, *, spared: bool = False
-    ) -> Actor:
+        self, work: Callable[[Any, Actor[None]], _Steps[None]], name: str, half: _Half, *, spared: bool = False
+    ) -> Actor[None]:
         def act(client: Any) -> None:
             __tracebackhide__ = True
             self._stamps.place = actor.index
@@ -157,20 +157,20 @@ class Books:
             await _drive_async(work(client, actor), _awaited)
 
         # The actor's code asks whether it has been killed; it does not run before the actor is there to be asked.
-        actor: Actor = self._world.actor(act_async if half.is_async else act, name=name, spared=spared)
+        actor: Actor[None] = self._world.actor(act_async if half.is_async else act, name=name, spared=spared)
         return actor
 
-    def _heir(self, half: _Half) -> Callable[[Any, Actor], _Steps[None]]:
-        def inherit(client: Any, me: Actor) -> _Steps[None]:
+    def _heir(self, half: _Half) -> Callable[[Any, Actor[None]], _Steps[None]]:
+        def inherit(client: Any, me: Actor[None]) -> _Steps[None]:
             yield lambda: half.sleep(LEASES_SECONDS)
             yield from self._take_all(half, client, me)
 
         return inherit
 
-    def _take_all(self, half: _Half, client: Any, me: Actor) -> _Steps[None]:
+    def _take_all(self, half: _Half, client: Any, me: Actor[None]) -> _Steps[None]:
         return _closing(end := half.open(client), self._consume(end, me))
 
-    def _produce(self, end: Any, me: Actor, number: int, messages: int) -> _Steps[None]:
+    def _produce(self, end: Any, me: Actor[None], number: int, messages: int) -> _Steps[None]:
         for sequence in range(messages):
             message = Message(number, sequence)
             token = self._record.invoke(_name(me), Kind.ENQUEUE, (message,))
@@ -178,7 +178,7 @@ class Books:
             if done:
                 self._record.ok(token, None, _ids(answer))
 
-    def _consume(self, end: Any, me: Actor) -> _Steps[None]:
+    def _consume(self, end: Any, me: Actor[None]) -> _Steps[None]:
         while True:
             token = self._record.invoke(_name(me), Kind.DEQUEUE)
             self._note_time()
@@ -195,7 +195,7 @@ class Books:
             elif done:
                 yield from self._received(end, me, token, delivery)
 
-    def _received(self, end: Any, me: Actor, token: int, delivery: Any) -> _Steps[None]:
+    def _received(self, end: Any, me: Actor[None], token: int, delivery: Any) -> _Steps[None]:
         body, ids = _body(delivery), _ids(getattr(delivery, "id", None))
         message = decode_body(_RUN, body)
         self._note_time()
@@ -213,7 +213,7 @@ class Books:
         if self._compares:
             self.compared_at = len(self._world.choices)
 
-    def _call(self, call: Callable[[], Any], token: int, me: Actor) -> _Steps[tuple[bool, Any]]:
+    def _call(self, call: Callable[[], Any], token: int, me: Actor[None]) -> _Steps[tuple[bool, Any]]:
         """Whether the call came back, and with what; else the op has been ended as its error says.
 
         An actor that was killed does not live to see an error.
@@ -258,7 +258,7 @@ class Books:
 
 def through(
     queue: Any,
-    contract: str | Contract,
+    contract: AnyContract,
     *,
     producers: int = 1,
     consumers: int = 2,
@@ -270,7 +270,7 @@ def through(
     `queue` and `is_async` as for `World.producer`. Raises `TypeError` for what is no queue, `ValueError` for what is no
     contract.
     """
-    agreed = Contract.parse(contract) if isinstance(contract, str) else contract
+    agreed = contract_of(contract)
     for verb in ("put", "get"):
         _half(queue, verb, is_async)
 
@@ -366,7 +366,7 @@ async def _given(answer: Any) -> Any:
     raise TypeError(f"{answer!r} is to be awaited, and nobody would: say is_async=True of this queue.")
 
 
-def _name(actor: Actor) -> str:
+def _name(actor: Actor[None]) -> str:
     return f"{letter(actor.index)} {actor.name}"
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar, cast
 
 from pytest_redisq.errors import RedisqError
 from pytest_redisq.explore.actors import Body, Ended, EventSet, Idle, LoopBody, Report, Sleeps
@@ -39,8 +39,12 @@ class StuckError(RedisqError):
     """An actor neither sends a command nor sleeps nor ends."""
 
 
-class Actor:
-    """Somebody who acts in a run. What it came to is known after `world.run()`."""
+#: What an actor's function returns.
+R = TypeVar("R")
+
+
+class Actor(Generic[R]):
+    """A function, coroutine or program that acts in a run. Its result is known after `world.run()`."""
 
     def __init__(self, index: int, name: str, *, background: bool, spared: bool = False) -> None:
         self.index = index
@@ -52,22 +56,22 @@ class Actor:
         #: What ended it, other than its own return.
         self.error: BaseException | None = None
         self.killed = False
-        self._result: Any = None
+        self._result: R | None = None
 
     def __repr__(self) -> str:
         return f"<Actor {letter(self.index)} {self.name}>"
 
     @property
-    def result(self) -> Any:
-        """What its function returned; None for one that was killed.
+    def result(self) -> R:
+        """What its function returned. An actor that was killed has None, which its type leaves out.
 
         Raises what the function raised.
         """
         if self.error:
             raise self.error
-        return self._result
+        return cast(R, self._result)
 
-    def end(self, result: Any, error: BaseException | None) -> None:
+    def end(self, result: R | None, error: BaseException | None) -> None:
         """It is through."""
         self._result, self.error = result, error
 
@@ -76,7 +80,7 @@ class Actor:
 class Seat:
     """An actor at work."""
 
-    actor: Actor
+    actor: Actor[Any]
     body: Body
     #: Whether its client can serve the next run's actor of the same letter.
     reuses_client: bool

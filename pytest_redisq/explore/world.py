@@ -8,23 +8,24 @@ from __future__ import annotations
 
 import inspect
 import os
+import subprocess
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, overload
 
 import redis
 import redis.asyncio
 from redis.asyncio import Redis as AsyncRedis
 
-from pytest_redisq.check import Contract, Verdict
+from pytest_redisq.check import AnyContract, Verdict
 from pytest_redisq.errors import RedisqError
 from pytest_redisq.explore.actors import Body, LoopBody, ThreadBody
 from pytest_redisq.explore.ageing import Ageing
 from pytest_redisq.explore.bench import Bench
 from pytest_redisq.explore.delivery import Books
 from pytest_redisq.explore.exhaustive import Effect
-from pytest_redisq.explore.floor import PATIENCE_SECONDS, POLLING_AFTER, Actor, Floor, Seat
+from pytest_redisq.explore.floor import PATIENCE_SECONDS, POLLING_AFTER, Actor, Floor, R, Seat
 from pytest_redisq.explore.footprint import ALL, NOTHING, ON_RECORD, Footprint
 from pytest_redisq.explore.outage import Outage
 from pytest_redisq.explore.processes import FunctionBody, ProgramBody, StartMethod
@@ -90,10 +91,32 @@ class World:
         return self._bench.async_client(self._bench.url)
 
     @property
-    def actors(self) -> tuple[Actor, ...]:
+    def actors(self) -> tuple[Actor[Any], ...]:
         """All actors so far, in order of their letters."""
         return tuple(seat.actor for seat in self._floor.seats)
 
+    @overload
+    def actor(
+        self,
+        function: Callable[..., Coroutine[Any, Any, R]],
+        *args: Any,
+        name: str | None = None,
+        gets: Literal["client", "url"] = "client",
+        background: bool = False,
+        spared: bool = False,
+        process: StartMethod | None = None,
+    ) -> Actor[R]: ...
+    @overload
+    def actor(
+        self,
+        function: Callable[..., R],
+        *args: Any,
+        name: str | None = None,
+        gets: Literal["client", "url"] = "client",
+        background: bool = False,
+        spared: bool = False,
+        process: StartMethod | None = None,
+    ) -> Actor[R]: ...
     def actor(
         self,
         function: Callable[..., Any],
@@ -103,7 +126,7 @@ class World:
         background: bool = False,
         spared: bool = False,
         process: StartMethod | None = None,
-    ) -> Actor:
+    ) -> Actor[Any]:
         """Somebody who will do `function(client, *args)` in the next `run`, with a client (a coroutine function: an
         asyncio client) or, as it `gets`, a URL. A `background` actor need not end: the run does when all others have.
         One that is `spared` meets no fault: who clears up, say. In a `process` of its own, which multiprocessing makes
@@ -115,7 +138,7 @@ class World:
             raise ValueError(f'process="{process}" wants gets="url": a client cannot be taken to another process')
         index = self._next_index()
         named = name or str(getattr(function, "__name__", function))
-        actor = Actor(index, named, background=background, spared=spared)
+        actor: Actor[Any] = Actor(index, named, background=background, spared=spared)
         is_async = inspect.iscoroutinefunction(function)
         body: Body
         if process:
@@ -135,13 +158,15 @@ class World:
         env: Mapping[str, str] | None = None,
         name: str | None = None,
         background: bool = False,
-    ) -> Actor:
+    ) -> Actor[subprocess.CompletedProcess[bytes]]:
         """A program that will run in the next `run`: `{url}` in its arguments, and REDIS_URL in its environment (which
         `env` adds to), lead through the proxy. Its result is a `subprocess.CompletedProcess`; killed, it is by SIGKILL.
         """
         index = self._next_index()
         url = self._proxy.url(index, tcp=True)
-        actor = Actor(index, name or os.path.basename(command[0]), background=background)
+        actor: Actor[subprocess.CompletedProcess[bytes]] = Actor(
+            index, name or os.path.basename(command[0]), background=background
+        )
         body = ProgramBody(
             self._rim,
             index,
@@ -160,7 +185,7 @@ class World:
         name: str = "producer",
         after_seconds: float | None = None,
         is_async: bool | None = None,
-    ) -> Actor:
+    ) -> Actor[None]:
         """An actor that puts so many messages into `queue`, on the record that `verify` judges.
 
         It begins after so many seconds of the schedule's time, which passes only when nobody can act: when all
@@ -172,11 +197,11 @@ class World:
         """
         return self._deliveries.producer(queue, messages, name, after_seconds, is_async)
 
-    def consumer(self, queue: Any, *, name: str = "consumer", is_async: bool | None = None) -> Actor:
+    def consumer(self, queue: Any, *, name: str = "consumer", is_async: bool | None = None) -> Actor[None]:
         """An actor that takes what comes out of `queue`, and acknowledges it where the queue has that."""
         return self._deliveries.consumer(queue, name, is_async)
 
-    def verify(self, contract: str | Contract) -> Verdict:
+    def verify(self, contract: AnyContract) -> Verdict:
         """Run, let an heir take over what the dead held, and judge what all producers and consumers did.
 
         Raises `DeliveryError` with the whole explanation if the contract is broken.

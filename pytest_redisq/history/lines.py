@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -26,6 +25,7 @@ from pytest_redisq.errors import HistoryError
 from pytest_redisq.history.history import History, HistoryBuilder
 from pytest_redisq.history.quiescence import Quiescence
 from pytest_redisq.model import Kind, Message, Op, Outcome
+from pytest_redisq.spelling import suggest
 
 _T = TypeVar("_T")
 
@@ -111,7 +111,7 @@ class _Reader:
 
     def _malformed(self, number: int, why: str) -> HistoryError:
         return HistoryError(
-            f"{self._path}:{number}: not a line of a history: {why}. "
+            f"{self._path}:{number}: not a line of a history: {why}{'' if why[-1] in '.?' else '.'} "
             "Mend or remove that line, or record the run again; the format is described in pytest_redisq.history.lines."
         )
 
@@ -147,9 +147,8 @@ def _op(fields: Mapping[str, Any]) -> Op:
 def _check_names(fields: Mapping[str, Any], known: frozenset[str]) -> None:
     for name in fields:
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            guess = f'did you mean "{close[0]}"?' if close else f"known are {', '.join(sorted(known))}"
-            raise ValueError(f'unknown field "{name}"; {guess}')
+            hint = suggest(name, known) or f" Known are {', '.join(sorted(known))}."
+            raise ValueError(f"unknown field {name!r}.{hint}")
 
 
 def _one_of(kinds: type[StrEnum], name: str, value: Any) -> str:

@@ -7,7 +7,7 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar
 
 from pytest_redisq.check import Contract
-from pytest_redisq.options import suggest
+from pytest_redisq.spelling import suggest
 
 T = TypeVar("T")
 

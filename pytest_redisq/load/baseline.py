@@ -15,7 +15,7 @@ from pytest_redisq.check import AnomalyKind
 from pytest_redisq.errors import RedisqError
 from pytest_redisq.load.files import OutputFile
 from pytest_redisq.load.thresholds import LATENCIES, shown
-from pytest_redisq.options import suggest
+from pytest_redisq.spelling import suggest
 
 #: Where baselines are kept, below the present folder.
 FOLDER = Path(".redisq-load")

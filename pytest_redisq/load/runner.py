@@ -15,14 +15,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from pytest_redisq.children import Child
 from pytest_redisq.errors import DeliveryError, RedisqError
 from pytest_redisq.load.exits import EXIT_NOT_RUN, EXIT_UNKNOWN
-from pytest_redisq.options import suggest
 from pytest_redisq.secret import Url
 from pytest_redisq.servers.scratch import scratch
+from pytest_redisq.spelling import suggest
 
 #: A run has this long, beyond its time, to start, to drain and to be judged, in seconds.
 _GRACE_SECONDS = 80.0
@@ -32,6 +32,9 @@ _REPORT_BYTES = 2**18
 _LAST_WORDS_SECONDS = 5.0
 #: Locust itself ends the run after this long, beyond its time, should a worker never begin.
 _START_SECONDS = 60.0
+
+#: What drives the connections of a run: one loop for all of a process, or a Locust user for each.
+Engine: TypeAlias = Literal["swarm", "users"]
 
 
 class LoadError(RedisqError):
@@ -49,7 +52,7 @@ class Load:
     scenario: str
     url: str
     seconds: float = 10.0
-    engine: str = "swarm"
+    engine: Engine = "swarm"
     producers: int | None = None
     consumers: int | None = None
     rate: str = ""

@@ -16,14 +16,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, assert_never
+from typing import Any, Unpack, assert_never
 
 import pytest
 
-from pytest_redisq.check import Contract, Guarantee
+from pytest_redisq.check import AnyContract, Contract, Guarantee, contract_of
 from pytest_redisq.errors import DeliveryError
 from pytest_redisq.facade import Redisq
 from pytest_redisq.faults import DropConnections, Fault, KillConsumer
+from pytest_redisq.keywords import ConformanceKeywords, checked
 from pytest_redisq.properties.laws import LAWS, Law, Trial
 from pytest_redisq.report.conformance import PROPERTY, conformance_table
 from pytest_redisq.traffic.plan import WORKERS
@@ -99,7 +100,7 @@ class _Kit:
         )
 
 
-def conformance(queue: Any, *, contract: str | Contract, **options: Any) -> type:
+def conformance(queue: Any, *, contract: AnyContract, **options: Unpack[ConformanceKeywords]) -> type:
     """A class of tests that hold `queue` to `contract`; call it `Test…` in a test module, and pytest collects it.
 
     `queue` as for `redisq.run`, and `contract` as for `verify`. Options:
@@ -113,6 +114,7 @@ def conformance(queue: Any, *, contract: str | Contract, **options: Any) -> type
     * `schedules=25`: how many are explored for each fault; 0 where a library has locks of its own, which a schedule
       cannot see.
     """
+    checked("conformance", options, ConformanceKeywords)
     kit = _kit(queue, contract, **options)
 
     class Conformance:
@@ -127,12 +129,15 @@ def conformance(queue: Any, *, contract: str | Contract, **options: Any) -> type
     return Conformance
 
 
-def check_conformance(queue: Any, redisq: Redisq, *, contract: str | Contract, **options: Any) -> str:
+def check_conformance(
+    queue: Any, redisq: Redisq, *, contract: AnyContract, **options: Unpack[ConformanceKeywords]
+) -> str:
     """All of it within one test, each property on an empty corner: the table, if all hold. As for `conformance`.
 
     Raises DeliveryError, with the table and what each broken property has to say, from the first of them.
     """
     __tracebackhide__ = True
+    checked("redisq.conformance", options, ConformanceKeywords)
     kit = _kit(queue, contract, **options)
     rows: list[tuple[dict[str, object], str]] = []
     broken: list[tuple[Cell, AssertionError]] = []
@@ -154,7 +159,7 @@ def check_conformance(queue: Any, redisq: Redisq, *, contract: str | Contract, *
 
 def _kit(
     queue: Any,
-    contract: str | Contract,
+    contract: AnyContract,
     *,
     workers: Sequence[str] = ("thread", "process"),
     faults: Sequence[str] | None = None,
@@ -163,7 +168,7 @@ def _kit(
     settle_seconds: float = 2.0,
     schedules: int = 25,
 ) -> _Kit:
-    promised = Contract.parse(contract) if isinstance(contract, str) else contract
+    promised = contract_of(contract)
     for kind in workers:
         if kind not in WORKERS:
             raise ValueError(f"workers={kind!r}: some of {', '.join(WORKERS)}")

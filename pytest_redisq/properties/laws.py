@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from hypothesis import given, settings
 
@@ -25,6 +25,7 @@ from pytest_redisq.properties.strategies import bodies
 from pytest_redisq.queues import Stopped
 from pytest_redisq.traffic import Bursts
 from pytest_redisq.traffic.ends import is_queue
+from pytest_redisq.traffic.plan import Workers
 
 #: A `get` that waits comes back so soon after a message was put, or after `stop`, in seconds.
 PROMPT_SECONDS = 1.0
@@ -50,6 +51,11 @@ class Trial:
     wait_seconds: float
     settle_seconds: float
     schedules: int = 25
+
+    @property
+    def kind(self) -> Workers:
+        """`workers`, for a run, whose cells name kinds that `conformance` has checked."""
+        return cast(Workers, self.workers)
 
     def hand(self) -> Hand:
         return Hand(self.queue, self.redisq.address, is_async=self.workers == "asyncio")
@@ -216,7 +222,7 @@ def _sharing(trial: Trial) -> int:
         producers=3,
         consumers=3,
         messages=trial.messages,
-        workers=trial.workers,
+        workers=trial.kind,
         faults=[] if trial.fault is None else [trial.fault],
         pace=Bursts(size=20, every_seconds=0.01),
         wait_seconds=trial.wait_seconds,
@@ -232,7 +238,7 @@ def _order(trial: Trial) -> int:
         producers=2,
         consumers=1,
         messages=trial.messages,
-        workers=trial.workers,
+        workers=trial.kind,
         wait_seconds=trial.wait_seconds,
         settle_seconds=trial.settle_seconds,
     )
@@ -252,7 +258,7 @@ def _explored(trial: Trial) -> int:
             faults = "lost-request, lost-reply"
     return trial.redisq.explore(
         trial.queue,
-        contract=str(trial.unordered),
+        contract=trial.unordered,
         producers=1,
         consumers=2,
         messages=2,

@@ -16,7 +16,7 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from pytest_redisq.check import Contract, Guarantee
+from pytest_redisq.check import AnyContract, Contract, Guarantee, contract_of
 from pytest_redisq.facade import Redisq
 from pytest_redisq.properties.hand import Hand
 from pytest_redisq.properties.strategies import bodies
@@ -78,7 +78,7 @@ def check_stateful(
     queue: Any,
     redisq: Redisq,
     *,
-    contract: str | Contract,
+    contract: AnyContract,
     workers: int = 2,
     wait_seconds: float = 0.02,
     settle_seconds: float = 2.0,
@@ -92,7 +92,7 @@ def check_stateful(
     `wait_seconds` is what `get` is given where nothing is there. Raises AssertionError, with the sequence of actions
     that led to it.
     """
-    promised = Contract.parse(contract) if isinstance(contract, str) else contract
+    promised = contract_of(contract)
     if promised.guarantee is Guarantee.FAN_OUT:
         raise ValueError('check_stateful models queues whose workers share the messages, and "fan-out" does not')
 

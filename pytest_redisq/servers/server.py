@@ -13,7 +13,6 @@ import redis
 import redis.asyncio
 
 from pytest_redisq.errors import ServerError
-from pytest_redisq.options import suggest
 from pytest_redisq.secret import Secret, Url, without_secrets
 from pytest_redisq.servers.address import Address
 from pytest_redisq.servers.backend import How
@@ -21,6 +20,7 @@ from pytest_redisq.servers.boot import boot
 from pytest_redisq.servers.external import explained
 from pytest_redisq.servers.keeper import Keeper, wait_until
 from pytest_redisq.servers.leftovers import clear
+from pytest_redisq.spelling import suggest
 
 Flavour = Literal["redis", "valkey"]
 

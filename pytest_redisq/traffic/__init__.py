@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Sequence
 from typing import Any
 
 from pytest_redisq.faults import Fault
 from pytest_redisq.servers import Address, Server
+from pytest_redisq.spelling import suggest
 from pytest_redisq.traffic.conduct import Plan, conduct
 from pytest_redisq.traffic.ends import Source, check_queue
 from pytest_redisq.traffic.foreign import Command
@@ -55,9 +55,7 @@ def run(
     """
     _check_numbers(producers=producers, consumers=consumers, messages=messages)
     if workers not in WORKERS:
-        near = difflib.get_close_matches(str(workers), WORKERS, n=1)
-        guess = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"workers={workers!r} is none of {', '.join(WORKERS)}{guess}")
+        raise ValueError(f"workers={workers!r} is none of {', '.join(WORKERS)}.{suggest(str(workers), WORKERS)}")
     if not isinstance(faults, Sequence):
         raise TypeError(f"faults={faults!r} is to be a list of faults")
     if client is not None and not callable(client):

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from pytest_redisq.check import Contract, Verdict, check
+from pytest_redisq.check import AnyContract, Verdict, check, contract_of
 from pytest_redisq.errors import DeliveryError
 from pytest_redisq.faults import Struck
 from pytest_redisq.history import History
@@ -64,11 +64,11 @@ class Run:
     started_ns: int
     ended_ns: int
 
-    def verdict(self, contract: str | Contract) -> Verdict:
+    def verdict(self, contract: AnyContract) -> Verdict:
         """What `contract` says of the history; a string is parsed ("at-least-once, fifo")."""
-        return check(self.history, Contract.parse(contract) if isinstance(contract, str) else contract)
+        return check(self.history, contract_of(contract))
 
-    def verify(self, contract: str | Contract) -> Verdict:
+    def verify(self, contract: AnyContract) -> Verdict:
         """The verdict, if it is "pass"; else `DeliveryError` with the whole explanation."""
         __tracebackhide__ = True
         verdict = self.verdict(contract)

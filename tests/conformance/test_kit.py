@@ -88,7 +88,7 @@ def test_each_law_is_tried_by_the_workers_that_there_are() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"contract": "at-least-twice"}, "did you mean 'at-least-once'?"),
+        ({"contract": "at-least-twice"}, "Did you mean 'at-least-once'?"),
         ({"contract": "fan-out", "workers": ("threads",)}, "workers='threads': some of thread, asyncio"),
         ({"contract": "fan-out", "faults": ("kill",)}, f"no such fault: 'kill'; there are {', '.join(FAULTS)}"),
     ],

@@ -232,7 +232,7 @@ def test_what_cannot_be_pickled_is_named_with_the_ways_out(server: Server, worke
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"workers": "threads"}, "did you mean 'thread'"),
+        ({"workers": "threads"}, "Did you mean 'thread'"),
         ({"producers": 0}, "producers=0 is to be a whole number of at least 1"),
         ({"messages": 2.5}, "messages=2.5 is to be"),
         ({"workers": "asyncio", "queue": (queues.produce, queues.consume)}, "needs coroutine functions"),
