@@ -5,6 +5,8 @@ A few endings are in the fast suite, all others in the slow one.
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 import redis
 
 from pytest_redisq.servers import Server, start
+from pytest_redisq.servers.key_lease import KeyLease
 from tests.attack import ENDINGS, Attacked
 from tests.foreign_keys import contents, populate
 from tests.support import eventually, local
@@ -122,3 +125,31 @@ def test_no_ending_of_a_load_run_leaves_a_key(
     attack: Callable[..., Attacked], theirs: Server, command: str, ending: str, keys: int
 ) -> None:
     _attack(attack, theirs, command, ending, keys)
+
+
+@pytest.mark.slow
+def test_what_a_crash_of_the_machine_leaves_is_deleted_by_the_next_run(
+    attack: Callable[..., Attacked], theirs: Server
+) -> None:
+    """Everything is killed at once, the cleaner too; the lease, which then runs out, is all that ends the keys."""
+    before = contents(theirs)
+    crashed = attack("pytest", "SIGKILL")
+    with theirs.client() as client:
+        eventually(lambda: len(_ours(client, before)) >= 3, 60)
+        crashed.process.send_signal(signal.SIGSTOP)
+        eventually(lambda: "T" in Path(f"/proc/{crashed.process.pid}/stat").read_text())
+        for pid, command in crashed.running().items():
+            if "cleaner.py" in command:
+                os.kill(pid, signal.SIGKILL)
+        crashed.kill()
+        crashed.process.wait()
+        (lease,) = (key for key in _ours(client, before) if key.endswith(b":~lease"))
+        next_run = KeyLease(theirs.url, "redisq:0123456789abcdef:")
+        assert next_run.take() == []
+        client.pexpire(lease, 1)
+        eventually(lambda: not client.exists(lease))
+        assert next_run.close() == []
+        (told,) = next_run.take()
+        assert f" keys {lease.decode().removesuffix('~lease')}*, left by process {crashed.process.pid} on " in told
+        assert next_run.close() == []
+    assert contents(theirs) == before

@@ -34,7 +34,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from pytest_redisq.errors import ServerError
-from pytest_redisq.secret import without_secrets
+from pytest_redisq.secret import Url, without_secrets
 from pytest_redisq.servers import cleaner
 from pytest_redisq.servers.external import ANSWER_SECONDS, KEY_PREFIX, explained
 from pytest_redisq.servers.keeper import release_with_all
@@ -66,7 +66,7 @@ class KeyLease:
     def __init__(self, url: str, prefix: str, *, registry: str = REGISTRY % 0, token: str = "") -> None:
         assert _OURS.fullmatch(prefix), f"{prefix!r} is no prefix that we give out"
         self.prefix = prefix
-        self._url = url
+        self._url = Url(url)
         self._key = f"{prefix}~lease"
         self._registry = registry
         self._token = token or secrets.token_hex(8)
@@ -112,15 +112,23 @@ class KeyLease:
         self._process = os.getpid()
         read_end, self._pipe = os.pipe()
         try:
-            program = [sys.executable, "-I", "-S", cleaner.__file__]
+            program = [sys.executable, "-I", "-S", "-B", cleaner.__file__]
             started = subprocess.run(
                 ["/bin/sh", "-c", _DETACHED, "redisq-cleaner", *program],
                 stdin=read_end,
                 stdout=subprocess.PIPE,
                 start_new_session=True,
+                env={name: value for name, value in os.environ.items() if self._url not in value},
                 check=True,
             )
             self.cleaner = int(started.stdout)
+        except (OSError, subprocess.SubprocessError) as error:
+            self.release()
+            raise ServerError(
+                f"The process that deletes our keys after a crash cannot be started: {error}\n"
+                "What to do: allow this user more processes or memory, or let redisq start a server of its own "
+                "(--redisq-server auto)."
+            ) from error
         finally:
             os.close(read_end)
         with contextlib.suppress(OSError):  # it has been killed by now

@@ -238,8 +238,12 @@ def test_a_user_who_may_only_what_is_said_is_enough(process: Server, client: red
         eventually(lambda: there.keys() == [], GONE_SECONDS)
 
 
-def test_the_password_is_in_no_command_line_or_environment(process: Server, lease: KeyLease) -> None:
+def test_the_password_is_in_no_command_line_or_environment(
+    process: Server, lease: KeyLease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDIS_URL", process.url)
     lease.take()
+    eventually(lambda: b"cleaner.py" in Path(f"/proc/{lease.cleaner}/cmdline").read_bytes())
     password = str(urlsplit(process.url).password).encode()
     for what in ("cmdline", "environ"):
         assert password not in Path(f"/proc/{lease.cleaner}/{what}").read_bytes()
@@ -262,9 +266,10 @@ def test_a_forked_child_neither_holds_nor_ends_the_lease(client: redis.Redis, le
 
 _ORPHAN = """
 import os, signal, sys
-from pytest_redisq.servers.keeper import release_all_when_orphaned
+from pytest_redisq.servers.keeper import end_when_orphaned
 from pytest_redisq.servers.key_lease import KeyLease
-release_all_when_orphaned()
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+end_when_orphaned()
 lease = KeyLease(sys.argv[1], sys.argv[2])
 lease.take()
 print(os.getpid(), flush=True)
@@ -273,7 +278,7 @@ signal.pause()
 
 
 def test_an_orphan_lets_go_and_its_keys_go_for_good_with_it(process: Server, client: redis.Redis) -> None:
-    """As a worker of xdist, which goes on for seconds when its controller has been killed."""
+    """As a worker of xdist, which may be busy for a while when its controller has been killed."""
     script = '"$@" & wait'
     words = ["/bin/sh", "-c", script, "sh", sys.executable, "-c", _ORPHAN, process.url, PREFIX]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as parent:
@@ -304,3 +309,11 @@ def test_a_server_that_is_gone_at_the_end_is_told(process: Server, lease: KeyLea
     with pytest.raises(ServerError, match=rf"cannot be reached: (?s:.*)Keys {PREFIX}\* may be left there"):
         lease.close()
     eventually(lambda: _ended(lease.cleaner), 4.0)
+
+
+def test_a_cleaner_that_cannot_be_started_is_told(client: redis.Redis, lease: KeyLease) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "executable", "x" * 200_000)  # more than the operating system takes
+        with pytest.raises(ServerError, match="cannot be started: "):
+            lease.take()
+    assert client.keys() == []
