@@ -145,7 +145,7 @@ class Conductor:
         try:
             self._set_out()
         except ServerError as error:
-            self._give_up(str(error))
+            self._give_up(str(error), EXIT_NOT_RUN)
         except redis.ResponseError as error:
             self._give_up(f"The scenario could not be prepared, as the server refuses a command: {error}")
         except redis.RedisError as error:
@@ -178,7 +178,7 @@ class Conductor:
     def _workers(self) -> list[str]:
         return sorted(self._runner.clients) if isinstance(self._runner, MasterRunner) else ["local"]
 
-    def _give_up(self, why: str) -> None:
+    def _give_up(self, why: str, code: int = EXIT_UNKNOWN) -> None:
         """End before anybody has begun."""
         print(why, file=sys.stderr, flush=True)
         for worker in self._workers():
@@ -186,7 +186,7 @@ class Conductor:
         self._keys.leave()
         self._plans = {}
         self._over.set()
-        self._environment.process_exit_code = EXIT_UNKNOWN
+        self._environment.process_exit_code = code
         gevent.spawn(self._runner.quit)
 
     def _shares(self, workers: list[str]) -> list[Plan]:

@@ -175,3 +175,10 @@ def test_help_and_readme_have_the_exit_statuses_of_the_one_table() -> None:
     readme = (Path(__file__).parents[2] / "loadtests" / "README.md").read_text()
     rows = readme.partition("| exit status | meaning |\n|---|---|\n")[2].partition("\n\n")[0].splitlines()
     assert rows == [f"| {status} | {meaning} |" for status, meaning in EXITS.items()]
+
+
+def test_a_reader_that_leaves_changes_neither_the_run_nor_its_status() -> None:
+    with under_way("drain", "--time", "1s", "--fail-if", "p99>1us") as (process, told):
+        assert "redisq: " in told.readline()
+        told.close()
+        assert process.wait(100) == 2

@@ -23,6 +23,10 @@ def test_it_survives(redisq):
 def test_it_is_too_slow(redisq):
     redisq.load("blpop-workers", seconds=1, fail_if=["p99>1us"]).verify()
 
+@pytest.mark.redisq_dedicated
+def test_it_is_on_a_server_that_freezes_for_good(redisq):
+    redisq.load("drain", seconds=2, faults=["pause@0.5s+600s"]).verify()
+
 def test_it_is_no_fault(redisq):
     redisq.load("blpop-workers", faults=["boom@1s"])
 """
@@ -32,6 +36,7 @@ def test_it_is_no_fault(redisq):
 def test_a_test_passes_or_fails_by_the_verdict_and_the_thresholds(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(_TESTS)
     result = pytester.runpytest_subprocess("--redisq-server", local_kind(), timeout=110)
-    result.assert_outcomes(passed=1, failed=2)
+    result.assert_outcomes(passed=1, failed=3)
     result.stdout.fnmatch_lines(["*DeliveryError: the load run ended with exit code 2:*", "*MISSED p99>1us*"])
+    result.stdout.fnmatch_lines(["*ended with exit code 3:*", "*the server did not answer at the end of the run*"])
     result.stdout.fnmatch_lines(["*'boom@1s' is no fault; write KIND@SECONDS*"])
