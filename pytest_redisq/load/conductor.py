@@ -158,7 +158,7 @@ class Conductor:
         workers = self._workers()
         self._plans = dict(zip(workers, self._shares(workers), strict=True))
         self._keys.take(self._client, self._plans[workers[0]])
-        self._inquiry = Inquiry(self._scenario, self._plans[workers[0]], self._client)
+        self._inquiry = Inquiry(self._scenario, self._plans[workers[0]], self._client, self._note_headway)
         self._prepared = self._scenario.prepare(self._client, self._plans[workers[0]])
         self._began = time.monotonic()
         for worker, plan in self._plans.items():
@@ -304,7 +304,9 @@ class Conductor:
             report = Path(self._wishes.report)
             reserve_file(report).unlink(missing_ok=True)
             try:
-                report.write_text(json.dumps(told, indent=2))
+                part = report.with_name("part")
+                part.write_text(json.dumps(told, indent=2))
+                part.replace(report)
             except OSError as error:
                 print(f"The result could not be handed over in {report}: {error.strerror}", file=sys.stderr, flush=True)
 
@@ -346,11 +348,14 @@ class Conductor:
         while not (self._begun and self._present() <= self._begun.keys()):
             gevent.sleep(POLL_SECONDS)
         self._began = time.monotonic() - max(self._begun.values())  # for rates: some have been at work since then
+        self._note_headway()
+        if self._wishes.produce_seconds is not None:
+            gevent.spawn_later(self._wishes.produce_seconds, self._runner.quit)
+
+    def _note_headway(self) -> None:
         if self._wishes.report:
             with contextlib.suppress(OSError):  # a full disk is told at the end
                 begun_file(Path(self._wishes.report)).touch()
-        if self._wishes.produce_seconds is not None:
-            gevent.spawn_later(self._wishes.produce_seconds, self._runner.quit)
 
     def _on_produced(self, msg: Any, **_: Any) -> None:
         self._produced[msg.data["worker"]] = msg.data["unended"]

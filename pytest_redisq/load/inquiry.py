@@ -40,12 +40,16 @@ class _SilentError(Exception):
 
 
 class Inquiry:
-    """Asks about the run of `plan`. `failures` has what could not be asked, in words."""
+    """Asks about the run of `plan`. `failures` has what could not be asked, in words.
 
-    def __init__(self, scenario: Scenario, plan: Plan, client: redis.Redis) -> None:
+    `headway` is called now and then while the queue is drained and gets shorter.
+    """
+
+    def __init__(self, scenario: Scenario, plan: Plan, client: redis.Redis, headway: Callable[[], None]) -> None:
         self._scenario = scenario
         self._plan = plan
         self._client = client
+        self._headway = headway
         self._answered = time.monotonic()
         self._before = state(client)
         self.clients_before = connected(client)
@@ -84,6 +88,7 @@ class Inquiry:
                 print(f"draining: {backlog:,} to go", file=sys.stderr, flush=True)
             if least is None or backlog < least:
                 least, deadline = backlog, time.monotonic() + seconds
+                self._headway()
             if time.monotonic() > deadline or not consumers:
                 return False
             gevent.sleep(_POLL_SECONDS)

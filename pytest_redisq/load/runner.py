@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,7 +142,7 @@ def _meeting_place() -> list[object]:
 
 
 def begun_file(report: Path) -> Path:
-    """What a run makes beside its report when all are connected."""
+    """What a run makes beside its report when all are connected, and touches while consumers drain the queue."""
     return report.with_name(f"{report.name}.begun")
 
 
@@ -215,11 +216,8 @@ class Running:
             self.process.send_signal(signal.SIGTERM)
 
     def wait(self) -> Report:
-        try:
-            output, _ = self.process.communicate(timeout=self._load.seconds + self._load.drain_seconds + _GRACE_SECONDS)
-        except subprocess.TimeoutExpired:
-            told = f"Locust did not come to an end, and was killed.\n{self._last_words()}"
-            raise LoadError(told.rstrip(), EXIT_UNKNOWN) from None
+        """The report, when the run has ended. LoadError if it ends without one, or neither ends nor makes headway."""
+        output = self._output()
         if not self._report.exists() and self._stopped and not self.begun():
             raise LoadError("The run was ended by a signal before it had begun: nothing was tried.", EXIT_UNKNOWN)
         if not self._report.exists():
@@ -230,6 +228,19 @@ class Running:
             )
         told = json.loads(self._report.read_text())
         return Report(exit_code=told["exit_code"], told=told, output=output or "", stopped=self._stopped)
+
+    def _output(self) -> str | None:
+        patience = self._load.drain_seconds + _GRACE_SECONDS
+        seconds = self._load.seconds + patience
+        while True:
+            try:
+                return self.process.communicate(timeout=seconds)[0]
+            except subprocess.TimeoutExpired:
+                begun = begun_file(self._report)
+                seconds = (begun.stat().st_mtime if begun.exists() else 0.0) + patience - time.time()
+                if seconds <= 0:
+                    told = f"Locust did not come to an end, and was killed.\n{self._last_words()}"
+                    raise LoadError(told.rstrip(), EXIT_UNKNOWN) from None
 
     def _last_words(self) -> str:
         """Where each of its greenlets stands, and each of its threads when it is aborted (`-X faulthandler`)."""

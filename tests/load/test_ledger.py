@@ -193,6 +193,22 @@ def test_nothing_tried_is_unknown() -> None:
     assert judge(sent(0), AT_LEAST_ONCE).exit_code == EXIT_UNKNOWN
 
 
+def test_what_is_pending_at_a_server_that_refuses_to_write_is_not_stuck() -> None:
+    ledger = sent(2)
+    ledger.receive(wire(0, 1))
+    ledger.pending.add(1)
+    verdict = judge(ledger, AT_LEAST_ONCE, unsettled=["the server refuses to write"])
+    assert verdict.exit_code == EXIT_UNKNOWN
+    assert verdict.reasons[-1] == "1 messages are pending, and might yet be acknowledged"
+
+
+def test_a_run_whose_messages_were_all_refused_is_no_pass() -> None:
+    ledger = sent(2)
+    ledger.fail(0, 0)
+    ledger.fail(0, 1)
+    assert judge(ledger, AT_LEAST_ONCE).exit_code == EXIT_UNKNOWN
+
+
 class TestAbsentBooks:
     """A worker died, and its books with it."""
 

@@ -13,7 +13,7 @@ from pytest_redisq.load import runner
 from pytest_redisq.load.runner import Load, LoadError, Report, locustfile, run, scenarios, under_way
 from pytest_redisq.servers import Server, start
 from tests.load.conftest import when_pushing
-from tests.support import local
+from tests.support import eventually, local
 
 Play = Callable[..., Report]
 
@@ -228,3 +228,24 @@ def test_a_server_that_refuses_what_a_scenario_begins_with_ends_the_run_with_its
     with pytest.raises(LoadError, match=told):
         run(Load(scenario="xadd-burst", url=full.url, seconds=1.0, processes=processes))
     full.stop()
+
+
+@pytest.mark.slow
+def test_a_run_that_drains_for_long_is_waited_for(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "_GRACE_SECONDS", 5.0)
+    many = Load(
+        scenario="drain",
+        url=server.url,
+        own_server=True,
+        seconds=1.0,
+        consumers=1,
+        rate="200000",
+        pipeline=1000,
+        settings=["chunk=1"],
+        drain_seconds=1.0,
+    )
+    with under_way(many, output=subprocess.PIPE) as running:
+        eventually(running.begun, 60)
+        report = running.wait()
+    assert (report.exit_code, report.counts) == (0, {})
+    assert "draining: " in report.output
