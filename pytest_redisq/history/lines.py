@@ -19,7 +19,7 @@ import os
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from pytest_redisq.errors import HistoryError
 from pytest_redisq.history.history import History, HistoryBuilder
@@ -28,6 +28,13 @@ from pytest_redisq.model import Kind, Message, Op, Outcome
 from pytest_redisq.spelling import suggest
 
 _T = TypeVar("_T")
+
+#: A longer line is none of a history: one with twenty million messages at its end is shorter.
+_LINE_BYTES = 1 << 28
+#: So much of a line is read before it is known to be an object of JSON, and so much of one that is none is shown.
+_HEAD_BYTES, _SHOWN_BYTES = 1 << 16, 20
+#: So much is said of what is wrong with a line, which may quote a value of any length.
+_SHOWN_CHARACTERS = 500
 
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
@@ -47,13 +54,31 @@ def read_history(path: str | os.PathLike[str]) -> History:
     """The history that `path` holds; an op without an end is `info`, with `ended_ns` None.
 
     A last line that was cut short (its process was killed as it wrote) is left out, with a note in `History.notes`.
-    Any other line that cannot be read raises `HistoryError`, saying which and why.
+    Any other line that cannot be read raises `HistoryError`, saying which and why. What is written while it is read is
+    left out, so that a file that grows has an end; a pipe or a device, which may have none, raises `HistoryError`.
     """
     reader = _Reader(Path(path))
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, start=1):
-            reader.take(number, line)
+    if not Path(path).is_file():  # before it is opened: a pipe without a writer would keep us waiting
+        raise HistoryError(f"{path} is no regular file.\nWhat to do: write the history to a file first.")
+    try:
+        with open(path, "rb") as file:
+            for number, line in enumerate(_lines(file, os.fstat(file.fileno()).st_size), start=1):
+                reader.take(number, line)
+    except OSError as error:
+        raise HistoryError(f"{path} cannot be read: {error.strerror}.") from None
     return reader.finish()
+
+
+def _lines(file: BinaryIO, size: int) -> Iterator[bytes]:
+    """The lines in the first `size` bytes; of what is no object of JSON, or too long for a history, the beginning."""
+    while size > 0:
+        line = file.readline(min(size, _HEAD_BYTES))
+        if line.lstrip()[:1] == b"{" and not line.endswith(b"\n"):
+            line += file.readline(min(size, _LINE_BYTES) - len(line))
+        if not line:  # it was cut meanwhile
+            return
+        size -= len(line)
+        yield line if line.endswith(b"\n") or not size else line + b"\n"  # a line cut by us, not by its writer
 
 
 class _Reader:
@@ -66,6 +91,10 @@ class _Reader:
     def take(self, number: int, line: bytes) -> None:
         if not line.strip():
             return
+        if len(line) > _HEAD_BYTES and line.lstrip()[:1] != b"{":
+            raise self._malformed(number, f"it is not JSON of a history (it begins with {line[:_SHOWN_BYTES]!r})")
+        if len(line) > _LINE_BYTES:
+            raise self._malformed(number, f"it is longer than {_LINE_BYTES:,} bytes")
         try:
             fields = json.loads(line.decode())
         except (ValueError, RecursionError) as error:
@@ -110,6 +139,7 @@ class _Reader:
             raise self._malformed(number, _why(error)) from None
 
     def _malformed(self, number: int, why: str) -> HistoryError:
+        why = why if len(why) <= _SHOWN_CHARACTERS else f"{why[:_SHOWN_CHARACTERS]}…"
         return HistoryError(
             f"{self._path}:{number}: not a line of a history: {why}{'' if why[-1] in '.?' else '.'} "
             "Mend or remove that line, or record the run again; the format is described in pytest_redisq.history.lines."

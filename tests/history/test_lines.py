@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -108,3 +113,79 @@ def test_a_malformed_line_is_named_with_its_place(line: str, tmp_path: Path, sna
     with pytest.raises(HistoryError) as caught:
         read_history(path)
     assert str(caught.value).replace(str(tmp_path), "…") == snapshot
+
+
+@pytest.mark.parametrize("place", ["/dev/zero", "/dev/urandom", "a pipe", "a folder", "a loop of links"])
+def test_what_has_no_end_or_no_lines_is_refused_before_it_is_opened(place: str, tmp_path: Path) -> None:
+    path = Path(place)
+    if not path.is_absolute():
+        path = tmp_path / place
+    if place == "a pipe":
+        os.mkfifo(path)
+    elif place == "a folder":
+        path.mkdir()
+    elif place == "a loop of links":
+        path.symlink_to(path)
+    with pytest.raises(HistoryError, match=r"is no regular file\.\nWhat to do: write the history to a file first"):
+        read_history(path)
+
+
+@pytest.mark.parametrize(
+    ("head", "words"),
+    [
+        (b"", r"it is not JSON of a history \(it begins with b'\\x00\\x00"),
+        (b"[", r"it is not JSON of a history \(it begins with b'\[\\x00"),
+        (b"{", "it is longer than 268,435,456 bytes"),
+        (b'{"note": "fine"}\n ', r"\.jsonl:2: .* it is not JSON"),
+    ],
+)
+def test_a_line_without_end_takes_no_more_memory_than_the_longest_of_a_history(
+    head: bytes, words: str, tmp_path: Path
+) -> None:
+    """A terabyte of zeros, of which the file system keeps none."""
+    path = tmp_path / "sparse.jsonl"
+    path.write_bytes(head)
+    os.truncate(path, 1 << 40)
+    script = f"""
+import resource, sys
+from pytest_redisq.history import read_history
+resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
+try:
+    read_history({str(path)!r})
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.startswith("HistoryError")
+    assert re.search(words, done.stdout), done.stdout
+
+
+def test_a_file_that_grows_is_read_to_where_it_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever writes as fast as we read would keep us for ever."""
+    path = tmp_path / "grows.jsonl"
+    line = '{"note": "a line"}\n'
+    path.write_text(line * 10)
+    known = json.loads
+
+    def loads(text: str) -> object:
+        with path.open("a") as file:
+            file.write(line * 2)
+        return known(text)
+
+    monkeypatch.setattr(json, "loads", loads)
+    assert len(read_history(path).notes) == 10
+
+
+def test_a_line_longer_than_what_is_read_at_once_is_read(tmp_path: Path) -> None:
+    remaining = tuple(Message(0, number) for number in range(100_000))
+    path = tmp_path / "long.jsonl"
+    write_history(History.of([], Quiescence(at_ns=1, remaining=remaining)), path)
+    assert read_history(path).quiescence == Quiescence(at_ns=1, remaining=remaining)
+
+
+def test_a_message_about_a_line_has_a_bound(tmp_path: Path) -> None:
+    path = tmp_path / "long.jsonl"
+    path.write_text('{"actor": "a", "kind": "' + "x" * 1_000_000 + '", "outcome": "ok"}\n')
+    with pytest.raises(HistoryError) as refused:
+        read_history(path)
+    assert len(str(refused.value)) < 1_000
