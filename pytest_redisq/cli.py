@@ -32,6 +32,7 @@ from pytest_redisq.regressions import VERDICTS
 from pytest_redisq.regressions import keep as keep_failure
 from pytest_redisq.report import explain, verdict_data
 from pytest_redisq.servers import start
+from pytest_redisq.terminal import degrade
 
 Command = Callable[..., None]
 
@@ -47,6 +48,11 @@ class _Group(click.Group):
     def main(self, *words: Any, **options: Any) -> Any:
         outlive_readers()
         return super().main(*words, **options)
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        degrade(sys.stdout)
+        degrade(sys.stderr)
+        return super().main(*args, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -157,7 +163,8 @@ def check(file: Path, contract: str, as_json_text: bool) -> None:
         raise click.UsageError(str(error)) from error
     verdict = judge(history, promised)
     start_ns = min((op.invoked_ns for op in history), default=0)
-    click.echo(json.dumps(verdict_data(verdict), indent=2) if as_json_text else explain(verdict, start_ns=start_ns))
+    said = json.dumps(verdict_data(verdict), indent=2) if as_json_text else explain(verdict, start_ns=start_ns)
+    click.echo(said, file=sys.stdout)  # click's own choice is UTF-8 even where a terminal knows ASCII alone
     sys.exit({"pass": 0, "fail": 1, "unknown": 3}[verdict.outcome])
 
 
@@ -199,7 +206,9 @@ def keep(failure: str, name: str, why: str, verdict: str, contract: str, into: P
         except ValueError as error:
             raise click.UsageError(f"--contract, by which {chosen.name} is judged: {error}") from error
     file = keep_failure(chosen, into, name=name, why=why, verdict=verdict, contract=contract)
-    click.echo(f"{file}: it has to come out as {verdict!r} from now on. Run it: pytest {into} -k {file.stem}")
+    click.echo(
+        f"{file}: it has to come out as {verdict!r} from now on. Run it: pytest {into} -k {file.stem}", file=sys.stdout
+    )
 
 
 @main.command()

@@ -65,6 +65,9 @@ class _Controller:
             self._headed = True
             terminal: pytest.TerminalReporter | None = self._config.pluginmanager.getplugin("terminalreporter")
             if terminal and terminal.verbosity >= 0:
+                from pytest_redisq.terminal import degrade
+
+                degrade(getattr(terminal._tw, "_file", None))
                 terminal.ensure_newline()
                 terminal.write_line(header)
         self._show(getattr(report, "redisq_notes", ()))

@@ -18,6 +18,7 @@ from pytest_redisq.options import OptionError, Source, keywords, resolve
 from pytest_redisq.secret import Secret, Url, masked
 from pytest_redisq.servers.choose import start
 from pytest_redisq.servers.keeper import end_when_orphaned
+from pytest_redisq.terminal import degrade
 
 if TYPE_CHECKING:
     from pytest_redisq.servers import Corner, Corners, Server
@@ -60,6 +61,7 @@ class Session:
         self._held = contextlib.ExitStack()
         self._held.enter_context(interrupts.repeated_where_lost())
         config.pluginmanager.register(_Masks(), "redisq-masks")
+        degrade(getattr(config.get_terminal_writer(), "_file", None) if self.worker is None else None)
         if self.worker is not None:
             # execnet interrupts a worker too, 5 s after its controller has been killed.
             end_when_orphaned()

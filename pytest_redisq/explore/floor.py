@@ -17,6 +17,7 @@ from pytest_redisq.explore.bench import Bench
 from pytest_redisq.explore.processes import ProcessBody
 from pytest_redisq.explore.schedule import letter
 from pytest_redisq.explore.trace import command_text
+from pytest_redisq.terminal import escaped
 
 #: After so many commands that it has sent before, with the replies of before, an actor is polling: others go first.
 POLLING_AFTER = 3
@@ -48,7 +49,7 @@ class Actor(Generic[R]):
 
     def __init__(self, index: int, name: str, *, background: bool, spared: bool = False) -> None:
         self.index = index
-        self.name = name
+        self.name = escaped(name)
         #: Whether the run may end while it still waits for work.
         self.background = background
         #: Whether no fault meets it.

@@ -8,6 +8,8 @@ from typing import Any
 
 from pytest_redisq.explore.schedule import Mark, Schedule, Step, letter
 from pytest_redisq.resp import ReplyError, Value, decode_reply
+from pytest_redisq.terminal import escaped, fit
+from pytest_redisq.terminal import width as columns
 
 #: What is said of a step whose command did not simply run.
 WORDS: dict[Mark, str] = {
@@ -105,10 +107,10 @@ def table(
     """
     bodies = tuple(at_fault)
     lanes = lanes_of(events)
-    titles = [letter(at) + (f" {names[at]}" if at < len(names) and names[at] else "") for at in lanes]
+    titles = [fit(f"{letter(at)} {names[at] if at < len(names) else ''}".rstrip(), width) for at in lanes]
     rows = [_row(event, lanes, width) for event in events]
     numbers = [f"{'●' if event.mentions(bodies) else ''}{number}" for number, event in enumerate(events, 1)]
-    widths = [max([len(titles[at]), *(len(row[at]) for row in rows)]) for at in range(len(lanes))]
+    widths = [max([columns(titles[at]), *(columns(row[at]) for row in rows)]) for at in range(len(lanes))]
     margin = max(map(len, numbers), default=1)
     lines = [_line(" " * margin, titles, widths), "─" * (margin + sum(3 + lane for lane in widths))]
     lines += [_line(number.rjust(margin), row, widths) for number, row in zip(numbers, rows, strict=True)]
@@ -116,7 +118,8 @@ def table(
 
 
 def _line(number: str, cells: Sequence[str], widths: Sequence[int]) -> str:
-    return " │ ".join([number, *(cell.ljust(width) for cell, width in zip(cells, widths, strict=True))]).rstrip()
+    padded = (cell + " " * (width - columns(cell)) for cell, width in zip(cells, widths, strict=True))
+    return " │ ".join([number, *padded]).rstrip()
 
 
 def _row(event: Event, lanes: dict[int, int], width: int) -> list[str]:
@@ -146,7 +149,7 @@ def command_text(args: Sequence[bytes]) -> str:
 def reply_text(raw: bytes, width: int = 40) -> str:
     """A reply for people."""
     try:
-        return shorten(_value_text(decode_reply(raw)), width)
+        return shorten(escaped(_value_text(decode_reply(raw))), width)
     except (ValueError, IndexError):
         return shorten(repr(raw)[2:-1], width)
 
@@ -182,7 +185,7 @@ def _text(data: bytes) -> str:
 
 def shorten(text: str, width: int) -> str:
     """No more than `width` characters, the last of which tells that there are more."""
-    return text if len(text) <= width else text[: width - 1] + "…"
+    return fit(text, width)
 
 
 def schedule_of(events: Sequence[Event]) -> Schedule:

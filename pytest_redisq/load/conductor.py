@@ -48,6 +48,7 @@ from pytest_redisq.load.verdict import LoadVerdict, judge
 from pytest_redisq.load.watch import Watch
 from pytest_redisq.servers import Address
 from pytest_redisq.servers.external import explained
+from pytest_redisq.terminal import degrade
 
 #: How long workers may take to send their books once they have been told to stop.
 BOOKS_SECONDS = 30.0
@@ -86,6 +87,7 @@ class Conductor:
 
     def join(self, environment: Environment, wishes: Wishes) -> None:
         """Lead what `environment` runs. Ends the process where the limits do not allow it."""
+        degrade(sys.stderr)
         self._environment, self._wishes = environment, wishes
         self._runner = environment.runner
         try:

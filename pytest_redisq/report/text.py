@@ -8,6 +8,7 @@ from operator import attrgetter
 
 from pytest_redisq.check import LAWS, Anomaly, AnomalyKind, Verdict
 from pytest_redisq.model import Kind, Message, Op, Outcome
+from pytest_redisq.terminal import escaped
 
 #: Of each kind of anomaly this many are shown.
 SHOWN_PER_KIND = 3
@@ -36,7 +37,8 @@ def explain(verdict: Verdict, *, start_ns: int = 0, history_path: str = "", show
     if verdict.notes:
         lines += ["", *(f"Note: {note}" for note in verdict.notes)]
     advice = list(_advice(verdict, broken, history_path))
-    return "\n".join([*lines, *([""] if advice else []), *advice])
+    # Actors, ids and errors are as a history has them, which may come from anywhere.
+    return escaped("\n".join([*lines, *([""] if advice else []), *advice]), allowed="\n")
 
 
 def _headline(verdict: Verdict, broken: Sequence[AnomalyKind]) -> str:

@@ -33,6 +33,7 @@ from redis.exceptions import ResponseError
 from pytest_redisq.children import Child
 from pytest_redisq.errors import TrafficError
 from pytest_redisq.queues import Delivery, Stopped
+from pytest_redisq.terminal import escaped
 
 #: How long a command may take to exit once its input has ended, and again after SIGTERM, in seconds.
 _EXIT_SECONDS = 2.0
@@ -112,7 +113,7 @@ class _Talk:
 
     def _died(self, how: str) -> TrafficError:
         self._errors.seek(max(0, self._errors.seek(0, os.SEEK_END) - _SHOWN_BYTES))
-        errors = self._errors.read().decode(errors="replace").strip() or "(nothing)"
+        errors = escaped(self._errors.read().decode(errors="replace").strip(), allowed="\n\t") or "(nothing)"
         return TrafficError(f"The command {self._shown} {how}; to its standard error it wrote:\n{errors}")
 
     def end_input(self) -> None:
