@@ -47,12 +47,9 @@ class _Group(click.Group):
 
     def main(self, *words: Any, **options: Any) -> Any:
         outlive_readers()
-        return super().main(*words, **options)
-
-    def main(self, *args: Any, **options: Any) -> Any:
         degrade(sys.stdout)
         degrade(sys.stderr)
-        return super().main(*args, **options)
+        return super().main(*words, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
