@@ -6,6 +6,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+# Ends all that a command has started when it is interrupted: tox leaves pytest running after SIGTERM.
+SUPERVISE := $(if $(wildcard /proc/self/environ),.ci/supervise)
 
 .PHONY: help demo test check bench clean
 
@@ -16,7 +18,7 @@ demo: .venv/installed
 	@$(BIN)/redisq demo
 
 test: .venv/installed
-	@$(if $(shell command -v redis-server || command -v valkey-server),,REDISQ_EMBEDDED_TESTS="not docker") $(BIN)/tox run -q
+	@$(if $(shell command -v redis-server || command -v valkey-server),,REDISQ_EMBEDDED_TESTS="not docker") $(SUPERVISE) $(BIN)/tox run -q
 
 check: .venv/installed
 	@echo "== format (cured by: $(BIN)/ruff format)"
