@@ -5,7 +5,7 @@ The server's own clock stands still for the few milliseconds of a run, so what h
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from pytest_redisq.explore.footprint import EVERYTHING, Footprint
 from pytest_redisq.explore.upstream import Upstream
@@ -14,6 +14,9 @@ from pytest_redisq.resp import Value
 _Ask = tuple[str | bytes | int | float, ...]
 #: Commands that may leave entries pending, or do so within.
 _PENDING = frozenset(b"XREADGROUP XCLAIM XAUTOCLAIM XGROUP EVAL EVALSHA FCALL EXEC".split())
+#: Commands that take over what was idle for so many milliseconds, and the place of that argument.
+_CLAIMS = frozenset([b"XCLAIM", b"XAUTOCLAIM"])
+_CLAIMS_IDLE_AT = 4
 #: Pending entries per group that are aged.
 _ENTRIES = 10_000
 
@@ -25,13 +28,18 @@ class Ageing:
         self._control = control
         self._keys: set[bytes] = set()
         self._streams: set[bytes] = set()
+        #: The longest lease seen: a time for which a key had yet to live, or an entry to be idle before it was claimed.
+        self.lease_seconds = 0.0
 
-    def touch(self, name: bytes, effect: Footprint) -> None:
+    def touch(self, args: Sequence[bytes], effect: Footprint) -> None:
         """A command has written these keys."""
         keys = effect.writes - {EVERYTHING}
         self._keys |= keys
-        if name.upper() in _PENDING:
+        name = args[0].upper()
+        if name in _PENDING:
             self._streams |= keys
+        if name in _CLAIMS and len(args) > _CLAIMS_IDLE_AT and args[_CLAIMS_IDLE_AT].isdigit():
+            self.lease_seconds = max(self.lease_seconds, int(args[_CLAIMS_IDLE_AT]) / 1000)
 
     def advance(self, seconds: float) -> None:
         """Let time pass for them."""
@@ -43,6 +51,7 @@ class Ageing:
     def _expire(self, keys: list[bytes], milliseconds: int) -> None:
         lives = self._control.ask_all([("PTTL", key) for key in keys]) if keys else []
         left = [(key, life) for key, life in zip(keys, lives, strict=True) if isinstance(life, int) and life > 0]
+        self.lease_seconds = max([self.lease_seconds, *(life / 1000 for _, life in left)])
         commands: list[_Ask] = [
             ("PEXPIRE", key, life - milliseconds) if life > milliseconds else ("DEL", key) for key, life in left
         ]

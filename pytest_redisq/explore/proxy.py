@@ -48,6 +48,8 @@ class Channel:
     deadline: float | None = None
     #: When its actor, which stands still before the held command, goes on, on the same clock; None: it does not.
     paused_until: float | None = None
+    #: Since when it has stood still.
+    paused_at: float = 0.0
     #: Its number among its actor's connections in this run, from 1; 0: it has not held a command yet.
     lane: int = 0
     #: `held` as an option of the schedule, while nothing about it has changed.
@@ -296,9 +298,9 @@ class Proxy:
             self._control.kill(channel.upstream.client_id)
             self.cut(channel)
 
-    def freeze(self, channel: Channel, until: float) -> None:
+    def freeze(self, channel: Channel, now: float, until: float) -> None:
         """Give its actor nothing any more, as one that stands still takes nothing in."""
-        channel.paused_until = until
+        channel.paused_at, channel.paused_until = now, until
         self.frozen[channel.actor] = []
 
     def thaw(self, channel: Channel) -> None:

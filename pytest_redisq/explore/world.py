@@ -33,12 +33,12 @@ from pytest_redisq.explore.proxy import Channel
 from pytest_redisq.explore.schedule import MAX_ACTORS, OF_THE_SERVER, Mark, Option, Point, Step, letter
 from pytest_redisq.explore.search import Chooser
 from pytest_redisq.explore.session import Held
+from pytest_redisq.explore.standstill import PAUSE_SECONDS, Standstill
 from pytest_redisq.explore.trace import Event, Woken, command_text
 
-#: How long an actor stands still that is paused, in seconds of the schedule: longer than the leases of most.
-PAUSE_SECONDS = 90.0
 #: Deadlines that are closer to each other than this are the same, in seconds.
 _SAME_SECONDS = 1e-6
+_RESUMED = (b"(resumed)",)
 
 
 class DeadlockError(AssertionError):
@@ -73,6 +73,7 @@ class World:
         self._limits = limits
         self._budget = limits.max_faults
         self._ageing = Ageing(bench.control)
+        self._standstill = Standstill()
         self._outage = Outage(bench, remembers=any(Mark.FAILOVER in marks for marks in limits.faults.values()))
         self._effect = NOTHING
         self._woken: tuple[int, ...] = ()
@@ -265,7 +266,7 @@ class World:
         __tracebackhide__ = True
         self._floor.start([seat for seat in self._floor.seats if not seat.started])
         while point := self._point():
-            if len(self.choices) >= self._limits.max_steps:
+            if len(self.choices) - self._standstill.uncounted >= self._limits.max_steps:
                 raise EndlessError(self._endless())
             step = self._chooser.choose(point)
             self.choices.append((point, step))
@@ -275,6 +276,8 @@ class World:
                 self._execute(step)
             self._budget -= point.costs(step)
             self._floor.settle()
+            if self._proxy.frozen:
+                self._watch_pause(self.events[-1])
         for seat in self._floor.seats:
             if seat.state != "ended":
                 self._floor.kill(seat)
@@ -435,7 +438,7 @@ class World:
         if step.mark in OF_THE_SERVER:
             self._strike(step)
         elif step.mark is Mark.PAUSE:
-            self._proxy.freeze(channel, self._rim.now + PAUSE_SECONDS)
+            self._proxy.freeze(channel, self._rim.now, self._rim.now + PAUSE_SECONDS)
             self._effect, self._woken = under_way.footprint, ()
         elif channel.blocked:
             self._drop(list(self._proxy.of(step.actor)))
@@ -444,6 +447,17 @@ class World:
             self._send(step, channel, under_way)
             return
         self.events.append(Event(step=step, args=under_way.args))
+
+    def _watch_pause(self, event: Event) -> None:
+        """End a pause when nothing new comes of it any more."""
+        if event.step.mark is Mark.PAUSE or event.args == _RESUMED:
+            self._standstill.begin(self._rim.now)
+            return
+        self._standstill.note(event.step.actor, event.args, event.reply)
+        if self._standstill.is_enough(self._rim.now, self._ageing.lease_seconds):
+            paused = [channel for channel in self._proxy.channels if channel.paused_until is not None]
+            first = min(paused, key=lambda channel: (channel.paused_at, channel.actor))
+            first.paused_until = self._rim.now
 
     def _strike(self, step: Step) -> None:
         self._drop(list(self._proxy.channels))
@@ -476,7 +490,7 @@ class World:
             self._floor.kill(seat)
         self._effect, woken = self._wake(held.footprint, channel)
         self._woken = tuple(event.actor for event in woken)
-        self._ageing.touch(held.args[0], self._effect)
+        self._ageing.touch(held.args, self._effect)
         self.events.append(Event(step=step, args=held.args, reply=reply, blocks=blocks, woken=woken))
         self._floor.note_repetition(seat, held.args, reply)
         self._proxy.push_messages()
@@ -507,7 +521,9 @@ class World:
     def _pass_time(self, step: Step) -> None:
         seat, channel = self._floor.seats[step.actor], self._channel(step)
         sleeping = seat.state == "sleeping" or step.lane == 0
-        deadline = seat.deadline if sleeping or channel is None else channel.paused_until or channel.deadline
+        deadline = seat.deadline
+        if channel and not sleeping:
+            deadline = channel.deadline if channel.paused_until is None else channel.paused_until
         if deadline is not None and deadline > self._rim.now:
             self._ageing.advance(deadline - self._rim.now)
             self._rim.now = deadline
@@ -519,9 +535,9 @@ class World:
             self._floor.resume(seat)
             self.events.append(Event(step=step, args=(b"(wait)",)))
         elif channel.paused_until is not None:
-            self._floor.stood_still(seat, PAUSE_SECONDS)
+            self._floor.stood_still(seat, self._rim.now - channel.paused_at)
             self._proxy.thaw(channel)
-            self.events.append(Event(step=step, args=(b"(resumed)",)))
+            self.events.append(Event(step=step, args=_RESUMED))
         else:
             held, reply = self._time_out(channel, seat)
             self.events.append(Event(step=step, args=held.args, reply=reply))
