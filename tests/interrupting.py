@@ -27,7 +27,7 @@ CONFTEST = """
 import os, pathlib, pytest, time
 
 def pytest_generate_tests(metafunc):
-    metafunc.parametrize("number", range(400))
+    metafunc.parametrize("number", range(80))
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_logstart(nodeid):
@@ -210,7 +210,9 @@ def interrupted(kind: str, delay: float, place: Path, *, whole_group: bool) -> O
     temporary.mkdir()
     environ = os.environ | {"TMPDIR": str(temporary), "BEGUN": str(begun), "REDISQ_SERVER": "process"}
     environ.pop("REDISQ_IMAGE", None)
-    words = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--basetemp", str(place / "base")]
+    environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # they take longer to load than the run takes
+    plugins = ["-p", "pytest_redisq.plugin", "-p", "pytest_asyncio.plugin", "-p", "no:cacheprovider"]
+    words = [sys.executable, "-m", "pytest", "-q", "-x", *plugins, "--basetemp", str(place / "base")]
     master, slave = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-c", _LEADER, *words],

@@ -6,6 +6,7 @@ SIGINTS says how many pytest runs are interrupted at random moments (200 for a t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import signal
@@ -25,6 +26,7 @@ from pytest_redisq.facade import Redisq
 from pytest_redisq.queues import BlockingList, ReliableList
 from pytest_redisq.servers import Server, start
 from pytest_redisq.servers.corner import Corners
+from pytest_redisq.traffic import loop
 from tests.inner import InnerRuns
 from tests.interrupting import KINDS, attack
 from tests.interrupts import Line, interrupted_at, lines_of
@@ -237,6 +239,28 @@ def test_a_cancellation_is_not_lost_in_stop(server: Server) -> None:
             return stopping.cancelled()
 
     assert asyncio.run(cancelled_as_it_leaves())
+
+
+def test_what_takes_no_cancellation_does_not_keep_a_run_from_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a run clears up, Ctrl-C is put off."""
+
+    async def stubborn() -> None:
+        while True:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+
+    async def begin() -> asyncio.Task[None]:
+        task = asyncio.create_task(stubborn())
+        await asyncio.sleep(0)
+        return task
+
+    monkeypatch.setattr(loop, "_GRACE_SECONDS", 0.05)
+    threads = set(threading.enumerate())
+    beside = loop.Loop("stubborn")
+    task = beside.do(begin)
+    beside.close()
+    assert not task.done()
+    assert set(threading.enumerate()) <= threads
 
 
 def _run(workers: str) -> Callable[[Redisq], object]:

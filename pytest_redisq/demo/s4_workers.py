@@ -47,7 +47,7 @@ def _work(stage: Stage, queue: BlockingList | ReliableList) -> Attempt:
 def _stop_idle_workers(stage: Stage) -> str:
     """Stop workers that wait without a time limit, and say how long it took."""
     ends = [BlockingList(stage.key("idle")).bind(stage.client) for _ in range(IDLE_WORKERS)]
-    threads = [Thread(target=_wait_for_a_job, args=(end,)) for end in ends]
+    threads = [Thread(target=_wait_for_a_job, args=(end,), daemon=True) for end in ends]
     for thread in threads:
         thread.start()
     began = time.perf_counter()

@@ -242,7 +242,9 @@ def _run(asked: Load, server: Server, faults: Sequence[str]) -> Report:
         with schedule.at_work():
             report = running.wait()
         click.echo(schedule.lines(), err=True, nl=False)
-        return schedule.told_by(report)
+        told = schedule.told_by(report)
+    # Up to here a signal was for the run, which had come to its end already: no other is to follow.
+    return replace(told, stopped=running.stopped)
 
 
 def _check_search(fail_if: Sequence[str], others: Mapping[str, Any]) -> None:

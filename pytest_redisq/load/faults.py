@@ -15,6 +15,7 @@ from typing import Literal, assert_never, cast, get_args
 
 import redis
 
+from pytest_redisq import interrupts
 from pytest_redisq.errors import RedisqError
 from pytest_redisq.load.exits import EXIT_BROKEN, EXIT_UNKNOWN
 from pytest_redisq.load.runner import Load, Report, under_way
@@ -72,14 +73,17 @@ class Schedule:
     def at_work(self) -> Iterator[None]:
         """The faults strike while the block runs; what they did is undone when it ends."""
         thread = threading.Thread(target=self._strike_all, name="redisq-load-faults")
-        thread.start()
-        try:
+        with interrupts.cleared_up() as held:
+            with interrupts.deferred():
+                thread.start()
+                held.callback(self._heal, thread)
             yield
-        finally:
-            self._over.set()
-            thread.join()
-            if self._faults and self._server.how != "url":
-                self._server.revive()
+
+    def _heal(self, thread: threading.Thread) -> None:
+        self._over.set()
+        thread.join()
+        if self._faults and self._server.how != "url":
+            self._server.revive()
 
     def told_by(self, report: Report) -> Report:
         """The report with what was done. It proves nothing, and cannot be judged, if a fault did not strike."""
@@ -171,7 +175,7 @@ def run_struck(load: Load, server: Server, faults: Sequence[str]) -> Report:
     What was done, and when, is told under "faults". LoadError as with `run`, ValueError for what is no fault.
     """
     parsed = [*map(Schedule.parse, faults)]
-    with under_way(load, output=subprocess.PIPE) as running:
+    with interrupts.not_replaced(), under_way(load, output=subprocess.PIPE) as running:
         schedule = Schedule(parsed, server, running.process.pid, begun=running.begun)
         with schedule.at_work():
             report = running.wait()

@@ -202,7 +202,8 @@ class Running:
     def __init__(self, load: Load, process: subprocess.Popen[str], report: Path) -> None:
         self._load = load
         self._report = report
-        self._stopped = False
+        #: Whether it was to end before its time; also where it had just come to its end by itself.
+        self.stopped = False
         self.process = process
 
     def begun(self) -> bool:
@@ -211,14 +212,14 @@ class Running:
 
     def stop(self) -> None:
         """End it before its time, in good order: what is under way is drained and judged. Once is enough."""
-        if not self._stopped and not self._report.exists():  # Locust stumbles over a signal while it exits
-            self._stopped = True
+        before, self.stopped = self.stopped, True
+        if not before and not self._report.exists():  # Locust stumbles over a signal while it exits
             self.process.send_signal(signal.SIGTERM)
 
     def wait(self) -> Report:
         """The report, when the run has ended. LoadError if it ends without one, or neither ends nor makes headway."""
         output = self._output()
-        if not self._report.exists() and self._stopped and not self.begun():
+        if not self._report.exists() and self.stopped and not self.begun():
             raise LoadError("The run was ended by a signal before it had begun: nothing was tried.", EXIT_UNKNOWN)
         if not self._report.exists():
             code = self.process.returncode
@@ -227,7 +228,7 @@ class Running:
                 EXIT_NOT_RUN if code == EXIT_NOT_RUN else EXIT_UNKNOWN,
             )
         told = json.loads(self._report.read_text())
-        return Report(exit_code=told["exit_code"], told=told, output=output or "", stopped=self._stopped)
+        return Report(exit_code=told["exit_code"], told=told, output=output or "", stopped=self.stopped)
 
     def _output(self) -> str | None:
         patience = self._load.drain_seconds + _GRACE_SECONDS

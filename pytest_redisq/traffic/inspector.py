@@ -9,6 +9,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
+from pytest_redisq import interrupts
 from pytest_redisq.history import Recorder
 from pytest_redisq.model import UNREADABLE, Kind, Message, decode_body
 from pytest_redisq.queues import Stopped
@@ -81,12 +82,12 @@ class Inspector:
     def cut_off_after(self, seconds: float) -> Iterator[None]:
         """What waits for the server for so long, in the block, gets a ConnectionError, and so does all that follows."""
         timer = threading.Timer(max(0.0, seconds), self._do, [self._gate.close])
-        timer.start()
-        try:
+        with interrupts.cleared_up() as held:
+            with interrupts.deferred():
+                timer.start()
+                held.callback(timer.join)
+                held.callback(timer.cancel)
             yield
-        finally:
-            timer.cancel()
-            timer.join()
 
     def close(self) -> None:
         if self._end is not None:

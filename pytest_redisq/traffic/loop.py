@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from pytest_redisq.traffic.ends import awaited
+
+#: How long what still runs may take to end once it is cancelled, in seconds.
+_GRACE_SECONDS = 2.0
 
 
 class Loop:
@@ -29,10 +33,12 @@ class Loop:
         """Also twice. What still runs in it is cancelled."""
         if self._loop.is_closed():
             return
-        asyncio.run_coroutine_threadsafe(_end_the_others(), self._loop).result()
+        with suppress(TimeoutError):  # of one that takes no cancellation, which must not keep everybody waiting
+            asyncio.run_coroutine_threadsafe(_end_the_others(), self._loop).result(_GRACE_SECONDS)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        self._thread.join(_GRACE_SECONDS)
+        if not self._thread.is_alive():
+            self._loop.close()
 
 
 async def _end_the_others() -> None:

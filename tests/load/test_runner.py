@@ -249,3 +249,13 @@ def test_a_run_that_drains_for_long_is_waited_for(server: Server, monkeypatch: p
         report = running.wait()
     assert (report.exit_code, report.counts) == (0, {})
     assert "draining: " in report.output
+
+
+@pytest.mark.slow
+def test_a_signal_for_a_run_that_has_just_ended_is_not_lost(server: Server) -> None:
+    """With --repeat and --knee another run would follow."""
+    load = Load(scenario="blpop-workers", url=server.url, seconds=0.2, producers=1, consumers=1)
+    with under_way(load, output=subprocess.PIPE) as running:
+        eventually(lambda: running._report.exists(), 60)
+        running.stop()
+        assert running.wait().stopped
