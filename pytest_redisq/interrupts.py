@@ -55,14 +55,17 @@ def deferred() -> Iterator[None]:
 def cleared_up() -> Iterator[contextlib.ExitStack]:
     """A stack of which every callback is called at the block's end; Ctrl-C meanwhile takes effect afterwards.
 
-    The callbacks must come back in bounded time. Context managers on it do not see the block's error.
+    The callbacks must come back in bounded time. None of them can suppress the block's error.
     """
-    with contextlib.ExitStack() as held:
-        try:
-            yield held
-        finally:
-            with deferred():
-                held.close()
+    held = contextlib.ExitStack()
+    try:
+        yield held
+    except BaseException as error:
+        with deferred():
+            held.__exit__(type(error), error, error.__traceback__)
+        raise
+    with deferred():
+        held.close()
 
 
 @contextlib.contextmanager
@@ -122,3 +125,32 @@ def _by_a_signal(traceback: TracebackType | None) -> bool:
     code = traceback.tb_frame.f_code
     raises = dis.opname[code.co_code[traceback.tb_lasti]].startswith(("RAISE", "RERAISE"))
     return not raises or traceback.tb_frame.f_globals.get("__name__") == "asyncio.runners"
+
+
+def give_lines(error: BaseException) -> None:
+    """Have every entry of the tracebacks of `error`, and of those behind it, tell a line.
+
+    An interrupt may come between two instructions that belong to no line, and pytest stumbles over such an entry: it
+    ends with a traceback of its own and status 1.
+    """
+    seen: list[BaseException] = []
+    behind: BaseException | None = error
+    while behind is not None and behind not in seen:
+        seen.append(behind)
+        behind.__traceback__ = _with_lines(behind.__traceback__)
+        behind = behind.__cause__ or behind.__context__
+
+
+def _with_lines(traceback: TracebackType | None) -> TracebackType | None:
+    entries: list[TracebackType] = []
+    while traceback is not None:
+        entries.append(traceback)
+        traceback = traceback.tb_next
+    for entry in reversed(entries):
+        line: int | None = entry.tb_lineno  # None as a matter of fact
+        if line is None:
+            code = entry.tb_frame.f_code
+            before = [number for start, _, number in code.co_lines() if number and start <= entry.tb_lasti]
+            line = before[-1] if before else code.co_firstlineno
+        traceback = TracebackType(traceback, entry.tb_frame, entry.tb_lasti, line)
+    return traceback

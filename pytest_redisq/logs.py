@@ -32,6 +32,7 @@ from dataclasses import dataclass
 from logging.handlers import QueueHandler, QueueListener
 from typing import Any, NamedTuple
 
+from pytest_redisq import interrupts
 from pytest_redisq.errors import RedisqError
 from pytest_redisq.servers.scratch import scratch
 
@@ -208,8 +209,9 @@ class _Listener(QueueListener):
         self.errors: list[Exception] = []
 
     def start(self) -> None:
-        self._started = True
-        super().start()
+        with interrupts.deferred():  # half started, it could not be stopped
+            self._started = True
+            super().start()
 
     def finish(self) -> None:
         """Handle what has been sent by now, then end the thread."""

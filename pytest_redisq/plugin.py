@@ -189,6 +189,16 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         release_scratch()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_keyboard_interrupt(excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+    """Let pytest tell of it, wherever it came: see there."""
+    from pytest_redisq.interrupts import give_lines
+
+    give_lines(excinfo.value)
+    if excinfo.value.__traceback__ is not None:
+        excinfo.traceback = type(excinfo.traceback)(excinfo.value.__traceback__)
+
+
 def _will_need_server(config: pytest.Config, items: list[pytest.Item]) -> bool:
     looking = ("collectonly", "setupplan", "showfixtures", "show_fixtures_per_test")
     if any(config.getoption(name, False) for name in looking):

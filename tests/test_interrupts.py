@@ -162,6 +162,45 @@ def test_two(): pass
     inner.run().assert_outcomes(failed=1, passed=1)
 
 
+LINELESS = """
+import dis, pytest, sys, types
+
+def clears_up():
+    try:
+        return sys._getframe()
+    except ValueError:
+        pass
+
+def test_one(redisq):
+    frame = clears_up()
+    at = next(each.offset for each in dis.get_instructions(frame.f_code) if each.positions.lineno is None)
+    traceback = types.TracebackType(None, frame, at, -1)
+    assert traceback.tb_lineno is None
+    raise KeyboardInterrupt().with_traceback(traceback)
+"""
+
+
+def test_pytest_tells_of_an_interrupt_between_the_lines(inner: InnerRuns) -> None:
+    """As at a loop's jump back, which belongs to no line: pytest itself stumbles over that."""
+    inner.file("test_it.py", LINELESS)
+    result = inner.run()
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(["*!!! KeyboardInterrupt !!!*", "*test_it.py:*: KeyboardInterrupt"])
+
+
+def test_an_error_in_clearing_up_has_the_interrupt_behind_it() -> None:
+    def clear_up() -> None:
+        raise RuntimeError("release unlocked lock")
+
+    def act() -> None:
+        with interrupts.not_replaced(), interrupts.cleared_up() as held:
+            held.callback(clear_up)
+            interrupt()
+
+    with pytest.raises(KeyboardInterrupt):
+        act()
+
+
 def test_an_interrupt_is_put_off_to_the_end_of_the_block() -> None:
     done = []
 
