@@ -62,9 +62,9 @@ def connect(settings: Settings) -> Server:
 
 def start_in(directory: Path, settings: Settings, how: How, reason: str) -> Server:
     """A server of our own that lives in `directory`; both are gone when nobody holds it any more, or on an error."""
-    sweep()
     keeper = Keeper(directory)
     try:
+        sweep()
         # redis-py takes longer to load than a server to boot: let both happen at once.
         threading.Thread(target=_load, name="redisq-load", daemon=True).start()
         launched = backend(how).launch(settings, keeper)

@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 
+from pytest_redisq import interrupts
 from pytest_redisq.errors import ServerError
 
 #: The name of the FIFO in the folder.
@@ -155,6 +156,10 @@ class Keeper:
 
     def launch(self, command: Sequence[str]) -> None:
         """Start the keeper on this machine. It starts the server only when told."""
+        with interrupts.deferred():  # in the midst of it, the folder would look kept and be nobody's
+            self._launch(command)
+
+    def _launch(self, command: Sequence[str]) -> None:
         read_end = self.establish()
         try:
             with open(self.directory / "events", "ab") as events, open(self.directory / "log", "ab") as log:

@@ -7,6 +7,7 @@ import tempfile
 import threading
 from pathlib import Path
 
+from pytest_redisq import interrupts
 from pytest_redisq.servers.keeper import Keeper
 from pytest_redisq.servers.leftovers import prefix
 
@@ -17,7 +18,7 @@ _keeper: Keeper | None = None
 def scratch() -> Path:
     """The folder, made at first need: give it as `dir` to `tempfile`. A keeper removes it when this process ends."""
     global _keeper
-    with _lock:
+    with interrupts.deferred(), _lock:
         if _keeper is None or not _keeper.listening():
             _release()
             keeper = Keeper(Path(tempfile.mkdtemp(prefix=prefix())))
