@@ -140,6 +140,16 @@ def test_a_server_that_freezes_is_given_up_by_each_engine(own_server: Server, en
 
 
 @pytest.mark.slow
+def test_a_queue_that_cannot_say_what_is_left_in_it_is_not_judged(
+    own_server: Server, saboteur: Callable[[str], str]
+) -> None:
+    report = run(Load(scenario=saboteur("blind"), url=own_server.url, own_server=True, seconds=1.0))
+    assert (report.exit_code, report.outcome) == (EXIT_UNKNOWN, "unknown")
+    assert "what is left in the queue could not be read: no such desk" in report.told["verdict"]["reasons"]
+    assert "Traceback" not in report.output
+
+
+@pytest.mark.slow
 def test_a_server_that_froze_and_goes_on_loses_nothing(own_server: Server) -> None:
     load = Load(scenario="drain", url=own_server.url, seconds=600.0)
     with under_way(load, output=subprocess.PIPE) as running:

@@ -1,0 +1,32 @@
+"""A queue that works, and cannot say what is left in it."""
+
+import redis
+
+from pytest_redisq.load.scenario import OwnQueue
+from pytest_redisq.load.users import users_of
+
+KEY = "redisq:load:blind"
+
+
+class Blind:
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+
+    def put(self, body: bytes) -> None:
+        self._client.rpush(KEY, body)
+
+    def get(self, timeout_seconds: float) -> bytes | None:
+        popped = self._client.blpop([KEY], timeout_seconds)
+        return popped[1] if popped else None
+
+    def remaining(self) -> list[bytes]:
+        raise RuntimeError("no such desk")
+
+    def pending(self) -> list[bytes]:
+        return []
+
+    def close(self) -> None:
+        self._client.close()
+
+
+SwarmUser, ProducerUser, ConsumerUser = users_of(OwnQueue(Blind, contract="effectively-once"))
