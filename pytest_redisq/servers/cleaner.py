@@ -4,7 +4,7 @@ It runs in a session of its own and reads from a pipe whose write end the run ho
 (see `KeyLease`), as JSON: through the pipe, since a command line and an environment can be read by others, and a URL
 may hold a password. The line "done" means that the run has cleaned up by itself, the line "clean" that it leaves that
 to this program. End-of-file without either means that the run was ended by a signal, or is about to end, since its own
-parent has died; then the keys are deleted, and looked for until the run's process is gone. While the run lives, its
+parent has died; then the keys are deleted, and looked for until its processes are gone. While the run lives, its
 lease is renewed from here, so that a debugger or a stopped process does not let it run out.
 
 Run by its path, with nothing loaded but what is needed to wait: redis-py is imported only where the run takes longer.
@@ -12,6 +12,7 @@ Run by its path, with nothing loaded but what is needed to wait: redis-py is imp
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -94,7 +95,7 @@ def _clean(orders: dict[str, Any]) -> None:
     deadline = time.monotonic() + REACH_SECONDS
     while True:
         try:
-            _clean_for_good(lease, orders["holder"])
+            _clean_for_good(lease, orders)
         except Exception:  # the server may be about to come back
             if time.monotonic() > deadline:
                 return
@@ -103,8 +104,8 @@ def _clean(orders: dict[str, Any]) -> None:
             return
 
 
-def _clean_for_good(lease: Any, holder: int) -> None:
-    """Delete until nothing is found; then look once more, since the run's children may end after it."""
+def _clean_for_good(lease: Any, orders: dict[str, Any]) -> None:
+    """Delete until nothing is found; then look again, since children of the run may end after it."""
     for _ in range(ROUNDS):
         if not lease.clear():
             break
@@ -112,20 +113,25 @@ def _clean_for_good(lease: Any, holder: int) -> None:
     lease.give_back()
     for _ in range(ROUNDS):
         time.sleep(LATE_SECONDS)
-        if not lease.clear() and not (holder and _runs(holder)):
+        may_write = orders["holder"] and _may_write(orders["holder"], orders["group"])
+        if not lease.clear() and not may_write:
             break
 
 
-def _runs(process: int) -> bool:
-    """Whether it has not ended. A zombie has, as far as an operating system with /proc tells."""
-    try:
-        os.kill(process, 0)
-        with open(f"/proc/{process}/stat", "rb") as stat:
-            return stat.read().rpartition(b")")[2].split()[0] != b"Z"
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return not os.path.isdir("/proc/self")
+def _may_write(holder: int, holders_group: int) -> bool:
+    """Whether the run's process goes on, or one that it has started and left behind: an orphan of its process group.
+
+    As far as an operating system with /proc tells; elsewhere the run's end is believed.
+    """
+    reaper = os.getppid()
+    for entry in os.listdir("/proc") if os.path.isdir("/proc/self") else ():
+        if entry.isdecimal() and int(entry) != os.getpid():
+            with contextlib.suppress(OSError), open(f"/proc/{entry}/stat", "rb") as stat:
+                state, parent, group = stat.read().rpartition(b")")[2].split()[:3]
+                ours = int(entry) == holder or (int(parent) == reaper and int(group) == holders_group)
+                if ours and state not in (b"Z", b"X"):
+                    return True
+    return False
 
 
 if __name__ == "__main__":

@@ -203,6 +203,7 @@ class KeyLease:
             "registry": self._registry,
             "token": self._token,
             "holder": os.getpid(),
+            "group": os.getpgrp(),
             "path": [str(here), str(there), *filter(None, sys.path)],
         }
 

@@ -264,6 +264,33 @@ def test_a_forked_child_neither_holds_nor_ends_the_lease(client: redis.Redis, le
     os.waitpid(program, 0)
 
 
+_SCRIPTING = """
+import os, signal, subprocess, sys
+from pytest_redisq.servers.key_lease import KeyLease
+lease = KeyLease(sys.argv[1], sys.argv[2])
+lease.take()
+script = "import sys, redis; sys.stdin.read(); redis.Redis.from_url(sys.argv[1]).set(sys.argv[2] + 'late', '')"
+subprocess.Popen([sys.executable, "-c", script, sys.argv[1], sys.argv[2]])
+print(flush=True)
+signal.pause()
+"""
+
+
+def test_a_script_that_outlives_its_test_leaves_no_key_either(process: Server, client: redis.Redis) -> None:
+    """It began before the run was killed, and ends long after; until then the cleaner stays."""
+    words = [sys.executable, "-c", _SCRIPTING, process.url, PREFIX]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True) as run:
+        assert run.stdout
+        assert run.stdin
+        run.stdout.readline()
+        client.config_resetstat()
+        run.kill()
+        eventually(lambda: client.info("commandstats").get("cmdstat_scan", {}).get("calls", 0) >= 3)
+        run.stdin.close()  # now the script goes on
+        eventually(lambda: client.info("commandstats").get("cmdstat_set", {}).get("calls", 0) == 1)
+        eventually(lambda: client.keys() == [], GONE_SECONDS)
+
+
 _ORPHAN = """
 import os, signal, sys
 from pytest_redisq.servers.keeper import end_when_orphaned
