@@ -23,6 +23,7 @@ import redis
 from pytest_redisq import interrupts
 from pytest_redisq.explore import World, explore
 from pytest_redisq.facade import Redisq
+from pytest_redisq.properties import check_stateful
 from pytest_redisq.queues import BlockingList, ReliableList
 from pytest_redisq.servers import Server, start
 from pytest_redisq.servers.corner import Corners
@@ -31,6 +32,7 @@ from tests.inner import InnerRuns
 from tests.interrupting import KINDS, attack
 from tests.interrupts import Line, interrupted_at, lines_of
 from tests.support import eventually, local
+from tests.traffic import queues
 
 #: For waiting in the main thread, which an interrupt ends.
 NEVER_SECONDS = 20.0
@@ -256,6 +258,32 @@ def test_an_interrupted_schedule_is_none_that_fails(server: Server) -> None:
     with pytest.raises(KeyboardInterrupt):
         explore(scenario, url=server.url)
     assert len(runs) == 1
+
+
+def test_an_interrupted_example_is_none_that_fails(server: Server) -> None:
+    """What the interrupt has broken off is missed in the end; that would be shrunk, and told as a bug of the queue."""
+
+    broken: list[bytes] = []
+
+    class BreaksOff(queues.Plain):
+        def put(self, body: bytes) -> None:
+            if self.client.llen(queues.KEY) and not broken:
+                broken.append(body)
+                interrupt()
+            super().put(body)
+
+        def get(self, timeout_seconds: float) -> bytes | None:
+            return None if broken else super().get(timeout_seconds)
+
+    corners = Corners(server)
+    with (
+        corners.corner() as corner,
+        Redisq(server=server, corner=corner) as redisq,
+        pytest.raises(KeyboardInterrupt),
+    ):
+        check_stateful(BreaksOff, redisq, contract="at-most-once", settle_seconds=0.01)
+    corners.close()
+    assert len(broken) == 1
 
 
 def test_a_cancellation_is_not_lost_in_stop(server: Server) -> None:

@@ -20,6 +20,7 @@ from typing import Any, Unpack, assert_never
 
 import pytest
 
+from pytest_redisq import interrupts
 from pytest_redisq.check import AnyContract, Contract, Guarantee, contract_of
 from pytest_redisq.errors import DeliveryError
 from pytest_redisq.facade import Redisq
@@ -85,19 +86,20 @@ class _Kit:
     def hold(self, cell: Cell, redisq: Redisq) -> int:
         """How much was tried. Raises AssertionError where the queue does not hold."""
         __tracebackhide__ = True
-        return cell.law.holds(
-            Trial(
-                queue=self.queue,
-                redisq=redisq,
-                contract=self.contract,
-                workers=cell.workers,
-                fault=_fault(cell.fault, self.messages // 3),
-                messages=self.messages,
-                wait_seconds=self.wait_seconds,
-                settle_seconds=self.settle_seconds,
-                schedules=self.schedules,
+        with interrupts.not_replaced():
+            return cell.law.holds(
+                Trial(
+                    queue=self.queue,
+                    redisq=redisq,
+                    contract=self.contract,
+                    workers=cell.workers,
+                    fault=_fault(cell.fault, self.messages // 3),
+                    messages=self.messages,
+                    wait_seconds=self.wait_seconds,
+                    settle_seconds=self.settle_seconds,
+                    schedules=self.schedules,
+                )
             )
-        )
 
 
 def conformance(queue: Any, *, contract: AnyContract, **options: Unpack[ConformanceKeywords]) -> type:

@@ -15,6 +15,7 @@ from typing import Any, Literal, cast
 
 from hypothesis import given, settings
 
+from pytest_redisq import interrupts
 from pytest_redisq.check import Contract, Guarantee
 from pytest_redisq.facade import Redisq
 from pytest_redisq.faults import Fault, KillConsumer
@@ -116,7 +117,7 @@ def _bodies(trial: Trial) -> int:
     def comes_out_as_it_went_in(body: bytes) -> None:
         nonlocal tried
         tried += 1
-        with trial.redisq.example(), trial.hand() as hand:
+        with interrupts.not_replaced(), trial.redisq.example(), trial.hand() as hand:
             hand.put(body)
             came = [receipt.body for receipt in _all_done(trial, hand, 1)]
             assert came == [body], f"{body!r} went in, and {came[0] if came else None!r} came out"

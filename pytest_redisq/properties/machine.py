@@ -16,6 +16,7 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
+from pytest_redisq import interrupts
 from pytest_redisq.check import AnyContract, Contract, Guarantee, contract_of
 from pytest_redisq.facade import Redisq
 from pytest_redisq.properties.hand import Hand
@@ -214,6 +215,7 @@ class _QueueMachine(RuleBasedStateMachine):
             owed = model.waiting + model.held + model.orphaned
             assert sorted(inside) == sorted(owed), f"{inside} is inside, and it should be {owed}"
 
+    @interrupts.not_replaced()  # or an interrupted example would be taken for one that fails
     def teardown(self) -> None:
         """All workers die, one of them holding a last message: when that has come back, so has all that ever will."""
         try:

@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from pytest_redisq import interrupts
 from pytest_redisq.errors import ServerError
 from pytest_redisq.options import Settings
 from pytest_redisq.secret import without_secrets
@@ -37,11 +38,18 @@ def start(settings: Settings, *, socket: bool = False) -> Server:
     if settings.url:
         return connect(settings)
     how, reason = choose(settings)
-    directory = Path(tempfile.mkdtemp(prefix=prefix()))
-    if socket:
-        (directory / SOCKET_FOLDER).mkdir()
-        (directory / SOCKET_FOLDER).chmod(0o777)  # whoever the server runs as; the folder around it is ours alone
-    return start_in(directory, settings, how, reason)
+    made: Keeper | None = None
+    try:
+        with interrupts.deferred():
+            made = Keeper(Path(tempfile.mkdtemp(prefix=prefix())))
+        if socket:
+            (made.directory / SOCKET_FOLDER).mkdir()
+            (made.directory / SOCKET_FOLDER).chmod(0o777)  # whoever the server runs as; the folder around it is ours
+        return start_in(made.directory, settings, how, reason)
+    except BaseException:
+        if made is not None:
+            made.discard()
+        raise
 
 
 def connect(settings: Settings) -> Server:
