@@ -63,7 +63,7 @@ class Session:
         config.pluginmanager.register(_Masks(), "redisq-masks")
         degrade(getattr(config.get_terminal_writer(), "_file", None) if self.worker is None else None)
         if self.worker is not None:
-            # execnet interrupts a worker too, 5 s after its controller has been killed.
+            # execnet ends a worker too, 5 to 15 s after its controller was killed. Nobody hears of its results then.
             end_when_orphaned()
 
     @property

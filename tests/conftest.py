@@ -134,6 +134,6 @@ def processes(place: Path) -> list[str]:
             continue
         command = b" ".join(words).decode(errors="replace").strip()
         # multiprocessing's own servants live as long as this process, which made them.
-        if ours and command and "from multiprocessing" not in command:
+        if ours and command and not ("from multiprocessing" in command or "/pymp-" in command):
             found.append(f"process {entry.name}: {command[:160]}")
     return found

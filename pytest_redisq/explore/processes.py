@@ -19,6 +19,7 @@ from typing import Any, Literal, TypeAlias
 
 from pytest_redisq.children import Child, follow_parent
 from pytest_redisq.explore.actors import ActorKilled, Body, Rim, Worker, runnable
+from pytest_redisq.servers.scratch import keep_multiprocessing_folder
 
 #: How `multiprocessing` makes a process. Not by fork: it would hold copies of the proxy's own connections, which then
 #: do not end when they are cut.
@@ -132,6 +133,8 @@ class FunctionBody(ProcessBody):
         Raises what it raises; `ChildProcessError` where its process dies without a word.
         """
         __tracebackhide__ = True
+        if self._method == "forkserver":
+            keep_multiprocessing_folder()
         context: Any = multiprocessing.get_context(self._method)
         receiver, sender = context.Pipe(duplex=False)
         with receiver:

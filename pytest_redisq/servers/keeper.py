@@ -39,6 +39,8 @@ Order = Literal["create", "hello", "start", "kill", "pause", "resume"]
 POLL_SECONDS = 0.002
 #: How often a process looks whether its parent still lives, in seconds.
 ORPHAN_SECONDS = 0.2
+#: How long an orphaned process may take to end by SIGINT, in seconds.
+ORPHAN_END_SECONDS = 1.0
 #: How long a keeper may take for an order, in seconds. It needs a millisecond; a machine on its knees needs more.
 ORDER_SECONDS = 10.0
 #: The lines of the server's log that an error message ends with.
@@ -281,7 +283,7 @@ def release_all() -> None:
 
 
 def end_when_orphaned() -> None:
-    """From now on, let go of every lease when this process's parent has died, and interrupt this process (SIGINT)."""
+    """From now on, when this process's parent has died, let go of every lease and end: by SIGINT, or without."""
     parent = os.getppid()
 
     def follow() -> None:
@@ -289,6 +291,8 @@ def end_when_orphaned() -> None:
             time.sleep(ORPHAN_SECONDS)
         release_all()
         os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(ORPHAN_END_SECONDS)
+        os._exit(1)
 
     threading.Thread(target=follow, name="redisq-follow", daemon=True).start()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import tempfile
 import threading
@@ -13,6 +14,7 @@ from pytest_redisq.servers.leftovers import prefix
 
 _lock = threading.Lock()
 _keeper: Keeper | None = None
+_multiprocessing: Keeper | None = None
 
 
 def scratch() -> Path:
@@ -21,13 +23,7 @@ def scratch() -> Path:
     with interrupts.deferred(), _lock:
         if _keeper is None or not _keeper.listening():
             _release()
-            keeper = Keeper(Path(tempfile.mkdtemp(prefix=prefix())))
-            try:
-                keeper.launch([])
-            except BaseException:
-                keeper.discard()
-                raise
-            _keeper = keeper
+            _keeper = _launch(prefix())
         return _keeper.directory
 
 
@@ -35,6 +31,27 @@ def release_scratch() -> None:
     """Have the folder removed now; the next `scratch` makes a new one."""
     with _lock:
         _release()
+
+
+def keep_multiprocessing_folder() -> None:
+    """Have multiprocessing's own folder, which holds the socket of its fork server, removed when this process ends."""
+    global _multiprocessing
+    config = vars(multiprocessing.current_process())["_config"]
+    with _lock:
+        if not config.get("tempdir"):
+            # Not in `scratch`, which may be released while the fork server lives.
+            _multiprocessing = _launch("pymp-")
+            config["tempdir"] = str(_multiprocessing.directory)
+
+
+def _launch(name: str) -> Keeper:
+    keeper = Keeper(Path(tempfile.mkdtemp(prefix=name)))
+    try:
+        keeper.launch([])
+    except BaseException:
+        keeper.discard()
+        raise
+    return keeper
 
 
 def _release() -> None:

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 from pytest_redisq.history import History, Journal, read_history
 from pytest_redisq.logs import LogConfig
+from pytest_redisq.servers.scratch import keep_multiprocessing_folder
 from pytest_redisq.traffic.board import Board, State
 from pytest_redisq.traffic.crew import GRACE_SECONDS, Crash, drive, steps_of
 from pytest_redisq.traffic.ends import End, Source
@@ -156,6 +157,8 @@ class Launcher(Protocol):
 
 class _Processes:
     def __init__(self, method: str) -> None:
+        if method == "forkserver":
+            keep_multiprocessing_folder()
         self._context: Any = multiprocessing.get_context(method)
         self._processes: dict[int, multiprocessing.Process] = {}
 
