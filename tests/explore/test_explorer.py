@@ -284,7 +284,7 @@ def test_a_seed_gives_the_same_schedules_on_every_machine_python_and_server(url:
 def test_a_seed_gives_the_same_schedules_in_another_process(url: str) -> None:
     """Through the proxy, with faults, whatever the hash seed."""
     here = schedules_of(url, 5)
-    code = f"from tests.explore.test_explorer import *; print(' '.join(schedules_of({url!r}, 5)))"
+    code = f"from tests.explore.test_explorer import *; print(' '.join(schedules_of({str(url)!r}, 5)))"
     there = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "11"}
     )
