@@ -6,7 +6,6 @@ It has no thread of its own: whoever runs the schedule calls `poll` and `execute
 from __future__ import annotations
 
 import contextlib
-import os
 import select
 import socket
 import tempfile
@@ -21,7 +20,7 @@ from pytest_redisq.explore.footprint import Commands
 from pytest_redisq.explore.schedule import Mark, Option
 from pytest_redisq.explore.scripts import Scripts
 from pytest_redisq.explore.session import Answer, Held, Pass, Session, Stream
-from pytest_redisq.explore.upstream import GoneError, Upstream
+from pytest_redisq.explore.upstream import GoneError, Upstream, listener
 from pytest_redisq.resp import Command, Requests, Rest, encode_command
 from pytest_redisq.servers.scratch import scratch
 
@@ -109,16 +108,11 @@ class Proxy:
         return self._urls[actor][tcp]
 
     def _listen(self, actor: int) -> None:
-        path = Path(self._directory.name) / f"{actor}.sock"
-        by_path, by_port = socket.socket(socket.AF_UNIX), socket.socket()
-        by_path.bind(os.fspath(path))
-        by_port.bind(("127.0.0.1", 0))
-        for listener in (by_path, by_port):
-            listener.listen(128)
-            listener.setblocking(False)
-            self._register(listener.fileno(), (listener, actor))
-        self._listeners.append([by_path, by_port])
-        self._urls.append((f"unix://{path}", f"redis://127.0.0.1:{by_port.getsockname()[1]}"))
+        made = [listener(Path(self._directory.name) / f"{actor}.sock"), listener(None)]
+        for each, _ in made:
+            self._register(each.fileno(), (each, actor))
+        self._listeners.append([each for each, _ in made])
+        self._urls.append((made[0][1], made[1][1]))
 
     def watch(self, descriptor: int, callback: Callable[[], None]) -> None:
         """Have `poll` call `callback` when `descriptor` is readable."""

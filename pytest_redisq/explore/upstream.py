@@ -13,6 +13,7 @@ import socket
 import ssl
 import struct
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from redis.connection import parse_url
@@ -25,11 +26,27 @@ from pytest_redisq.secret import hide
 #: How long the server may take for what it answers at once, in seconds.
 PATIENCE_SECONDS = 10.0
 _CHUNK_BYTES = 1 << 18
+#: The longest path that a unix socket may have on each system: macOS takes four less than Linux.
+_PATH_BYTES = 103
 _CLIENT = re.compile(rb"^id=(\d+) .* flags=(\S+)", re.MULTILINE)
 
 
 class GoneError(Exception):
     """The server has closed the connection."""
+
+
+def listener(path: Path | None) -> tuple[socket.socket, str]:
+    """A socket that listens, and its URL: at `path`; on a free port if there is none, or it is longer than sockets take."""
+    if path is not None and len(os.fsencode(path)) <= _PATH_BYTES:
+        listening, url = socket.socket(socket.AF_UNIX), f"unix://{path}"
+        listening.bind(os.fspath(path))
+    else:
+        listening = socket.socket()
+        listening.bind(("127.0.0.1", 0))
+        url = f"redis://127.0.0.1:{listening.getsockname()[1]}"
+    listening.listen(128)
+    listening.setblocking(False)
+    return listening, url
 
 
 class Upstream:

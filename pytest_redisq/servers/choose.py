@@ -16,6 +16,7 @@ from pytest_redisq.secret import without_secrets
 from pytest_redisq.servers.backend import SOCKET_FOLDER, Backend, How
 from pytest_redisq.servers.keeper import Keeper
 from pytest_redisq.servers.leftovers import prefix, sweep
+from pytest_redisq.servers.scratch import told_if_full
 
 if TYPE_CHECKING:
     from pytest_redisq.servers.server import Server
@@ -40,12 +41,13 @@ def start(settings: Settings, *, socket: bool = False) -> Server:
     how, reason = choose(settings)
     made: Keeper | None = None
     try:
-        with interrupts.deferred():
+        with told_if_full(), interrupts.deferred():
             made = Keeper(Path(tempfile.mkdtemp(prefix=prefix())))
         if socket:
             (made.directory / SOCKET_FOLDER).mkdir()
             (made.directory / SOCKET_FOLDER).chmod(0o777)  # whoever the server runs as; the folder around it is ours
-        return start_in(made.directory, settings, how, reason)
+        with told_if_full():
+            return start_in(made.directory, settings, how, reason)
     except BaseException:
         if made is not None:
             made.discard()

@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import multiprocessing
 import os
 import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from pytest_redisq import interrupts
+from pytest_redisq.errors import RedisqError
 from pytest_redisq.servers.keeper import Keeper
 from pytest_redisq.servers.leftovers import prefix
+
+#: What an operating system says of a folder that is full or cannot be written.
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
 _lock = threading.Lock()
 _keeper: Keeper | None = None
 _multiprocessing: Keeper | None = None
+
+
+@contextlib.contextmanager
+def told_if_full() -> Iterator[None]:
+    """Says in words that the folder of temporary files has no room or cannot be written; raises RedisqError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise RedisqError(
+            f"Temporary files cannot be written to {tempfile.gettempdir()}: {os.strerror(error.errno)}.\n"
+            "What to do: make room there, or set TMPDIR to another folder."
+        ) from error
 
 
 def scratch() -> Path:

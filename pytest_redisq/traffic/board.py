@@ -6,6 +6,7 @@ One writer to a cell (the worker, but for `order`, which is the conductor's), an
 from __future__ import annotations
 
 import mmap
+import os
 import time
 from enum import IntEnum
 from pathlib import Path
@@ -110,7 +111,12 @@ class Board:
             self._cells = memoryview(bytearray(size)).cast("Q")
             return
         with open(path, "a+b") as file:
-            file.truncate(size)
+            # Not merely made longer: a full disk would end a worker that writes there by SIGBUS, without a word.
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            elif os.fstat(file.fileno()).st_size < size:  # macOS
+                file.write(bytes(size))
+                file.flush()
             self._map = mmap.mmap(file.fileno(), size)
         self._cells = memoryview(self._map).cast("Q")
 

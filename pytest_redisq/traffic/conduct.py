@@ -24,7 +24,7 @@ from pytest_redisq.faults import Fault, Interpreter, KillConsumer, Moment, check
 from pytest_redisq.history import History, Recorder
 from pytest_redisq.logs import Logs, collect_logs
 from pytest_redisq.servers import Server
-from pytest_redisq.servers.scratch import scratch
+from pytest_redisq.servers.scratch import scratch, told_if_full
 from pytest_redisq.traffic.board import Board, Order, Slot, State
 from pytest_redisq.traffic.crew import Crew, TaskCrew, ThreadCrew, each_once
 from pytest_redisq.traffic.ends import Source
@@ -97,10 +97,11 @@ class _Conductor:
         self._producers_ended_ns: int | None = None
         self._idle_ns: int | None = None
         self._ask_ns = 0
-        self._directory = self._make_directory()
-        self._board = Board(None if self._directory is None else self._directory / "board", plan.slots)
-        stack.callback(self._board.close)
-        self._logs = self._collect_logs()
+        with told_if_full():
+            self._directory = self._make_directory()
+            self._board = Board(None if self._directory is None else self._directory / "board", plan.slots)
+            stack.callback(self._board.close)
+            self._logs = self._collect_logs()
         self._control: redis.Redis | None = None
         self._interpreter = Interpreter(plan.faults, self)
         self._inspector = self._make_inspector()

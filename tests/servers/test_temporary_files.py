@@ -1,0 +1,110 @@
+"""Folders for temporary files as they are found: with long names, missing, without room."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.inner import InnerRuns
+
+_TESTS = """
+import redis
+
+def take(client):
+    return client.lpop("jobs")
+
+def take_by_url(url):
+    with redis.Redis.from_url(url) as client:
+        client.lpop("jobs")
+
+def takers(world):
+    world.actor(take)
+    world.actor(take_by_url, gets="url")
+    world.run()
+
+def test_processes(redisq):
+    run = redisq.run(redisq.list("jobs"), producers=1, consumers=1, messages=10, workers="process")
+    run.verify("at-most-once")
+
+def test_explored(redisq):
+    redisq.explore(takers, schedules=3)
+"""
+
+
+@pytest.mark.parametrize("length", [120, 240])
+def test_a_long_path_of_temporary_files_is_no_hindrance(length: int, inner: InnerRuns, tmp_path: Path) -> None:
+    """A unix socket's path has a hundred characters at most; where it has more, actors come by TCP."""
+    folder = tmp_path / ("x" * length)
+    folder.mkdir()
+    inner.file("test_it.py", _TESTS)
+    inner.run("-p", "no:cacheprovider", environ={"TMPDIR": str(folder)}).assert_outcomes(passed=2)
+
+
+def test_a_folder_that_is_missing_is_replaced_by_another(inner: InnerRuns) -> None:
+    inner.file("test_it.py", _TESTS)
+    inner.run(environ={"TMPDIR": "/no/such/folder"}).assert_outcomes(passed=2)
+
+
+@pytest.fixture
+def almost_full(tmp_path: Path) -> Iterator[Path]:
+    """A file system with room for a small file only."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"NOT TESTED with a full disk: no file system can be mounted here: {mounted.stderr!r}")
+    try:
+        with contextlib.suppress(OSError), (folder / "fill").open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+        os.truncate(folder / "fill", (folder / "fill").stat().st_size - 8192)
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+_WITHOUT_ROOM = """
+import tempfile
+from pathlib import Path
+from pytest_redisq.errors import RedisqError
+from pytest_redisq.servers.scratch import told_if_full
+from pytest_redisq.traffic.board import Board
+
+folder = Path(tempfile.mkdtemp(dir={folder!r}))
+try:
+    with told_if_full():
+        board = Board(folder / "board", 10_000)
+        for slot in range(10_000):  # what is not there when it is wanted ends the process by SIGBUS
+            board.slot(slot).order(1)
+except RedisqError as error:
+    print(error)
+"""
+
+
+def test_a_full_disk_is_told_in_words_and_ends_no_process_by_sigbus(almost_full: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _WITHOUT_ROOM.format(folder=str(almost_full))],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done
+    assert "Temporary files cannot be written to" in done.stdout
+    assert "No space left on device.\nWhat to do: make room there, or set TMPDIR to another folder." in done.stdout
+
+
+def test_a_run_without_room_for_its_processes_fails_in_words(almost_full: Path, inner: InnerRuns) -> None:
+    inner.file("test_it.py", _TESTS)
+    result = inner.run("-k", "processes", "-p", "no:cacheprovider", environ={"TMPDIR": str(almost_full)})
+    assert result.ret == 1, "no SIGBUS, no internal error"
+    text = result.stdout.str()
+    assert "Temporary files cannot be written to" in text or "server" in text
