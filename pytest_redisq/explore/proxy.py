@@ -20,7 +20,7 @@ from pytest_redisq.explore.footprint import Commands
 from pytest_redisq.explore.schedule import Mark, Option
 from pytest_redisq.explore.scripts import Scripts
 from pytest_redisq.explore.session import Answer, Held, Pass, Session, Stream
-from pytest_redisq.explore.upstream import GoneError, Upstream, listener
+from pytest_redisq.explore.upstream import GoneError, Upstream, listen_at
 from pytest_redisq.resp import Command, Requests, Rest, encode_command
 from pytest_redisq.servers.scratch import scratch
 
@@ -108,7 +108,7 @@ class Proxy:
         return self._urls[actor][tcp]
 
     def _listen(self, actor: int) -> None:
-        made = [listener(Path(self._directory.name) / f"{actor}.sock"), listener(None)]
+        made = [listen_at(Path(self._directory.name) / f"{actor}.sock"), listen_at(None)]
         for each, _ in made:
             self._register(each.fileno(), (each, actor))
         self._listeners.append([each for each, _ in made])

@@ -35,8 +35,8 @@ class GoneError(Exception):
     """The server has closed the connection."""
 
 
-def listener(path: Path | None) -> tuple[socket.socket, str]:
-    """A socket that listens, and its URL: at `path`; on a free port if there is none, or it is longer than sockets take."""
+def listen_at(path: Path | None) -> tuple[socket.socket, str]:
+    """A socket that listens, and its URL: at `path`; on a free port if it is None, or longer than sockets take."""
     if path is not None and len(os.fsencode(path)) <= _PATH_BYTES:
         listening, url = socket.socket(socket.AF_UNIX), f"unix://{path}"
         listening.bind(os.fspath(path))
