@@ -278,7 +278,10 @@ def _nearest(option: Option, sources: Sequence[Source]) -> _Given:
         raw, origin = source.values[option.name], source.origin(option)
         if option.repeatable and isinstance(raw, str):
             raw = [line for line in raw.splitlines() if line.strip()]
+        texts = raw if option.repeatable and isinstance(raw, (list, tuple)) else [raw]
         try:
+            if not all(isinstance(text, str) for text in texts):  # an ini file of TOML may hold anything
+                raise ValueError(f"{raw!r} is to be {'a list of texts' if option.repeatable else 'text'}.")
             return _Given(value=_parse(option, raw), origin=origin, distance=distance)
         except ValueError as error:
             raise OptionError(f"{origin}: {error}") from None

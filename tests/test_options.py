@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -209,3 +211,19 @@ def test_the_documentation_table_has_every_name_and_whole_rows() -> None:
 
 def test_readme_is_in_step_with_the_table() -> None:
     assert markdown_table() in README.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "raw", "words"),
+    [
+        ("server", ["auto"], "ini: ['auto'] is to be text."),
+        ("startup_seconds", 5, "ini: 5 is to be text."),
+        ("replay", {"a": 1}, "ini: {'a': 1} is to be text."),
+        ("server_args", [5], "ini: [5] is to be a list of texts."),
+        ("server_args", 5, "ini: 5 is to be a list of texts."),
+    ],
+)
+def test_a_value_of_a_wrong_type_is_told(name: str, raw: Any, words: str) -> None:
+    """An ini file of TOML may hold lists and numbers; pytest passes them on."""
+    with pytest.raises(OptionError, match=re.escape(words)):
+        resolve([Source(values={name: raw}, origin=lambda _: "ini")])
