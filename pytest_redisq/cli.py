@@ -10,24 +10,22 @@ from pathlib import Path
 from typing import IO, Any
 
 import click
-import redis
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import MofNCompleteColumn, Progress
 
 from pytest_redisq import interrupts, shelf
 from pytest_redisq.check import Contract
 from pytest_redisq.check import check as judge
 from pytest_redisq.demo import as_json, screen
 from pytest_redisq.doctor import Examination, examine
+from pytest_redisq.drain_command import reach, run_drain
 from pytest_redisq.errors import HistoryError, RedisqError
 from pytest_redisq.history import read_history
 from pytest_redisq.load.command import LoadCommand, load_options
 from pytest_redisq.load.command import load as run_load
 from pytest_redisq.load.streams import outlive_readers
 from pytest_redisq.options import OPTIONS, OptionError, Settings, Source, environment, resolve
-from pytest_redisq.queues import drain_to_file
-from pytest_redisq.queues.drain_file import Framing
+from pytest_redisq.queues.framing import Framing
 from pytest_redisq.regressions import VERDICTS
 from pytest_redisq.regressions import keep as keep_failure
 from pytest_redisq.report import explain, verdict_data
@@ -234,10 +232,30 @@ def keep(failure: str, name: str, why: str, verdict: str, contract: str, into: P
 @click.option(
     "--chunk", default=10_000, show_default=True, type=click.IntRange(min=1), help="elements at a time, at most"
 )
-def drain(key: str, path: Path, url: str, framing: Framing | None, chunk: int) -> None:
+@click.option(
+    "--timeout",
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    type=click.FloatRange(min=0.1),
+    help="end when the server does not answer for so long",
+)
+@click.option(
+    "--take-over",
+    is_flag=True,
+    help="go on at once with what other drains hold: only when they are known to be dead",
+)
+def drain(
+    key: str, path: Path, url: str, framing: Framing | None, chunk: int, timeout: float, take_over: bool
+) -> None:
     """Empty the list KEY into a file, a chunk at a time.
 
     Each element is written once, even if this is killed and run again; what is pushed meanwhile stays in the list.
+    Several lists can be drained into one file, one after the other. Until all are finished, FILE.redisq-drain lies
+    beside the file: it tells the next drain what a killed one had written.
+
+    Exit status 0 if all was drained, 1 if the drain failed or was interrupted, 2 for a mistake in the command line,
+    3 if another drain holds a part of the list or the file.
     """
     framing = framing or ("json" if ".jsonl" in path.suffixes else "lines")
     if str(path) == "-" or (path.exists() and not path.is_file()):
@@ -245,31 +263,5 @@ def drain(key: str, path: Path, url: str, framing: Framing | None, chunk: int) -
     settings = resolve([Source(values={"server": url}, origin=lambda _: "--url")])
     if not settings.url:
         raise click.UsageError(f"--url: {url!r} is no URL; write it as redis://localhost:6379/0.")
-    server = start(settings)
-    bar = Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=Console(stderr=True))
-    try:
-        with server.client() as client, bar:
-            task = bar.add_task(key, total=None)
-            done = drain_to_file(
-                client,
-                key,
-                path,
-                framing=framing,
-                chunk=chunk,
-                progress=lambda done, total: bar.update(task, completed=done, total=total),
-            )
-    except ValueError as error:
-        raise click.ClickException(
-            f"Draining {key!r} failed: {error}\nWhat to do: run it again with --framing json, for another file."
-        ) from error
-    except (redis.RedisError, OSError, KeyboardInterrupt) as error:
-        again = f"The list keeps what is not in {path}; run the same command again."
-        if str(error).startswith("WRONGTYPE"):
-            again = "What to do: give the key of a list."
-        raise click.ClickException(f"Draining {key!r} failed: {str(error) or 'interrupted'}\n{again}") from error
-    finally:
-        server.stop()
-    nothing = "" if done.elements else f" (there is no list {key!r} at this server, or it is empty)"
-    click.echo(
-        f"{done.elements:,} elements, {done.bytes_after - done.bytes_before:,} bytes appended to {path}{nothing}"
-    )
+    with reach(settings.url, timeout) as client:
+        sys.exit(run_drain(client, key, path, framing=framing, chunk=chunk, take_over=take_over))

@@ -6,6 +6,7 @@ Law: every message says what happened, where, and what to do next.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 
 class RedisqError(Exception):
@@ -14,6 +15,15 @@ class RedisqError(Exception):
 
 class ServerError(RedisqError):
     """A server could not be had, died, or cannot do what was asked of it; the text ends with its last log lines."""
+
+
+class DrainHeldError(RedisqError):
+    """A drain cannot begin, as another drain writes to its file, or may do so.
+
+    `held`: the `UnfinishedDrain`s of the list, as far as they were asked for.
+    """
+
+    held: tuple[Any, ...] = ()
 
 
 class DeliveryError(AssertionError):

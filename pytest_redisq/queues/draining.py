@@ -8,6 +8,7 @@ drainer that died left of its claim is finished by the next one.
 
 from __future__ import annotations
 
+import json
 import secrets
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -95,6 +96,25 @@ class Claim:
     average_bytes: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnfinishedDrain:
+    """`elements` of the list `key` that a drain has claimed and not drained yet.
+
+    `lease_seconds`: how long it still has to go on, before the next drain of the list may take them over; 0: any drain
+    may. `holder` says where it drains to, as far as it is known.
+    """
+
+    key: str
+    claim: str
+    elements: int
+    lease_seconds: float
+    holder: str
+
+    def __str__(self) -> str:
+        until = f"for {self.lease_seconds:.0f} s more, and longer if it goes on" if self.lease_seconds else "no longer"
+        return f"{self.elements:,} elements of {self.key!r} are held by {self.holder}, {until} (claim {self.claim})"
+
+
 class Reading(NamedTuple):
     """A command that reads so many elements."""
 
@@ -120,7 +140,7 @@ class Drainer:
             raise ValueError(f"chunk={chunk}: at least one element at a time")
         if lease_seconds < 0.01:
             raise ValueError(f"lease_seconds={lease_seconds}: at least 0.01, or the claim is lost while it is read")
-        self._key = key
+        self.key = key
         self._chunk = chunk
         self._lease_ms = int(lease_seconds * 1000)
         self._owner = owner or secrets.token_hex(8)
@@ -143,11 +163,15 @@ class Drainer:
         length = yield from _script_again(_ADOPT, keys, args)
         return (yield from self._hold(name, length, state))
 
-    def claim(self, state: str = "") -> Steps[Claim | None]:
-        """Claim all that is in the list now; None: there is nothing."""
+    def new_name(self) -> Steps[str]:
+        """A name for the next claim: names sort by the time at which they were given."""
         seconds, microseconds = yield from _again(command("TIME"))
-        name = f"{int(seconds):012d}{int(microseconds):06d}-{self._owner}"
-        keys = (self._key, self._registry, self.list_of(name), self._lease_of(name))
+        return f"{int(seconds):012d}{int(microseconds):06d}-{self._owner}"
+
+    def claim(self, state: str = "", *, name: str | None = None) -> Steps[Claim | None]:
+        """Claim all that is in the list now, under a name of `new_name`; None: there is nothing."""
+        name = name or (yield from self.new_name())
+        keys = (self.key, self._registry, self.list_of(name), self._lease_of(name))
         length = yield from _script_again(_CLAIM, keys, (name, self._owner, self._lease_ms, state))
         return (yield from self._hold(name, length, state))
 
@@ -161,6 +185,24 @@ class Drainer:
                 return adopted
         self._claimed_all = True
         return (yield from self.claim())
+
+    def unfinished(self) -> Steps[tuple[UnfinishedDrain, ...]]:
+        """What is claimed and not finished, the oldest first, but for what this drainer holds itself."""
+        found = []
+        for name, state in (yield from self.left_behind()).items():
+            lease = yield from _again(command("GET", self._lease_of(name)))
+            left_ms = yield from _again(command("PTTL", self._lease_of(name)))
+            elements = yield from _again(command("LLEN", self.list_of(name)))
+            if elements and lease != self._owner.encode():
+                held = UnfinishedDrain(
+                    key=self.key,
+                    claim=name,
+                    elements=elements,
+                    lease_seconds=max(0, left_ms) / 1000,
+                    holder=_holder(noted(state)),
+                )
+                found.append(held)
+        return tuple(found)
 
     def read(self, claim: Claim, skip: int = 0) -> Steps[list[bytes]]:
         """The next chunk after the first `skip` elements; empty at the end. It stays in the claim until `commit`."""
@@ -176,7 +218,7 @@ class Drainer:
     def accept(self, claim: Claim, elements: list[bytes]) -> list[bytes]:
         """The chunk that came. RedisqError if there was none, so that somebody else must have it."""
         if not elements:
-            raise _lost(self._key)
+            raise _lost(self.key)
         claim.average_bytes = average_bytes(elements)
         return elements
 
@@ -192,7 +234,7 @@ class Drainer:
     def check_kept(self, reply: int) -> None:
         """RedisqError if the reply to a commit says that the claim is no longer ours."""
         if reply < 0:
-            raise _lost(self._key)
+            raise _lost(self.key)
 
     def _commit_arguments(self, claim: Claim, done: int, state: str) -> tuple[tuple[str, ...], tuple[str | int, ...]]:
         keys = (self._registry, self.list_of(claim.name), self._lease_of(claim.name))
@@ -211,10 +253,26 @@ class Drainer:
         return self._held
 
     def list_of(self, name: str) -> str:
-        return beside(self._key, f"drain:{name}")
+        return beside(self.key, f"drain:{name}")
 
     def _lease_of(self, name: str) -> str:
-        return beside(self._key, f"drain-lease:{name}")
+        return beside(self.key, f"drain-lease:{name}")
+
+
+def noted(state: str) -> dict[str, Any]:
+    """What a drain has noted beside its claim; empty where it has noted nothing that we know."""
+    try:
+        value = json.loads(state)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _holder(note: dict[str, Any]) -> str:
+    if "path" not in note:
+        return "another drain"
+    process = f", process {note['process']}" if "process" in note else ""
+    return f"a drain to {note['path']} (host {note.get('host', 'unknown')}{process})"
 
 
 def measure(key: str) -> Steps[Measured]:

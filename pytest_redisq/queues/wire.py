@@ -61,6 +61,14 @@ def _patience_of(client: Any) -> float | None:
     return None if patience is None else float(patience)
 
 
+def place_of(client: Any) -> str:
+    """Where a client's keys are, for people, and to tell apart: "redis:6379/0", "localhost:6379/0 seen from pod-1"."""
+    settings = client.connection_pool.connection_kwargs
+    where = settings.get("path") or f"{settings.get('host', 'localhost')}:{settings.get('port', 6379)}"
+    here = where.startswith(("/", "localhost:", "127.", "::1:"))  # on another host that is another server
+    return f"{where}/{settings.get('db') or 0}" + f" seen from {socket.gethostname()}" * here
+
+
 def _limit(command: Command, patience: float | None) -> float | None:
     if command.blocks_seconds is None or patience is None:
         return None
@@ -91,14 +99,17 @@ class Ticket(NamedTuple):
 class Wire:
     """A sync connection that is opened when needed and after an error, and sends each command at most once.
 
-    Thread-safe: one command at a time.
+    Thread-safe: one command at a time. `grace_seconds`: after a reply that did not come in time, the wire waits
+    no longer than that for the next ones, until one comes. So a command that is sent again soon fails again.
     """
 
-    def __init__(self, client: redis.Redis) -> None:
+    def __init__(self, client: redis.Redis, *, grace_seconds: float | None = None) -> None:
         self._client = client  # keeps a Sentinel pool alive, to which the connection refers weakly
         settings = settings_of(client) | {"retry": Retry(NoBackoff(), 0)}
         self._connection: Any = client.connection_pool.connection_class(**settings)
-        self._patience = _patience_of(client)
+        self._patience = self._usual_patience = _patience_of(client)
+        self._grace_seconds = grace_seconds
+        self._hurried = False
         self._lock = threading.Lock()
         self._process = os.getpid()
         self._connected = False
@@ -150,6 +161,11 @@ class Wire:
                 self._drop()
                 raise
 
+    def hurry(self) -> None:
+        """Wait for no reply and no connection longer than `grace_seconds` from now on."""
+        self._hurried = True
+        self._patience = self._connection.socket_timeout = self._connection.socket_connect_timeout = self._grace_seconds
+
     def abort(self) -> None:
         """Cut the connection under a blocked `call`, which then raises ConnectionError."""
         sock = self._connection._sock  # disconnect() would pull the parser from under the thread that reads
@@ -192,11 +208,15 @@ class Wire:
             number, command = self._owed.popleft()
             limit = _limit(command, self._patience)
             if not self._connection.can_read(limit):
+                if self._grace_seconds is not None:
+                    self._patience = self._grace_seconds
                 raise _late(command, limit)
             try:
                 self._early[number] = self._connection.read_response()
             except redis.ResponseError as error:
                 self._early[number] = error
+        if not self._hurried:
+            self._patience = self._usual_patience
         reply = self._early.pop(wanted)
         if isinstance(reply, redis.ResponseError):
             raise reply

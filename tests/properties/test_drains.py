@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,7 +20,8 @@ from pytest_redisq.explore import Mark
 from pytest_redisq.facade import Redisq
 from pytest_redisq.properties import bodies, chunk_sizes, lengths, turns
 from pytest_redisq.properties.strategies import FAULTS
-from pytest_redisq.queues import drain, drain_file, drain_to_file
+from pytest_redisq.queues import drain, drain_file, drain_journal, drain_to_file
+from pytest_redisq.queues.drain_journal import SUFFIX
 from pytest_redisq.queues.draining import Drainer
 from pytest_redisq.queues.steps import Steps, command
 from tests.properties.conftest import Staged
@@ -312,12 +314,13 @@ def test_the_file_is_the_list_byte_for_byte_however_often_it_was_cut_off(
     path = tmp_path_factory.mktemp("drain") / f"out.{suffix}"
     with staged() as (_, redisq), pytest.MonkeyPatch.context() as patch:
         patch.setattr(drain_file, "SYNC_BYTES", sync_bytes)
+        patch.setattr(drain_journal, "PAGE_BYTES", 1)  # a kernel stops a write between two pages
         redisq.client.rpush(KEY, *elements)
         for at, mark, torn_bytes in deaths:
             before = path.stat().st_size if path.exists() else 0
             with doomed(redisq, Fate(at, mark)) as client:
                 swallow(lambda client=client: drain_to_file(client, KEY, path, framing="json", chunk=chunk))  # type: ignore[misc]
-            tear(redisq, path, torn_bytes, before)
+            tear(path, torn_bytes, before)
         drain_to_file(redisq.client, KEY, path, framing="json", chunk=chunk)
         assert [unframed(line) for line in lines_of(path)] == elements
 
@@ -349,14 +352,16 @@ def swallow(attempt: Callable[[], object]) -> None:
         return
 
 
-def tear(redisq: Redisq, path: Path, torn_bytes: int, before: int) -> None:
-    """What a kill within a write leaves: of the bytes that the server does not know of, the last are not there."""
-    states = redisq.client.hvals(f"{KEY}:drains:{{{KEY}}}")
-    noted = [json.loads(state)["length"] for state in states if state]  # type: ignore[union-attr]
-    if path.exists() and noted:
-        size = path.stat().st_size
-        with path.open("r+b") as file:
-            file.truncate(max(noted[-1], before, size - torn_bytes))
+def tear(path: Path, torn_bytes: int, before: int) -> None:
+    """What a kill within a write leaves: of the chunks that were not waited for, the last bytes are not there."""
+    journal = path.with_name(path.name + SUFFIX)
+    if journal.exists():
+        notes = [json.loads(line) for line in journal.read_text().splitlines()]
+        safe = {note["safe"]: note["left"] for note in notes if "safe" in note}
+        chunks = [note["chunk"] for note in notes if "chunk" in note]
+        loose = [chunk["at"] for chunk in chunks if chunk["left"] < safe.get(chunk["claim"], chunk["left"] + 1)]
+        if loose:
+            os.truncate(path, max(before, min(loose), path.stat().st_size - torn_bytes))
 
 
 def lines_of(path: Path) -> list[bytes]:

@@ -19,7 +19,8 @@ import redis
 import zstandard
 
 from pytest_redisq.errors import RedisqError
-from pytest_redisq.queues import Drained, drain, drain_file, drain_to_file
+from pytest_redisq.queues import Drained, drain, drain_file, drain_to_file, framing
+from pytest_redisq.queues.drain_journal import SUFFIX
 from tests.queues.test_draining import expire_leases, fill
 
 SUFFIXES = ["out.txt", "out.jsonl.gz", "out.zst"]
@@ -152,7 +153,7 @@ def test_json_keeps_every_byte(client: redis.Redis, tmp_path: Path) -> None:
 def test_without_isal_it_writes_gzip_all_the_same(
     client: redis.Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(drain_file, "_igzip", None)
+    monkeypatch.setattr(framing, "_igzip", None)
     elements = fill(client, 300)
     drain_to_file(client, "big", tmp_path / "out.gz", chunk=100)
     assert content(tmp_path / "out.gz").split() == elements
@@ -161,7 +162,7 @@ def test_without_isal_it_writes_gzip_all_the_same(
 def test_without_zstandard_zst_is_refused_before_anything_is_done(
     client: redis.Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(drain_file, "_zstandard", None)
+    monkeypatch.setattr(framing, "_zstandard", None)
     fill(client, 3)
     with pytest.raises(RedisqError, match=r"pip install 'pytest-redisq\[fast\]', or name it \.gz"):
         drain_to_file(client, "big", tmp_path / "out.zst")
@@ -169,11 +170,30 @@ def test_without_zstandard_zst_is_refused_before_anything_is_done(
     assert os.listdir(tmp_path) == []
 
 
-def test_a_full_disk_keeps_the_rest_in_the_list(client: redis.Redis) -> None:
-    elements = fill(client, 300)
-    with pytest.raises(OSError, match="No space left"):
-        drain_to_file(client, "big", "/dev/full")
-    assert [element for chunk in drain(client, "big") for element in chunk] == elements
+def test_a_full_disk_keeps_the_rest_in_the_list(
+    client: redis.Redis, child: Callable[[str], subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    """A limit on the size of files stands for the disk's."""
+    elements, path = fill(client, 5_000), tmp_path / "out"
+    stopped = child(
+        "import resource\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10_007, 10_007))\n"
+        "drain_file.SYNC_BYTES = 1\n"
+        f"try: drain_to_file(client, 'big', {str(path)!r}, chunk=1000)\n"
+        "except OSError as error: print(error, flush=True)\n"
+    )
+    assert "File too large" in stopped.communicate()[0]
+    assert path.read_bytes().split() == elements[:2000]
+    assert client.llen("big") + sum(len(chunk) for chunk in drain(client, "big")) == 3000
+
+
+@pytest.mark.parametrize("path", ["/dev/full", "."])
+def test_what_is_no_regular_file_is_refused_and_nothing_is_left_beside_it(client: redis.Redis, path: str) -> None:
+    fill(client, 3)
+    with pytest.raises(RedisqError, match="no regular file"):
+        drain_to_file(client, "big", path)
+    assert client.llen("big") == 3
+    assert not os.path.exists(path + SUFFIX)
 
 
 def test_what_a_disk_failed_to_take_stays_in_the_list_whatever_it_says_when_asked_again(

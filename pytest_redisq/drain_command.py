@@ -1,0 +1,122 @@
+"""What `redisq drain` does once its words are understood: drains, shows how far it has come, and says what is left."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+import redis
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress
+
+from pytest_redisq.errors import DrainHeldError
+from pytest_redisq.queues import Drained, UnfinishedDrain, drain_to_file
+from pytest_redisq.queues.framing import Framing
+from pytest_redisq.servers import Address
+from pytest_redisq.servers.external import explained
+
+#: All was drained; another drain holds a part of the list, or its file.
+EXIT_DRAINED, EXIT_HELD = 0, 3
+
+#: The signals that end a drain in good order: what it has written is committed, and its claim is free at once.
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@contextlib.contextmanager
+def reach(url: str, timeout_seconds: float) -> Iterator[redis.Redis]:
+    """A client of the server at `url`, which waits no longer than that for a reply. It touches no key.
+
+    ServerError: the server cannot be reached.
+    """
+    client = Address(url=url).client(socket_timeout=timeout_seconds, socket_connect_timeout=timeout_seconds)
+    with client:
+        with explained(url, timeout_seconds), contextlib.closing(Wire(client)) as wire:
+            wire.connect()
+        yield client
+
+
+class _Signals:
+    """Raises KeyboardInterrupt at the first signal that ends a drain, and again where Python had swallowed it."""
+
+    def __init__(self) -> None:
+        self._received: signal.Signals | None = None
+
+    @contextlib.contextmanager
+    def handled(self) -> Iterator[None]:
+        before = {each: signal.signal(each, self._receive) for each in _ENDING}
+        try:
+            yield
+        finally:
+            for each, handler in before.items():
+                signal.signal(each, handler)
+
+    def check(self) -> None:
+        """KeyboardInterrupt raised in a destructor or a callback of the garbage collector goes no further."""
+        if self._received is not None:
+            raise KeyboardInterrupt(f"interrupted by {self._received.name}")
+
+    def _receive(self, number: int, _frame: FrameType | None) -> None:
+        self._received = signal.Signals(number)
+        self.check()
+
+
+def run_drain(client: redis.Redis, key: str, path: Path, *, framing: Framing, chunk: int, take_over: bool) -> int:
+    """Drain and tell; the exit status. ClickException: it failed, and why, and what to do."""
+    bar = Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=Console(stderr=True))
+    signals = _Signals()
+
+    def progress(done: int, total: int) -> None:
+        signals.check()
+        bar.update(task, completed=done, total=total)
+
+    try:
+        with signals.handled(), bar:
+            task = bar.add_task(key, total=None)
+            done = drain_to_file(
+                client, key, path, framing=framing, chunk=chunk, take_over=take_over, progress=progress
+            )
+    except DrainHeldError as error:
+        click.echo(f"Error: {error}", err=True)
+        _tell_held(error.held, path)
+        return EXIT_HELD
+    except ValueError as error:
+        raise click.ClickException(
+            f"Draining {key!r} failed: {error}\nWhat to do: run it again with --framing json, for another file."
+        ) from error
+    except (redis.RedisError, OSError, KeyboardInterrupt) as error:
+        again = f"The list keeps what is not in {path}; run the same command again."
+        if str(error).startswith("WRONGTYPE"):
+            again = "What to do: give the key of a list."
+        raise click.ClickException(f"Draining {key!r} failed: {str(error) or 'interrupted'}\n{again}") from error
+    _tell(done, key, path)
+    _tell_held(done.held, path)
+    return EXIT_HELD if done.held else EXIT_DRAINED
+
+
+def _tell(done: Drained, key: str, path: Path) -> None:
+    nothing = ""
+    if not done.elements:
+        nothing = " (the rest of the list is held, see below)" if done.held else ""
+        nothing = nothing or f" (there is no list {key!r} at this server, or it is empty)"
+    click.echo(
+        f"{done.elements:,} elements, {done.bytes_after - done.bytes_before:,} bytes appended to {path}{nothing}"
+    )
+
+
+def _tell_held(held: tuple[UnfinishedDrain, ...], path: Path) -> None:
+    for each in held:
+        click.echo(f"NOT FINISHED: {each}", err=True)
+    if held:
+        latest = time.localtime(time.time() + max(each.lease_seconds for each in held))
+        click.echo(
+            "What to do: wait for the end of a drain that still runs. If it was killed, run it again with its own file, "
+            f"which goes on at once on the same machine; or this one after {time.strftime('%H:%M:%S', latest)}; or this "
+            "one now with --take-over, if no drain of the list runs any longer.",
+            err=True,
+        )

@@ -1,0 +1,382 @@
+"""The journal beside a file that drains append to: which of the file's bytes a killed drain wrote, and for which
+elements.
+
+`FILE.redisq-drain` is made before the first chunk and removed when each drain that used it has come to its end. Every
+chunk is announced there before it is written: where it begins, its size and checksum, the bytes at the end of each of
+its pages, and how many elements its claim has left after it. So the next drain of any list can tell:
+
+- A chunk that is whole in the file stays. Its elements are in the file, so the next drain of *that* list removes them
+  from the server first, whether or not the killed drain had done so.
+- A chunk that was cut short is removed, as far as it is proven to be the killed drain's: page by page, in the order in
+  which a kernel writes them. Every other byte stays.
+
+Nothing depends on a host's name, on a path or an inode: the journal moves with its file.
+"""
+
+from __future__ import annotations
+
+import base64
+import errno
+import json
+import logging
+import os
+import secrets
+import socket
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+from pytest_redisq.errors import DrainHeldError, RedisqError
+from pytest_redisq.queues.framing import checksum
+
+SUFFIX = ".redisq-drain"
+
+#: A kernel that is told to kill a process while it writes stops between two pages.
+PAGE_BYTES = 4096
+
+#: So many bytes at the end of each page are noted.
+_MARK_BYTES = 8
+
+#: The journal is written anew, without what is known to be committed, when it has become so long.
+_LONGEST = 2**20
+
+_log = logging.getLogger("pytest_redisq")
+_datasync = getattr(os, "fdatasync", os.fsync)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """`elements` of a claim, which has `left` after them, lie at `at` in the file and take `size` bytes."""
+
+    claim: str
+    elements: int
+    left: int
+    at: int
+    size: int
+    checksum: int
+    marks: str
+
+
+class Journal:
+    """The journal of the file at `target`, which the caller has locked. `begin` makes it; `end` removes it if it can.
+
+    DrainHeldError: a drain on another host, which file locks may not reach, may still be writing.
+    """
+
+    def __init__(self, target: Path, file: FileIO, *, lease_seconds: float, take_over: bool) -> None:
+        self._target = target
+        self._file = file
+        self._path = target.with_name(target.name + SUFFIX)
+        self._out: FileIO | None = None
+        #: What tells this file from any other, in the notes on the servers.
+        self.file_id = secrets.token_hex(8)
+        self._claims: dict[str, str] = {}  # those that are not finished: their names, and what they are of
+        self._chunks: list[Chunk] = []
+        self._safe: dict[str, int] = {}  # by claim: what it had left when this was written and put on the disk
+        self._committed: dict[str, int] = {}
+        self._moving: dict[str, Any] | None = None
+        self._writer: dict[str, Any] | None = None
+        try:
+            text = self._path.read_bytes()
+        except FileNotFoundError:
+            return
+        self._load(text)
+        if not take_over:
+            self._check_writer(lease_seconds)
+
+    @property
+    def unfinished(self) -> dict[str, str]:
+        """The claims of which this file has a part: their names, and what they are of."""
+        return dict(self._claims)
+
+    def recover(self) -> None:
+        """Remove what a killed drain had written of a chunk that it did not finish; every other byte stays.
+
+        RedisqError: it cannot be told, or not be done safely; nothing is changed then.
+        """
+        self._finish_move()
+        loose = [chunk for chunk in self._chunks if chunk.left < self._safe.get(chunk.claim, chunk.left + 1)]
+        torn = [chunk for chunk in loose if not self._is_whole(chunk)]
+        whole_to = max((chunk.at + chunk.size for chunk in self._chunks if chunk not in torn), default=0)
+        for chunk in torn:
+            if whole_to <= chunk.at < self._size():
+                self._cut(chunk)
+                break
+        self._chunks = [chunk for chunk in self._chunks if chunk not in torn]
+
+    def known_whole(self) -> int:
+        """How far the file is known to hold whole chunks of drains, in bytes; 0: nothing is known."""
+        ends = [chunk.at + chunk.size for chunk in self._chunks[-1:] if self._is_whole(chunk)]
+        return max(ends, default=0)
+
+    def left(self, claim: str, length: int) -> int:
+        """How many of a claim's `length` elements are not in the file yet."""
+        for chunk in sorted((chunk for chunk in self._chunks if chunk.claim == claim), key=lambda chunk: -chunk.left):
+            if chunk.left < length <= chunk.left + chunk.elements and self._is_whole(chunk):
+                length = chunk.left
+        return length
+
+    def begin(self) -> None:
+        """Say on the disk that this process writes from now on. RedisqError where no journal can be made."""
+        self._writer = {"host": socket.gethostname(), "process": os.getpid(), "boot": _boot()}
+        try:
+            self._rewrite()
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+            raise RedisqError(
+                f"cannot write {self._path}: {error.strerror}. A drain notes there how far the file has come.\n"
+                "What to do: give it a file in a folder that it may write to."
+            ) from error
+
+    def claim(self, name: str, of: str) -> None:
+        """The claim `name` is going to be written to the file; `of`: the list and its server, for people."""
+        self._claims[name] = of
+        self._add({"claim": name, "of": of})
+
+    def chunk(self, chunk: Chunk) -> None:
+        """This chunk is going to be written."""
+        self._chunks.append(chunk)
+        self._add({"chunk": asdict(chunk)})
+
+    def forget(self, chunks: list[Chunk]) -> None:
+        """These chunks are not in the file, or the disk may not have taken them."""
+        self._chunks = [chunk for chunk in self._chunks if chunk not in chunks]
+        self._rewrite()
+
+    def sync(self) -> None:
+        """Have the journal on the disk, before the file. DrainHeldError: another drain has taken the file over."""
+        out = self._opened()
+        try:
+            ours = os.stat(self._path).st_ino == os.fstat(out.fileno()).st_ino
+        except FileNotFoundError:
+            ours = False
+        if not ours:
+            raise DrainHeldError(
+                f"another drain has taken {self._target} over, or {self._path.name} was removed while a drain "
+                "wrote there.\nWhat to do: let one drain at a time write to a file, then run it again."
+            )
+        self._needed()
+        if out.tell() > _LONGEST:
+            self._rewrite()
+        else:
+            _datasync(out.fileno())
+
+    def safe(self, claim: str, left: int) -> None:
+        """All of the claim but `left` elements is on the disk; the server is going to be told."""
+        self._safe[claim] = left
+        self._add({"safe": claim, "left": left})
+
+    def committed(self, claim: str, left: int) -> None:
+        """The server has been told: chunks before that need not be known any longer."""
+        self._committed[claim] = left
+
+    def finish(self, claim: str) -> None:
+        """Nothing of the claim is left on its server."""
+        self._claims.pop(claim, None)
+        self._chunks = [chunk for chunk in self._chunks if chunk.claim != claim]
+        self._safe.pop(claim, None)
+        self._committed.pop(claim, None)
+        self._add({"finished": claim})
+
+    def end(self) -> None:
+        """No process writes any longer. The journal goes, unless a claim is unfinished."""
+        if self._out is None:
+            return
+        self._writer = None
+        with suppress(OSError):  # the journal as it is will do: then only its writer seems to have been killed
+            if self._claims:
+                self._rewrite()
+            else:
+                os.unlink(self._path)
+        self._out.close()
+
+    def _load(self, text: bytes) -> None:
+        """Read what is whole; a killed process may have left its last line unfinished."""
+        head, *lines = text.split(b"\n")[:-1] or [b""]
+        first = _parsed(head)
+        if "redisq-drain" not in first:
+            raise RedisqError(
+                f"{self._path} is no journal of a drain, and a drain to {self._target.name} needs this name.\n"
+                "What to do: move it away, or drain into another file."
+            )
+        self.file_id, self._writer = first["redisq-drain"], first["writer"]
+        for line in map(_parsed, lines):
+            match line:
+                case {"claim": name, "of": of}:
+                    self._claims[name] = of
+                case {"chunk": chunk}:
+                    self._chunks.append(Chunk(**chunk))
+                case {"safe": name, "left": left}:
+                    self._safe[name] = left
+                case {"finished": name}:
+                    self._claims.pop(name, None)
+                    self._chunks = [chunk for chunk in self._chunks if chunk.claim != name]
+                    self._safe.pop(name, None)
+                case {"move": move}:
+                    self._moving = move
+
+    def _check_writer(self, lease_seconds: float) -> None:
+        if self._writer is None or self._writer["boot"] == _boot():
+            return
+        silent = time.time() - self._path.stat().st_mtime
+        if silent < lease_seconds:
+            at = time.strftime("%H:%M:%S", time.localtime(time.time() + lease_seconds - silent))
+            raise DrainHeldError(
+                f"a drain on {self._writer['host']} (process {self._writer['process']}) wrote to {self._target} "
+                f"{silent:.0f} s ago and may still run: file locks need not reach other hosts.\n"
+                f"What to do: wait for its end; if it was killed, run this again after {at}, or now with --take-over."
+            )
+
+    def _is_whole(self, chunk: Chunk) -> bool:
+        if chunk.at + chunk.size > self._size():
+            return False
+        found, at, end = 0, chunk.at, chunk.at + chunk.size
+        while at < end:
+            data = os.pread(self._file.fileno(), min(2**20, end - at), at)
+            found, at = checksum(data, found), at + len(data)
+        return found == chunk.checksum
+
+    def _cut(self, chunk: Chunk) -> None:
+        """Remove a chunk's first pages from the file's end, and keep what another program has written behind them."""
+        size, proven = self._size(), self._proven(chunk)
+        if proven == chunk.at:
+            return
+        if proven < size:
+            foreign = os.pread(self._file.fileno(), size - proven, proven)
+            _log.warning(
+                f"{self._target}: {len(foreign):,} bytes that no drain wrote came behind a chunk that a killed drain "
+                f"had not finished. They are kept, at byte {chunk.at:,} now."
+            )
+            self._moving = {"to": chunk.at, "size": size, "data": base64.b64encode(foreign).decode()}
+            self._rewrite()
+            self._finish_move()
+        else:
+            self._file.truncate(chunk.at)
+
+    def _proven(self, chunk: Chunk) -> int:
+        """Up to where, from the chunk's start, the file has its pages."""
+        marks, proven, size = base64.b64decode(chunk.marks), chunk.at, self._size()
+        ends = page_ends(chunk.at, chunk.size)
+        for number, end in enumerate(ends):
+            mark = marks[number :: len(ends)][-end:]
+            if chunk.at + end > size or os.pread(self._file.fileno(), len(mark), chunk.at + end - len(mark)) != mark:
+                break
+            proven = chunk.at + end
+        return proven
+
+    def _finish_move(self) -> None:
+        """Put another program's bytes where the removed chunk began. May be done again, wherever it was cut off."""
+        if self._moving is None:
+            return
+        to, size, data = self._moving["to"], self._moving["size"], base64.b64decode(self._moving["data"])
+        moved = to + len(data)
+        if self._size() != moved or os.pread(self._file.fileno(), len(data), to) != data:
+            with FileIO(self._target, "r+") as file:
+                if self._size() != size:
+                    raise RedisqError(
+                        f"{self._target} was written to while a drain put it in order; {self._path.name} has the "
+                        f"{len(data):,} bytes that belong at byte {to:,}. Nothing was changed.\n"
+                        "What to do: drain into another file."
+                    )
+                os.pwrite(file.fileno(), data, to)
+                file.truncate(moved)
+        os.fsync(self._file.fileno())
+        self._moving = None
+
+    def _rewrite(self) -> None:
+        """Write the journal anew, without what need not be known any longer, and have it on the disk."""
+        lines: list[dict[str, Any]] = [{"redisq-drain": self.file_id, "writer": self._writer}]
+        lines += [{"claim": name, "of": of} for name, of in self._claims.items()]
+        lines += [{"chunk": asdict(chunk)} for chunk in self._needed()]
+        lines += [{"safe": name, "left": left} for name, left in self._safe.items()]
+        lines += [{"move": self._moving}] * bool(self._moving)
+        new = self._path.with_name(self._path.name + ".new")
+        out = FileIO(new, "w")
+        try:
+            _write(out, *lines)
+            _datasync(out.fileno())
+            os.replace(new, self._path)
+        except BaseException:
+            out.close()
+            raise
+        if self._out is not None:
+            self._out.close()
+        self._out = out
+        folder = os.open(self._path.parent, os.O_RDONLY)
+        try:
+            _datasync(folder)
+        finally:
+            os.close(folder)
+
+    def _needed(self) -> list[Chunk]:
+        self._chunks = [
+            chunk for chunk in self._chunks if chunk.left < self._committed.get(chunk.claim, chunk.left + 1)
+        ]
+        return self._chunks
+
+    def _add(self, line: dict[str, Any]) -> None:
+        out = self._opened()
+        at = out.tell()
+        try:
+            _write(out, line)
+        except OSError:
+            with suppress(OSError):
+                out.truncate(at)
+                out.seek(at)
+            raise
+
+    def _opened(self) -> FileIO:
+        assert self._out is not None, "begin() comes first"
+        return self._out
+
+    def _size(self) -> int:
+        return os.fstat(self._file.fileno()).st_size
+
+
+def page_ends(at: int, size: int) -> range:
+    """Where pages of the file end within a chunk of `size` bytes at `at`, counted from the chunk's start.
+
+    >>> list(page_ends(4000, 5000))
+    [96, 4192]
+    """
+    return range(-at % PAGE_BYTES or PAGE_BYTES, size + 1, PAGE_BYTES)
+
+
+def marks(data: bytes, at: int) -> str:
+    """The last bytes of each page of a chunk that begins at `at`: first all the first ones of these, and so on."""
+    ends = page_ends(at, len(data))
+    if not ends:
+        return ""
+    stripes = []
+    for back in range(min(_MARK_BYTES, PAGE_BYTES), 0, -1):
+        first = ends[0] - back
+        lead = b"" if first >= 0 else b"\0"  # the first page's end may be nearer to the chunk's start
+        stripes.append((lead + data[first if first >= 0 else first + PAGE_BYTES :: PAGE_BYTES])[: len(ends)])
+    return base64.b64encode(b"".join(stripes)).decode()
+
+
+def _write(out: FileIO, *lines: dict[str, Any]) -> None:
+    view = memoryview(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+    while view:
+        view = view[out.write(view) :]
+
+
+def _parsed(line: bytes) -> dict[str, Any]:
+    """A line of a journal; empty if it is none."""
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _boot() -> str:
+    """What all processes have in common that one kernel's file locks reach."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return socket.gethostname()
