@@ -245,9 +245,7 @@ def keep(failure: str, name: str, why: str, verdict: str, contract: str, into: P
     is_flag=True,
     help="go on at once with what other drains hold: only when they are known to be dead",
 )
-def drain(
-    key: str, path: Path, url: str, framing: Framing | None, chunk: int, timeout: float, take_over: bool
-) -> None:
+def drain(key: str, path: Path, url: str, framing: Framing | None, chunk: int, timeout: float, take_over: bool) -> None:
     """Empty the list KEY into a file, a chunk at a time.
 
     Each element is written once, even if this is killed and run again; what is pushed meanwhile stays in the list.

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import click
 import redis
@@ -18,14 +17,12 @@ from rich.progress import MofNCompleteColumn, Progress
 from pytest_redisq.errors import DrainHeldError
 from pytest_redisq.queues import Drained, UnfinishedDrain, drain_to_file
 from pytest_redisq.queues.framing import Framing
+from pytest_redisq.queues.wire import Wire
 from pytest_redisq.servers import Address
 from pytest_redisq.servers.external import explained
 
 #: All was drained; another drain holds a part of the list, or its file.
 EXIT_DRAINED, EXIT_HELD = 0, 3
-
-#: The signals that end a drain in good order: what it has written is committed, and its claim is free at once.
-_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextlib.contextmanager
@@ -36,54 +33,47 @@ def reach(url: str, timeout_seconds: float) -> Iterator[redis.Redis]:
     """
     client = Address(url=url).client(socket_timeout=timeout_seconds, socket_connect_timeout=timeout_seconds)
     with client:
-        with explained(url, timeout_seconds), contextlib.closing(Wire(client)) as wire:
+        with explained(url, seconds=timeout_seconds), contextlib.closing(Wire(client)) as wire:
             wire.connect()
         yield client
 
 
-class _Signals:
-    """Raises KeyboardInterrupt at the first signal that ends a drain, and again where Python had swallowed it."""
+@contextlib.contextmanager
+def _ended_in_good_order() -> Iterator[None]:
+    """SIGTERM and SIGHUP interrupt, as Ctrl-C does: what was written is committed, and the claim is free at once."""
 
-    def __init__(self) -> None:
-        self._received: signal.Signals | None = None
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt(f"interrupted by {signal.Signals(number).name}")
 
-    @contextlib.contextmanager
-    def handled(self) -> Iterator[None]:
-        before = {each: signal.signal(each, self._receive) for each in _ENDING}
-        try:
-            yield
-        finally:
-            for each, handler in before.items():
-                signal.signal(each, handler)
-
-    def check(self) -> None:
-        """KeyboardInterrupt raised in a destructor or a callback of the garbage collector goes no further."""
-        if self._received is not None:
-            raise KeyboardInterrupt(f"interrupted by {self._received.name}")
-
-    def _receive(self, number: int, _frame: FrameType | None) -> None:
-        self._received = signal.Signals(number)
-        self.check()
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number, handler in before.items():
+        if handler != signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def run_drain(client: redis.Redis, key: str, path: Path, *, framing: Framing, chunk: int, take_over: bool) -> int:
     """Drain and tell; the exit status. ClickException: it failed, and why, and what to do."""
     bar = Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=Console(stderr=True))
-    signals = _Signals()
-
-    def progress(done: int, total: int) -> None:
-        signals.check()
-        bar.update(task, completed=done, total=total)
-
     try:
-        with signals.handled(), bar:
+        with _ended_in_good_order(), bar:
             task = bar.add_task(key, total=None)
             done = drain_to_file(
-                client, key, path, framing=framing, chunk=chunk, take_over=take_over, progress=progress
+                client,
+                key,
+                path,
+                framing=framing,
+                chunk=chunk,
+                take_over=take_over,
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
     except DrainHeldError as error:
         click.echo(f"Error: {error}", err=True)
-        _tell_held(error.held, path)
+        _tell_held(error.held)
         return EXIT_HELD
     except ValueError as error:
         raise click.ClickException(
@@ -95,7 +85,7 @@ def run_drain(client: redis.Redis, key: str, path: Path, *, framing: Framing, ch
             again = "What to do: give the key of a list."
         raise click.ClickException(f"Draining {key!r} failed: {str(error) or 'interrupted'}\n{again}") from error
     _tell(done, key, path)
-    _tell_held(done.held, path)
+    _tell_held(done.held)
     return EXIT_HELD if done.held else EXIT_DRAINED
 
 
@@ -109,14 +99,14 @@ def _tell(done: Drained, key: str, path: Path) -> None:
     )
 
 
-def _tell_held(held: tuple[UnfinishedDrain, ...], path: Path) -> None:
+def _tell_held(held: tuple[UnfinishedDrain, ...]) -> None:
     for each in held:
         click.echo(f"NOT FINISHED: {each}", err=True)
     if held:
         latest = time.localtime(time.time() + max(each.lease_seconds for each in held))
         click.echo(
-            "What to do: wait for the end of a drain that still runs. If it was killed, run it again with its own file, "
-            f"which goes on at once on the same machine; or this one after {time.strftime('%H:%M:%S', latest)}; or this "
-            "one now with --take-over, if no drain of the list runs any longer.",
+            "What to do: wait for a drain that still runs. If it was killed, repeat it with the same file on the same "
+            "machine, which goes on at once. Or repeat this one after "
+            f"{time.strftime('%H:%M:%S', latest)}; or now with --take-over, if no drain of this list runs any longer.",
             err=True,
         )

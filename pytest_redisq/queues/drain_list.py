@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncGenerator, Generator
 from typing import Literal
 
@@ -11,10 +12,12 @@ import redis
 import redis.asyncio
 from redis.exceptions import RedisError
 
-from pytest_redisq.queues.draining import Drainer, average_bytes, fitting, measure, pop
+from pytest_redisq.queues.draining import Drainer, UnfinishedDrain, average_bytes, fitting, measure, pop
 from pytest_redisq.queues.read_ahead import ReadAhead
 from pytest_redisq.queues.steps import run, run_async
 from pytest_redisq.queues.wire import AsyncWire, Wire, recommend_hiredis
+
+_log = logging.getLogger("pytest_redisq")
 
 Guarantee = Literal["at-least-once", "at-most-once"]
 
@@ -26,7 +29,7 @@ def drain(
     chunk: int = 10_000,
     guarantee: Guarantee = "at-least-once",
     lease_seconds: float = 60.0,
-) -> Generator[list[bytes], None, None]:
+) -> Generator[list[bytes], None, tuple[UnfinishedDrain, ...]]:
     """Yield the list's elements from its head in chunks of at most `chunk`, and remove them.
 
         for elements in drain(client, "jobs"):
@@ -45,6 +48,9 @@ def drain(
     RedisqError at the next chunk. While it goes on, what has been claimed is not visible under `key` (LLEN, BLPOP,
     RPUSHX).
 
+    What other drains still hold when it ends is logged as a warning, and `unfinished_drains` tells of it. The generator
+    returns it, too (`held = yield from drain(…)`): a tuple, empty where the whole list was drained.
+
     `at-most-once`: chunks are popped (LPOP with a count, or a script where the server has none) and no more of them
     than there were at the start; a chunk is lost when the consumer dies with it in hand or its reply gets lost.
     """
@@ -56,7 +62,13 @@ def drain(
     return _drain_chunks(client, Drainer(key, chunk=chunk, lease_seconds=lease_seconds))
 
 
-def _drain_chunks(client: redis.Redis, drainer: Drainer) -> Generator[list[bytes], None, None]:
+def unfinished_drains(client: redis.Redis, key: str) -> tuple[UnfinishedDrain, ...]:
+    """What drains of the list `key` have claimed and not finished, the oldest first, whether they live or not."""
+    with contextlib.closing(Wire(client)) as wire:
+        return run(Drainer(key, chunk=1, lease_seconds=1).unfinished(), wire.call)
+
+
+def _drain_chunks(client: redis.Redis, drainer: Drainer) -> Generator[list[bytes], None, tuple[UnfinishedDrain, ...]]:
     with contextlib.closing(Wire(client)) as wire:
         try:
             while (claim := run(drainer.next_claim(), wire.call)) is not None:
@@ -66,18 +78,27 @@ def _drain_chunks(client: redis.Redis, drainer: Drainer) -> Generator[list[bytes
                     yield elements
                     del elements  # so that we hold no old chunk while the next one comes
                     chunks.commit(count)
+            return _warned(run(drainer.passed_over(), wire.call))
         finally:
             with contextlib.suppress(RedisError):  # then the lease runs out by itself
                 run(drainer.release(), wire.call)
 
 
-def _pop_chunks(client: redis.Redis, key: str, chunk: int) -> Generator[list[bytes], None, None]:
+def _warned(held: tuple[UnfinishedDrain, ...]) -> tuple[UnfinishedDrain, ...]:
+    """Log that other drains hold this much."""
+    for each in held:
+        _log.warning(f"not all was drained: {each}")
+    return held
+
+
+def _pop_chunks(client: redis.Redis, key: str, chunk: int) -> Generator[list[bytes], None, tuple[UnfinishedDrain, ...]]:
     with contextlib.closing(Wire(client)) as wire:
         left, pops, average = run(measure(key), wire.call)
         while left > 0 and (elements := run(pop(key, fitting(min(chunk, left), average), pops), wire.call)):
             left -= len(elements)
             average = average_bytes(elements)
             yield elements
+        return _warned(run(Drainer(key, chunk=chunk, lease_seconds=1).unfinished(), wire.call))
 
 
 async def drain_async(
@@ -89,7 +110,8 @@ async def drain_async(
     lease_seconds: float = 60.0,
 ) -> AsyncGenerator[list[bytes], None]:
     """`drain` for asyncio; under `at-least-once` the next chunk is on its way while one is dealt with. Wrap it in
-    `contextlib.aclosing` if you may break off, so that the claim is released at once.
+    `contextlib.aclosing` if you may break off, so that the claim is released at once. What other drains still hold when
+    it ends is logged as a warning.
     """
     recommend_hiredis()
     wire = AsyncWire(client)
@@ -100,6 +122,7 @@ async def drain_async(
             left -= len(elements)
             count = fitting(min(chunk, left), average_bytes(elements))
             yield elements
+        _warned(await run_async(Drainer(key, chunk=chunk, lease_seconds=1).unfinished(), wire.call))
         await wire.close()
         return
     drainer = Drainer(key, chunk=chunk, lease_seconds=lease_seconds)
@@ -113,6 +136,7 @@ async def drain_async(
                 yield elements
                 elements = await ahead  # before the commit, which moves what it counts from
                 await run_async(drainer.commit(claim, count), wire.call)
+        _warned(await run_async(drainer.passed_over(), wire.call))
     finally:
         if ahead is not None:
             ahead.cancel()

@@ -147,6 +147,7 @@ class Drainer:
         self._registry = beside(key, "drains")
         self._held: Claim | None = None
         self._claimed_all = False
+        self._refused = False
 
     def left_behind(self) -> Steps[dict[str, str]]:
         """The claims that are not finished, the oldest first, with what their owners noted; other drainers' too."""
@@ -183,8 +184,15 @@ class Drainer:
             adopted = yield from self.adopt(name, state)
             if adopted is not None:
                 return adopted
+            self._refused = True
         self._claimed_all = True
         return (yield from self.claim())
+
+    def passed_over(self) -> Steps[tuple[UnfinishedDrain, ...]]:
+        """`unfinished`, asked only where there may be any: a claim was refused, or the list was gone."""
+        if self._refused or self._held is None:
+            return (yield from self.unfinished())
+        return ()
 
     def unfinished(self) -> Steps[tuple[UnfinishedDrain, ...]]:
         """What is claimed and not finished, the oldest first, but for what this drainer holds itself."""

@@ -44,15 +44,15 @@ def check(url: str) -> None:
 
 
 @contextlib.contextmanager
-def explained(url: str) -> Iterator[None]:
-    """Turn what redis-py raises into a ServerError that says what to do."""
+def explained(url: str, *, seconds: float = ANSWER_SECONDS) -> Iterator[None]:
+    """Turn what redis-py raises into a ServerError that says what to do; `seconds` is how long it was waited for."""
     try:
         yield
     except (redis.RedisError, ValueError, OSError) as error:
-        raise ServerError(f"The server at {without_secrets(url)} {_explain(error)}") from error
+        raise ServerError(f"The server at {without_secrets(url)} {_explain(error, seconds)}") from error
 
 
-def _explain(error: Exception) -> str:
+def _explain(error: Exception, seconds: float) -> str:
     """What happened and what to do, by the kind of error, then by the server's own word."""
     text = masked(str(error))
     match error:
@@ -77,7 +77,7 @@ def _explain(error: Exception) -> str:
             return f"does not speak Redis' protocol: {text}\nWhat to do: check the port; another program listens there."
         case redis.TimeoutError():
             return (
-                f"did not answer within {ANSWER_SECONDS:g} s: {text}\n"
+                f"did not answer within {seconds:g} s: {text}\n"
                 "What to do: check host and port, that a Redis (not something else) listens there, "
                 "and that TLS (rediss://) is meant by both sides or by none."
             )

@@ -103,7 +103,7 @@ def child(server: Server) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
     """Runs Python code in a process of its own, with `client`; what it prints is a line of its stdout."""
     children: list[subprocess.Popen[str]] = []
     imports = "import redis\nfrom pytest_redisq.queues import *\nfrom pytest_redisq.queues import drain_file\n"
-    head = f"{imports}client = redis.Redis.from_url({server.url!r})\n"
+    head = f"{imports}client = redis.Redis.from_url({str(server.url)!r})\n"
 
     def begin(code: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
