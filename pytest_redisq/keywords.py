@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from pytest_redisq.explore import Exploration, Schedule, Strategy
     from pytest_redisq.faults import Fault
     from pytest_redisq.load.runner import Engine
-    from pytest_redisq.queues.drain_file import Framing
     from pytest_redisq.queues.drain_list import Guarantee as DrainGuarantee
+    from pytest_redisq.queues.framing import Framing
     from pytest_redisq.servers import Server
     from pytest_redisq.traffic.plan import ClientFactory, Pace, Payload, Workers
 
@@ -136,6 +136,7 @@ class DrainToFileKeywords(TypedDict, total=False):
     framing: Framing
     chunk: int
     lease_seconds: float
+    take_over: bool
     progress: Callable[[int, int], object]
 
 
