@@ -1,5 +1,6 @@
 # make demo    four true queue bugs found on a real server, and their fixes pass
-# make test    everything, on each server and interpreter that is there
+# make test    the whole suite, on the newest Python, oldest client and two server images that are there
+# make nightly what takes longer: every interpreter and server image that is there, the examples, the longest tests
 # make check   format, lint, types, imports, fast tests and doctests; no Docker needed
 # make bench   the benchmarks, beside bare scripts and the peers
 # make clean   forget all that was built
@@ -9,7 +10,7 @@ BIN := .venv/bin
 # Ends all that a command has started when it is interrupted: tox leaves pytest running after SIGTERM.
 SUPERVISE := $(if $(wildcard /proc/self/environ),.ci/supervise)
 
-.PHONY: help demo test check bench clean
+.PHONY: help demo test nightly check bench clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -18,7 +19,10 @@ demo: .venv/installed
 	@$(BIN)/redisq demo
 
 test: .venv/installed
-	@$(if $(shell command -v redis-server || command -v valkey-server),,REDISQ_EMBEDDED_TESTS="not docker") $(SUPERVISE) $(BIN)/tox run -q
+	@$(if $(shell command -v redis-server || command -v valkey-server),,REDISQ_EMBEDDED_TESTS="not docker and not nightly and not typing") $(SUPERVISE) $(BIN)/tox run -q
+
+nightly: .venv/installed
+	@$(SUPERVISE) $(BIN)/tox run -q -m nightly
 
 check: .venv/installed
 	@echo "== format (cured by: $(BIN)/ruff format)"
@@ -32,7 +36,7 @@ check: .venv/installed
 	@echo "== doctests"
 	@$(BIN)/pytest -q --doctest-modules pytest_redisq
 	@echo "== fast tests"
-	@$(BIN)/pytest -q -n 3 -m "not docker and not slow"
+	@$(BIN)/pytest -q -n 3 --dist worksteal -m "not docker and not slow and not nightly"
 
 bench: .venv/installed
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit; done
