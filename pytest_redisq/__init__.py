@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pytest_redisq.keywords import StartServer
     from pytest_redisq.model import Kind, Message, Op, Outcome
     from pytest_redisq.options import Settings
-    from pytest_redisq.properties.conformance import conformance as conformance
+    from pytest_redisq.properties.conformance_kit import conformance as conformance
     from pytest_redisq.queues import (
         BlockingList,
         Delivery,
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
         drain_async,
         drain_to_file,
     )
+    from pytest_redisq.runner import Bursts, Command, Rate, Run, run
     from pytest_redisq.servers import Server, start
-    from pytest_redisq.traffic import Bursts, Command, Rate, Run, run
 
 # Without `conformance`, which needs Hypothesis: `import *` does not.
 __all__ = [
@@ -92,7 +92,7 @@ _HOMES = {
         *("drain", "drain_async", "drain_to_file"),
     ),
     "servers": ("Server", "start"),
-    "traffic": ("Bursts", "Command", "Rate", "Run", "run"),
+    "runner": ("Bursts", "Command", "Rate", "Run", "run"),
 }
 
 

@@ -17,7 +17,7 @@ import redis
 import redis.asyncio
 
 from pytest_redisq import explore as explorer
-from pytest_redisq import queues, traffic
+from pytest_redisq import queues, runner
 from pytest_redisq.check import AnyContract
 from pytest_redisq.errors import RedisqError
 from pytest_redisq.faults import DropConnections, KillConsumer, KillServer, Moment, PauseServer, RestartServer
@@ -184,8 +184,8 @@ class Redisq:
         checked("redisq.drain_to_file", options, DrainToFileKeywords)
         return queues.drain_to_file(self.client, self.key(name), path, **options)
 
-    def run(self, queue: Any, **options: Unpack[RunKeywords]) -> traffic.Run:
-        """Producers and consumers send messages through `queue`, here; `options` are those of `traffic.run`.
+    def run(self, queue: Any, **options: Unpack[RunKeywords]) -> runner.Run:
+        """Producers and consumers send messages through `queue`, here; `options` are those of `runner.run`.
 
         redisq.run(redisq.list("jobs"), producers=8, consumers=4, messages=10_000, workers="process").verify(
             "at-most-once, fifo"
@@ -193,7 +193,7 @@ class Redisq:
         """
         __tracebackhide__ = True
         checked("redisq.run", options, RunKeywords)
-        return traffic.run(queue, at=self._corner.address, server=self._server, **options)
+        return runner.run(queue, at=self._corner.address, server=self._server, **options)
 
     def load(self, scenario: str, *, faults: Sequence[str] = (), **options: Unpack[LoadKeywords]) -> Report:
         """A load run of some seconds, in a process of its own (Locust patches the one that it runs in), on this server.

@@ -65,14 +65,14 @@ class DropConnections:
 Fault: TypeAlias = KillConsumer | KillServer | RestartServer | PauseServer | DropConnections
 
 
-class Struck(NamedTuple):
+class FaultEvent(NamedTuple):
     """A fault that came to pass, or part of one, `at_ns` of the history's clock."""
 
     at_ns: int
     words: str
 
 
-class Site(Protocol):
+class FaultTarget(Protocol):
     """What a run lets its faults do."""
 
     def received(self) -> int:
@@ -109,25 +109,25 @@ def check_faults(faults: Sequence[Fault], *, messages: int, server: Server | Non
 _KINDS = (KillConsumer, KillServer, RestartServer, PauseServer, DropConnections)
 
 
-class Interpreter:
+class FaultInjector:
     """Strikes when it is time. `step` is called every few milliseconds, from one thread."""
 
-    def __init__(self, faults: Sequence[Fault], site: Site) -> None:
+    def __init__(self, faults: Sequence[Fault], target: FaultTarget) -> None:
         self._waiting = sorted(faults, key=_threshold)
-        self._site = site
+        self._target = target
         self._healing: list[tuple[int, KillServer | PauseServer]] = []
-        self._struck: list[Struck] = []
+        self._struck: list[FaultEvent] = []
 
     @property
-    def struck(self) -> tuple[Struck, ...]:
+    def struck(self) -> tuple[FaultEvent, ...]:
         return tuple(self._struck)
 
     def step(self) -> None:
-        while self._waiting and self._waiting[0].after_messages <= self._site.received():
+        while self._waiting and self._waiting[0].after_messages <= self._target.received():
             self._strike(self._waiting.pop(0))
         for item in list(self._healing):
             due_ns, fault = item
-            if self._site.now_ns() >= due_ns:
+            if self._target.now_ns() >= due_ns:
                 self._healing.remove(item)
                 self._heal(fault)
 
@@ -138,23 +138,25 @@ class Interpreter:
 
     def missed(self) -> tuple[str, ...]:
         """The faults that never struck, in words."""
-        return tuple(f"{fault} never struck: {self._site.received()} messages were received" for fault in self._waiting)
+        return tuple(
+            f"{fault} never struck: {self._target.received()} messages were received" for fault in self._waiting
+        )
 
     def _strike(self, fault: Fault) -> None:
         match fault:
             case KillConsumer():
-                name = self._site.kill_consumer(fault.moment, replace=fault.replace)
+                name = self._target.kill_consumer(fault.moment, replace=fault.replace)
                 self._tell(f"{name} was to die {fault.moment} its next message" if name else "no consumer left to kill")
             case KillServer():
-                self._site.server().kill()
+                self._target.server().kill()
                 self._tell("the server was killed")
                 self._heal_after(fault, fault.down_seconds)
             case RestartServer():
                 self._tell("the server was shut down")
-                self._site.server().restart()
+                self._target.server().restart()
                 self._tell("the server was started again")
             case PauseServer():
-                self._site.server().pause()
+                self._target.server().pause()
                 self._tell("the server was paused")
                 self._heal_after(fault, fault.seconds)
             case DropConnections():
@@ -165,19 +167,19 @@ class Interpreter:
     def _heal(self, fault: KillServer | PauseServer) -> None:
         match fault:
             case KillServer():
-                self._site.server().restart()
+                self._target.server().restart()
                 self._tell("the server was started again")
             case PauseServer():
-                self._site.server().resume()
+                self._target.server().resume()
                 self._tell("the server was resumed")
             case _:
                 assert_never(fault)
 
     def _heal_after(self, fault: KillServer | PauseServer, seconds: float) -> None:
-        self._healing.append((self._site.now_ns() + int(seconds * 1e9), fault))
+        self._healing.append((self._target.now_ns() + int(seconds * 1e9), fault))
 
     def _drop(self) -> int:
-        control, prefix = self._site.control(), self._site.client_names()
+        control, prefix = self._target.control(), self._target.client_names()
         try:
             clients = control.client_list()
             ids = [client["id"] for client in clients if client.get("name", "").startswith(prefix)]
@@ -186,7 +188,7 @@ class Interpreter:
             raise TrafficError(f"DropConnections needs the right to CLIENT LIST and CLIENT KILL: {error}") from error
 
     def _tell(self, words: str) -> None:
-        self._struck.append(Struck(self._site.now_ns(), words))
+        self._struck.append(FaultEvent(self._target.now_ns(), words))
 
 
 def _threshold(fault: Fault) -> int:

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     import redis
     import redis.asyncio
 
+    from pytest_redisq.endpoint.jobs import ClientFactory, Pace, Payload, Workers
     from pytest_redisq.explore import Exploration, Schedule, Strategy
     from pytest_redisq.faults import Fault
     from pytest_redisq.load.runner import Engine
     from pytest_redisq.queues.drain_list import Guarantee as DrainGuarantee
     from pytest_redisq.queues.framing import Framing
     from pytest_redisq.servers import Server
-    from pytest_redisq.traffic.plan import ClientFactory, Pace, Payload, Workers
 
 #: The faults of the conformance kit, as its table shows them.
 KitFault: TypeAlias = Literal["killed receiving", "killed holding", "cut off"]

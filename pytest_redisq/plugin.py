@@ -171,7 +171,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     calls = [each for some in terminalreporter.stats.values() for each in some if getattr(each, "when", "") == "call"]
     rows = [(row, each.outcome) for each in calls for name, row in each.user_properties if name == "redisq_conformance"]
     if rows:
-        from pytest_redisq.report.conformance import conformance_table
+        from pytest_redisq.report.conformance_table import conformance_table
 
         terminalreporter.section("redisq: conformance")
         for line in conformance_table(rows):

@@ -12,7 +12,7 @@ from pytest_redisq.errors import DeliveryError
 from pytest_redisq.faults import (
     DropConnections,
     Fault,
-    Interpreter,
+    FaultInjector,
     KillConsumer,
     KillServer,
     PauseServer,
@@ -20,10 +20,10 @@ from pytest_redisq.faults import (
 )
 from pytest_redisq.model import Kind, Outcome
 from pytest_redisq.queues import BlockingList, ReliableList, StreamGroup
+from pytest_redisq.runner import Rate, run
 from pytest_redisq.servers import Server, start
-from pytest_redisq.traffic import Rate, run
+from tests.runner import sample_queues as queues
 from tests.support import local
-from tests.traffic import queues
 
 SLOW_FORK = pytest.param("fork", marks=pytest.mark.slow)
 WORKERS = ["thread", "asyncio", "fork", "spawn", "pool"]
@@ -253,11 +253,11 @@ def test_an_executor_cannot_lose_a_process(server: Server) -> None:
 
 
 def test_a_fault_that_never_struck_is_told() -> None:
-    class Site:
+    class FaultTarget:
         def received(self) -> int:
             return 3
 
-    site: Any = Site()
-    interpreter = Interpreter([DropConnections(after_messages=5)], site)
+    site: Any = FaultTarget()
+    interpreter = FaultInjector([DropConnections(after_messages=5)], site)
     interpreter.step()
     assert interpreter.missed() == ("DropConnections(after_messages=5) never struck: 3 messages were received",)

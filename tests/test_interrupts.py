@@ -25,14 +25,14 @@ from pytest_redisq.explore import World, explore
 from pytest_redisq.facade import Redisq
 from pytest_redisq.properties import check_stateful
 from pytest_redisq.queues import BlockingList, ReliableList
+from pytest_redisq.endpoint import event_loop
 from pytest_redisq.servers import Server, start
 from pytest_redisq.servers.corner import Corners
-from pytest_redisq.traffic import loop
 from tests.inner import InnerRuns
 from tests.interrupting import KINDS, attack
 from tests.interrupts import Line, interrupted_at, lines_of
+from tests.runner import sample_queues as queues
 from tests.support import eventually, local
-from tests.traffic import queues
 
 #: For waiting in the main thread, which an interrupt ends.
 NEVER_SECONDS = 20.0
@@ -321,9 +321,9 @@ def test_what_takes_no_cancellation_does_not_keep_a_run_from_its_end(monkeypatch
         await asyncio.sleep(0)
         return task
 
-    monkeypatch.setattr(loop, "_GRACE_SECONDS", 0.05)
+    monkeypatch.setattr(event_loop, "_GRACE_SECONDS", 0.05)
     threads = set(threading.enumerate())
-    beside = loop.Loop("stubborn")
+    beside = event_loop.LoopThread("stubborn")
     task = beside.do(begin)
     beside.close()
     assert not task.done()

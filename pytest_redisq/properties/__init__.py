@@ -11,7 +11,7 @@ except ModuleNotFoundError:
         "pytest_redisq.properties needs Hypothesis: pip install 'pytest-redisq[property]'", name="hypothesis"
     ) from None
 
-from pytest_redisq.properties.conformance import check_conformance, conformance
+from pytest_redisq.properties.conformance_kit import check_conformance, conformance
 from pytest_redisq.properties.machine import check_stateful
 from pytest_redisq.properties.strategies import (
     Ack,

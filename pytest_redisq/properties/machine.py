@@ -18,11 +18,11 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from pytest_redisq import interrupts
 from pytest_redisq.check import AnyContract, Contract, Guarantee, contract_of
+from pytest_redisq.endpoint.workload import ReceivedMessage
 from pytest_redisq.facade import Redisq
-from pytest_redisq.properties.hand import Hand
+from pytest_redisq.properties.manual_worker import ManualWorker
 from pytest_redisq.properties.strategies import bodies
 from pytest_redisq.servers import Address
-from pytest_redisq.traffic.steps import Receipt
 
 #: Examples, and actions in each, unless the caller's settings say otherwise.
 EXAMPLES, ACTIONS = 20, 8
@@ -97,8 +97,8 @@ def check_stateful(
     if promised.guarantee is Guarantee.FAN_OUT:
         raise ValueError('check_stateful models queues whose workers share the messages, and "fan-out" does not')
 
-    def make(address: Address) -> Hand:
-        return Hand(queue, address, is_async=is_async)
+    def make(address: Address) -> ManualWorker:
+        return ManualWorker(queue, address, is_async=is_async)
 
     class QueueMachine(_QueueMachine):
         def __init__(self) -> None:
@@ -121,7 +121,7 @@ def default_settings() -> settings:
 class _QueueMachine(RuleBasedStateMachine):
     def __init__(
         self,
-        make: Callable[[Address], Hand],
+        make: Callable[[Address], ManualWorker],
         redisq: Redisq,
         contract: Contract,
         workers: int,
@@ -134,12 +134,12 @@ class _QueueMachine(RuleBasedStateMachine):
         self._example = redisq.example()
         self._address = self._example.__enter__().address
         self._workers = [self._hand() for _ in range(workers)]
-        self._in_hand: list[list[Receipt]] = [[] for _ in range(workers)]
+        self._in_hand: list[list[ReceivedMessage]] = [[] for _ in range(workers)]
         self._keeps = self._workers[0].acknowledges and contract.guarantee is not Guarantee.AT_MOST_ONCE
         self._model = SharedModel(contract, keeps=self._keeps)
         self._count = 0
 
-    def _hand(self) -> Hand:
+    def _hand(self) -> ManualWorker:
         return self._make(self._address)
 
     @rule(worker=_WORKER, some=st.lists(bodies(max_size=20), min_size=1, max_size=3))
@@ -170,41 +170,41 @@ class _QueueMachine(RuleBasedStateMachine):
         allowed = self._model.may_come()
         if not self._model.waiting and allowed:
             return False  # it may come, or not: that is a matter of time
-        receipt = self._workers[at].get(self._settle_seconds if allowed else self._wait_seconds)
+        received = self._workers[at].get(self._settle_seconds if allowed else self._wait_seconds)
         if not allowed:
-            assert receipt is None, f"{receipt.body!r} came, though nothing is owed"
+            assert received is None, f"{received.body!r} came, though nothing is owed"
             return False
-        assert receipt is not None, f"nothing came, though these wait: {self._model.waiting}"
-        assert receipt.body in allowed, f"{receipt.body!r} came, and it should have been one of {allowed}"
-        self._take(at, receipt)
+        assert received is not None, f"nothing came, though these wait: {self._model.waiting}"
+        assert received.body in allowed, f"{received.body!r} came, and it should have been one of {allowed}"
+        self._take(at, received)
         return True
 
     def _ack_one(self, at: int, nth: int) -> None:
         held = self._in_hand[at]
         if held and self._workers[at].acknowledges:
-            receipt = held.pop(nth % len(held))
-            if self._workers[at].ack(receipt) is False:  # too late: others may have it, by the queue's own word
-                self._model.crashed(self._in_no_hand([receipt.body]))
+            received = held.pop(nth % len(held))
+            if self._workers[at].ack(received) is False:  # too late: others may have it, by the queue's own word
+                self._model.crashed(self._in_no_hand([received.body]))
             else:
-                self._model.acked(receipt.body)
+                self._model.acked(received.body)
 
     def _in_no_hand(self, some: list[bytes]) -> list[bytes]:
         """Those that no worker holds; one whose lease ran out may have been handed to another as well."""
-        held = {receipt.body for receipts in self._in_hand for receipt in receipts}
+        held = {received.body for received_messages in self._in_hand for received in received_messages}
         return [body for body in some if body not in held]
 
     @rule(worker=_WORKER)
     def crash(self, worker: int) -> None:
         self._replace(worker % len(self._workers))
 
-    def _take(self, at: int, receipt: Receipt) -> None:
-        self._model.got(receipt.body)
-        self._in_hand[at].append(receipt)
+    def _take(self, at: int, received: ReceivedMessage) -> None:
+        self._model.got(received.body)
+        self._in_hand[at].append(received)
 
     def _replace(self, at: int) -> None:
         self._workers[at].crash()
         self._workers[at] = self._hand()
-        bodies_held, self._in_hand[at] = [receipt.body for receipt in self._in_hand[at]], []
+        bodies_held, self._in_hand[at] = [received.body for received in self._in_hand[at]], []
         self._model.crashed(self._in_no_hand(bodies_held))
 
     @invariant()
@@ -234,23 +234,23 @@ class _QueueMachine(RuleBasedStateMachine):
         self._workers[0].put(last)
         self._model.put(last)
         while last in self._model.waiting:
-            receipt = self._workers[0].get(self._settle_seconds)
-            assert receipt is not None, f"nothing came, though these wait: {self._model.waiting}"
-            self._take(0, receipt)
+            received = self._workers[0].get(self._settle_seconds)
+            assert received is not None, f"nothing came, though these wait: {self._model.waiting}"
+            self._take(0, received)
 
     def _get_what_is_owed(self) -> None:
         model, last = self._model, self._workers[0]
         deadline = time.monotonic() + self._settle_seconds
         while model.waiting or model.orphaned:
             began = time.monotonic()  # one that was begun in time may end late, on a busy machine
-            receipt = last.get(self._wait_seconds)
-            if receipt is None:
+            received = last.get(self._wait_seconds)
+            if received is None:
                 assert began < deadline, f"these never came: {model.waiting + model.orphaned}"
                 continue
-            assert receipt.body in model.may_come(), f"{receipt.body!r} came, and was not owed"
-            model.got(receipt.body)
+            assert received.body in model.may_come(), f"{received.body!r} came, and was not owed"
+            model.got(received.body)
             if last.acknowledges:
-                last.ack(receipt)
-                model.acked(receipt.body)
+                last.ack(received)
+                model.acked(received.body)
         left = last.get(_AFTERWARDS_SECONDS)
         assert left is None, f"{left.body!r} came when all had been dealt with"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from pytest_redisq.report.contract_table import laws_table
 from pytest_redisq.report.data import verdict_data
-from pytest_redisq.report.laws import laws_table
 from pytest_redisq.report.text import describe, explain
 
 __all__ = ["describe", "explain", "laws_table", "verdict_data"]

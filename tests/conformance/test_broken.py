@@ -11,7 +11,7 @@ from pytest_redisq.check import Contract
 from pytest_redisq.errors import ScheduleError
 from pytest_redisq.facade import Redisq
 from pytest_redisq.faults import DropConnections, Fault, KillConsumer
-from pytest_redisq.properties.laws import LAWS, Law, Trial
+from pytest_redisq.properties.kit_properties import LAWS, Property, Trial
 from tests.conformance import broken
 
 #: Which law catches which, alone.
@@ -54,7 +54,7 @@ def trial(
     )
 
 
-def holds(law: Law, redisq: Redisq, queue: Any, fault: Fault | None = None, messages: int = 150) -> bool:
+def holds(law: Property, redisq: Redisq, queue: Any, fault: Fault | None = None, messages: int = 150) -> bool:
     try:
         with redisq.example():
             law.holds(trial(redisq, queue, fault, messages))
@@ -96,5 +96,5 @@ def test_no_other_law_catches_it(redisq: Redisq, name: str) -> None:
 
 
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.name)
-def test_the_right_twin_keeps_every_law(redisq: Redisq, law: Law) -> None:
+def test_the_right_twin_keeps_every_law(redisq: Redisq, law: Property) -> None:
     law.holds(trial(redisq, broken.Right))

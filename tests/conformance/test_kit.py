@@ -12,17 +12,17 @@ from pytest_redisq.check import Contract
 from pytest_redisq.errors import DeliveryError
 from pytest_redisq.facade import Redisq
 from pytest_redisq.properties import check_conformance, conformance
-from pytest_redisq.properties.conformance import FAULTS
+from pytest_redisq.properties.conformance_kit import FAULTS
 from pytest_redisq.queues import BlockingList, Stream
-from pytest_redisq.report.conformance import conformance_table
+from pytest_redisq.report.conformance_table import conformance_table
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 (EXAMPLE,) = re.findall(r"<!-- kit: test_jobs.py -->\n```python\n(.*?)```", README, re.DOTALL)
 (OUTPUT,) = re.findall(r"<!-- kit output: test_jobs.py -->\n```\n(.*?)```", README, re.DOTALL)
 
 
-def run(pytester: pytest.Pytester, source: str, *args: str) -> pytest.RunResult:
-    pytester.makepyfile(test_jobs=source)
+def run(pytester: pytest.Pytester, factory: str, *args: str) -> pytest.RunResult:
+    pytester.makepyfile(test_jobs=factory)
     pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function")
     return pytester.runpytest_subprocess("-q", *args)
 

@@ -12,7 +12,7 @@ import pytest
 
 from pytest_redisq import properties
 from pytest_redisq.properties import strategies
-from pytest_redisq.properties.laws import LAWS
+from pytest_redisq.properties.kit_properties import LAWS
 
 TEXT = (Path(__file__).parents[2] / "docs" / "properties.md").read_text(encoding="utf-8")
 EXAMPLES = dict(re.findall(r"<!-- test: (\S+) -->\n```python\n(.*?)```", TEXT, re.DOTALL))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pytest_redisq.facade import Redisq
 from pytest_redisq.queues import Stream, StreamGroup
-from pytest_redisq.traffic import Bursts
+from pytest_redisq.runner import Bursts
 
 pytestmark = pytest.mark.server
 

@@ -22,20 +22,20 @@ import pytest
 
 from pytest_redisq import interrupts
 from pytest_redisq.check import AnyContract, Contract, Guarantee, contract_of
+from pytest_redisq.endpoint.jobs import WORKERS
 from pytest_redisq.errors import DeliveryError
 from pytest_redisq.facade import Redisq
 from pytest_redisq.faults import DropConnections, Fault, KillConsumer
 from pytest_redisq.keywords import ConformanceKeywords, checked
-from pytest_redisq.properties.laws import LAWS, Law, Trial
-from pytest_redisq.report.conformance import PROPERTY, conformance_table
-from pytest_redisq.traffic.plan import WORKERS
+from pytest_redisq.properties.kit_properties import LAWS, Property, Trial
+from pytest_redisq.report.conformance_table import PROPERTY, conformance_table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
+class KitCase:
     """One test of the kit: a law, tried with this kind of workers under this fault ("" for none)."""
 
-    law: Law
+    law: Property
     workers: str
     fault: str = ""
 
@@ -62,12 +62,12 @@ FAULTS = ("killed receiving", "killed holding", "cut off")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Kit:
+class _ConformanceKit:
     """A queue, and all that is to be tried of it."""
 
     queue: Any
     contract: Contract
-    cells: list[Cell]
+    cells: list[KitCase]
     messages: int
     wait_seconds: float
     settle_seconds: float
@@ -77,13 +77,13 @@ class _Kit:
     def name(self) -> str:
         return _name(self.queue)
 
-    def row(self, cell: Cell) -> dict[str, object]:
+    def row(self, cell: KitCase) -> dict[str, object]:
         """What the table is made of; a law that fails has no count."""
         law = {"law": cell.law.name, "words": cell.law.words, "at": self.cells.index(cell), "count": 0}
         of = {"queue": self.name, "contract": str(self.contract), "workers": cell.workers, "fault": cell.fault}
         return {**of, **law}
 
-    def hold(self, cell: Cell, redisq: Redisq) -> int:
+    def hold(self, cell: KitCase, redisq: Redisq) -> int:
         """How much was tried. Raises AssertionError where the queue does not hold."""
         __tracebackhide__ = True
         with interrupts.not_replaced():
@@ -121,7 +121,7 @@ def conformance(queue: Any, *, contract: AnyContract, **options: Unpack[Conforma
 
     class Conformance:
         @pytest.mark.parametrize("cell", kit.cells, ids=str)
-        def test_property(self, redisq: Redisq, cell: Cell, record_property: Any) -> None:
+        def test_property(self, redisq: Redisq, cell: KitCase, record_property: Any) -> None:
             __tracebackhide__ = True
             row = kit.row(cell)
             record_property(PROPERTY, row)
@@ -142,7 +142,7 @@ def check_conformance(
     checked("redisq.conformance", options, ConformanceKeywords)
     kit = _kit(queue, contract, **options)
     rows: list[tuple[dict[str, object], str]] = []
-    broken: list[tuple[Cell, AssertionError]] = []
+    broken: list[tuple[KitCase, AssertionError]] = []
     for cell in kit.cells:
         row = kit.row(cell)
         try:
@@ -169,7 +169,7 @@ def _kit(
     wait_seconds: float = 0.1,
     settle_seconds: float = 2.0,
     schedules: int = 25,
-) -> _Kit:
+) -> _ConformanceKit:
     promised = contract_of(contract)
     for kind in workers:
         if kind not in WORKERS:
@@ -178,7 +178,7 @@ def _kit(
     if strange := [name for name in chosen if name not in FAULTS]:
         raise ValueError(f"no such fault: {strange[0]!r}; there are {', '.join(FAULTS)}")
     cells = _cells(promised, workers, chosen)
-    return _Kit(
+    return _ConformanceKit(
         queue=queue,
         contract=promised,
         cells=[cell for cell in cells if schedules or cell.law.by != "schedule"],
@@ -194,9 +194,9 @@ def _faults_of(contract: Contract) -> tuple[str, ...]:
     return ("cut off",) if contract.guarantee is Guarantee.FAN_OUT else FAULTS
 
 
-def _cells(contract: Contract, workers: Sequence[str], faults: Sequence[str]) -> list[Cell]:
+def _cells(contract: Contract, workers: Sequence[str], faults: Sequence[str]) -> list[KitCase]:
     return [
-        Cell(law=law, workers=kind, fault=fault)
+        KitCase(law=law, workers=kind, fault=fault)
         for law in LAWS
         if law.applies(contract)
         for kind in _kinds(law, workers)
@@ -204,7 +204,7 @@ def _cells(contract: Contract, workers: Sequence[str], faults: Sequence[str]) ->
     ]
 
 
-def _kinds(law: Law, workers: Sequence[str]) -> Sequence[str]:
+def _kinds(law: Property, workers: Sequence[str]) -> Sequence[str]:
     match law.by:
         case "run":
             return workers
@@ -218,7 +218,7 @@ def _kinds(law: Law, workers: Sequence[str]) -> Sequence[str]:
             assert_never(law.by)
 
 
-def _faults_by(law: Law, faults: Sequence[str]) -> Sequence[str]:
+def _faults_by(law: Property, faults: Sequence[str]) -> Sequence[str]:
     """A schedule kills at each moment there is, which is one fault and not two."""
     if law.by != "schedule":
         return faults

@@ -1,4 +1,4 @@
-"""A server of the tests of traffic, empty for each of them, and a look at what they leave behind."""
+"""A server for the tests of the runner, empty for each of them, and a look at what they leave behind."""
 
 from __future__ import annotations
 

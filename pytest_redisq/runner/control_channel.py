@@ -1,7 +1,7 @@
-"""The line between the conductor and each worker process: go, stop, and the news that the other end has died.
+"""The line between the runner and each worker process: go, stop, and the news that the other end has died.
 
 A worker dials in, from wherever it was started (a process, a pool, a pool's replacement), says the token and its slot,
-and then listens. When the conductor dies, by whatever signal, the kernel hangs up, and the worker ends at once.
+and then listens. When the runner dies, by whatever signal, the kernel hangs up, and the worker ends at once.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ _HELLO = struct.Struct("!32sIQ")  # token, slot, process id
 _HELLO_SECONDS = 1.0
 
 GO = b"g"
-#: The slot of callers that only want to know when the conductor has died.
-NOBODY = 0xFFFF_FFFF
+#: The slot of connected that only want to know when the runner has died.
+NO_SLOT = 0xFFFF_FFFF
 STOP = b"s"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Number:
-    """Where to dial, and the word that lets one in."""
+class ChannelAddress:
+    """Where to connect, and the word that lets one in."""
 
     address: str
     token: bytes
 
-    def dial(self, slot: int) -> socket.socket:
-        """`OSError` where the conductor has died."""
+    def connect(self, slot: int) -> socket.socket:
+        """`OSError` where the runner has died."""
         line = socket.socket(socket.AF_UNIX)
         try:
             line.connect(self.address)
@@ -47,15 +47,15 @@ class Number:
         return line
 
 
-class Exchange:
-    """The conductor's end of all the lines."""
+class ControlServer:
+    """The runner's end of all the lines."""
 
     def __init__(self, directory: Path) -> None:
         token = secrets.token_bytes(32)
         # On Linux in the abstract namespace, where no path is too long.
         linux = sys.platform == "linux"
         address = f"\0redisq-line-{secrets.token_hex(8)}" if linux else str(directory / "line")
-        self.number = Number(address=address, token=token)
+        self.number = ChannelAddress(address=address, token=token)
         self._lines: dict[int, socket.socket] = {}
         self._processes: dict[int, int] = {}
         self._listeners: list[socket.socket] = []
@@ -63,16 +63,16 @@ class Exchange:
         self._door.bind(address)
         self._door.listen(socket.SOMAXCONN)
         self._door.setblocking(False)
-        _EXCHANGES.add(self)
+        _SERVERS.add(self)
 
-    def answer(self) -> list[int]:
-        """Take every call that has come in; the slots of the callers."""
-        callers: list[int] = []
+    def accept(self) -> list[int]:
+        """Take every call that has come in; the slots of the connected."""
+        connected: list[int] = []
         while True:
             try:
                 line, _ = self._door.accept()
             except BlockingIOError:
-                return callers
+                return connected
             line.settimeout(_HELLO_SECONDS)
             try:
                 token, slot, process = _HELLO.unpack(line.recv(_HELLO.size, socket.MSG_WAITALL))
@@ -80,18 +80,18 @@ class Exchange:
                 token = b""
             if not hmac.compare_digest(token, self.number.token):
                 line.close()
-            elif slot == NOBODY:
+            elif slot == NO_SLOT:
                 self._listeners.append(line)
             else:
                 line.setblocking(False)
                 self._lines[slot] = line
                 self._processes[slot] = process
-                callers.append(slot)
+                connected.append(slot)
 
     def connected(self, slot: int) -> bool:
         return slot in self._lines
 
-    def hung_up(self, slot: int) -> bool:
+    def disconnected(self, slot: int) -> bool:
         """Whether the worker has called, and its process has ended."""
         line = self._lines.get(slot)
         if line is None:
@@ -103,19 +103,19 @@ class Exchange:
         except OSError:
             return True
 
-    def say(self, slot: int, word: bytes) -> None:
+    def send(self, slot: int, word: bytes) -> None:
         line = self._lines.get(slot)
         if line is not None:
             with suppress(OSError):
                 line.send(word)
 
-    def greet(self, slot: int) -> None:
+    def send_start(self, slot: int) -> None:
         """Let it begin."""
-        self.say(slot, GO)
+        self.send(slot, GO)
 
     def kill(self, slot: int) -> None:
         """SIGKILL the worker's process, if it has called and not ended: its id cannot be another's then."""
-        if slot in self._lines and not self.hung_up(slot):
+        if slot in self._lines and not self.disconnected(slot):
             with suppress(ProcessLookupError):
                 os.kill(self._processes[slot], signal.SIGKILL)
 
@@ -130,18 +130,18 @@ class Exchange:
         self.abandon()
 
     def abandon(self) -> None:
-        _EXCHANGES.discard(self)
+        _SERVERS.discard(self)
         for line in (self._door, *self._lines.values(), *self._listeners):
             line.close()
 
 
-_EXCHANGES: weakref.WeakSet[Exchange] = weakref.WeakSet()
+_SERVERS: weakref.WeakSet[ControlServer] = weakref.WeakSet()
 
 
 def _abandon_inherited() -> None:
-    # A forked worker that kept its siblings' lines open would keep them from noticing that the conductor is gone.
-    for exchange in list(_EXCHANGES):
-        exchange.abandon()
+    # A forked worker that kept its siblings' lines open would keep them from noticing that the runner is gone.
+    for server in list(_SERVERS):
+        server.abandon()
 
 
 os.register_at_fork(after_in_child=_abandon_inherited)

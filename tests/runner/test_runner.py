@@ -17,10 +17,10 @@ import pytest
 from pytest_redisq.errors import TrafficError
 from pytest_redisq.faults import DropConnections, KillConsumer
 from pytest_redisq.queues import BlockingList
+from pytest_redisq.runner import Command, run
 from pytest_redisq.servers import Server
-from pytest_redisq.traffic import Command, run
+from tests.runner import sample_queues as queues
 from tests.support import eventually
-from tests.traffic import queues
 
 QUICK = ["thread", "fork", "pool"]
 
@@ -81,7 +81,7 @@ def test_the_deadline_tells_of_a_get_that_takes_nothing_out(server: Server) -> N
     [(queues.Hanging, "thread"), (queues.Peeking, "thread"), (queues.AsyncHanging, "asyncio")],
 )
 def test_the_deadline_ends_the_draining(server: Server, queue: Any, workers: Any) -> None:
-    """Where no consumer lives, the conductor itself asks for what is left, and its get may not come back either."""
+    """Where no consumer lives, the runner itself asks for what is left, and its get may not come back either."""
     dies = KillConsumer(after_messages=0, replace=False)
     with pytest.raises(TrafficError, match="it was draining the queue"):
         run(queue, at=server, messages=3, workers=workers, faults=[dies], deadline_seconds=DEADLINE_SECONDS)
@@ -175,25 +175,25 @@ def test_a_command_that_does_not_stop_is_stopped(server: Server) -> None:
 @pytest.mark.parametrize("workers", ["fork", "spawn", "forkserver", "pool", "executor", "commands"])
 def test_workers_die_with_their_conductor(server: Server, tmp_path: Path, workers: str) -> None:
     """SIGKILL of the process that called run(): two seconds later no worker, and no folder, is there any more."""
-    script = tmp_path / "conductor.py"
+    script = tmp_path / "runner.py"
     script.write_text(textwrap.dedent(_CONDUCTOR))
     environment = os.environ | {"TMPDIR": str(tmp_path), "PYTHONPATH": os.getcwd()}
     with server.client() as client:
         argv = [sys.executable, str(script), server.url, workers]
-        conductor = subprocess.Popen(argv, env=environment, stderr=subprocess.DEVNULL)
+        runner = subprocess.Popen(argv, env=environment, stderr=subprocess.DEVNULL)
         try:
             eventually(lambda: int(client.get("jobs:alive") or 0) >= 2, 20)
         finally:
-            conductor.kill()
-            conductor.wait()
+            runner.kill()
+            runner.wait()
         eventually(lambda: _living(tmp_path) == [], 2)
         eventually(lambda: not list(tmp_path.glob("redisq-*")), 2)
 
 
 _CONDUCTOR = """
     import sys
-    from pytest_redisq.traffic import Command, run
-    from tests.traffic import queues
+    from pytest_redisq.runner import Command, run
+    from tests.runner import sample_queues as queues
 
     class Alive(queues.Hanging):
         def get(self, timeout_seconds):

@@ -1,6 +1,6 @@
 """Where each worker says what it is doing: a few numbers a worker, in memory that survives its death.
 
-One writer to a cell (the worker, but for `order`, which is the conductor's), and aligned eight-byte stores: no locks.
+One writer to a cell (the worker, but for `order`, which is the runner's), and aligned eight-byte stores: no locks.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _CELLS = 8
 _STATE, _SINCE_NS, _MESSAGES, _IDLE_NS, _ORDER = range(5)
 
 
-class State(IntEnum):
+class WorkerState(IntEnum):
     """What a worker is doing. The words complete "producer-0 …"."""
 
     STARTING = 0
@@ -33,26 +33,26 @@ class State(IntEnum):
 
 
 _WORDS = {
-    State.STARTING: "is starting",
-    State.READY: "is ready",
-    State.WORKING: "is between two calls",
-    State.PUTTING: "is in put()",
-    State.GETTING: "is in get()",
-    State.ACKNOWLEDGING: "is in ack()",
-    State.WAITING: "waits for its next turn",
-    State.ENDED: "has ended",
+    WorkerState.STARTING: "is starting",
+    WorkerState.READY: "is ready",
+    WorkerState.WORKING: "is between two calls",
+    WorkerState.PUTTING: "is in put()",
+    WorkerState.GETTING: "is in get()",
+    WorkerState.ACKNOWLEDGING: "is in ack()",
+    WorkerState.WAITING: "waits for its next turn",
+    WorkerState.ENDED: "has ended",
 }
 
 
-class Order(IntEnum):
-    """What the conductor wants of a consumer."""
+class KillRequest(IntEnum):
+    """What the runner wants of a consumer."""
 
     NONE = 0
     DIE_RECEIVING = 1
     DIE_HOLDING = 2
 
 
-class Slot:
+class WorkerStatus:
     """One worker's cells."""
 
     __slots__ = ("_base", "_cells")
@@ -61,7 +61,7 @@ class Slot:
         self._cells = cells
         self._base = index * _CELLS
 
-    def enter(self, state: State) -> int:
+    def enter(self, state: WorkerState) -> int:
         """The worker is in `state` from now on; returns now, in ns of the monotonic clock."""
         now = time.monotonic_ns()
         self._cells[self._base + _SINCE_NS] = now
@@ -76,16 +76,16 @@ class Slot:
         """A get that was invoked then came back with nothing."""
         self._cells[self._base + _IDLE_NS] = invoked_ns
 
-    def order(self, order: Order) -> None:
-        self._cells[self._base + _ORDER] = order
+    def request_kill(self, request: KillRequest) -> None:
+        self._cells[self._base + _ORDER] = request
 
     @property
-    def ordered(self) -> Order:
-        return Order(self._cells[self._base + _ORDER])
+    def kill_request(self) -> KillRequest:
+        return KillRequest(self._cells[self._base + _ORDER])
 
     @property
-    def state(self) -> State:
-        return State(self._cells[self._base + _STATE])
+    def state(self) -> WorkerState:
+        return WorkerState(self._cells[self._base + _STATE])
 
     @property
     def since_ns(self) -> int:
@@ -101,11 +101,11 @@ class Slot:
         return self._cells[self._base + _IDLE_NS]
 
 
-class Board:
+class StatusTable:
     """The slots of all workers: in memory for threads and tasks, in a file for processes."""
 
-    def __init__(self, path: Path | None, slots: int) -> None:
-        size = slots * _CELLS * 8
+    def __init__(self, path: Path | None, workers: int) -> None:
+        size = workers * _CELLS * 8
         if path is None:
             self._map: mmap.mmap | None = None
             self._cells = memoryview(bytearray(size)).cast("Q")
@@ -120,8 +120,8 @@ class Board:
             self._map = mmap.mmap(file.fileno(), size)
         self._cells = memoryview(self._map).cast("Q")
 
-    def slot(self, index: int) -> Slot:
-        return Slot(self._cells, index)
+    def status(self, index: int) -> WorkerStatus:
+        return WorkerStatus(self._cells, index)
 
     def close(self) -> None:
         self._cells.release()

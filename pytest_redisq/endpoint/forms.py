@@ -17,25 +17,21 @@ functions.
 from __future__ import annotations
 
 import inspect
-import socket
-import threading
-import weakref
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import redis
-
+from pytest_redisq.endpoint.fence import Fence
+from pytest_redisq.endpoint.jobs import ClientFactory, Job, ProducerJob
+from pytest_redisq.endpoint.subprocess_workers import Command, CommandConsumer, CommandProducer
+from pytest_redisq.endpoint.workload import ReceivedMessage
 from pytest_redisq.servers import Address
-from pytest_redisq.traffic.foreign import Command, CommandConsumer, CommandProducer
-from pytest_redisq.traffic.plan import ClientFactory, Job, ProducerJob
-from pytest_redisq.traffic.steps import Receipt
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class EndpointFactory:
     """Where a worker's end comes from; picklable if `queue` and `client` are."""
 
     queue: Any
@@ -45,151 +41,88 @@ class Source:
     client_names: str
 
 
-class Gate:
-    """Cuts a worker in a thread or task off from the server, for good, as its death would."""
-
-    def __init__(self) -> None:
-        self.shut = False
-        self._connections: weakref.WeakSet[Any] = weakref.WeakSet()
-        self._lock = threading.Lock()
-
-    def guard(self, client: Any) -> None:
-        """Every connection that `client`'s pool makes from now on, or that is made like them, passes this gate."""
-        pool = getattr(client, "connection_pool", None)
-        if pool is not None:
-            pool.connection_class = _gated(pool.connection_class, self)
-
-    def enter(self, connection: Any) -> None:
-        with self._lock:
-            if self.shut:
-                raise redis.ConnectionError("this worker was killed by a fault")
-            self._connections.add(connection)
-
-    def close(self) -> None:
-        """Nothing passes any more, and what waits for a reply gets a ConnectionError. For tasks, in their loop."""
-        with self._lock:
-            self.shut = True
-            connections = list(self._connections)
-        for connection in connections:
-            _cut(connection)
-
-
-def _gated(base: type[Any], gate: Gate) -> type[Any]:
-    async def connect_async(self: Any, *args: Any, **options: Any) -> Any:
-        gate.enter(self)
-        return await base.connect(self, *args, **options)
-
-    async def send_async(self: Any, *args: Any, **options: Any) -> Any:
-        gate.enter(self)
-        return await base.send_packed_command(self, *args, **options)
-
-    def connect(self: Any, *args: Any, **options: Any) -> Any:
-        gate.enter(self)
-        return base.connect(self, *args, **options)
-
-    def send(self: Any, *args: Any, **options: Any) -> Any:
-        gate.enter(self)
-        return base.send_packed_command(self, *args, **options)
-
-    is_async = inspect.iscoroutinefunction(base.connect)
-    methods = (connect_async, send_async) if is_async else (connect, send)
-    return type(base.__name__, (base,), {"connect": methods[0], "send_packed_command": methods[1]})
-
-
-def _cut(connection: Any) -> None:
-    writer = getattr(connection, "_writer", None)
-    sock = getattr(connection, "_sock", None)
-    if writer is not None:
-        writer.transport.abort()
-    elif sock is not None:
-        try:
-            sock.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            return  # it was cut off already
-
-
-def worker_client(source: Source, name: str, *, is_async: bool) -> Any:
+def worker_client(factory: EndpointFactory, name: str, *, is_async: bool) -> Any:
     """The client of one worker: the caller's own, or one that neither times out nor retries."""
-    if source.client is not None:
-        return source.client(source.address.url)
-    options = {"client_name": f"{source.client_names}{name}"} if source.client_names else {}
-    return source.address.async_client(**options) if is_async else source.address.client(**options)
+    if factory.client is not None:
+        return factory.client(factory.address.url)
+    options = {"client_name": f"{factory.client_names}{name}"} if factory.client_names else {}
+    return factory.address.async_client(**options) if is_async else factory.address.client(**options)
 
 
-class End:
+class QueueEndpoint:
     """A worker's end in one shape: `call(verb, value)`; for async queues what it returns is to be awaited."""
 
-    def __init__(self, source: Source, job: Job, *, is_async: bool, gate: Gate | None) -> None:
+    def __init__(self, factory: EndpointFactory, job: Job, *, is_async: bool, fence: Fence | None) -> None:
         self._client: Any = None
         self._is_async = is_async
-        self.itself = self._open(source, job, gate)
-        self.acknowledges = callable(getattr(self.itself, "ack", None))
-        self.runs_dry = isinstance(self.itself, CommandConsumer)
+        self.queue = self._open(factory, job, fence)
+        self.acknowledges = callable(getattr(self.queue, "ack", None))
+        self.runs_dry = isinstance(self.queue, CommandConsumer)
 
-    def _open(self, source: Source, job: Job, gate: Gate | None) -> Any:
-        queue = source.queue
+    def _open(self, factory: EndpointFactory, job: Job, fence: Fence | None) -> Any:
+        queue = factory.queue
         if isinstance(queue, tuple):
             half = queue[0] if isinstance(job, ProducerJob) else queue[1]
             if isinstance(half, Command):
                 foreign = CommandProducer if isinstance(job, ProducerJob) else CommandConsumer
-                return foreign(half, source.address.url, job.name)
-            return _Half(half, self._connect(source, job, gate), is_producer=isinstance(job, ProducerJob))
+                return foreign(half, factory.address.url, job.name)
+            return _FunctionEndpoint(half, self._connect(factory, job, fence), is_producer=isinstance(job, ProducerJob))
         if _binds(queue):
-            return queue.bind(self._connect(source, job, gate))
+            return queue.bind(self._connect(factory, job, fence))
         if is_queue(queue):
             return queue
-        return _checked(queue(self._connect(source, job, gate)), queue)
+        return _checked(queue(self._connect(factory, job, fence)), queue)
 
-    def _connect(self, source: Source, job: Job, gate: Gate | None) -> Any:
-        self._client = worker_client(source, job.name, is_async=self._is_async)
-        if gate is not None:
-            gate.guard(self._client)
+    def _connect(self, factory: EndpointFactory, job: Job, fence: Fence | None) -> Any:
+        self._client = worker_client(factory, job.name, is_async=self._is_async)
+        if fence is not None:
+            fence.guard(self._client)
         return self._client
 
     def put(self, body: bytes) -> str | None:
-        return _id_of(self.itself.put(body))
+        return _id_of(self.queue.put(body))
 
-    def get(self, wait_seconds: float) -> Receipt | None:
-        return receipt_of(self.itself.get(wait_seconds))
+    def get(self, wait_seconds: float) -> ReceivedMessage | None:
+        return message_of(self.queue.get(wait_seconds))
 
     async def put_async(self, body: bytes) -> str | None:
         return _id_of(await self._awaitable("put", body))
 
-    async def get_async(self, wait_seconds: float) -> Receipt | None:
-        return receipt_of(await self._awaitable("get", wait_seconds))
+    async def get_async(self, wait_seconds: float) -> ReceivedMessage | None:
+        return message_of(await self._awaitable("get", wait_seconds))
 
-    async def ack_async(self, itself: Any) -> Any:
-        return await self._awaitable("ack", itself)
+    async def ack_async(self, delivery: Any) -> Any:
+        return await self._awaitable("ack", delivery)
 
     def _awaitable(self, method: str, value: Any) -> Awaitable[Any]:
-        function = getattr(self.itself, method)
+        function = getattr(self.queue, method)
         answer = function(value)
         if not inspect.isawaitable(answer):
             raise TypeError(_WRONG_COLOUR[True].format(function))
         return answer
 
-    def ack(self, itself: Any) -> Any:
-        return self.itself.ack(itself)
+    def ack(self, delivery: Any) -> Any:
+        return self.queue.ack(delivery)
 
     def subscribe(self) -> Any:
         """Where the queue has readers: be one from now on. May return an awaitable."""
-        subscribe = getattr(self.itself, "subscribe", None)
+        subscribe = getattr(self.queue, "subscribe", None)
         return subscribe() if callable(subscribe) else None
 
     def stop(self) -> Any:
         """Make a `get` under way come back, where the queue can; from any thread. May return an awaitable."""
-        stop = getattr(self.itself, "stop", None)
+        stop = getattr(self.queue, "stop", None)
         return stop() if callable(stop) else None
 
     def kill(self) -> None:
         """Where the worker is a command: end it, by SIGKILL."""
-        if isinstance(self.itself, (CommandProducer, CommandConsumer)):
-            self.itself.kill()
+        if isinstance(self.queue, (CommandProducer, CommandConsumer)):
+            self.queue.kill()
 
     def close(self) -> None:
-        if self._client is None and not isinstance(self.itself, (CommandProducer, CommandConsumer)):
+        if self._client is None and not isinstance(self.queue, (CommandProducer, CommandConsumer)):
             return  # everybody's, and so not ours to close
-        close = getattr(self.itself, "close", None)
+        close = getattr(self.queue, "close", None)
         if callable(close):
             close()
         if self._client is not None:
@@ -198,7 +131,7 @@ class End:
     async def close_async(self) -> None:
         if self._client is None:
             return
-        close = getattr(self.itself, "close", None)
+        close = getattr(self.queue, "close", None)
         if callable(close):
             await awaited(close())
         await self._client.aclose()
@@ -208,7 +141,7 @@ async def awaited(value: Awaitable[T] | T) -> T:
     return await value if inspect.isawaitable(value) else value
 
 
-class _Half:
+class _FunctionEndpoint:
     """One of a pair of plain functions, with the worker's client."""
 
     def __init__(self, function: Callable[..., Any], client: Any, *, is_producer: bool) -> None:
@@ -278,7 +211,7 @@ def _id_of(answer: Any) -> str | None:
     return answer if isinstance(answer, str) else None
 
 
-def receipt_of(delivery: Any) -> Receipt | None:
+def message_of(delivery: Any) -> ReceivedMessage | None:
     if delivery is None:
         return None
     body = delivery if isinstance(delivery, (bytes, str)) else getattr(delivery, "body", None)
@@ -288,4 +221,4 @@ def receipt_of(delivery: Any) -> Receipt | None:
         raise TypeError(
             f"get() returned {delivery!r}: it is to return None, the body (bytes or str), or an object with a `body`"
         )
-    return Receipt(body, _id_of(getattr(delivery, "id", None)), delivery)
+    return ReceivedMessage(body, _id_of(getattr(delivery, "id", None)), delivery)

@@ -8,13 +8,13 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
-from pytest_redisq.traffic.ends import awaited
+from pytest_redisq.endpoint.forms import awaited
 
 #: How long what still runs may take to end once it is cancelled, in seconds.
 _GRACE_SECONDS = 2.0
 
 
-class Loop:
+class LoopThread:
     """An event loop in a thread of its own, to which other threads give work: also those in which a loop is running."""
 
     def __init__(self, name: str) -> None:

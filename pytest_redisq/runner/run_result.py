@@ -10,7 +10,7 @@ from functools import cached_property
 
 from pytest_redisq.check import AnyContract, Verdict, check, contract_of
 from pytest_redisq.errors import DeliveryError
-from pytest_redisq.faults import Struck
+from pytest_redisq.faults import FaultEvent
 from pytest_redisq.history import History
 from pytest_redisq.model import Kind, Message, Outcome
 from pytest_redisq.report import explain
@@ -59,7 +59,7 @@ class Run:
 
     id: str
     history: History
-    faults: tuple[Struck, ...]
+    faults: tuple[FaultEvent, ...]
     workers: str
     started_ns: int
     ended_ns: int

@@ -9,8 +9,8 @@ import pytest
 from pytest_redisq.check import AnomalyKind
 from pytest_redisq.errors import DeliveryError
 from pytest_redisq.queues import Stream, StreamGroup
+from pytest_redisq.runner import run
 from pytest_redisq.servers import Server
-from pytest_redisq.traffic import run
 from tests import saboteurs
 
 QUEUE = StreamGroup("jobs", group="workers", claim_idle_seconds=0.2)

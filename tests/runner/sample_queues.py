@@ -226,7 +226,7 @@ async def consume_async(client: redis.asyncio.Redis, timeout_seconds: float) -> 
 
 
 def main(role: str, url: str) -> None:
-    """The same as command lines: see `pytest_redisq.traffic.foreign`."""
+    """The same as command lines: see `pytest_redisq.endpoint.subprocess_workers`."""
     queue = Plain(redis.Redis.from_url(url, socket_timeout=None))
     if role == "produce":
         for line in sys.stdin.buffer:

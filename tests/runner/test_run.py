@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from pytest_redisq.check import AnomalyKind
+from pytest_redisq.endpoint.jobs import WORKERS
 from pytest_redisq.errors import DeliveryError
 from pytest_redisq.model import Kind, Message, Outcome
 from pytest_redisq.queues import BlockingList, ReliableList, Stream, StreamGroup
+from pytest_redisq.runner import Bursts, Command, Rate, Summary, run
 from pytest_redisq.servers import Server
-from pytest_redisq.traffic import Bursts, Command, Rate, Summary, run
-from pytest_redisq.traffic.plan import WORKERS
-from tests.traffic import queues
+from tests.runner import sample_queues as queues
 
 SYNC = [workers for workers in WORKERS if workers != "asyncio"]
 #: Workers that cost little, for what does not depend on their kind.

@@ -17,16 +17,16 @@ from hypothesis import given, settings
 
 from pytest_redisq import interrupts
 from pytest_redisq.check import Contract, Guarantee
+from pytest_redisq.endpoint.forms import is_queue
+from pytest_redisq.endpoint.jobs import Workers
 from pytest_redisq.facade import Redisq
 from pytest_redisq.faults import Fault, KillConsumer
-from pytest_redisq.properties.hand import Hand
 from pytest_redisq.properties.machine import check_stateful
-from pytest_redisq.properties.pulse import Pulse
+from pytest_redisq.properties.manual_worker import ManualWorker
+from pytest_redisq.properties.stall_meter import StallMeter
 from pytest_redisq.properties.strategies import bodies
 from pytest_redisq.queues import Stopped
-from pytest_redisq.traffic import Bursts
-from pytest_redisq.traffic.ends import is_queue
-from pytest_redisq.traffic.plan import Workers
+from pytest_redisq.runner import Bursts
 
 #: A `get` that waits comes back so soon after a message was put, or after `stop`, in seconds.
 PROMPT_SECONDS = 1.0
@@ -58,11 +58,11 @@ class Trial:
         """`workers`, for a run, whose cells name kinds that `conformance` has checked."""
         return cast(Workers, self.workers)
 
-    def hand(self) -> Hand:
-        return Hand(self.queue, self.redisq.address, is_async=self.workers == "asyncio")
+    def hand(self) -> ManualWorker:
+        return ManualWorker(self.queue, self.redisq.address, is_async=self.workers == "asyncio")
 
-    def pulse(self) -> Pulse:
-        return Pulse(self.redisq.address)
+    def pulse(self) -> StallMeter:
+        return StallMeter(self.redisq.address)
 
     @property
     def unordered(self) -> Contract:
@@ -71,7 +71,7 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Law:
+class Property:
     """`holds` tries it and returns how much was tried (messages, or examples), or raises AssertionError.
 
     `by`: who tries it: workers that are led by "hand" (in threads, or an event loop each), those of a "run", or actors
@@ -91,7 +91,7 @@ def _backlog(trial: Trial) -> int:
         sent = [b"message %d" % number for number in range(trial.messages)]
         for body in sent:
             putter.put(body)
-        came = [receipt.body for receipt in _all_done(trial, taker, len(sent))]
+        came = [received.body for received in _all_done(trial, taker, len(sent))]
         missing = Counter(sent) - Counter(came)
         assert not missing, f"{missing.total()} of {len(sent)} never came, such as {next(iter(missing))!r}"
         extra = taker.get(trial.wait_seconds)
@@ -99,14 +99,14 @@ def _backlog(trial: Trial) -> int:
     return len(sent)
 
 
-def _all_done(trial: Trial, taker: Hand, count: int) -> list[Any]:
+def _all_done(trial: Trial, taker: ManualWorker, count: int) -> list[Any]:
     """What comes, acknowledged one by one."""
-    receipts = []
-    for receipt in taker.all_within(trial.settle_seconds, count):
+    received_messages = []
+    for received in taker.all_within(trial.settle_seconds, count):
         if taker.acknowledges:
-            taker.ack(receipt)
-        receipts.append(receipt)
-    return receipts
+            taker.ack(received)
+        received_messages.append(received)
+    return received_messages
 
 
 def _bodies(trial: Trial) -> int:
@@ -119,7 +119,7 @@ def _bodies(trial: Trial) -> int:
         tried += 1
         with interrupts.not_replaced(), trial.redisq.example(), trial.hand() as hand:
             hand.put(body)
-            came = [receipt.body for receipt in _all_done(trial, hand, 1)]
+            came = [received.body for received in _all_done(trial, hand, 1)]
             assert came == [body], f"{body!r} went in, and {came[0] if came else None!r} came out"
 
     comes_out_as_it_went_in()
@@ -141,10 +141,10 @@ def _waiting(trial: Trial) -> int:
     with trial.hand() as hand, trial.pulse() as pulse:
         for _ in range(3):
             began = time.monotonic()
-            receipt = hand.get(trial.wait_seconds)
+            received = hand.get(trial.wait_seconds)
             took = time.monotonic() - began
             longest = trial.wait_seconds + LATE_SECONDS + pulse.stood_still_seconds()
-            assert receipt is None, f"{receipt.body!r} came out of an empty queue"
+            assert received is None, f"{received.body!r} came out of an empty queue"
             assert took >= trial.wait_seconds / 2, f"get({trial.wait_seconds}) gave up after {took:.3f} s: a busy loop"
             assert took < longest, f"get({trial.wait_seconds}) took {took:.1f} s"
     return 3
@@ -152,7 +152,7 @@ def _waiting(trial: Trial) -> int:
 
 def _prompt(trial: Trial) -> int:
     with trial.hand() as taker, trial.hand() as putter, trial.pulse() as pulse:
-        sleeper = _Sleeper(taker)
+        sleeper = _WaitingGet(taker)
         sleeper.start()
         sleeper.asleep.wait(PROMPT_SECONDS)
         # Long enough that it is in the server, or in its first nap; if not, the law holds all the easier.
@@ -172,7 +172,7 @@ def _stopping(trial: Trial) -> int:
     with trial.hand() as taker, trial.pulse() as pulse:
         if not taker.stops:
             return 0
-        sleeper = _Sleeper(taker)
+        sleeper = _WaitingGet(taker)
         sleeper.start()
         sleeper.asleep.wait(PROMPT_SECONDS)
         sleeper.join(trial.wait_seconds)
@@ -184,10 +184,10 @@ def _stopping(trial: Trial) -> int:
     return 1
 
 
-class _Sleeper(threading.Thread):
+class _WaitingGet(threading.Thread):
     """Waits in `get` on an empty queue."""
 
-    def __init__(self, hand: Hand) -> None:
+    def __init__(self, hand: ManualWorker) -> None:
         super().__init__(name="redisq-sleeper", daemon=True)
         self._hand = hand
         self.asleep = threading.Event()
@@ -278,34 +278,34 @@ def _is_ordered(contract: Contract) -> bool:
 
 
 #: In the order in which they are tried: the quick and simple ones first.
-LAWS: tuple[Law, ...] = (
-    Law(name="bodies", words="any body comes out as it went in", holds=_bodies),
-    Law(name="equal bodies", words="equal messages are as many as were put", holds=_equal_bodies),
-    Law(name="backlog", words="what was put before anybody took comes, once", holds=_backlog),
-    Law(name="waiting", words="get on an empty queue waits as long as it is told, and no longer", holds=_waiting),
-    Law(name="prompt", words="a waiting get brings a message as soon as it was put", holds=_prompt),
-    Law(name="stopping", words="stop brings a waiting get back at once", holds=_stopping),
-    Law(
+LAWS: tuple[Property, ...] = (
+    Property(name="bodies", words="any body comes out as it went in", holds=_bodies),
+    Property(name="equal bodies", words="equal messages are as many as were put", holds=_equal_bodies),
+    Property(name="backlog", words="what was put before anybody took comes, once", holds=_backlog),
+    Property(name="waiting", words="get on an empty queue waits as long as it is told, and no longer", holds=_waiting),
+    Property(name="prompt", words="a waiting get brings a message as soon as it was put", holds=_prompt),
+    Property(name="stopping", words="stop brings a waiting get back at once", holds=_stopping),
+    Property(
         name="stateful",
         words="whatever is done in whatever order, it is what the model of its contract is",
         holds=_stateful,
         applies=_is_shared,
     ),
-    Law(
+    Property(
         name="explored",
         words="the contract holds in whatever order the commands of a few workers reach the server",
         holds=_explored,
         by="schedule",
         faulty=True,
     ),
-    Law(
+    Property(
         name="order",
         words="one consumer gets each producer's messages in order",
         holds=_order,
         applies=_is_ordered,
         by="run",
     ),
-    Law(
+    Property(
         name="sharing",
         words="many producers and consumers at once: the checker finds nothing against the contract",
         holds=_sharing,

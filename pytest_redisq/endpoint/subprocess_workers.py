@@ -43,7 +43,9 @@ _SHOWN_BYTES = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command line that is to be a producer or a consumer; the protocol is in `pytest_redisq.traffic.foreign`.
+    """A command line that runs as a producer or a consumer.
+
+    The module docstring of `pytest_redisq.endpoint.subprocess_workers` describes its line protocol.
 
     ```python
     redisq.run((Command(["node", "produce.js", "{url}"]), Command(["./consume", "{url}"])), producers=2, consumers=2)
@@ -56,7 +58,7 @@ class Command:
         return [argument.replace("{url}", url).replace("{name}", name) for argument in self.argv]
 
 
-class _Talk:
+class CommandProcess:
     """A running command, its lines in and its lines out."""
 
     def __init__(self, command: Command, url: str, name: str) -> None:
@@ -104,7 +106,9 @@ class _Talk:
         return line
 
     def unintelligible(self, line: bytes) -> TrafficError:
-        return self._died(f"wrote a line that is not of the protocol of pytest_redisq.traffic.foreign: {line!r}")
+        return self._died(
+            f"wrote a line that is not of the protocol of pytest_redisq.endpoint.subprocess_workers: {line!r}"
+        )
 
     def died(self) -> TrafficError:
         with suppress(subprocess.TimeoutExpired):
@@ -137,7 +141,7 @@ class _Talk:
         self.kill()
 
     def kill(self) -> None:
-        """End its whole session at once."""
+        """QueueEndpoint its whole session at once."""
         self._child.end()
         self._process.wait()
         self.end_input()
@@ -150,18 +154,18 @@ class CommandProducer:
     """`put` by way of a command."""
 
     def __init__(self, command: Command, url: str, name: str) -> None:
-        self._talk = _Talk(command, url, name)
-        self.kill = self._talk.kill
-        self.close = self._talk.close
+        self._process = CommandProcess(command, url, name)
+        self.kill = self._process.kill
+        self.close = self._process.close
 
     def put(self, body: bytes) -> str | None:
         if b"\n" in body:
             raise TrafficError(f"A body for a command's standard input may not hold a line end: {body[:60]!r}")
-        self._talk.write(body)
+        self._process.write(body)
         try:
-            line = self._talk.read(None)
+            line = self._process.read(None)
         except EOFError:
-            raise self._talk.died() from None
+            raise self._process.died() from None
         assert line is not None
         word, _, rest = line.decode(errors="replace").partition(" ")
         match word:
@@ -172,40 +176,40 @@ class CommandProducer:
             case "info":
                 raise RedisConnectionError(rest)
             case _:
-                raise self._talk.unintelligible(line)
+                raise self._process.unintelligible(line)
 
 
 class CommandConsumer:
     """`get` by way of a command. After `stop` it hands out what the command still writes, then raises `Stopped`."""
 
     def __init__(self, command: Command, url: str, name: str) -> None:
-        self._talk = _Talk(command, url, name)
+        self._process = CommandProcess(command, url, name)
         self._stopped_at: float | None = None
         self._nudged = False
-        self.kill = self._talk.kill
-        self.close = self._talk.close
+        self.kill = self._process.kill
+        self.close = self._process.close
 
     def get(self, wait_seconds: float) -> Delivery | None:
         try:
             self._lose_patience()
             # Silence is no answer: only the command knows whether it has asked, and asked in vain.
-            while (line := self._talk.read(wait_seconds)) is None:
+            while (line := self._process.read(wait_seconds)) is None:
                 self._lose_patience()
         except EOFError:
             if self._stopped_at is None:
-                raise self._talk.died() from None
+                raise self._process.died() from None
             raise Stopped from None
         return self._delivery(line)
 
     def stop(self) -> None:
         self._stopped_at = time.monotonic()
-        self._talk.end_input()
+        self._process.end_input()
 
     def _delivery(self, line: bytes) -> Delivery | None:
         try:
             value: Any = json.loads(line)
         except ValueError:
-            raise self._talk.unintelligible(line) from None
+            raise self._process.unintelligible(line) from None
         match value:
             case None:
                 return None
@@ -215,12 +219,12 @@ class CommandConsumer:
                 name = value.get("id")
                 return Delivery(body=body.encode(), id=None if name is None else str(name))
             case _:
-                raise self._talk.unintelligible(line)
+                raise self._process.unintelligible(line)
 
     def _lose_patience(self) -> None:
         late = 0.0 if self._stopped_at is None else time.monotonic() - self._stopped_at
         if late > 2 * _EXIT_SECONDS:
-            self._talk.nudge(signal.SIGKILL)
+            self._process.nudge(signal.SIGKILL)
         elif late > _EXIT_SECONDS and not self._nudged:
             self._nudged = True
-            self._talk.nudge(signal.SIGTERM)
+            self._process.nudge(signal.SIGTERM)

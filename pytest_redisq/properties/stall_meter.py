@@ -11,7 +11,7 @@ from pytest_redisq.servers import Address
 _BEAT_SECONDS = 0.01
 
 
-class Pulse:
+class StallMeter:
     """Asks the server for a PING every few milliseconds, from a thread and on a connection of its own.
 
     What such a beat takes longer than it should, nobody else could do anything in either: it was not scheduled, or the
@@ -37,7 +37,7 @@ class Pulse:
             self._ended.wait(_BEAT_SECONDS)
             self._longest_seconds = max(self._longest_seconds, time.monotonic() - self._began - _BEAT_SECONDS)
 
-    def __enter__(self) -> Pulse:
+    def __enter__(self) -> StallMeter:
         self._client.ping()
         self._began = time.monotonic()
         self._thread.start()

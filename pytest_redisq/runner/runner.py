@@ -19,20 +19,20 @@ from typing import Any
 import redis
 
 from pytest_redisq import interrupts
+from pytest_redisq.endpoint.forms import EndpointFactory
+from pytest_redisq.endpoint.jobs import ConsumerJob, Job, Pace, Payload, ProducerJob, share_out
+from pytest_redisq.endpoint.status_table import KillRequest, StatusTable, WorkerState, WorkerStatus
+from pytest_redisq.endpoint.subprocess_workers import Command
 from pytest_redisq.errors import TrafficError
-from pytest_redisq.faults import Fault, Interpreter, KillConsumer, Moment, check_faults
+from pytest_redisq.faults import Fault, FaultInjector, KillConsumer, Moment, check_faults
 from pytest_redisq.history import History, Recorder
 from pytest_redisq.logs import Logs, collect_logs
+from pytest_redisq.runner.inspector import QueueInspector
+from pytest_redisq.runner.process_pool import ProcessWorkerPool
+from pytest_redisq.runner.run_result import Run
+from pytest_redisq.runner.worker_pool import TaskWorkerPool, ThreadWorkerPool, WorkerPool, failures_by_message
 from pytest_redisq.servers import Server
 from pytest_redisq.servers.scratch import scratch, told_if_full
-from pytest_redisq.traffic.board import Board, Order, Slot, State
-from pytest_redisq.traffic.crew import Crew, TaskCrew, ThreadCrew, each_once
-from pytest_redisq.traffic.ends import Source
-from pytest_redisq.traffic.foreign import Command
-from pytest_redisq.traffic.inspector import Inspector
-from pytest_redisq.traffic.outcome import Run
-from pytest_redisq.traffic.plan import ConsumerJob, Job, Pace, Payload, ProducerJob, share_out
-from pytest_redisq.traffic.processes import ProcessCrew
 
 #: Between two looks at the workers, in seconds.
 _TICK_SECONDS = 0.002
@@ -41,10 +41,10 @@ _ASK_SECONDS = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class RunPlan:
     """A run's whole description, checked."""
 
-    source: Source
+    factory: EndpointFactory
     server: Server | None
     producers: int
     consumers: int
@@ -61,29 +61,29 @@ class Plan:
 
     @property
     def slots(self) -> int:
-        """Faults may hire a consumer each."""
+        """Faults may add a consumer each."""
         return self.producers + self.consumers + len(self.faults)
 
     def kind_of(self, job: Job) -> str:
         """How this job's worker runs: as the plan says, but commands in a thread that talks to them."""
-        queue = self.source.queue
+        queue = self.factory.queue
         half = queue[0 if isinstance(job, ProducerJob) else 1] if isinstance(queue, tuple) else queue
         return "thread" if isinstance(half, Command) else self.workers
 
 
-def conduct(plan: Plan) -> Run:
+def conduct(plan: RunPlan) -> Run:
     """Carry out `plan`. Whatever happens, no thread, task, process or file of it is left."""
     check_faults(plan.faults, messages=plan.messages, server=plan.server)
     if plan.workers == "executor" and any(isinstance(fault, KillConsumer) for fault in plan.faults):
         raise ValueError('workers="executor" breaks as a whole when one of its processes dies: use "pool" or "process"')
     with interrupts.not_replaced(), interrupts.cleared_up() as stack:
         with interrupts.deferred():
-            conductor = _Conductor(plan, stack)
-        return conductor.run()
+            runner = Runner(plan, stack)
+        return runner.run()
 
 
-class _Conductor:
-    def __init__(self, plan: Plan, stack: ExitStack) -> None:
+class Runner:
+    def __init__(self, plan: RunPlan, stack: ExitStack) -> None:
         self._plan = plan
         self._stack = stack
         self.id = secrets.token_hex(4)
@@ -92,39 +92,41 @@ class _Conductor:
         self._deadline = time.monotonic() + plan.deadline_seconds
         self._doing = "starting the workers"
         self._jobs: list[Job] = []
-        self._crews: dict[str, Crew] = {}
+        self._pools: dict[str, WorkerPool] = {}
         self._doomed: dict[int, bool] = {}
         self._producers_ended_ns: int | None = None
         self._idle_ns: int | None = None
         self._ask_ns = 0
         with told_if_full():
             self._directory = self._make_directory()
-            self._board = Board(None if self._directory is None else self._directory / "board", plan.slots)
-            stack.callback(self._board.close)
+            self._status_table = StatusTable(
+                None if self._directory is None else self._directory / "status_table", plan.slots
+            )
+            stack.callback(self._status_table.close)
             self._logs = self._collect_logs()
         self._control: redis.Redis | None = None
-        self._interpreter = Interpreter(plan.faults, self)
+        self._injector = FaultInjector(plan.faults, self)
         self._inspector = self._make_inspector()
         stack.callback(self._inspector.close)
 
     def run(self) -> Run:
-        with interrupts.cleared_up() as crews:
-            crews.callback(self._end_crews)
-            crews.callback(self._interpreter.heal)
-            self._hire_all()
+        with interrupts.cleared_up() as pools:
+            pools.callback(self._end_pools)
+            pools.callback(self._injector.heal)
+            self._add_workers()
             self._until(self._all_ready)
             self._doing = "waiting for the producers to end"
             started_ns = time.monotonic_ns()
-            for crew in self._crews.values():
-                crew.go()
+            for pool in self._pools.values():
+                pool.go()
             self._until(self._producers_ended)
             self._doing = "waiting for the consumers to have received everything"
             self._until(self._quiet)
-            self._interpreter.heal()
+            self._injector.heal()
             self._doing = "stopping the consumers"
             living = self._living_consumers()
             for job in living:
-                self._crew_of(job).stop(job.slot)
+                self._pool_of(job).stop(job.slot)
             self._until(lambda: not self._living_consumers())
             self._doing = "draining the queue"
             self._drain(had_consumers=bool(living))
@@ -132,16 +134,16 @@ class _Conductor:
         return Run(
             id=self.id,
             history=self._history(started_ns),
-            faults=self._interpreter.struck,
+            faults=self._injector.struck,
             workers=self._plan.workers,
             started_ns=started_ns,
             ended_ns=ended_ns,
         )
 
-    # What the faults may do: `faults.Site`.
+    # What the faults may do: `faults.FaultTarget`.
 
     def received(self) -> int:
-        return sum(self._slot(job).messages for job in self._jobs if isinstance(job, ConsumerJob))
+        return sum(self._status(job).messages for job in self._jobs if isinstance(job, ConsumerJob))
 
     def now_ns(self) -> int:
         return time.monotonic_ns()
@@ -152,12 +154,12 @@ class _Conductor:
 
     def control(self) -> redis.Redis:
         if self._control is None:
-            self._control = self._plan.source.address.client()
+            self._control = self._plan.factory.address.client()
             self._stack.callback(self._control.close)
         return self._control
 
     def client_names(self) -> str:
-        return self._plan.source.client_names
+        return self._plan.factory.client_names
 
     def kill_consumer(self, moment: Moment, *, replace: bool) -> str:
         candidates = [job for job in self._living_consumers() if job.slot not in self._doomed]
@@ -165,10 +167,12 @@ class _Conductor:
             return ""
         victim = self._random.choice(candidates)
         self._doomed[victim.slot] = replace
-        crew = self._crew_of(victim)
-        if isinstance(crew, ProcessCrew):
-            crew.expect_death(victim.slot)
-        self._slot(victim).order(Order.DIE_RECEIVING if moment == "receiving" else Order.DIE_HOLDING)
+        pool = self._pool_of(victim)
+        if isinstance(pool, ProcessWorkerPool):
+            pool.expect_death(victim.slot)
+        self._status(victim).request_kill(
+            KillRequest.DIE_RECEIVING if moment == "receiving" else KillRequest.DIE_HOLDING
+        )
         return victim.name
 
     # Starting
@@ -187,11 +191,11 @@ class _Conductor:
         # Its thread starts when the workers have been forked.
         return self._stack.enter_context(collect_logs(start=False))
 
-    def _make_inspector(self) -> Inspector:
+    def _make_inspector(self) -> QueueInspector:
         job = ConsumerJob(name="drain", slot=0, run=self.id, wait_seconds=min(0.05, self._plan.wait_seconds))
-        return Inspector(self._plan.source, job, is_async=self._plan.workers == "asyncio")
+        return QueueInspector(self._plan.factory, job, is_async=self._plan.workers == "asyncio")
 
-    def _hire_all(self) -> None:
+    def _add_workers(self) -> None:
         plan = self._plan
         jobs: list[Job] = [
             ProducerJob(
@@ -209,7 +213,7 @@ class _Conductor:
         jobs += [self._consumer_job(index) for index in range(plan.consumers)]
         # Processes first: a fork is best made before there are threads.
         for job in sorted(jobs, key=lambda job: plan.kind_of(job) == "thread"):
-            self._hire(job)
+            self._add_worker(job)
         if self._logs is not None:
             self._logs.start()
 
@@ -217,37 +221,37 @@ class _Conductor:
         slot = self._plan.producers + index
         return ConsumerJob(name=f"consumer-{index}", slot=slot, run=self.id, wait_seconds=self._plan.wait_seconds)
 
-    def _hire(self, job: Job) -> None:
+    def _add_worker(self, job: Job) -> None:
         with interrupts.deferred():
-            self._crew_of(job).hire(job)
+            self._pool_of(job).add(job)
             self._jobs.append(job)
 
-    def _crew_of(self, job: Job) -> Crew:
+    def _pool_of(self, job: Job) -> WorkerPool:
         kind = self._plan.kind_of(job)
-        if kind not in self._crews:
-            self._crews[kind] = self._make_crew(kind)
-        return self._crews[kind]
+        if kind not in self._pools:
+            self._pools[kind] = self._make_pool(kind)
+        return self._pools[kind]
 
-    def _make_crew(self, kind: str) -> Crew:
+    def _make_pool(self, kind: str) -> WorkerPool:
         plan = self._plan
         match kind:
             case "thread":
-                return ThreadCrew(plan.source, self._board, self._recorder)
+                return ThreadWorkerPool(plan.factory, self._status_table, self._recorder)
             case "asyncio":
-                return TaskCrew(plan.source, self._board, self._recorder)
+                return TaskWorkerPool(plan.factory, self._status_table, self._recorder)
         assert self._directory is not None
         config = None if self._logs is None else self._logs.config
-        return ProcessCrew(plan.source, self._directory, plan.slots, config, kind)
+        return ProcessWorkerPool(plan.factory, self._directory, plan.slots, config, kind)
 
     # Waiting
 
     def _until(self, done: Callable[[], bool]) -> None:
         while True:
-            for crew in self._crews.values():
-                crew.tend()
+            for pool in self._pools.values():
+                pool.poll()
             self._raise_crashes()
             if self._doing != "starting the workers":
-                self._interpreter.step()
+                self._injector.step()
                 self._replace_the_dead()
             if done():
                 return
@@ -256,10 +260,10 @@ class _Conductor:
             time.sleep(_TICK_SECONDS)
 
     def _all_ready(self) -> bool:
-        return all(self._slot(job).state is not State.STARTING for job in self._jobs)
+        return all(self._status(job).state is not WorkerState.STARTING for job in self._jobs)
 
     def _producers_ended(self) -> bool:
-        ended = all(self._slot(job).state is State.ENDED for job in self._jobs if isinstance(job, ProducerJob))
+        ended = all(self._status(job).state is WorkerState.ENDED for job in self._jobs if isinstance(job, ProducerJob))
         if ended:
             self._producers_ended_ns = time.monotonic_ns()
         return ended
@@ -288,29 +292,29 @@ class _Conductor:
     def _all_idle(self) -> bool:
         """Whether every living consumer has, since the last thing happened, asked for a message and got none."""
         assert self._producers_ended_ns is not None
-        since = max(self._producers_ended_ns, *(struck.at_ns for struck in self._interpreter.struck), 0)
-        return all(self._slot(job).idle_ns > since for job in self._living_consumers())
+        since = max(self._producers_ended_ns, *(event.at_ns for event in self._injector.struck), 0)
+        return all(self._status(job).idle_ns > since for job in self._living_consumers())
 
     def _finish_the_doomed(self) -> bool:
         """Kill consumers that were to die with a message in their hands and got none; whether there are any."""
         late = [job for job in self._living_consumers() if job.slot in self._doomed]
         for job in late:
-            self._crew_of(job).kill(job.slot)
+            self._pool_of(job).kill(job.slot)
         return bool(late)
 
     def _replace_the_dead(self) -> None:
         for job in list(self._jobs):
-            if self._doomed.get(job.slot) and self._slot(job).state is State.ENDED:
+            if self._doomed.get(job.slot) and self._status(job).state is WorkerState.ENDED:
                 self._doomed[job.slot] = False
                 hired = sum(isinstance(each, ConsumerJob) for each in self._jobs)
-                self._hire(self._consumer_job(hired))
+                self._add_worker(self._consumer_job(hired))
 
     def _living_consumers(self) -> list[ConsumerJob]:
         consumers = (job for job in self._jobs if isinstance(job, ConsumerJob))
-        return [job for job in consumers if self._slot(job).state is not State.ENDED]
+        return [job for job in consumers if self._status(job).state is not WorkerState.ENDED]
 
-    def _slot(self, job: Job) -> Slot:
-        return self._board.slot(job.slot)
+    def _status(self, job: Job) -> WorkerStatus:
+        return self._status_table.status(job.slot)
 
     # Ending
 
@@ -334,8 +338,8 @@ class _Conductor:
             pending=self._inspector.inside("pending") if able else (),
         )
 
-    def _end_crews(self) -> None:
-        left = [name for crew in self._crews.values() for name in crew.close()]
+    def _end_pools(self) -> None:
+        left = [name for pool in self._pools.values() for name in pool.close()]
         if left:
             raise TrafficError(
                 f"These workers could not be ended: {', '.join(left)}. They wait, outside of Python, for something "
@@ -344,18 +348,18 @@ class _Conductor:
 
     def _history(self, started_ns: int) -> History:
         struck = [f"{(fault.at_ns - started_ns) / 1e9:.3f} s after the start {fault.words}" for fault in self._struck()]
-        notes = (*struck, *self._interpreter.missed())
-        crews = (crew for crew in self._crews.values() if isinstance(crew, ProcessCrew))
-        parts = [part for crew in crews for part in crew.histories()]
+        notes = (*struck, *self._injector.missed())
+        pools = (pool for pool in self._pools.values() if isinstance(pool, ProcessWorkerPool))
+        parts = [part for pool in pools for part in pool.histories()]
         return History.merge(self._recorder.history(), *parts, History.of((), notes=notes))
 
     def _struck(self) -> Sequence[Any]:
-        return self._interpreter.struck
+        return self._injector.struck
 
     def _raise_crashes(self) -> None:
-        crashes = [crash for crew in self._crews.values() for crash in crew.crashes()]
+        crashes = [crash for pool in self._pools.values() for crash in pool.crashes()]
         if crashes:
-            raise TrafficError(f"{len(crashes)} of {len(self._jobs)} workers failed:\n{each_once(crashes)}")
+            raise TrafficError(f"{len(crashes)} of {len(self._jobs)} workers failed:\n{failures_by_message(crashes)}")
 
     def _too_late(self) -> str:
         now_ns = time.monotonic_ns()
@@ -364,12 +368,12 @@ class _Conductor:
             "Who was doing what:",
         ]
         for job in self._jobs:
-            slot = self._slot(job)
-            done = f"{'put' if isinstance(job, ProducerJob) else 'received'} {slot.messages}"
+            status = self._status(job)
+            done = f"{'put' if isinstance(job, ProducerJob) else 'received'} {status.messages}"
             of = f" of {job.messages}" if isinstance(job, ProducerJob) else ""
-            since = f", for {(now_ns - slot.since_ns) / 1e9:.1f} s" if slot.since_ns else ""
-            lines.append(f"  {job.name} {slot.state.words}{since}; it has {done}{of} messages")
-        if self.received() > sum(self._slot(job).messages for job in self._jobs if isinstance(job, ProducerJob)):
+            since = f", for {(now_ns - status.since_ns) / 1e9:.1f} s" if status.since_ns else ""
+            lines.append(f"  {job.name} {status.state.words}{since}; it has {done}{of} messages")
+        if self.received() > sum(self._status(job).messages for job in self._jobs if isinstance(job, ProducerJob)):
             lines.append("More was received than put: get() is to take out what it returns, and else return None.")
         lines.append("What to do: see why that call does not come back, or give the run longer.")
         return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""The conductor's own end of the queue: how much is inside, and getting it out once the workers have stopped."""
+"""The runner's own end of the queue: how much is inside, and getting it out once the workers have stopped."""
 
 from __future__ import annotations
 
@@ -10,30 +10,31 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from pytest_redisq import interrupts
+from pytest_redisq.endpoint.event_loop import LoopThread
+from pytest_redisq.endpoint.fence import Fence
+from pytest_redisq.endpoint.forms import EndpointFactory, QueueEndpoint, message_of
+from pytest_redisq.endpoint.jobs import ConsumerJob
+from pytest_redisq.endpoint.subprocess_workers import Command
 from pytest_redisq.history import Recorder
 from pytest_redisq.model import UNREADABLE, Kind, Message, decode_body
 from pytest_redisq.queues import Stopped
-from pytest_redisq.traffic.ends import End, Gate, Source, receipt_of
-from pytest_redisq.traffic.foreign import Command
-from pytest_redisq.traffic.loop import Loop
-from pytest_redisq.traffic.plan import ConsumerJob
 
 
-class Inspector:
+class QueueInspector:
     """Blocks until it is answered, or cut off, whatever the colour of the queue. Opened when first asked."""
 
-    def __init__(self, source: Source, job: ConsumerJob, *, is_async: bool) -> None:
-        self._source = source
+    def __init__(self, factory: EndpointFactory, job: ConsumerJob, *, is_async: bool) -> None:
+        self._factory = factory
         self._job = job
         self._is_async = is_async
-        self._end: End | None = None
-        self._gate = Gate()
-        self._loop = Loop("redisq-inspector") if is_async else None
+        self._endpoint: QueueEndpoint | None = None
+        self._fence = Fence()
+        self._loop = LoopThread("redisq-inspector") if is_async else None
 
     @property
     def able(self) -> bool:
         """Whether there is an end to be had: not where the consumers are commands."""
-        return not (isinstance(self._source.queue, tuple) and isinstance(self._source.queue[1], Command))
+        return not (isinstance(self._factory.queue, tuple) and isinstance(self._factory.queue[1], Command))
 
     def counts(self) -> bool:
         """Whether the queue can say what is inside."""
@@ -63,25 +64,25 @@ class Inspector:
         while True:
             token = recorder.invoke(self._job.name, Kind.DRAIN)
             try:
-                itself = self._ask("get", self._job.wait_seconds)
+                delivery = self._ask("get", self._job.wait_seconds)
             except Stopped:
-                itself = None
+                delivery = None
             except RedisError as error:
                 recorder.info(token, f"{type(error).__name__}: {error}")
                 return
-            receipt = receipt_of(itself)
-            if receipt is None:
+            received = message_of(delivery)
+            if received is None:
                 recorder.ok(token, ())
                 return
-            message = decode_body(self._job.run, receipt.body) or UNREADABLE
-            recorder.ok(token, (message,), () if receipt.id is None else (receipt.id,))
+            message = decode_body(self._job.run, received.body) or UNREADABLE
+            recorder.ok(token, (message,), () if received.id is None else (received.id,))
             if self._has("ack"):
-                self._ask("ack", itself)
+                self._ask("ack", delivery)
 
     @contextmanager
     def cut_off_after(self, seconds: float) -> Iterator[None]:
         """What waits for the server for so long, in the block, gets a ConnectionError, and so does all that follows."""
-        timer = threading.Timer(max(0.0, seconds), self._do, [self._gate.close])
+        timer = threading.Timer(max(0.0, seconds), self._do, [self._fence.close])
         with interrupts.cleared_up() as held:
             with interrupts.deferred():
                 timer.start()
@@ -90,21 +91,23 @@ class Inspector:
             yield
 
     def close(self) -> None:
-        if self._end is not None:
-            self._do(self._end.close_async if self._is_async else self._end.close)
+        if self._endpoint is not None:
+            self._do(self._endpoint.close_async if self._is_async else self._endpoint.close)
         if self._loop is not None:
             self._loop.close()
 
-    def _itself(self) -> Any:
-        if self._end is None:
-            self._end = self._do(lambda: End(self._source, self._job, is_async=self._is_async, gate=self._gate))
-        return self._end.itself
+    def _queue(self) -> Any:
+        if self._endpoint is None:
+            self._endpoint = self._do(
+                lambda: QueueEndpoint(self._factory, self._job, is_async=self._is_async, fence=self._fence)
+            )
+        return self._endpoint.queue
 
     def _has(self, method: str) -> bool:
-        return callable(getattr(self._itself(), method, None))
+        return callable(getattr(self._queue(), method, None))
 
     def _ask(self, method: str, *args: Any) -> Any:
-        ask = getattr(self._itself(), method)
+        ask = getattr(self._queue(), method)
         return self._do(lambda: ask(*args))
 
     def _do(self, act: Callable[[], Any]) -> Any:

@@ -19,27 +19,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from pytest_redisq.endpoint.drivers import drive, steps_of
+from pytest_redisq.endpoint.forms import EndpointFactory, QueueEndpoint
+from pytest_redisq.endpoint.jobs import ConsumerJob, Job, ProducerJob
+from pytest_redisq.endpoint.status_table import StatusTable, WorkerState
+from pytest_redisq.endpoint.workload import WorkerContext
 from pytest_redisq.history import History, Journal, read_history
 from pytest_redisq.logs import LogConfig
+from pytest_redisq.runner.control_channel import NO_SLOT, STOP, ChannelAddress, ControlServer
+from pytest_redisq.runner.worker_pool import GRACE_SECONDS, WorkerFailure
 from pytest_redisq.servers.scratch import keep_multiprocessing_folder
-from pytest_redisq.traffic.board import Board, State
-from pytest_redisq.traffic.crew import GRACE_SECONDS, Crash, drive, steps_of
-from pytest_redisq.traffic.ends import End, Source
-from pytest_redisq.traffic.line import NOBODY, STOP, Exchange, Number
-from pytest_redisq.traffic.plan import ConsumerJob, Job, ProducerJob
-from pytest_redisq.traffic.steps import Desk
 
 #: Looking whether processes have ended, in seconds.
 _POLL_SECONDS = 0.002
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Brief:
+class WorkerAssignment:
     """All that a worker process is told."""
 
     job: Job
-    source: Source
-    number: Number
+    factory: EndpointFactory
+    number: ChannelAddress
     directory: Path
     slots: int
     logs: LogConfig | None
@@ -53,70 +54,72 @@ class Brief:
         return self.directory / f"{self.job.name}.crash"
 
 
-def live(brief: Brief) -> None:
+def run_worker(assignment: WorkerAssignment) -> None:
     """A worker process's life."""
     try:
-        line = brief.number.dial(brief.job.slot)
+        line = assignment.number.connect(assignment.job.slot)
     except OSError:
-        return  # the conductor has died meanwhile
+        return  # the runner has died meanwhile
     if threading.current_thread() is threading.main_thread():
-        # Ctrl-C goes to the whole group; the conductor hears it too, and ends us in order.
+        # Ctrl-C goes to the whole group; the runner hears it too, and ends us in order.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-    board = Board(brief.directory / "board", brief.slots)
-    slot = board.slot(brief.job.slot)
-    worker = _Worker(brief, line)
+    status_table = StatusTable(assignment.directory / "status_table", assignment.slots)
+    status = status_table.status(assignment.job.slot)
+    worker = _ProcessWorker(assignment, line)
     try:
-        if brief.logs is not None:
-            brief.logs.attach(worker=brief.job.name)
-        with Journal(brief.journal) as journal:
-            worker.work(Desk(slot=slot, recording=journal, die=_die))
+        if assignment.logs is not None:
+            assignment.logs.attach(worker=assignment.job.name)
+        with Journal(assignment.journal) as journal:
+            worker.work(WorkerContext(status=status, recording=journal, die=_die))
     except BaseException:  # SystemExit, too
-        brief.crash.write_text(traceback.format_exc())
+        assignment.crash.write_text(traceback.format_exc())
     finally:
-        slot.enter(State.ENDED)
+        status.enter(WorkerState.ENDED)
         worker.hang_up()
-        del slot
-        board.close()
+        del status
+        status_table.close()
 
 
 def _die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-class _Worker:
-    """A worker in its process, with the thread that listens to the conductor."""
+class _ProcessWorker:
+    """A worker in its process, with the thread that listens to the runner."""
 
-    def __init__(self, brief: Brief, line: socket.socket) -> None:
-        self._brief = brief
+    def __init__(self, assignment: WorkerAssignment, line: socket.socket) -> None:
+        self._assignment = assignment
         self._line = line
         self._go = threading.Event()
         self._stopping = False
         self._finished = False
-        self._desk: Desk | None = None
-        self._end: End | None = None
-        self._ear = threading.Thread(target=self._listen, name="redisq-line", daemon=True)
+        self._context: WorkerContext | None = None
+        self._endpoint: QueueEndpoint | None = None
+        self._listener = threading.Thread(target=self._listen, name="redisq-line", daemon=True)
 
-    def work(self, desk: Desk) -> None:
-        self._desk = desk
-        self._end = end = End(self._brief.source, self._brief.job, is_async=False, gate=None)
-        self._ear.start()
+    def work(self, context: WorkerContext) -> None:
+        self._context = context
+        self._endpoint = endpoint = QueueEndpoint(
+            self._assignment.factory, self._assignment.job, is_async=False, fence=None
+        )
+        self._listener.start()
         try:
-            if isinstance(self._brief.job, ConsumerJob):
-                end.subscribe()
-            desk.slot.enter(State.READY)
+            if isinstance(self._assignment.job, ConsumerJob):
+                endpoint.subscribe()
+            context.status.enter(WorkerState.READY)
             self._go.wait()
-            desk.stopping = self._stopping
-            desk.started_ns = time.monotonic_ns()
-            drive(steps_of(self._brief.job, desk, end), end)
+            context.stopping = self._stopping
+            context.started_ns = time.monotonic_ns()
+            drive(steps_of(self._assignment.job, context, endpoint), endpoint)
         finally:
-            end.close()
+            endpoint.close()
 
     def hang_up(self) -> None:
         self._finished = True
         with suppress(OSError):
             self._line.shutdown(socket.SHUT_RDWR)
-        if self._ear.ident is not None:
-            self._ear.join()
+        if self._listener.ident is not None:
+            self._listener.join()
         self._line.close()
 
     def _listen(self) -> None:
@@ -135,18 +138,18 @@ class _Worker:
 
     def _stop(self) -> None:
         self._stopping = True
-        assert self._desk is not None
-        assert self._end is not None
-        self._desk.stopping = True
-        if isinstance(self._brief.job, ConsumerJob):
+        assert self._context is not None
+        assert self._endpoint is not None
+        self._context.stopping = True
+        if isinstance(self._assignment.job, ConsumerJob):
             with suppress(Exception):  # it ends after its wait, then
-                self._end.stop()
+                self._endpoint.stop()
 
 
 class Launcher(Protocol):
-    """A way to run `live` in another process."""
+    """A way to run `run_worker` in another process."""
 
-    def launch(self, brief: Brief) -> None: ...
+    def launch(self, assignment: WorkerAssignment) -> None: ...
 
     def stillborn(self, slot: int) -> str:
         """How a worker that never reported has ended; empty: not, or not known."""
@@ -155,16 +158,16 @@ class Launcher(Protocol):
         """Have all processes ended and joined; those that live on end when `hang_up` is called."""
 
 
-class _Processes:
+class _ProcessLauncher:
     def __init__(self, method: str) -> None:
         if method == "forkserver":
             keep_multiprocessing_folder()
         self._context: Any = multiprocessing.get_context(method)
         self._processes: dict[int, multiprocessing.Process] = {}
 
-    def launch(self, brief: Brief) -> None:
-        process = self._context.Process(target=live, args=(brief,), name=brief.job.name)
-        self._processes[brief.job.slot] = process
+    def launch(self, assignment: WorkerAssignment) -> None:
+        process = self._context.Process(target=run_worker, args=(assignment,), name=assignment.job.name)
+        self._processes[assignment.job.slot] = process
         with warnings.catch_warnings():
             # Asked to fork a process that has threads: the warning is for those who did not ask.
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -187,12 +190,12 @@ class _Processes:
         self._processes.clear()
 
 
-class _Pool:
-    def __init__(self, method: str, size: int, number: Number) -> None:
+class _PoolLauncher:
+    def __init__(self, method: str, size: int, number: ChannelAddress) -> None:
         self._pool = multiprocessing.get_context(method).Pool(size, _die_with, (number,))
 
-    def launch(self, brief: Brief) -> None:
-        self._pool.apply_async(live, (brief,))
+    def launch(self, assignment: WorkerAssignment) -> None:
+        self._pool.apply_async(run_worker, (assignment,))
 
     def stillborn(self, slot: int) -> str:  # noqa: ARG002  a pool replaces a process that ends, and says nothing
         return ""
@@ -203,16 +206,16 @@ class _Pool:
         hang_up()
 
 
-class _Executor:
-    def __init__(self, method: str, size: int, number: Number) -> None:
+class _ExecutorLauncher:
+    def __init__(self, method: str, size: int, number: ChannelAddress) -> None:
         context = multiprocessing.get_context(method)
         self._executor = ProcessPoolExecutor(size, context, _die_with, (number,))
         self._futures: dict[int, Any] = {}
 
-    def launch(self, brief: Brief) -> None:
+    def launch(self, assignment: WorkerAssignment) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
-            self._futures[brief.job.slot] = self._executor.submit(live, brief)
+            self._futures[assignment.job.slot] = self._executor.submit(run_worker, assignment)
 
     def stillborn(self, slot: int) -> str:
         future = self._futures.get(slot)
@@ -224,10 +227,10 @@ class _Executor:
         self._executor.shutdown(cancel_futures=True)
 
 
-def _die_with(number: Number) -> None:
-    """A pool's process, which may have no work, or none any more: end when the conductor does."""
+def _die_with(number: ChannelAddress) -> None:
+    """A pool's process, which may have no work, or none any more: end when the runner does."""
     try:
-        line = number.dial(NOBODY)
+        line = number.connect(NO_SLOT)
     except OSError:  # it has died already
         os._exit(1)
     threading.Thread(target=_await_the_end, args=(line,), name="redisq-line", daemon=True).start()
@@ -247,16 +250,16 @@ def best_method() -> str:
     return "fork" if sys.platform == "linux" else "spawn"
 
 
-def _launcher(workers: str, size: int, number: Number) -> Launcher:
+def _launcher(workers: str, size: int, number: ChannelAddress) -> Launcher:
     match workers:
         case "pool":
-            return _Pool(best_method(), size, number)
+            return _PoolLauncher(best_method(), size, number)
         case "executor":
-            return _Executor(best_method(), size, number)
+            return _ExecutorLauncher(best_method(), size, number)
         case "process":
-            return _Processes(best_method())
+            return _ProcessLauncher(best_method())
         case _:
-            return _Processes(workers)
+            return _ProcessLauncher(workers)
 
 
 def check_picklable(workers: str, **things: object) -> None:
@@ -274,87 +277,93 @@ def check_picklable(workers: str, **things: object) -> None:
             ) from error
 
 
-class ProcessCrew:
+class ProcessWorkerPool:
     """A process for each worker."""
 
-    def __init__(self, source: Source, directory: Path, slots: int, logs: LogConfig | None, workers: str) -> None:
-        self._source = source
+    def __init__(
+        self, factory: EndpointFactory, directory: Path, slots: int, logs: LogConfig | None, workers: str
+    ) -> None:
+        self._factory = factory
         self._directory = directory
         self._slots = slots
         self._logs = logs
-        self._exchange = Exchange(directory)
-        self._launcher = _launcher(workers, slots, self._exchange.number)
-        self._board = Board(directory / "board", slots)
-        self._briefs: dict[int, Brief] = {}
+        self._channels = ControlServer(directory)
+        self._launcher = _launcher(workers, slots, self._channels.number)
+        self._status_table = StatusTable(directory / "status_table", slots)
+        self._assignments: dict[int, WorkerAssignment] = {}
         self._killed: set[int] = set()
         self._ended: set[int] = set()
         self._gone = False
-        self._crashes: dict[int, Crash] = {}
+        self._crashes: dict[int, WorkerFailure] = {}
 
-    def hire(self, job: Job) -> None:
-        brief = self._briefs[job.slot] = Brief(
+    def add(self, job: Job) -> None:
+        assignment = self._assignments[job.slot] = WorkerAssignment(
             job=job,
-            source=self._source,
-            number=self._exchange.number,
+            factory=self._factory,
+            number=self._channels.number,
             directory=self._directory,
             slots=self._slots,
             logs=self._logs,
         )
-        self._launcher.launch(brief)
+        self._launcher.launch(assignment)
 
     def go(self) -> None:
         self._gone = True
-        for slot in self._briefs:
-            self._exchange.greet(slot)
+        for slot in self._assignments:
+            self._channels.send_start(slot)
 
-    def tend(self) -> None:
-        for slot in self._exchange.answer():
+    def poll(self) -> None:
+        for slot in self._channels.accept():
             if self._gone:
-                self._exchange.greet(slot)
-        for slot, brief in self._briefs.items():
+                self._channels.send_start(slot)
+        for slot, assignment in self._assignments.items():
             if slot not in self._ended:
-                self._look_after(slot, brief)
+                self._look_after(slot, assignment)
 
     def stop(self, slot: int) -> None:
-        self._exchange.say(slot, STOP)
+        self._channels.send(slot, STOP)
 
     def kill(self, slot: int) -> None:
         self._killed.add(slot)
-        self._exchange.kill(slot)
+        self._channels.kill(slot)
 
     def expect_death(self, slot: int) -> None:
         """The worker was ordered to kill itself: its death is no crash."""
         self._killed.add(slot)
 
-    def crashes(self) -> list[Crash]:
+    def crashes(self) -> list[WorkerFailure]:
         return list(self._crashes.values())
 
     def histories(self) -> list[History]:
-        return [read_history(brief.journal) for brief in self._briefs.values() if brief.journal.exists()]
+        return [
+            read_history(assignment.journal) for assignment in self._assignments.values() if assignment.journal.exists()
+        ]
 
     def close(self) -> list[str]:
         deadline = time.monotonic() + GRACE_SECONDS
-        for slot in self._briefs:
+        for slot in self._assignments:
             self.stop(slot)
-        while len(self._ended) < len(self._briefs) and time.monotonic() < deadline:
-            self.tend()
+        while len(self._ended) < len(self._assignments) and time.monotonic() < deadline:
+            self.poll()
             time.sleep(_POLL_SECONDS)
-        for slot in self._briefs:
+        for slot in self._assignments:
             self.kill(slot)
-        self._launcher.close(self._exchange.close)
-        self._board.close()
+        self._launcher.close(self._channels.close)
+        self._status_table.close()
         return []
 
-    def _look_after(self, slot: int, brief: Brief) -> None:
-        how = self._launcher.stillborn(slot) if not self._exchange.connected(slot) else ""
-        if not how and not self._exchange.hung_up(slot):
+    def _look_after(self, slot: int, assignment: WorkerAssignment) -> None:
+        how = self._launcher.stillborn(slot) if not self._channels.connected(slot) else ""
+        if not how and not self._channels.disconnected(slot):
             return
         self._ended.add(slot)
-        state = self._board.slot(slot)
-        if brief.crash.exists():
-            self._crashes[slot] = Crash(brief.job.name, brief.crash.read_text())
-        elif state.state is not State.ENDED and slot not in self._killed:
-            role = "put" if isinstance(brief.job, ProducerJob) else "received"
-            done = f"its process ended of itself, while it {state.state.words}, having {role} {state.messages} messages"
-            self._crashes[slot] = Crash(brief.job.name, how or done)
-        state.enter(State.ENDED)
+        status = self._status_table.status(slot)
+        if assignment.crash.exists():
+            self._crashes[slot] = WorkerFailure(assignment.job.name, assignment.crash.read_text())
+        elif status.state is not WorkerState.ENDED and slot not in self._killed:
+            role = "put" if isinstance(assignment.job, ProducerJob) else "received"
+            done = (
+                f"its process ended of itself, while it {status.state.words}, having {role} {status.messages} messages"
+            )
+            self._crashes[slot] = WorkerFailure(assignment.job.name, how or done)
+        status.enter(WorkerState.ENDED)

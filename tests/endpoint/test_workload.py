@@ -8,28 +8,28 @@ from typing import Any
 import pytest
 import redis
 
+from pytest_redisq.endpoint.jobs import ConsumerJob, ProducerJob, Rate
+from pytest_redisq.endpoint.status_table import KillRequest, StatusTable, WorkerState, WorkerStatus
+from pytest_redisq.endpoint.workload import Operation, ReceivedMessage, WorkerContext, WorkerKilled, consume, produce
 from pytest_redisq.history import Recorder
 from pytest_redisq.model import UNREADABLE, Kind, Message, Op, Outcome, encode_body
 from pytest_redisq.queues import Stopped
-from pytest_redisq.traffic.board import Board, Order, Slot, State
-from pytest_redisq.traffic.plan import ConsumerJob, ProducerJob, Rate
-from pytest_redisq.traffic.steps import Desk, Do, Killed, Receipt, consume, produce
 
 RUN = "7f3a"
 BODY = encode_body(RUN, Message(0, 0))
-GET = Do("get", 0.1)
+GET = Operation("get", 0.1)
 
 
 class Room:
-    """A desk, and a look at what was recorded at it."""
+    """A context, and a look at what was recorded at it."""
 
     def __init__(self) -> None:
         self.recorder = Recorder()
-        self.slot: Slot = Board(None, 1).slot(0)
-        self.desk = Desk(slot=self.slot, recording=self.recorder, die=self._die)
+        self.status: WorkerStatus = StatusTable(None, 1).status(0)
+        self.context = WorkerContext(status=self.status, recording=self.recorder, die=self._die)
 
     def _die(self) -> None:
-        raise Killed
+        raise WorkerKilled
 
     def ops(self) -> list[tuple[Kind, Outcome, tuple[Message, ...]]]:
         return [(op.kind, op.outcome, op.messages) for op in self._history()]
@@ -42,11 +42,11 @@ class Room:
 
     def producer(self, messages: int = 1, pace: Rate | None = None) -> Any:
         job = ProducerJob(name="p", slot=0, run=RUN, producer=0, producers=1, messages=messages, payload=0, pace=pace)
-        return produce(job, self.desk)
+        return produce(job, self.context)
 
     def consumer(self, *, acknowledges: bool = True) -> Any:
         job = ConsumerJob(name="c", slot=0, run=RUN, wait_seconds=0.1)
-        return consume(job, self.desk, acknowledges=acknowledges)
+        return consume(job, self.context, acknowledges=acknowledges)
 
 
 @pytest.fixture
@@ -56,12 +56,12 @@ def room() -> Room:
 
 def test_a_producer_puts_each_message_and_ends(room: Room) -> None:
     steps = room.producer(messages=2)
-    assert next(steps) == Do("put", BODY)
-    assert room.slot.state is State.PUTTING
-    assert steps.send("1-0") == Do("put", encode_body(RUN, Message(0, 1)))
+    assert next(steps) == Operation("put", BODY)
+    assert room.status.state is WorkerState.PUTTING
+    assert steps.send("1-0") == Operation("put", encode_body(RUN, Message(0, 1)))
     with pytest.raises(StopIteration):
         steps.send(None)
-    assert room.slot.messages == 2
+    assert room.status.messages == 2
     assert room.ops() == [
         (Kind.ENQUEUE, Outcome.OK, (Message(0, 0),)),
         (Kind.ENQUEUE, Outcome.OK, (Message(0, 1),)),
@@ -84,7 +84,7 @@ def test_a_put_that_raises_is_an_outcome_and_the_next_follows_after_a_wait(
     steps = room.producer(messages=2)
     next(steps)
     assert steps.throw(error).verb == "wait"
-    room.desk.stopping = True
+    room.context.stopping = True
     with pytest.raises(StopIteration):
         steps.send(None)
     assert room.ops() == [(Kind.ENQUEUE, outcome, (Message(0, 0),))]
@@ -102,7 +102,7 @@ def test_a_bug_in_a_put_passes_and_its_outcome_is_unknown(room: Room) -> None:
 def test_a_message_is_received_then_acknowledged(room: Room) -> None:
     steps = room.consumer()
     assert next(steps) == GET
-    assert steps.send(Receipt(BODY, "1-0", "itself")) == Do("ack", "itself")
+    assert steps.send(ReceivedMessage(BODY, "1-0", "itself")) == Operation("ack", "itself")
     assert steps.send(True) == GET
     with pytest.raises(StopIteration):
         steps.throw(Stopped())
@@ -116,7 +116,7 @@ def test_a_message_is_received_then_acknowledged(room: Room) -> None:
 def test_an_ack_of_what_is_no_longer_ours_has_failed(room: Room) -> None:
     steps = room.consumer()
     next(steps)
-    steps.send(Receipt(BODY, None, None))
+    steps.send(ReceivedMessage(BODY, None, None))
     steps.send(False)
     assert room.errors()[1] == "the message was no longer ours"
 
@@ -124,32 +124,32 @@ def test_an_ack_of_what_is_no_longer_ours_has_failed(room: Room) -> None:
 def test_an_ack_in_doubt_is_made_again(room: Room) -> None:
     steps = room.consumer()
     next(steps)
-    again = steps.send(Receipt(BODY, None, "itself"))
+    again = steps.send(ReceivedMessage(BODY, None, "itself"))
     asked = steps.throw(redis.ConnectionError("reset"))
     while asked.verb == "wait":
         asked = steps.send(None)
-    assert asked == again == Do("ack", "itself")
+    assert asked == again == Operation("ack", "itself")
     assert steps.send(False) == GET
 
 
 def test_a_queue_without_acks_is_asked_for_none(room: Room) -> None:
     steps = room.consumer(acknowledges=False)
     next(steps)
-    assert steps.send(Receipt(BODY, None, None)) == GET
+    assert steps.send(ReceivedMessage(BODY, None, None)) == GET
 
 
 def test_a_get_in_vain_says_since_when(room: Room) -> None:
     steps = room.consumer()
     next(steps)
-    since = room.slot.since_ns
+    since = room.status.since_ns
     steps.send(None)
-    assert room.slot.idle_ns == since
+    assert room.status.idle_ns == since
 
 
 def test_a_body_that_is_not_ours_is_recorded_as_it_is(room: Room) -> None:
     steps = room.consumer(acknowledges=False)
     next(steps)
-    steps.send(Receipt(b"hello", None, None))
+    steps.send(ReceivedMessage(b"hello", None, None))
     assert room.ops()[0] == (Kind.DEQUEUE, Outcome.OK, (UNREADABLE,))
     assert room.errors()[0] == "b'hello'"
 
@@ -157,16 +157,16 @@ def test_a_body_that_is_not_ours_is_recorded_as_it_is(room: Room) -> None:
 @pytest.mark.parametrize(
     ("order", "expected"),
     [
-        (Order.DIE_RECEIVING, [(Kind.DEQUEUE, Outcome.INFO, ())]),
-        (Order.DIE_HOLDING, [(Kind.DEQUEUE, Outcome.OK, (Message(0, 0),))]),
+        (KillRequest.DIE_RECEIVING, [(Kind.DEQUEUE, Outcome.INFO, ())]),
+        (KillRequest.DIE_HOLDING, [(Kind.DEQUEUE, Outcome.OK, (Message(0, 0),))]),
     ],
 )
-def test_death_comes_with_a_message_in_hands(room: Room, order: Order, expected: Any) -> None:
-    room.slot.order(order)
+def test_death_comes_with_a_message_in_hands(room: Room, order: KillRequest, expected: Any) -> None:
+    room.status.request_kill(order)
     steps = room.consumer()
     next(steps)
-    with pytest.raises(Killed):
-        steps.send(Receipt(BODY, None, None))
+    with pytest.raises(WorkerKilled):
+        steps.send(ReceivedMessage(BODY, None, None))
     assert room.ops() == expected
 
 
@@ -178,16 +178,16 @@ def test_death_comes_with_a_message_in_hands(room: Room, order: Order, expected:
 def test_the_dead_record_nothing(room: Room, answer: Callable[[Any], Any]) -> None:
     steps = room.consumer()
     next(steps)
-    room.desk.dead = True
-    with pytest.raises(Killed):
+    room.context.dead = True
+    with pytest.raises(WorkerKilled):
         answer(steps)
     assert room.ops() == [(Kind.DEQUEUE, Outcome.INFO, ())]
     assert room.errors() == ["it never ended"]
 
 
 def test_a_pace_is_waited_for_in_slices(room: Room) -> None:
-    room.desk.started_ns = room.slot.enter(State.READY)
+    room.context.started_ns = room.status.enter(WorkerState.READY)
     steps = room.producer(messages=2, pace=Rate(0.01))
     next(steps)
-    assert steps.send(None) == Do("wait", 0.05)
-    assert room.slot.state is State.WAITING
+    assert steps.send(None) == Operation("wait", 0.05)
+    assert room.status.state is WorkerState.WAITING

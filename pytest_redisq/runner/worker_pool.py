@@ -1,0 +1,279 @@
+"""Workers as threads and as asyncio tasks of this process, and what the runner may ask of any pool."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import threading
+import time
+import traceback
+from collections import defaultdict
+from collections.abc import Coroutine, Iterable
+from contextlib import suppress
+from typing import Any, NamedTuple, Protocol
+
+from pytest_redisq.endpoint.drivers import drive, drive_async, steps_of
+from pytest_redisq.endpoint.fence import Fence
+from pytest_redisq.endpoint.forms import EndpointFactory, QueueEndpoint, awaited
+from pytest_redisq.endpoint.jobs import ConsumerJob, Job
+from pytest_redisq.endpoint.status_table import StatusTable, WorkerState
+from pytest_redisq.endpoint.workload import Steps, WorkerContext, WorkerKilled
+from pytest_redisq.history import Recorder
+
+#: How long workers that were told to stop may take, and again after their connections were cut, in seconds.
+GRACE_SECONDS = 2.0
+
+
+class WorkerFailure(NamedTuple):
+    """A worker that ended by an error which is neither the network's nor the server's."""
+
+    name: str
+    words: str
+
+
+def failures_by_message(crashes: Iterable[WorkerFailure]) -> str:
+    r"""What went wrong, each error once, with all whom it met.
+
+    >>> failures = [("one", "a bug\n"), ("two", "another\n"), ("three", "a bug\n")]
+    >>> failures_by_message(WorkerFailure(*each) for each in failures)
+    'one, three: a bug\ntwo: another'
+    """
+    names = defaultdict[str, list[str]](list)
+    for crash in crashes:
+        names[crash.words.rstrip()].append(crash.name)
+    return "\n".join(f"{', '.join(who)}: {words}" for words, who in names.items())
+
+
+class WorkerPool(Protocol):
+    """Some workers of one kind. Slots are those of their jobs. Only the runner's thread calls these."""
+
+    def add(self, job: Job) -> None:
+        """Start a worker, which gets itself ready and then waits for `go` (unless that has been said already)."""
+
+    def go(self) -> None: ...
+
+    def poll(self) -> None:
+        """Called every few milliseconds."""
+
+    def stop(self, slot: int) -> None:
+        """Have a worker end after the call that it is in, cutting short a `get` that waits if the queue can do that."""
+
+    def kill(self, slot: int) -> None:
+        """Have a worker end as by SIGKILL."""
+
+    def crashes(self) -> list[WorkerFailure]: ...
+
+    def close(self) -> list[str]:
+        """Have nothing left of the pool; the names of workers that could not be ended."""
+
+
+class _LocalWorker:
+    """A worker in this process."""
+
+    def __init__(self, job: Job, status_table: StatusTable, recorder: Recorder) -> None:
+        self.job = job
+        self.status = status_table.status(job.slot)
+        self.fence = Fence()
+        self.endpoint: QueueEndpoint | None = None
+        self.context = WorkerContext(status=self.status, recording=recorder, die=self.die)
+
+    def die(self) -> None:
+        self.cut()
+        raise WorkerKilled
+
+    def cut(self) -> None:
+        self.context.dead = True
+        self.fence.close()
+        if self.endpoint is not None:
+            self.endpoint.kill()
+
+    def steps(self, endpoint: QueueEndpoint) -> Steps:
+        self.context.started_ns = time.monotonic_ns()
+        return steps_of(self.job, self.context, endpoint)
+
+    def open(self, factory: EndpointFactory, *, is_async: bool) -> QueueEndpoint:
+        self.endpoint = QueueEndpoint(factory, self.job, is_async=is_async, fence=self.fence)
+        return self.endpoint
+
+
+class ThreadWorkerPool:
+    """A thread for each worker."""
+
+    def __init__(self, factory: EndpointFactory, status_table: StatusTable, recorder: Recorder) -> None:
+        self._factory = factory
+        self._status_table = status_table
+        self._recorder = recorder
+        self._go = threading.Event()
+        self._members: dict[int, tuple[_LocalWorker, threading.Thread]] = {}
+        self._crashes: list[WorkerFailure] = []
+
+    def add(self, job: Job) -> None:
+        member = _LocalWorker(job, self._status_table, self._recorder)
+        thread = threading.Thread(target=self._live, args=(member,), name=job.name, daemon=True)
+        self._members[job.slot] = member, thread
+        thread.start()
+
+    def go(self) -> None:
+        self._go.set()
+
+    def poll(self) -> None:
+        """Threads need none."""
+
+    def stop(self, slot: int) -> None:
+        member, _ = self._members[slot]
+        member.context.stopping = True
+        if member.endpoint is not None and isinstance(member.job, ConsumerJob):
+            member.endpoint.stop()
+
+    def kill(self, slot: int) -> None:
+        self._members[slot][0].cut()
+
+    def crashes(self) -> list[WorkerFailure]:
+        return list(self._crashes)
+
+    def close(self) -> list[str]:
+        for slot in self._living():
+            with suppress(Exception):
+                self.stop(slot)
+        self._go.set()
+        self._join(GRACE_SECONDS)
+        for slot in self._living():
+            self.kill(slot)
+        self._join(GRACE_SECONDS)
+        for slot in self._living():
+            # It waits for something other than the server. This ends it as soon as it executes Python again.
+            ident = self._members[slot][1].ident or 0
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(WorkerKilled))
+        self._join(GRACE_SECONDS)
+        return [self._members[slot][0].job.name for slot in self._living()]
+
+    def _living(self) -> list[int]:
+        return [slot for slot, (_, thread) in self._members.items() if thread.is_alive()]
+
+    def _join(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        for _, thread in self._members.values():
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _live(self, member: _LocalWorker) -> None:
+        try:
+            endpoint = member.open(self._factory, is_async=False)
+            try:
+                if isinstance(member.job, ConsumerJob):
+                    endpoint.subscribe()
+                member.status.enter(WorkerState.READY)
+                self._go.wait()
+                drive(member.steps(endpoint), endpoint)
+            finally:
+                endpoint.close()
+        except WorkerKilled:
+            pass
+        except BaseException:  # SystemExit, too: nobody else would miss this worker
+            if not member.context.dead:
+                self._crashes.append(WorkerFailure(member.job.name, traceback.format_exc()))
+        finally:
+            member.status.enter(WorkerState.ENDED)
+
+
+class TaskWorkerPool:
+    """A task for each worker, all in one loop, in a thread of its own."""
+
+    def __init__(self, factory: EndpointFactory, status_table: StatusTable, recorder: Recorder) -> None:
+        self._factory = factory
+        self._status_table = status_table
+        self._recorder = recorder
+        self._loop = asyncio.new_event_loop()
+        self._go = asyncio.Event()
+        self._members: dict[int, _LocalWorker] = {}
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._crashes: list[WorkerFailure] = []
+        self._thread = threading.Thread(target=self._loop.run_forever, name="redisq-tasks", daemon=True)
+        self._thread.start()
+
+    def add(self, job: Job) -> None:
+        member = self._members[job.slot] = _LocalWorker(job, self._status_table, self._recorder)
+        self._in_loop(self._start(member))
+
+    def go(self) -> None:
+        self._loop.call_soon_threadsafe(self._go.set)
+
+    def poll(self) -> None:
+        """The loop tends them."""
+
+    def stop(self, slot: int) -> None:
+        member = self._members[slot]
+        member.context.stopping = True
+        if isinstance(member.job, ConsumerJob):
+            self._in_loop(self._stop(member))
+
+    def kill(self, slot: int) -> None:
+        self._loop.call_soon_threadsafe(self._members[slot].cut)
+
+    def crashes(self) -> list[WorkerFailure]:
+        return list(self._crashes)
+
+    def close(self) -> list[str]:
+        if self._loop.is_closed():
+            return []
+        with suppress(TimeoutError):
+            self._in_loop(self._end_all(), 4 * GRACE_SECONDS)
+            self._in_loop(self._loop.shutdown_asyncgens())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(GRACE_SECONDS)
+        if self._thread.is_alive():
+            return [
+                member.job.name for member in self._members.values() if member.status.state is not WorkerState.ENDED
+            ]
+        self._loop.close()
+        return []
+
+    def _in_loop(self, coroutine: Coroutine[Any, Any, None], seconds: float = GRACE_SECONDS) -> None:
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            future.result(seconds)
+        except TimeoutError:
+            future.cancel()
+            raise
+
+    async def _start(self, member: _LocalWorker) -> None:
+        self._tasks[member.job.slot] = asyncio.create_task(self._live(member), name=member.job.name)
+
+    async def _stop(self, member: _LocalWorker) -> None:
+        if member.endpoint is not None:
+            await awaited(member.endpoint.stop())
+
+    async def _end_all(self) -> None:
+        for member in self._members.values():
+            member.context.stopping = True
+            if member.status.state is not WorkerState.ENDED and isinstance(member.job, ConsumerJob):
+                with suppress(Exception):
+                    await asyncio.wait_for(self._stop(member), GRACE_SECONDS)
+        self._go.set()
+        if not self._tasks:
+            return
+        _, late = await asyncio.wait(self._tasks.values(), timeout=GRACE_SECONDS)
+        for slot, task in self._tasks.items():
+            if task in late:
+                self._members[slot].cut()
+                task.cancel()
+        if late:
+            await asyncio.wait(late, timeout=GRACE_SECONDS)
+
+    async def _live(self, member: _LocalWorker) -> None:
+        try:
+            endpoint = member.open(self._factory, is_async=True)
+            try:
+                if isinstance(member.job, ConsumerJob):
+                    await awaited(endpoint.subscribe())
+                member.status.enter(WorkerState.READY)
+                await self._go.wait()
+                await drive_async(member.steps(endpoint), endpoint)
+            finally:
+                await endpoint.close_async()
+        except WorkerKilled:
+            pass
+        except BaseException:  # SystemExit, which would end the loop; and a cancellation that is not ours
+            if not member.context.dead:
+                self._crashes.append(WorkerFailure(member.job.name, traceback.format_exc()))
+        finally:
+            member.status.enter(WorkerState.ENDED)
