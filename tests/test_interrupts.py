@@ -21,11 +21,11 @@ import pytest
 import redis
 
 from pytest_redisq import interrupts
+from pytest_redisq.endpoint import event_loop
 from pytest_redisq.explore import World, explore
 from pytest_redisq.facade import Redisq
 from pytest_redisq.properties import check_stateful
 from pytest_redisq.queues import BlockingList, ReliableList
-from pytest_redisq.endpoint import event_loop
 from pytest_redisq.servers import Server, start
 from pytest_redisq.servers.corner import Corners
 from tests.inner import InnerRuns
