@@ -28,7 +28,7 @@ QUEUE = StreamGroup("jobs", group="workers", claim_idle_seconds=0.2)
         (saboteurs.Sticks, "at-least-once", AnomalyKind.STUCK),
         (saboteurs.LiesAboutAcks, "at-least-once", AnomalyKind.FALSE_ACK),
         (saboteurs.RedeliversAfterAck, "at-least-once", AnomalyKind.FALSE_ACK),
-        (saboteurs.SwapsBodies, "at-least-once", AnomalyKind.CORRUPTED),
+        (saboteurs.SwapsBodies, "at-least-once", AnomalyKind.WRONG_ID),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
