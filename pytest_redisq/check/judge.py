@@ -44,7 +44,7 @@ def check(record: History | Evidence, contract: Contract, *, keep: int = KEPT_PE
 def _check(evidence: Evidence, contract: Contract, keep: int) -> Verdict:
     findings = Findings(keep)
     fan_out = contract.guarantee is Guarantee.FAN_OUT
-    unsettled = _unsettled(evidence, contract)
+    unsettled = list(evidence.unsettled())
     judge = judge_reader if fan_out else judge_delivery
     shares = evidence.shares(fan_out=fan_out)
     missing = sum(judge(share, findings, quiescent=not unsettled) for share in shares)
@@ -56,11 +56,13 @@ def _check(evidence: Evidence, contract: Contract, keep: int) -> Verdict:
     _judge_ids(evidence, shares, findings)
     counts, not_judged = findings.counts(), findings.not_judged()
     totals = Totals(**evidence.totals(), missing=missing, repeated=sum(share.repeated for share in shares))
-    reasons = unsettled
+    reasons = unsettled + _left(evidence, contract)
+    if not shares:
+        reasons += ["no reader took part, so nothing was delivered"]
     if unsettled and missing:
         reasons += [f"so it cannot be told what became of {missing} acknowledged messages that were not delivered"]
-    if not totals.attempted and not totals.delivered:
-        reasons += ["no message was sent and none was delivered, so nothing was tried"]
+    if not totals.acknowledged and not totals.delivered:
+        reasons += ["no message was acknowledged and none was delivered, so nothing was tried"]
     reasons += [f"{kind} could not be judged: {why}" for kind, why in not_judged.items() if contract.needs(kind)]
     broken = any(times and contract.forbids(kind) for kind, times in counts.items())
     return Verdict(
@@ -75,12 +77,15 @@ def _check(evidence: Evidence, contract: Contract, keep: int) -> Verdict:
     )
 
 
-def _unsettled(evidence: Evidence, contract: Contract) -> list[str]:
-    """Why it cannot be said of any message that it will never arrive; empty where it can."""
-    reasons = list(evidence.unsettled())
-    if (remaining := evidence.remaining()) and contract.guarantee is not Guarantee.FAN_OUT:
-        reasons.append(f"{remaining} messages could still be had from the queue")
-    return reasons
+def _left(evidence: Evidence, contract: Contract) -> list[str]:
+    """What keeps a run from a pass although nothing is known to be wrong: not all was taken out of the queue.
+
+    What is left is known by name, so that a message that is neither left nor delivered is lost all the same.
+    """
+    number = evidence.remaining()
+    if not number or contract.guarantee is Guarantee.FAN_OUT:
+        return []
+    return [f"{number} messages could still be had from the queue"]
 
 
 def _judge_order(share: Share, findings: Findings) -> None:

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import struct
 import zlib
+from array import array
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from pytest_redisq.check import Knowledge
+from pytest_redisq.load.deliveries import Ack, Coverage, Dequeue
 from pytest_redisq.load.ledger import Ledger
 from pytest_redisq.load.message import MAX_SEQUENCE, TRAILER_BYTES, Codec, key_of
 from pytest_redisq.resp import encode_command
@@ -55,18 +58,30 @@ class Actor(Protocol):
 
 
 class Inbox:
-    """Takes bodies for one reader (see Ledger) and puts them into the books by the thousand."""
+    """Takes bodies for one reader (see Ledger) and books them by the thousand.
 
-    __slots__ = ("_codec", "_crc32", "_latest", "_ledger", "_salt", "keys", "reader", "received")
+    `coverage` says what is recorded. If `tracks`, the order or the acks are: then each consumer calls `ask` before a
+    dequeue and `took` after it, and `ack` or `ack_failed` after an acknowledgement.
+    """
 
-    def __init__(self, ledger: Ledger, codec: Codec, *, reader: str = "", ordered: bool = False) -> None:
+    __slots__ = (
+        "_acks", "_clock", "_dequeues", "_in_hand", "_ledger", "_received", "_salt", "keys", "reader", "received",
+        "tracks",
+    )  # fmt: skip
+
+    def __init__(self, ledger: Ledger, codec: Codec, *, reader: str = "", coverage: Coverage | None = None) -> None:
         self._ledger = ledger
         self._salt = codec.salt
-        self._latest: dict[int, int] | None = {} if ordered else None
+        self._received = ledger.reader(reader, coverage)
+        known = self._received.coverage
+        self.tracks = Knowledge.RECORDED in (known.order, known.acks)
         self.reader = reader
         self.keys: list[bytes] = []
         self.received = 0
-        ledger.reader(reader)
+        self._clock = 0  # counts the ends of dequeues and acks
+        self._dequeues: list[Dequeue] = []
+        self._acks: list[Ack] = []
+        self._in_hand: dict[object, list[bytes]] = {}  # consumer → what its last dequeue brought
 
     def take(self, body: bytes, now_ns: int) -> int:
         """Book a body; how long it has been under way, in nanoseconds, 0 where it cannot say."""
@@ -77,10 +92,60 @@ class Inbox:
         self._ledger.corrupt(body)
         return 0
 
+    def whole(self, body: bytes) -> bool:
+        """Whether `body` is one of this run's, unchanged."""
+        return zlib.crc32(body, self._salt) == _RESIDUE and len(body) >= TRAILER_BYTES
+
+    def ask(self, consumer: object) -> int:
+        """`consumer` is about to invoke a dequeue: returns what `took` is to be given."""
+        self._in_hand.pop(consumer, None)
+        return self._clock
+
+    def took(self, consumer: object, asked: int, start: int) -> list[bytes]:
+        """The dequeue has ended, and `keys` has what it brought from `start` on; returns these."""
+        self._clock += 1
+        self._dequeues.append(Dequeue(start, asked, self._clock))
+        brought = self.keys[start:]
+        self._in_hand[consumer] = brought
+        return brought
+
+    def ack(self, keys: list[bytes]) -> None:
+        """The messages have been acknowledged."""
+        self._clock += 1
+        self._acks.append(Ack(self._clock, keys))
+
+    def ack_failed(self, keys: list[bytes]) -> None:
+        """An ack of the messages failed, or its outcome is unknown."""
+        self._received.ack_tried.update(array("Q", b"".join(keys)))
+
+    def lose(self, most: int) -> None:
+        """A dequeue ended with unknown outcome; it may have taken so many messages."""
+        self._received.unknown_dequeues += 1
+        self._received.unknown_takes += most
+
+    def go_back(self, keys: list[bytes]) -> None:
+        """Entries came under ids that are not above all before."""
+        self._received.backwards.update(array("Q", b"".join(keys)))
+
+    def name_ids(self) -> None:
+        """Deliveries have ids, which are not recorded, nor in which order of them a reader got entries."""
+        unrecorded = Knowledge.UNRECORDED
+        self._received.coverage = self._received.coverage._replace(ids=unrecorded, polls=unrecorded)
+
     def flush(self) -> None:
+        """Book what has come."""
         keys, self.keys = self.keys, []
+        dequeues, self._dequeues = self._dequeues, []
+        acks, self._acks = self._acks, []
         self.received += len(keys)
-        self._ledger.receive(keys, reader=self.reader, latest=self._latest)
+        self._ledger.receive(keys, reader=self.reader, dequeues=dequeues, acks=acks)
+
+    def settle(self) -> None:
+        """All consumers have ended: what their last dequeues brought was in flight at the end."""
+        self.flush()
+        for keys in self._in_hand.values():
+            self._received.in_flight.update(array("Q", b"".join(keys)))
+        self._in_hand.clear()
 
 
 class Pusher:
@@ -142,31 +207,40 @@ class Pusher:
 class Popper:
     """Waits in BLPOP for one message after the other. `served` is how many it has been given."""
 
-    __slots__ = ("_ledger", "_request", "_take", "name", "served")
+    __slots__ = ("_asked", "_inbox", "_request", "_take", "_tracks", "name", "served")
     replies = 1
     producing = False
     blocking = True
 
-    def __init__(self, ledger: Ledger, inbox: Inbox, keys: tuple[str, ...], *, name: str) -> None:
+    def __init__(self, inbox: Inbox, keys: tuple[str, ...], *, name: str) -> None:
         self.name = name
-        self._ledger = ledger
+        self._inbox = inbox
+        self._tracks = inbox.tracks
+        self._asked = 0
         self._take: Callable[[bytes, int], int] = inbox.take
         self._request = encode_command(["BLPOP", *keys, 0])
         self.served = 0
 
     def request(self, now_ns: int) -> bytes:  # noqa: ARG002
+        if self._tracks:
+            self._asked = self._inbox.ask(self)
         return self._request
 
     def reply(self, reply: Any, now_ns: int) -> int | None:
         if reply is None:
             return None
         self.served += 1
-        return self._take(reply[1], now_ns)
+        if not self._tracks:
+            return self._take(reply[1], now_ns)
+        start = len(self._inbox.keys)
+        latency = self._take(reply[1], now_ns)
+        self._inbox.took(self, self._asked, start)
+        return latency
 
     def refuse(self, at: int) -> None: ...
 
     def break_off(self, at: int) -> None:  # noqa: ARG002
-        self._ledger.unknown_takes += 1
+        self._inbox.lose(1)
 
     def owes(self) -> bool:
         return False
@@ -181,52 +255,62 @@ class GroupReader:
     After its connection broke it reads first what it had been given by then, as a worker has to that was started again.
     """
 
-    __slots__ = ("_ack", "_broke", "_ids", "_inbox", "_ledger", "_read", "_read_again", "name")
+    __slots__ = ("_ack", "_asked", "_broke", "_held", "_ids", "_inbox", "_read", "_read_again", "name")
     replies = 1
     producing = False
     blocking = True
 
-    def __init__(
-        self, ledger: Ledger, inbox: Inbox, stream: str, group: str, consumer: str, *, name: str, count: int = 100
-    ) -> None:
+    def __init__(self, inbox: Inbox, stream: str, group: str, consumer: str, *, name: str, count: int = 100) -> None:
         self.name = name
-        self._ledger = ledger
         self._inbox = inbox
+        self._asked = 0
         head: list[str | int] = ["XREADGROUP", "GROUP", group, consumer, "COUNT", count]
         self._read = encode_command([*head, "BLOCK", 0, "STREAMS", stream, ">"])
         self._read_again = encode_command([*head, "STREAMS", stream, "0"])
         self._broke = False
         self._ack = ("XACK", stream, group)
         self._ids: list[bytes] = []
+        self._held: list[bytes] = []  # the keys of what is to be acknowledged
 
     def request(self, now_ns: int) -> bytes:  # noqa: ARG002
         if self._ids:
             return encode_command([*self._ack, *self._ids])
+        self._asked = self._inbox.ask(self)
         return self._read_again if self._broke else self._read
 
     def reply(self, reply: Any, now_ns: int) -> int | None:
         if self._ids:
             self._ids = []
+            self._inbox.ack(self._held)
             return None
         if reply is None:
             return None
         entries = reply[0][1]
         self._ids = [entry[0] for entry in entries]
+        start = len(self._inbox.keys)
         if self._broke:
             self._broke = bool(entries)
             entries = [entry for entry in entries if entry[1]]  # of what was trimmed there is but the id
             if not entries:
+                self._held = []
                 return None
         take = self._inbox.take
-        return max([take(entry[1][-1], now_ns) for entry in entries])
+        latency = max([take(entry[1][-1], now_ns) for entry in entries])
+        self._held = self._inbox.took(self, self._asked, start)
+        return latency
 
     def refuse(self, at: int) -> None:  # noqa: ARG002
-        self._ids = []
+        self._give_up_ack()
 
     def break_off(self, at: int) -> None:  # noqa: ARG002
         # What was being read stays pending in the group, so that nothing is unknown of it.
-        self._ids = []
+        self._give_up_ack()
         self._broke = True
+
+    def _give_up_ack(self) -> None:
+        if self._ids:
+            self._inbox.ack_failed(self._held)
+            self._ids = []
 
     def owes(self) -> bool:
         return bool(self._ids)
@@ -238,7 +322,7 @@ class GroupReader:
 class FanReader:
     """Reads every entry of a stream, from its beginning, each time from the last one received."""
 
-    __slots__ = ("_head", "_inbox", "_last", "name")
+    __slots__ = ("_asked", "_head", "_highest", "_inbox", "_last", "name")
     replies = 1
     producing = False
     blocking = True
@@ -248,17 +332,39 @@ class FanReader:
         self._inbox = inbox
         self._head: tuple[str | int, ...] = ("XREAD", "COUNT", count, "BLOCK", 0, "STREAMS", stream)
         self._last: bytes = b"0-0"
+        self._highest = (0, 0)  # of the ids that it got
+        self._asked = 0
 
     def request(self, now_ns: int) -> bytes:  # noqa: ARG002
+        if self._inbox.tracks:
+            self._asked = self._inbox.ask(self)
         return encode_command([*self._head, self._last])
 
     def reply(self, reply: Any, now_ns: int) -> int | None:
         if reply is None:
             return None
         entries = reply[0][1]
+        inbox = self._inbox
+        start, take = len(inbox.keys), inbox.take
+        latency = max([take(entry[1][-1], now_ns) for entry in entries])
+        if inbox.tracks:
+            inbox.took(self, self._asked, start)
         self._last = entries[-1][0]
-        take = self._inbox.take
-        return max([take(entry[1][-1], now_ns) for entry in entries])
+        first, last = _stream_id(entries[0][0]), _stream_id(self._last)
+        # Entries of one reply come in order: the ends tell.
+        if first <= self._highest or last < first:
+            self._find_backwards(entries)
+        self._highest = max(self._highest, last)
+        return latency
+
+    def _find_backwards(self, entries: list[Any]) -> None:
+        highest = self._highest
+        for identity, fields in entries:
+            here = _stream_id(identity)
+            if here <= highest and self._inbox.whole(fields[-1]):
+                self._inbox.go_back([fields[-1][-12:-4]])
+            highest = max(highest, here)
+        self._highest = highest
 
     def refuse(self, at: int) -> None: ...
 
@@ -271,38 +377,47 @@ class FanReader:
         return 0
 
 
+def _stream_id(text: bytes) -> tuple[int, int]:
+    milliseconds, _, number = text.partition(b"-")
+    return int(milliseconds), int(number)
+
+
 class Drainer:
     """Empties a list by LPOP with a count, without waiting in the server."""
 
-    __slots__ = ("_count", "_empty", "_inbox", "_ledger", "_request", "name")
+    __slots__ = ("_asked", "_count", "_empty", "_inbox", "_request", "name")
     replies = 1
     producing = False
     blocking = False
 
-    def __init__(self, ledger: Ledger, inbox: Inbox, key: str, *, name: str, count: int = 1000) -> None:
+    def __init__(self, inbox: Inbox, key: str, *, name: str, count: int = 1000) -> None:
         self.name = name
-        self._ledger = ledger
         self._inbox = inbox
+        self._asked = 0
         self._count = count
         self._request = encode_command(["LPOP", key, count])
         self._empty = False
 
     def request(self, now_ns: int) -> bytes:  # noqa: ARG002
+        if self._inbox.tracks:
+            self._asked = self._inbox.ask(self)
         return self._request
 
     def reply(self, reply: Any, now_ns: int) -> int | None:
         self._empty = reply is None
         if reply is None:
             return None
-        take = self._inbox.take
+        start, take = len(self._inbox.keys), self._inbox.take
         for body in reply:
             take(body, now_ns)
+        if self._inbox.tracks:
+            self._inbox.took(self, self._asked, start)
         return 0
 
     def refuse(self, at: int) -> None: ...
 
     def break_off(self, at: int) -> None:  # noqa: ARG002
-        self._ledger.unknown_takes += self._count
+        self._inbox.lose(self._count)
 
     def owes(self) -> bool:
         return False

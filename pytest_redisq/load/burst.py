@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 import redis
 
 from pytest_redisq.load.actors import Actor, FanReader, GroupReader
+from pytest_redisq.load.deliveries import GROUP, READER
 from pytest_redisq.load.desk import Desk, in_order
 from pytest_redisq.load.ledger import Ledger
 from pytest_redisq.load.plan import Plan
@@ -45,11 +46,12 @@ class XaddBurst:
     def consumer(self, desk: Desk, index: int) -> Actor:
         number, key = desk.plan.first_consumer + index, desk.key("stream")
         if number < self.readers or not self.groups:
-            inbox = desk.own_inbox(reader=f"reader-{number}", ordered=in_order(self.contract))
+            coverage = READER._replace(from_start=True).ordered(in_order(self.contract))
+            inbox = desk.own_inbox(coverage, reader=f"reader-{number}")
             return FanReader(inbox, key, name="XREAD stream")
         group = f"group-{(number - self.readers) % self.groups}"
-        inbox = desk.inbox(reader=group, ordered=in_order(self.contract))
-        return GroupReader(desk.ledger, inbox, key, group, f"consumer-{number}", name="XREADGROUP stream")
+        inbox = desk.inbox(GROUP.ordered(in_order(self.contract)), reader=group)
+        return GroupReader(inbox, key, group, f"consumer-{number}", name="XREADGROUP stream")
 
     def backlog(self, client: redis.Redis, plan: Plan) -> int:
         """What groups have still to read and to acknowledge, and readers that are not waiting for more.
@@ -84,6 +86,9 @@ class XaddBurst:
             return 0
         return max(int(stream.get("entries-added", 0)) - int(stream["length"]), 0)
 
+    def kept(self, client: redis.Redis, plan: Plan) -> Iterator[bytes]:
+        return entries_after(client, plan.key("stream"), "0-0")
+
     def remaining(self, client: redis.Redis, plan: Plan) -> Iterator[bytes]:  # noqa: ARG002
         return iter(())
 
@@ -113,6 +118,13 @@ def groups_of(client: redis.Redis, plan: Plan) -> list[dict[str, Any]]:
 def _only_missing(error: redis.ResponseError) -> None:
     if "no such key" not in str(error):
         raise error
+
+
+def entries_after(client: redis.Redis, key: str, after: str) -> Iterator[bytes]:
+    """The bodies of a stream's entries whose ids are above `after`."""
+    while entries := cast(list[tuple[bytes, Mapping[bytes, bytes]]], client.xrange(key, min=f"({after}", count=_LOOK)):
+        yield from (fields[b"b"] for _, fields in entries)
+        after = entries[-1][0].decode()
 
 
 def behind(client: redis.Redis, plan: Plan, group: dict[str, Any]) -> int:

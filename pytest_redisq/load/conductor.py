@@ -24,11 +24,12 @@ from locust.env import Environment
 from locust.runners import STATE_MISSING, WORKER_REPORT_INTERVAL, MasterRunner
 from locust.stats import CSV_STATS_INTERVAL_SEC
 
-from pytest_redisq.check import Contract, Guarantee
+from pytest_redisq.check import Contract, Guarantee, Verdict, check
 from pytest_redisq.errors import ServerError
 from pytest_redisq.load import locust_writers
 from pytest_redisq.load.adjust import adjusted
 from pytest_redisq.load.arguments import Wishes
+from pytest_redisq.load.bitmap_evidence import KEPT_RANGES, BitmapEvidence
 from pytest_redisq.load.cluster import run_for
 from pytest_redisq.load.exits import EXIT_NOT_RUN, EXIT_PASS, EXIT_UNKNOWN
 from pytest_redisq.load.histogram import Timings
@@ -44,7 +45,6 @@ from pytest_redisq.load.runner import begun_file, reserve_file
 from pytest_redisq.load.scenario import LrangePayload, Scenario
 from pytest_redisq.load.stage import POLL_SECONDS, STOP_SECONDS, Stage
 from pytest_redisq.load.target import Target
-from pytest_redisq.load.verdict import LoadVerdict, judge
 from pytest_redisq.load.watch import Watch
 from pytest_redisq.servers import Address
 from pytest_redisq.servers.external import explained
@@ -269,7 +269,8 @@ class Conductor:
         inquiry.check_writable()
         inquiry.look_inside(ledger)
         absent = {each.worker: worker for worker, each in self._plans.items() if each.worker not in self._books}
-        verdict = judge(ledger, contract, unsettled=[*unsettled, *inquiry.failures], absent=absent)
+        evidence = BitmapEvidence(ledger, unsettled=[*unsettled, *inquiry.failures], absent=absent)
+        verdict = check(evidence, contract, keep=KEPT_RANGES)
         self._until(lambda: (inquiry.clients_after() or 0) <= inquiry.clients_before, 2.0)
         return Result(
             scenario=self._name,
@@ -397,6 +398,6 @@ def _let_be_written(**_: Any) -> None:
     gevent.sleep(1.2 * CSV_STATS_INTERVAL_SEC)
 
 
-def _refused(verdict: LoadVerdict) -> str:
+def _refused(verdict: Verdict) -> str:
     totals = verdict.totals
     return f"{totals.failed:,} of {totals.attempted:,} messages were refused by the server" if totals.failed else ""

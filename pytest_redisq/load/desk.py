@@ -7,6 +7,7 @@ from typing import Any
 
 from pytest_redisq.check import Contract
 from pytest_redisq.load.actors import Inbox, Pusher
+from pytest_redisq.load.deliveries import Coverage
 from pytest_redisq.load.ledger import Ledger
 from pytest_redisq.load.message import TRAILER_BYTES, Codec
 from pytest_redisq.load.plan import Plan
@@ -29,23 +30,22 @@ class Desk:
     def key(self, name: str) -> str:
         return self.plan.key(name)
 
-    def inbox(self, *, reader: str = "", ordered: bool = False) -> Inbox:
-        """The inbox of all consumers that share the messages (of one `reader`, where there are several); where their
-        order is judged, each has its own.
+    def inbox(self, coverage: Coverage | None = None, *, reader: str = "") -> Inbox:
+        """The inbox of all consumers that share the messages (of one `reader`, where there are several).
+
+        `coverage` says what it records; by default nothing but the messages (see `Coverage`).
         """
-        if ordered:
-            return self._open(reader, ordered=True)
         if reader not in self._shared:
-            self._shared[reader] = self._open(reader)
+            self._shared[reader] = self._open(reader, coverage)
         return self._shared[reader]
 
-    def own_inbox(self, *, reader: str, ordered: bool = False) -> Inbox:
+    def own_inbox(self, coverage: Coverage | None = None, *, reader: str) -> Inbox:
         """The inbox of one consumer who is owed every message."""
         self._alone.add(reader)
-        return self._open(reader, ordered=ordered)
+        return self._open(reader, coverage)
 
-    def _open(self, reader: str, *, ordered: bool = False) -> Inbox:
-        self._inboxes.append(Inbox(self.ledger, self.codec, reader=reader, ordered=ordered))
+    def _open(self, reader: str, coverage: Coverage | None) -> Inbox:
+        self._inboxes.append(Inbox(self.ledger, self.codec, reader=reader, coverage=coverage))
         return self._inboxes[-1]
 
     def pusher(self, index: int, command: tuple[str | int, ...], *, name: str) -> Pusher:
@@ -81,7 +81,8 @@ class Desk:
 
     def settle(self) -> Ledger:
         """The books, when all actors have ended."""
-        self.flush()
+        for inbox in self._inboxes:
+            inbox.settle()
         for pusher in self._pushers:
             pusher.settle()
         return self.ledger

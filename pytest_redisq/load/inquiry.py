@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import gevent
 import redis
+from pyroaring import BitMap64
 from redis.backoff import ConstantBackoff
 from redis.exceptions import NoPermissionError
 from redis.retry import Retry
@@ -107,7 +108,19 @@ class Inquiry:
         scenario = self._scenario
         if isinstance(scenario, Trims):
             what = "how much was trimmed is not known"
-            ledger.trimmed = self.ask(what, lambda: scenario.trimmed(self._client, self._plan), 0)
+            number = self.ask(what, lambda: scenario.trimmed(self._client, self._plan), 0)
+            if number:
+                ledger.trimmed = self._trimmed(scenario, ledger, number)
+
+    def _trimmed(self, scenario: Trims, ledger: Ledger, number: int) -> BitMap64:
+        """Those acknowledged that the stream has no more; none if they are more than the `number` that it trimmed.
+
+        More are missing where something else removed entries, such as a flush.
+        """
+        codec = Desk(self._plan).codec
+        kept = [codec.read(body) for body in self._each(scenario.kept)]
+        gone = ledger.acknowledged() - BitMap64([read.key for read in kept if read is not None])
+        return gone if len(gone) <= number and not self.failures else BitMap64()
 
     def check_writable(self) -> None:
         """Note a failure if consumers cannot take or acknowledge anything, since the server refuses to write."""

@@ -8,7 +8,9 @@ from typing import Any, Protocol, TypeGuard
 
 import redis
 
+from pytest_redisq.check import Contract, Guarantee, Knowledge
 from pytest_redisq.load.actors import Actor, Inbox
+from pytest_redisq.load.deliveries import Coverage
 from pytest_redisq.load.desk import Desk, in_order
 from pytest_redisq.load.ledger import Ledger
 from pytest_redisq.load.message import key_of, now_ns
@@ -59,8 +61,13 @@ class OwnQueue:
     def producer(self, desk: Desk, index: int) -> Labour:
         return _Putter(self._end(desk.plan), desk, desk.plan.producer_number(index))
 
-    def consumer(self, desk: Desk, index: int) -> Labour:  # noqa: ARG002
-        return _Getter(self._end(desk.plan), desk, desk.inbox(ordered=in_order(self.contract)))
+    def consumer(self, desk: Desk, index: int) -> Labour:
+        queue = self._end(desk.plan)
+        acks = Knowledge.RECORDED if isinstance(queue, Acknowledges) else Knowledge.ABSENT
+        coverage = Coverage(ids=Knowledge.ABSENT, acks=acks, polls=Knowledge.ABSENT).ordered(in_order(self.contract))
+        if Contract.parse(self.contract).guarantee is Guarantee.FAN_OUT:
+            return _Getter(queue, desk.own_inbox(coverage, reader=f"reader-{desk.plan.first_consumer + index}"))
+        return _Getter(queue, desk.inbox(coverage))
 
     def backlog(self, client: redis.Redis, plan: Plan) -> int:  # noqa: ARG002
         """0, since consumers find out by themselves."""
@@ -117,25 +124,41 @@ class _Getter:
     name = "get queue"
     producing = False
 
-    def __init__(self, queue: Any, desk: Desk, inbox: Inbox) -> None:
+    def __init__(self, queue: Any, inbox: Inbox) -> None:
         self._queue = queue
-        self._ledger = desk.ledger
         self._inbox = inbox
 
     def turn(self) -> int | None:
+        inbox = self._inbox
+        asked = inbox.ask(self)
         try:
             delivery = self._queue.get(GET_SECONDS)
         except Stopped:
             return None
         except BaseException:
-            self._ledger.unknown_takes += 1
+            inbox.lose(1)
             raise
         if delivery is None:
             return None
-        latency = self._inbox.take(delivery.body if isinstance(delivery, Delivery) else delivery, now_ns())
+        if isinstance(delivery, Delivery) and delivery.id is not None:
+            inbox.name_ids()
+        start = len(inbox.keys)
+        latency = inbox.take(delivery.body if isinstance(delivery, Delivery) else delivery, now_ns())
+        keys = inbox.took(self, asked, start) if inbox.tracks else []
         if isinstance(self._queue, Acknowledges):
-            self._queue.ack(delivery)
+            self._acknowledge(delivery, keys)
         return latency
+
+    def _acknowledge(self, delivery: Any, keys: list[bytes]) -> None:
+        try:
+            acknowledged = self._queue.ack(delivery) is not False  # False: the message was no longer ours
+        except BaseException:
+            self._inbox.ack_failed(keys)
+            raise
+        if acknowledged:
+            self._inbox.ack(keys)
+        else:
+            self._inbox.ack_failed(keys)
 
     def close(self) -> None:
         _close(self._queue)

@@ -11,6 +11,7 @@ import redis
 
 from pytest_redisq.load.actors import Actor, Inbox, Repeater
 from pytest_redisq.load.adjust import at_least_one
+from pytest_redisq.load.deliveries import LIST
 from pytest_redisq.load.desk import Desk
 from pytest_redisq.load.ledger import Ledger
 from pytest_redisq.load.message import (
@@ -62,7 +63,7 @@ class LrangePayload:
         return Repeater(("GET", desk.key("neighbour")), name="GET neighbour")
 
     def consumer(self, desk: Desk, index: int) -> Actor:
-        inbox = desk.own_inbox(reader=f"reader-{desk.plan.first_consumer + index}")
+        inbox = desk.own_inbox(LIST, reader=f"reader-{desk.plan.first_consumer + index}")
         return RangeReader(
             desk.ledger, inbox, _codec(desk.plan), desk.key("list"), self.elements, self.chunk or self.elements
         )

@@ -6,10 +6,11 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pytest_redisq.load.exits import EXIT_MISSED, EXIT_PASS
+from pytest_redisq.check import AnomalyKind, Verdict
+from pytest_redisq.load.exits import EXIT_BROKEN, EXIT_MISSED, EXIT_PASS, EXIT_UNKNOWN
 from pytest_redisq.load.histogram import Timings
 from pytest_redisq.load.thresholds import Threshold, shown
-from pytest_redisq.load.verdict import LoadVerdict
+from pytest_redisq.report import explain, verdict_data
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +24,7 @@ class Result:
     scenario: str
     engine: str
     server: str
-    verdict: LoadVerdict
+    verdict: Verdict
     timings: Mapping[str, Timings]
     seconds: float
     stop_seconds: float
@@ -36,7 +37,7 @@ class Result:
     @property
     def exit_code(self) -> int:
         """As the verdict has it; where that is a pass, a missed threshold makes it 2."""
-        code = self.verdict.exit_code
+        code = {"pass": EXIT_PASS, "fail": EXIT_BROKEN, "unknown": EXIT_UNKNOWN}[self.verdict.outcome]
         return EXIT_MISSED if code == EXIT_PASS and self.missed else code
 
     def figures(self) -> dict[str, float]:
@@ -56,10 +57,12 @@ class Result:
             figures["paced"] = round(merged.response.count / max(self.seconds, 1e-9), 1)
         totals = self.verdict.totals
         figures["requests"] = float(merged.service.count)
-        figures["rate"] = round((totals.received or merged.service.count) / max(self.seconds, 1e-9), 1)
+        received = totals.delivered - totals.repeated - self.verdict.counts[AnomalyKind.CORRUPTED]
+        figures["rate"] = round((received or merged.service.count) / max(self.seconds, 1e-9), 1)
         figures["errors"] = float(merged.errors.total())
         figures["stop"] = self.stop_seconds
-        figures |= {name: float(getattr(totals, name)) for name in ("attempted", "received", "remaining", "pending")}
+        figures |= {name: float(getattr(totals, name)) for name in ("attempted", "remaining", "pending")}
+        figures["received"] = float(received)
         figures |= {str(kind): float(times) for kind, times in self.verdict.counts.items()}
         figures |= self.seen
         return figures
@@ -80,7 +83,7 @@ class Result:
             "engine": self.engine,
             "server": self.server,
             "exit_code": self.exit_code,
-            "verdict": self.verdict.as_json(),
+            "verdict": verdict_data(self.verdict),
             "missed": list(self.missed),
             "seconds": round(self.seconds, 3),
             "stop_seconds": round(self.stop_seconds, 3),
@@ -95,7 +98,7 @@ class Result:
         yield f"{self.scenario}, engine {self.engine}, {self.seconds:.1f} s, on {self.server}"
         for name, timings in self.timings.items():
             yield from _timing_lines(name, timings, self.seconds)
-        yield from self.verdict.lines()
+        yield from explain(self.verdict).splitlines()
         after = "?" if self.clients[1] is None else self.clients[1]
         yield f"consumers stopped within {self.stop_seconds:.2f} s; clients {self.clients[0]} → {after}"
         yield from _seen_lines(self.seen)

@@ -11,7 +11,8 @@ import redis
 
 from pytest_redisq.load.actors import Actor, Drainer, FanReader, GroupReader, Popper, Repeater
 from pytest_redisq.load.adjust import at_least_one
-from pytest_redisq.load.burst import XaddBurst, behind, busy, groups_of
+from pytest_redisq.load.burst import XaddBurst, behind, busy, entries_after, groups_of
+from pytest_redisq.load.deliveries import GROUP, LIST, READER
 from pytest_redisq.load.desk import Desk, in_order
 from pytest_redisq.load.ledger import Ledger
 from pytest_redisq.load.own_queue import Labour, OwnQueue
@@ -84,6 +85,9 @@ class Trims(Protocol):
     def trimmed(self, client: redis.Redis, plan: Plan) -> int:
         """How many it has thrown away."""
 
+    def kept(self, client: redis.Redis, plan: Plan) -> Iterator[bytes]:
+        """The bodies that it still has, delivered or not."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlpopWorkers:
@@ -105,8 +109,8 @@ class BlpopWorkers:
         return desk.pusher(index, ("RPUSH", desk.key(f"jobs:{number}")), name="RPUSH jobs")
 
     def consumer(self, desk: Desk, index: int) -> Actor:  # noqa: ARG002
-        inbox = desk.inbox(ordered=in_order(self.contract))
-        return Popper(desk.ledger, inbox, _jobs(desk.plan, self.queues), name="BLPOP jobs")
+        inbox = desk.inbox(LIST.ordered(in_order(self.contract)))
+        return Popper(inbox, _jobs(desk.plan, self.queues), name="BLPOP jobs")
 
     def backlog(self, client: redis.Redis, plan: Plan) -> int:
         return sum(int(client.llen(key)) for key in _jobs(plan, self.queues))
@@ -137,8 +141,8 @@ class XaddGroup:
     def consumer(self, desk: Desk, index: int) -> Actor:
         name = f"consumer-{desk.plan.first_consumer + index}"
         key = desk.key("stream")
-        inbox = desk.inbox(ordered=in_order(self.contract))
-        return GroupReader(desk.ledger, inbox, key, "group", name, name="XREADGROUP stream")
+        inbox = desk.inbox(GROUP.ordered(in_order(self.contract)))
+        return GroupReader(inbox, key, "group", name, name="XREADGROUP stream")
 
     def backlog(self, client: redis.Redis, plan: Plan) -> int:
         """0 where the group is gone, as the server was flushed: its consumers can get nothing more."""
@@ -146,7 +150,7 @@ class XaddGroup:
 
     def remaining(self, client: redis.Redis, plan: Plan) -> Iterator[bytes]:
         groups = groups_of(client, plan)
-        return _entries(client, plan.key("stream"), groups[0]["last-delivered-id"].decode() if groups else "0-0")
+        return entries_after(client, plan.key("stream"), groups[0]["last-delivered-id"].decode() if groups else "0-0")
 
     def pending(self, client: redis.Redis, plan: Plan) -> Iterator[bytes]:
         key, last = plan.key("stream"), "-"
@@ -175,7 +179,8 @@ class XaddFanout:
 
     def consumer(self, desk: Desk, index: int) -> Actor:
         reader = f"reader-{desk.plan.first_consumer + index}"
-        inbox = desk.own_inbox(reader=reader, ordered=in_order(self.contract))
+        coverage = READER._replace(from_start=True).ordered(in_order(self.contract))
+        inbox = desk.own_inbox(coverage, reader=reader)
         return FanReader(inbox, desk.key("stream"), name="XREAD stream")
 
     def backlog(self, client: redis.Redis, plan: Plan) -> int:
@@ -208,8 +213,8 @@ class Drain:
         return desk.pusher(index, ("RPUSH", desk.key("list")), name="RPUSH list")
 
     def consumer(self, desk: Desk, index: int) -> Actor:  # noqa: ARG002
-        inbox = desk.inbox(ordered=in_order(self.contract))
-        return Drainer(desk.ledger, inbox, desk.key("list"), name="LPOP list", count=self.chunk)
+        inbox = desk.inbox(LIST.ordered(in_order(self.contract)))
+        return Drainer(inbox, desk.key("list"), name="LPOP list", count=self.chunk)
 
     def backlog(self, client: redis.Redis, plan: Plan) -> int:
         return int(client.llen(plan.key("list")))
@@ -268,9 +273,3 @@ def _elements(client: redis.Redis, key: str) -> Iterator[bytes]:
         if not elements:
             return
         yield from elements
-
-
-def _entries(client: redis.Redis, key: str, after: str) -> Iterator[bytes]:
-    while entries := cast(list[tuple[bytes, Mapping[bytes, bytes]]], client.xrange(key, min=f"({after}", count=_LOOK)):
-        yield from (fields[b"b"] for _, fields in entries)
-        after = entries[-1][0].decode()

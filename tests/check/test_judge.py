@@ -269,6 +269,8 @@ def test_what_is_left_in_the_queue_is_not_missing_and_yet_no_pass() -> None:
     verdict = judge(put(0, 0), put(10, 1), get(20, 0), end=quiet(remaining=(Message(0, 1),)))
     assert (verdict.outcome, verdict.totals.remaining, verdict.totals.missing) == ("unknown", 1, 0)
     assert verdict.reasons == ("1 messages could still be had from the queue",)
+    lost = judge(put(0, 0), put(10, 1), put(20, 2), get(30, 0), end=quiet(remaining=(Message(0, 1),)))
+    assert (lost.outcome, found(lost)) == ("fail", {"lost": 1})
 
 
 def test_without_a_marker_or_with_ops_after_it_the_verdict_is_unknown() -> None:

@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 import redis
 
+from pytest_redisq.check import Contract, Verdict, check
+from pytest_redisq.load.bitmap_evidence import KEPT_RANGES, BitmapEvidence
+from pytest_redisq.load.ledger import Ledger
 from pytest_redisq.load.plan import Plan
 from pytest_redisq.load.runner import Load, Report, run
 from pytest_redisq.servers import Server, start
@@ -18,6 +21,11 @@ PLAN = Plan(
     run="0", url="", engine="swarm", worker=0, producers=1, consumers=1, first_producer=0, first_consumer=0,
     all_producers=1, payload_bytes=20, pipeline=1, rate="",
 )  # fmt: skip
+
+
+def judge(ledger: Ledger, contract: Contract, **fields: Any) -> Verdict:
+    """The verdict on a load run's record, as the master comes to it."""
+    return check(BitmapEvidence(ledger, **fields), contract, keep=KEPT_RANGES)
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,7 @@ def due(_index: int, turn: int) -> int:
 
 crowd = Crowd(sys.argv[1], "paced-crowd", connections=1 + WORKERS, due=due, flush=inbox.flush)
 pusher = Pusher(ledger, codec, 0, ("RPUSH", "jobs"), name="RPUSH jobs")
-actors = [pusher, *(Popper(ledger, inbox, ("jobs",), name="BLPOP jobs") for _ in range(WORKERS))]
+actors = [pusher, *(Popper(inbox, ("jobs",), name="BLPOP jobs") for _ in range(WORKERS))]
 users = [gevent.spawn(crowd.work, actor, at, lambda *_: None) for at, actor in enumerate(actors)]
 while pusher.sent < MESSAGES:
     gevent.sleep(0.01)

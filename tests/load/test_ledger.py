@@ -5,18 +5,19 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections import Counter
-from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyroaring import BitMap64
 
-from pytest_redisq.check import LAWS, AnomalyKind, Contract
-from pytest_redisq.load.exits import EXIT_BROKEN, EXIT_PASS, EXIT_UNKNOWN
+from pytest_redisq.check import LAWS, AnomalyKind, Contract, Verdict
+from pytest_redisq.load.bitmap_evidence import KeySet
+from pytest_redisq.load.deliveries import LIST, Coverage, Dequeue
 from pytest_redisq.load.ledger import Ledger
 from pytest_redisq.load.message import PRODUCERS_OF_A_PROCESS, key_of
-from pytest_redisq.load.verdict import LoadVerdict, Range, judge, ranges
+from pytest_redisq.model import Message
+from tests.load.conftest import judge
 
 ONCE = Contract.parse("effectively-once")
 AT_LEAST_ONCE = Contract.parse("at-least-once")
@@ -28,8 +29,9 @@ def wire(*keys: int) -> list[bytes]:
     return [key.to_bytes(8, "little") for key in keys]
 
 
-def sent(messages: int, producer: int = 0) -> Ledger:
+def sent(messages: int, producer: int = 0, coverage: Coverage = LIST) -> Ledger:
     ledger = Ledger()
+    ledger.reader("", coverage)
     ledger.attempt(producer, messages)
     return ledger
 
@@ -47,7 +49,7 @@ def processes(draw: st.DrawFn) -> tuple[dict[int, str], list[int], list[Ledger]]
     """Messages with their fates, invented ones, and the books of some processes among which all this is spread."""
     told = draw(fates())
     invented = draw(st.lists(st.builds(key_of, st.integers(50, 51), st.integers(0, 3)), max_size=3, unique=True))
-    ledgers = [Ledger() for _ in range(draw(st.integers(1, 4)))]
+    ledgers = [sent(0, producer=100 + number) for number in range(draw(st.integers(1, 4)))]
 
     def somebody() -> Ledger:
         return ledgers[draw(st.integers(0, len(ledgers) - 1))]
@@ -97,6 +99,7 @@ def test_every_count_agrees_with_the_oracle_whoever_booked_what(
     totals = verdict.totals
     assert totals.attempted == len(told) == totals.acknowledged + totals.failed + totals.unknown
     assert totals.remaining == fate["remains"]
+    assert totals.repeated == fate["twice"] + 2 * fate["thrice"]
     arrived_and_sure = fate["arrives"] + fate["twice"] + fate["thrice"]
     assert totals.acknowledged == arrived_and_sure + totals.remaining + totals.pending + totals.missing
 
@@ -115,37 +118,44 @@ def test_merging_does_not_depend_on_the_order(case: tuple[dict[int, str], list[i
 
 @given(st.lists(st.builds(key_of, st.integers(0, 2), st.integers(0, 9))), st.integers(1, 5))
 def test_order_is_that_of_first_deliveries_to_one_consumer(keys: list[int], batch: int) -> None:
-    ledger, latest = sent(10), {}
+    ledger = sent(10, coverage=LIST.ordered(True))
     for start in range(0, len(keys), batch):
-        ledger.receive(wire(*keys[start : start + batch]), latest=latest)
+        some = keys[start : start + batch]
+        dequeues = [Dequeue(at, start + at, start + at + 1) for at in range(len(some))]
+        ledger.receive(wire(*some), dequeues=dequeues)
     firsts = list(dict.fromkeys(keys))
-    expected = {
+    late = {
         key for at, key in enumerate(firsts) if any(other >> 32 == key >> 32 and other > key for other in firsts[:at])
     }
-    assert set(ledger.reader("").reordered) == expected
+    assert set(ledger.reader("").reordered) == late
 
 
-@given(st.sets(st.builds(key_of, st.integers(0, 2), st.integers(0, 20))))
-def test_ranges_are_the_unbroken_runs(keys: set[int]) -> None:
-    found = list(ranges(BitMap64(keys)))
-    spelt = {key_of(each.producer, sequence) for each in found for sequence in range(each.first, each.last + 1)}
-    assert spelt == keys
-    assert all(left.producer != right.producer or left.last + 1 < right.first for left, right in pairwise(found))
+@given(st.sets(st.builds(key_of, st.integers(0, 2), st.integers(0, 20))), st.integers(0, 30))
+def test_runs_are_unbroken_and_a_split_takes_the_first(keys: set[int], number: int) -> None:
+    found = list(KeySet(BitMap64(keys)).runs())
+    assert {key_of(first.producer, first.sequence + at) for first, length in found for at in range(length)} == keys
+    ends = [(one.producer, one.sequence + length) for one, length in found]
+    assert all(end < tuple(start) for end, (start, _) in zip(ends, found[1:], strict=False))
+    first, rest = KeySet(BitMap64(keys)).split(number)
+    assert (len(first), len(rest)) == (min(number, len(keys)), max(len(keys) - number, 0))
 
 
 def test_all_arrived_is_a_pass() -> None:
     ledger = sent(1000)
     ledger.receive(wire(*range(1000)))
-    assert judge(ledger, ONCE).exit_code == EXIT_PASS
+    assert judge(ledger, ONCE).outcome == "pass"
 
 
 def test_a_gap_is_told_by_its_ranges() -> None:
     ledger = sent(1000, producer=3)
     ledger.receive(wire(*(key_of(3, sequence) for sequence in range(1000) if sequence not in {5, 40, 41, 42})))
     verdict = judge(ledger, AT_LEAST_ONCE)
-    assert verdict.exit_code == EXIT_BROKEN
-    assert verdict.ranges[AnomalyKind.LOST] == (Range(3, 5, 5), Range(3, 40, 42))
-    assert list(map(str, verdict.ranges[AnomalyKind.LOST])) == ["3/5", "3/40-42"]
+    assert verdict.outcome == "fail"
+    assert [(each.message, each.messages, each.times) for each in verdict.anomalies] == [
+        (Message(3, 5), 1, 1),
+        (Message(3, 40), 3, 3),
+    ]
+    assert [each.where for each in verdict.anomalies] == ["3/5", "3/40-42"]
 
 
 def test_a_repetition_breaks_what_promises_once_and_not_at_least_once() -> None:
@@ -169,14 +179,14 @@ def test_a_corrupted_body_breaks_every_contract() -> None:
 def test_a_take_of_unknown_outcome_makes_a_gap_indeterminate() -> None:
     ledger = sent(3)
     ledger.receive(wire(0))
-    ledger.unknown_takes = 1
+    ledger.reader("").unknown_takes = 1
     counts = judge(ledger, AT_LEAST_ONCE).counts
     assert (counts[AnomalyKind.INDETERMINATE], counts[AnomalyKind.LOST]) == (1, 1)
 
 
 def test_what_has_not_settled_is_unknown_and_never_a_pass() -> None:
     verdict = judge(sent(1), AT_LEAST_ONCE, unsettled=["the producers had not ended"])
-    assert verdict.exit_code == EXIT_UNKNOWN
+    assert verdict.outcome == "unknown"
     assert not verdict.counts[AnomalyKind.LOST]
 
 
@@ -189,8 +199,8 @@ def test_what_is_left_in_the_queue_is_not_lost_yet_no_pass() -> None:
 
 
 def test_nothing_tried_is_unknown() -> None:
-    assert judge(Ledger(), AT_LEAST_ONCE).exit_code == EXIT_UNKNOWN
-    assert judge(sent(0), AT_LEAST_ONCE).exit_code == EXIT_UNKNOWN
+    assert judge(Ledger(), AT_LEAST_ONCE).outcome == "unknown"
+    assert judge(sent(0), AT_LEAST_ONCE).outcome == "unknown"
 
 
 def test_what_is_pending_at_a_server_that_refuses_to_write_is_not_stuck() -> None:
@@ -198,7 +208,7 @@ def test_what_is_pending_at_a_server_that_refuses_to_write_is_not_stuck() -> Non
     ledger.receive(wire(0, 1))
     ledger.pending.add(1)
     verdict = judge(ledger, AT_LEAST_ONCE, unsettled=["the server refuses to write"])
-    assert verdict.exit_code == EXIT_UNKNOWN
+    assert verdict.outcome == "unknown"
     assert verdict.reasons[-1] == "1 messages are pending, and might yet be acknowledged"
 
 
@@ -206,7 +216,7 @@ def test_a_run_whose_messages_were_all_refused_is_no_pass() -> None:
     ledger = sent(2)
     ledger.fail(0, 0)
     ledger.fail(0, 1)
-    assert judge(ledger, AT_LEAST_ONCE).exit_code == EXIT_UNKNOWN
+    assert judge(ledger, AT_LEAST_ONCE).outcome == "unknown"
 
 
 class TestAbsentBooks:
@@ -216,18 +226,18 @@ class TestAbsentBooks:
         ledger = sent(10)
         ledger.receive(wire(0, 1, key_of(PRODUCERS_OF_A_PROCESS, 4)))
         verdict = judge(ledger, AT_LEAST_ONCE, absent={1: "worker 1"})
-        assert verdict.exit_code == EXIT_UNKNOWN
+        assert verdict.outcome == "unknown"
         assert not any(verdict.counts.values())
-        assert "the books of worker 1 never came" in verdict.reasons
+        assert "the records of worker 1 never came" in verdict.reasons
 
     def test_what_is_pending_may_be_pending_with_it_and_is_not_stuck(self) -> None:
         ledger = sent(3)
         ledger.receive(wire(0, 1))
         ledger.pending.add(2)
         verdict = judge(ledger, AT_LEAST_ONCE, absent={1: "worker 1"})
-        assert verdict.exit_code == EXIT_UNKNOWN
+        assert verdict.outcome == "unknown"
         assert not any(verdict.counts.values())
-        assert "1 messages are pending, perhaps with those whose books never came" in verdict.reasons
+        assert "1 messages are pending, perhaps with a process whose records never came" in verdict.reasons
 
     def test_what_is_certain_without_them_still_fails(self) -> None:
         ledger = sent(1)
@@ -239,10 +249,11 @@ class TestFanOut:
     """Every reader is owed everything."""
 
     @staticmethod
-    def verdict(*got: list[int]) -> LoadVerdict:
-        ledger = sent(3)
+    def verdict(*got: list[int]) -> Verdict:
+        ledger = Ledger()
+        ledger.attempt(0, 3)
         for number, keys in enumerate(got):
-            ledger.reader(f"reader-{number}")
+            ledger.reader(f"reader-{number}", LIST)
             ledger.receive(wire(*keys), reader=f"reader-{number}")
         return judge(ledger, Contract.parse("fan-out"))
 
@@ -264,22 +275,25 @@ def test_two_processes_cannot_be_the_same_producer() -> None:
 _HUNDRED_MILLION = """
 import resource
 from array import array
-from pytest_redisq.check import Contract
+from pytest_redisq.check import Contract, check
+from pytest_redisq.load.deliveries import LIST
 from pytest_redisq.load.ledger import Ledger
 from pytest_redisq.load.message import key_of
-from pytest_redisq.load.verdict import judge
+from pytest_redisq.load.bitmap_evidence import BitmapEvidence
 
 def kilobytes():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 idle, one, two = kilobytes(), Ledger(), Ledger()
+one.reader("", LIST)
+two.reader("", LIST)
 for producer in range(10):
     one.attempt(producer, 10**7)
     for start in range(key_of(producer, 0), key_of(producer, 10**7), 10**6):
         one.reader("").book(array("Q", range(start, start + 10**6, 2)))
         two.reader("").book(array("Q", range(start + 1, start + 10**6, 2)))
 one.merge(Ledger.load(two.dump()))
-print(judge(one, Contract.parse("effectively-once")).outcome, kilobytes() - idle)
+print(check(BitmapEvidence(one), Contract.parse("effectively-once")).outcome, kilobytes() - idle)
 """
 
 

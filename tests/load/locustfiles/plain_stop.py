@@ -5,16 +5,18 @@ import json
 import redis
 from locust import User, events, task
 
-from pytest_redisq.check import Contract
+from pytest_redisq.check import Contract, check
 from pytest_redisq.load.actors import Inbox
+from pytest_redisq.load.bitmap_evidence import BitmapEvidence
+from pytest_redisq.load.deliveries import LIST
 from pytest_redisq.load.ledger import Ledger
 from pytest_redisq.load.message import Codec, key_of, now_ns
 from pytest_redisq.load.users import RedisUser
-from pytest_redisq.load.verdict import judge
+from pytest_redisq.report import verdict_data
 
 KEY = "redisq:load:plain"
 ledger, codec = Ledger(), Codec(7)
-inbox, write = Inbox(ledger, codec), codec.writer()
+inbox, write = Inbox(ledger, codec, coverage=LIST), codec.writer()
 
 
 class Sender(User):
@@ -55,7 +57,7 @@ def tell(environment, **_) -> None:
     for body in client.lrange(KEY, 0, -1):
         ledger.remaining.add(codec.read(body).key)
     client.delete(KEY)
-    verdict = judge(ledger, Contract.parse("effectively-once"))
-    told = {"exit_code": verdict.exit_code, "verdict": verdict.as_json()}
+    verdict = check(BitmapEvidence(ledger), Contract.parse("effectively-once"))
+    told = {"exit_code": int(verdict.outcome == "fail"), "verdict": verdict_data(verdict)}
     with open(environment.parsed_options.redisq_report, "w") as file:
         json.dump(told, file)

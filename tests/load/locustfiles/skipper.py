@@ -4,6 +4,7 @@ from typing import Any
 
 from pytest_redisq.load.actors import Actor, GroupReader
 from pytest_redisq.load.burst import XaddBurst
+from pytest_redisq.load.deliveries import GROUP
 from pytest_redisq.load.desk import Desk
 from pytest_redisq.load.users import users_of
 from pytest_redisq.resp import encode_command
@@ -15,8 +16,8 @@ class Skipper(GroupReader):
     def __init__(self, desk: Desk, index: int) -> None:
         self._setid = encode_command(["XGROUP", "SETID", desk.key("stream"), "group-0", "$"])
         self._turn = 0
-        inbox = desk.inbox(reader="group-0")
-        super().__init__(desk.ledger, inbox, desk.key("stream"), "group-0", f"skipper-{index}", name="XREADGROUP")
+        inbox = desk.inbox(GROUP, reader="group-0")
+        super().__init__(inbox, desk.key("stream"), "group-0", f"skipper-{index}", name="XREADGROUP")
 
     def request(self, now_ns: int) -> bytes:
         self._turn += not self.owes()

@@ -3,6 +3,7 @@
 from typing import Any
 
 from pytest_redisq.load.actors import Actor, Drainer
+from pytest_redisq.load.deliveries import LIST
 from pytest_redisq.load.desk import Desk
 from pytest_redisq.load.scenario import Drain
 from pytest_redisq.load.users import users_of
@@ -34,7 +35,7 @@ class LookThenTrim(Drainer):
 
 class TwoDrainers(Drain):
     def consumer(self, desk: Desk, index: int) -> Actor:  # noqa: ARG002
-        return LookThenTrim(desk.ledger, desk.inbox(), key=desk.key("list"), name="LRANGE list")
+        return LookThenTrim(desk.inbox(LIST), key=desk.key("list"), name="LRANGE list")
 
 
 SwarmUser, ProducerUser, ConsumerUser = users_of(TwoDrainers())

@@ -1,0 +1,299 @@
+"""The bitmaps of a load run as evidence for the judge (`check.Evidence`)."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+
+from pyroaring import BitMap64
+
+from pytest_redisq.check import Knowledge, Share
+from pytest_redisq.check.evidence import Counts, Example, Messages, Missing, Repeat
+from pytest_redisq.load.deliveries import END, LIST, Received, following
+from pytest_redisq.load.ledger import Ledger
+from pytest_redisq.load.message import MAX_SEQUENCE, PRODUCERS_OF_A_PROCESS, SEQUENCE_BITS, message_of
+from pytest_redisq.model import UNREADABLE, Message, Op
+
+#: So many ranges of each anomaly are kept.
+KEPT_RANGES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class KeySet:
+    """Messages by their keys, as `check.evidence.Messages`."""
+
+    keys: BitMap64
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def runs(self) -> Iterator[tuple[Message, int]]:
+        keys, key = self.keys, following(self.keys, 0)
+        while key < END:
+            length = _run_length(keys, key)
+            yield message_of(key), length
+            key = following(keys, key + length)
+
+    def split(self, number: int) -> tuple[Messages, Messages]:
+        if number >= len(self.keys):
+            return self, KeySet(BitMap64())
+        first = BitMap64(islice(self.keys, number))
+        return KeySet(first), KeySet(self.keys - first)
+
+
+def _run_length(keys: BitMap64, start: int) -> int:
+    """How many consecutive keys of one producer there are from `start` on."""
+    most = min(len(keys), MAX_SEQUENCE - (start & (MAX_SEQUENCE - 1)))
+
+    def broken(length: int) -> bool:
+        there: int = keys.range_cardinality(start, start + length)
+        return there < length
+
+    return bisect_left(range(1, most + 1), True, key=broken)
+
+
+class BitmapEvidence:
+    """`check.Evidence` of merged records.
+
+    `unsettled` says why what is missing might yet arrive. `absent` names the processes, by number, whose records never
+    came: nothing is called lost, stuck or unexpected that may be theirs.
+    """
+
+    def __init__(
+        self, ledger: Ledger, *, unsettled: Sequence[str] = (), absent: Mapping[int, str] | None = None
+    ) -> None:
+        self._ledger = ledger
+        self._unsettled = unsettled
+        self._absent = absent or {}
+        self._tried = ledger.tried()
+        self._acknowledged = self._tried - ledger.failed - ledger.unknown
+        self.notes: tuple[str, ...] = ()
+        self.enqueue_ids = Knowledge.UNRECORDED
+
+    def shares(self, *, fan_out: bool) -> Sequence[Share]:
+        """Each reader by itself: also where a contract is not fan-out, its consumers share the messages."""
+        readers = self._ledger.readers
+        if not readers and not fan_out:
+            readers = {"": Received(coverage=LIST.ordered(True))}  # no consumer took part: there is nothing to record
+        return [
+            BitmapShare(
+                reader=name,
+                ledger=self._ledger,
+                received=received,
+                tried=self._tried,
+                acknowledged=self._acknowledged,
+                absent=tuple(self._absent),
+                fan_out=fan_out,
+            )
+            for name, received in sorted(readers.items())
+        ]
+
+    def unsettled(self) -> Sequence[str]:
+        reasons = [*self._unsettled, *(f"the records of {name} never came" for name in self._absent.values())]
+        if reasons and (pending := len(self._ledger.pending)):
+            why = "perhaps with a process whose records never came" if self._absent else "and might yet be acknowledged"
+            reasons.append(f"{pending:,} messages are pending, {why}")
+        return reasons
+
+    def remaining(self) -> int:
+        return len(self._ledger.remaining)
+
+    def totals(self) -> Mapping[str, int]:
+        ledger, readers = self._ledger, self._ledger.readers.values()
+        return {
+            "attempted": len(self._tried),
+            "acknowledged": len(self._acknowledged),
+            "failed": len(ledger.failed),
+            "unknown": len(ledger.unknown - ledger.failed),
+            "delivered": sum(received.delivered.total() for received in readers) + ledger.corrupted,
+            "acked": sum(received.acked.total() for received in readers),
+            "unknown_dequeues": sum(received.unknown_dequeues for received in readers),
+            "remaining": len(ledger.remaining),
+            "pending": len(ledger.pending),
+        }
+
+    def unreadable(self) -> Iterator[Example]:
+        words, number = "a body that no producer of this run sent whole", self._ledger.corrupted
+        examples = self._ledger.examples[:number]
+        yield from (Example(UNREADABLE, f"{words}: {body!r}") for body in examples)
+        if number > len(examples):
+            yield Example(UNREADABLE, words, times=number - len(examples))
+
+    def wrong_ids(self) -> Iterator[Example]:
+        return iter(())
+
+    def last_seen(self, messages: set[Message]) -> Mapping[Message, Op]:  # noqa: ARG002
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BitmapShare:
+    """`check.Share` of one reader, or of all consumers who share a queue."""
+
+    reader: str
+    ledger: Ledger
+    received: Received
+    tried: BitMap64
+    acknowledged: BitMap64
+    absent: tuple[int, ...]
+    fan_out: bool
+
+    @property
+    def ids(self) -> Knowledge:
+        return self.received.coverage.ids
+
+    @property
+    def acks(self) -> Knowledge:
+        return self.received.coverage.acks
+
+    @property
+    def order(self) -> Knowledge:
+        return Knowledge.UNRECORDED if self._strange_order() else self.received.coverage.order
+
+    @property
+    def polls(self) -> Knowledge:
+        return self.received.coverage.polls
+
+    @property
+    def excuse(self) -> float:
+        return self.received.unknown_takes
+
+    @property
+    def unknown_dequeues(self) -> str:
+        number = self.received.unknown_dequeues
+        return {0: "", 1: "a dequeue of unknown outcome"}.get(number, f"{number} dequeues of unknown outcome")
+
+    @property
+    def repeated(self) -> int:
+        return self.received.delivered.repeated.total()
+
+    @cached_property
+    def _inside(self) -> BitMap64:
+        return BitMap64() if self.fan_out else self.ledger.remaining | self.ledger.pending
+
+    @cached_property
+    def _unexpected(self) -> BitMap64:
+        """What came and was never sent, as far as the records of all producers are there."""
+        strange = self.received.once - self.tried
+        for worker in self.absent:
+            first = worker * PRODUCERS_OF_A_PROCESS << SEQUENCE_BITS
+            strange.remove_range(first, first + (PRODUCERS_OF_A_PROCESS << SEQUENCE_BITS))
+        return strange
+
+    def uneven(self) -> Iterator[tuple[Counts, Messages]]:
+        ledger, got = self.ledger, self.received
+        uncertain = (ledger.failed | ledger.unknown) & got.once
+        again = BitMap64(got.delivered.repeated) & self.tried
+        uneven = (self.tried - got.once) | uncertain | again | self._unexpected | self._inside
+        parts = [
+            _parts(self.tried),
+            _parts(self.acknowledged),
+            _parts(ledger.failed),
+            _times(got.once, got.delivered.repeated),
+            _times(got.acked.once, got.acked.repeated),
+            _parts(ledger.pending if not self.fan_out else BitMap64()),
+            _parts(ledger.remaining if not self.fan_out else BitMap64()),
+            _parts(ledger.trimmed),
+        ]
+        for (tried, sure, failed, *rest), keys in _refined(uneven, parts):
+            yield Counts(tried, sure, tried - failed if tried else 0, *rest), KeySet(keys)
+
+    def repeats(self) -> Iterator[Repeat]:
+        got = self.received
+        again = got.delivered.repeated
+        order = [_parts(self.tried), _times(got.once, again), _parts(got.after_ack), _parts(got.maybe_after_ack)]
+        for (tried, times, after, perhaps), keys in _refined(BitMap64(again), order):
+            after_ack = True if after else None if perhaps else False
+            yield Repeat(KeySet(keys), tried, times, ids=(), nameless=False, after_ack=after_ack)
+
+    def never_delivered(self) -> Iterator[tuple[int, Messages]]:
+        acked = self.received.acked
+        for (times,), keys in _refined(acked.once - self.received.once, [_times(acked.once, acked.repeated)]):
+            yield times, KeySet(keys)
+
+    def in_flight(self) -> Iterator[tuple[int, Messages]]:
+        got, ledger = self.received, self.ledger
+        if self.acks is not Knowledge.RECORDED or not (got.acked.once or got.ack_tried):
+            return  # where no consumer acknowledged anything, nothing can be told from it
+        gone = got.acked.once | got.ack_tried | ledger.pending | ledger.remaining | ledger.trimmed
+        held = (BitMap64(got.in_flight) & self.acknowledged) - gone
+        keys = BitMap64(key for key in held if got.in_flight[key] == 1 + got.delivered.repeated[key])
+        if keys:
+            yield 1, KeySet(keys)
+
+    def missing(self) -> Iterator[Missing]:
+        missing = self.acknowledged - self.received.once
+        skipped = False if self.polls is Knowledge.ABSENT else None
+        if thrown := missing & self.ledger.trimmed:
+            yield Missing(KeySet(thrown), trimmed=True, skipped=False, owed=True)
+        missing -= self.ledger.trimmed
+        owed = missing if self.received.coverage.from_start else self._after_the_first(missing)
+        if owed:
+            yield Missing(KeySet(owed), trimmed=False, skipped=skipped, owed=True)
+        if unclear := missing - owed:
+            yield Missing(KeySet(unclear), trimmed=False, skipped=skipped, owed=None)
+
+    def _after_the_first(self, missing: BitMap64) -> BitMap64:
+        """Those that were sent after a message of the same producer that the reader got: by then it listened.
+
+        So it is where entries have ids and readers read from one of them on.
+        """
+        if self.ids is Knowledge.ABSENT:
+            return BitMap64()
+        owed = missing.copy()
+        for producer in self.ledger.attempted:
+            start = producer << SEQUENCE_BITS
+            first = following(self.received.once, start)
+            owed.remove_range(start, min(first, start + MAX_SEQUENCE))
+        return owed
+
+    def reordered(self) -> Iterator[Messages]:
+        late = self.received.reordered & self.acknowledged
+        if late and not self._strange_order():
+            yield KeySet(late)
+
+    def _strange_order(self) -> bool:
+        """Whether messages came that certainly were not sent: the order of others cannot be told by them."""
+        return bool(self._unexpected or self.received.once & self.ledger.failed)
+
+    def backwards(self) -> Iterator[Example]:
+        words = "delivered under an id not above those that the reader had already got"
+        for key, times in sorted(self.received.backwards.items()):
+            yield Example(message_of(key), words, times)
+
+
+_Part = tuple[int, BitMap64]
+
+
+def _parts(keys: BitMap64) -> list[_Part]:
+    return [(1, keys)]
+
+
+def _times(once: BitMap64, repeated: Counter[int]) -> list[_Part]:
+    """The keys by how often they occur."""
+    by_times: dict[int, BitMap64] = {}
+    for key, times in repeated.items():
+        by_times.setdefault(times + 1, BitMap64()).add(key)
+    again = BitMap64.union(*by_times.values()) if by_times else BitMap64()
+    return [(1, once - again), *sorted(by_times.items(), key=lambda each: each[0])]
+
+
+def _refined(keys: BitMap64, dimensions: Sequence[Sequence[_Part]]) -> list[tuple[tuple[int, ...], BitMap64]]:
+    """`keys` by their value in each dimension, 0 where no part of it has them."""
+    found: list[tuple[tuple[int, ...], BitMap64]] = [((), keys)] if keys else []
+    for parts in dimensions:
+        finer = []
+        for values, some in found:
+            rest = some
+            for value, part in parts:
+                if here := rest & part:
+                    finer.append(((*values, value), here))
+                    rest = rest - here
+            if rest:
+                finer.append(((*values, 0), rest))
+        found = finer
+    return found

@@ -1,0 +1,347 @@
+"""What one reader got in a load run, or all consumers who share a queue, in a bit or less for each message.
+
+Besides the messages themselves the record holds what the laws of `check` need and what is cheap: which messages were
+acknowledged, what was in flight at the end, and which came after a later one. `Coverage` says what is recorded, so that
+the judge can name what is not. The ids of the queue are never recorded: they would take more than all the rest.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from itertools import islice
+from typing import Any, NamedTuple, Self
+
+from pyroaring import BitMap64
+
+from pytest_redisq.check import Knowledge
+from pytest_redisq.load.message import MAX_SEQUENCE, SEQUENCE_BITS
+
+#: Above every key.
+END = 2**64
+#: So many steps of one producer's highest sequence are kept at most, in order to judge the order of messages.
+_STEPS = 8192
+#: So many flushes' acks are kept apart at most, in order to tell whether an ack came before a delivery.
+_ERAS = 64
+
+
+class Coverage(NamedTuple):
+    """What the record of a reader covers. What is not given is not recorded, so that the judge leaves it out.
+
+    `ids`: absent where deliveries have none. `acks`: absent where consumers acknowledge nothing. `order`: in which
+    order messages came. `polls`: in which order of ids a reader got entries; absent where it does not poll by id.
+    `from_start`: whether the reader was there before the first message was enqueued.
+    """
+
+    ids: Knowledge = Knowledge.UNRECORDED
+    acks: Knowledge = Knowledge.UNRECORDED
+    order: Knowledge = Knowledge.UNRECORDED
+    polls: Knowledge = Knowledge.UNRECORDED
+    from_start: bool = False
+
+    def ordered(self, yes: bool) -> Coverage:
+        """The same with the order recorded, or not."""
+        return self._replace(order=Knowledge.RECORDED if yes else Knowledge.UNRECORDED)
+
+    def merge(self, other: Coverage) -> Coverage:
+        """What both cover."""
+        if self == other:
+            return self
+        pairs = zip(self[:4], other[:4], strict=True)
+        ids, acks, order, polls = (one if one is two else Knowledge.UNRECORDED for one, two in pairs)
+        return Coverage(ids, acks, order, polls, self.from_start and other.from_start)
+
+    def dump(self) -> list[str | bool]:
+        return [*(each.value for each in self[:4]), self.from_start]
+
+    @classmethod
+    def load(cls, dumped: Sequence[Any]) -> Coverage:
+        ids, acks, order, polls, from_start = dumped
+        return cls(Knowledge(ids), Knowledge(acks), Knowledge(order), Knowledge(polls), from_start)
+
+
+#: A list: no ids, no acks.
+LIST = Coverage(
+    ids=Knowledge.ABSENT,
+    acks=Knowledge.ABSENT,
+    polls=Knowledge.ABSENT,
+    from_start=True,
+)
+#: A consumer group of a stream, from its beginning.
+GROUP = Coverage(acks=Knowledge.RECORDED, polls=Knowledge.ABSENT, from_start=True)
+#: A reader of a whole stream by XREAD, wherever it begins.
+READER = Coverage(acks=Knowledge.ABSENT, polls=Knowledge.RECORDED)
+
+
+class Dequeue(NamedTuple):
+    """One dequeue: where its messages start among those of a flush, and its moments.
+
+    `asked` and `ended` count the events (ends of dequeues and of acks) of the reader in this process: an event ended
+    before this dequeue was invoked if its number is not above `asked`.
+    """
+
+    start: int
+    asked: int
+    ended: int
+
+
+class Ack(NamedTuple):
+    """An acknowledged batch: the number of the event, and the keys as they stand in the bodies."""
+
+    ended: int
+    keys: Sequence[bytes]
+
+
+@dataclass(slots=True)
+class KeyMultiset:
+    """How often each key occurs: `repeated` counts the occurrences after the first."""
+
+    once: BitMap64 = field(default_factory=BitMap64)
+    repeated: Counter[int] = field(default_factory=Counter)
+
+    def add(self, keys: array[int]) -> BitMap64:
+        """Returns those that occur more than once from now on because of `keys`."""
+        fresh = BitMap64(keys)
+        again = fresh & self.once
+        if again:
+            self.repeated.update(again)
+        if len(fresh) < len(keys):
+            twice = {key: times - 1 for key, times in Counter(keys).items() if times > 1}
+            self.repeated.update(twice)
+            again |= BitMap64(twice)
+        self.once |= fresh
+        return again
+
+    def merge(self, other: KeyMultiset) -> None:
+        self.repeated.update(other.repeated)
+        self.repeated.update(self.once & other.once)
+        self.once |= other.once
+
+    def total(self) -> int:
+        return len(self.once) + self.repeated.total()
+
+    def dump(self) -> list[Any]:
+        return [packed(self.once), list(self.repeated.items())]
+
+    @classmethod
+    def load(cls, dumped: Sequence[Any]) -> KeyMultiset:
+        return cls(BitMap64.deserialize(dumped[0]), Counter({key: times for key, times in dumped[1]}))  # noqa: C416
+
+
+class _Order:
+    """Tells which messages were asked for only after a later one of their producer had come."""
+
+    def __init__(self) -> None:
+        #: By producer: event numbers, and the highest key that had come by then; both rise.
+        self._steps: dict[int, tuple[list[int], list[int]]] = {}
+        #: Whether too many steps had come to know all.
+        self.blurred = False
+
+    def late(self, keys: Iterable[int], asked: int) -> Iterator[int]:
+        for key in keys:
+            ends, highest = self._steps.get(key >> SEQUENCE_BITS, ((), ()))
+            at = bisect_right(ends, asked) - 1
+            if at >= 0 and highest[at] > key:
+                yield key
+            self.blurred = self.blurred or (at < 0 and len(ends) >= _STEPS // 2)
+
+    def note(self, keys: Iterable[int], ended: int) -> None:
+        for key in keys:
+            ends, highest = self._steps.setdefault(key >> SEQUENCE_BITS, ([], []))
+            if not highest or key > highest[-1]:
+                ends.append(ended)
+                highest.append(key)
+                if len(ends) > _STEPS:
+                    del ends[: _STEPS // 2], highest[: _STEPS // 2]
+
+
+class _FirstAcks:
+    """Tells whether a message had been acknowledged before a dequeue was invoked."""
+
+    def __init__(self) -> None:
+        #: Numbers of the first and the last ack of a flush, and its keys.
+        self._eras: list[tuple[int, int, BitMap64]] = []
+        self._known = BitMap64()
+
+    def add(self, acks: Sequence[Ack]) -> None:
+        keys = BitMap64(array("Q", b"".join(key for ack in acks for key in ack.keys)))
+        self._eras.append((acks[0].ended, acks[-1].ended, keys - self._known))
+        self._known |= keys
+        if len(self._eras) > _ERAS:
+            (first, _, some), (_, last, more), *rest = self._eras
+            self._eras = [(first, last, some | more), *rest]
+
+    def known(self, keys: BitMap64) -> BitMap64:
+        return keys & self._known
+
+    def before(self, key: int, asked: int) -> bool | None:
+        """Whether the first ack of `key`, which is known, had ended; None: unknown."""
+        first, last = next((first, last) for first, last, keys in self._eras if key in keys)
+        return True if last <= asked else False if first > asked else None
+
+
+@dataclass(slots=True, kw_only=True)
+class Received:
+    """What one reader, or all consumers who share a queue, got and acknowledged.
+
+    `reordered`: messages that came only after a later one of the same producer. `ack_tried`: an ack was tried, and did
+    not succeed for certain. `in_flight`: how often a message was in a consumer's last dequeue. `after_ack`: delivered
+    by a dequeue that was invoked after an ack had ended; `maybe_after_ack`: that is not known. `backwards`: deliveries
+    under an id not above all before. `unknown_takes`: the most messages that `unknown_dequeues` may have taken.
+    """
+
+    coverage: Coverage = field(default_factory=Coverage)
+    delivered: KeyMultiset = field(default_factory=KeyMultiset)
+    acked: KeyMultiset = field(default_factory=KeyMultiset)
+    reordered: BitMap64 = field(default_factory=BitMap64)
+    ack_tried: BitMap64 = field(default_factory=BitMap64)
+    after_ack: BitMap64 = field(default_factory=BitMap64)
+    maybe_after_ack: BitMap64 = field(default_factory=BitMap64)
+    in_flight: Counter[int] = field(default_factory=Counter)
+    backwards: Counter[int] = field(default_factory=Counter)
+    unknown_takes: int = 0
+    unknown_dequeues: int = 0
+    _order: _Order = field(default_factory=_Order)
+    _first_acks: _FirstAcks = field(default_factory=_FirstAcks)
+
+    @property
+    def once(self) -> BitMap64:
+        """The messages that came."""
+        return self.delivered.once
+
+    def book(self, keys: array[int], dequeues: Sequence[Dequeue] = (), acks: Sequence[Ack] = ()) -> None:
+        """Add deliveries, in the order in which they came in this process, and acks.
+
+        `dequeues` is needed only where order or acks are recorded; all `keys` then belong to one of them.
+        """
+        before = self.delivered.once if dequeues else BitMap64()
+        fresh = BitMap64(keys) - before if dequeues else BitMap64()
+        again = self.delivered.add(keys)
+        if self.coverage.order is Knowledge.RECORDED:
+            self._book_order(keys, dequeues, fresh)
+        if self.coverage.acks is Knowledge.RECORDED:
+            self._book_acks(keys, dequeues, acks, again)
+
+    def _book_order(self, keys: array[int], dequeues: Sequence[Dequeue], fresh: BitMap64) -> None:
+        """Every delivery of a message has to be late, or the message is not reordered."""
+        for dequeue, some in _of_each(keys, dequeues):
+            late = set(self._order.late(some, dequeue.asked))
+            for key in set(some):
+                if key in late and key in fresh:
+                    self.reordered.add(key)
+                elif key not in late:
+                    self.reordered.discard(key)
+            fresh -= BitMap64(some)
+            self._order.note(some, dequeue.ended)
+        if self._order.blurred:
+            self.coverage = self.coverage.ordered(False)
+
+    def _book_acks(self, keys: array[int], dequeues: Sequence[Dequeue], acks: Sequence[Ack], again: BitMap64) -> None:
+        asked: dict[int, int] = {}  # key → when the last dequeue that brought it was invoked
+        suspects = again | self._first_acks.known(BitMap64(keys))
+        for dequeue, some in _of_each(keys, dequeues) if suspects else ():
+            for key in some:
+                if key in suspects:
+                    asked[key] = max(asked.get(key, -1), dequeue.asked)
+        known = self._first_acks.known(suspects)
+        for key in known:
+            before = self._first_acks.before(key, asked[key])
+            if before is None:
+                self.maybe_after_ack.add(key)
+            elif before:
+                self.after_ack.add(key)
+        for ack in acks:
+            some = array("Q", b"".join(ack.keys))
+            if asked:
+                new = (key for key in some if key in asked and key not in known)
+                self.after_ack.update(key for key in new if ack.ended <= asked[key])
+            self.acked.add(some)
+        if acks:
+            self._first_acks.add(acks)
+
+    def merge(self, other: Received) -> None:
+        """Add what another process' consumers of the same reader got.
+
+        What came when in two processes cannot be compared.
+        """
+        both = self.once & other.once
+        self.coverage = self.coverage.merge(other.coverage)
+        if self.once and other.once:
+            self.coverage = self.coverage.ordered(False)
+        self.reordered = (self.reordered | other.reordered) - both
+        self.delivered.merge(other.delivered)
+        self.acked.merge(other.acked)
+        self.ack_tried |= other.ack_tried
+        self.after_ack |= other.after_ack
+        self.maybe_after_ack |= other.maybe_after_ack | (both & self.acked.once)
+        self.in_flight.update(other.in_flight)
+        self.backwards.update(other.backwards)
+        self.unknown_takes += other.unknown_takes
+        self.unknown_dequeues += other.unknown_dequeues
+
+    def holes(self) -> int:
+        """How many messages have not come of those that some producer sent before the last of its that has.
+
+        Another thread may go on to `book`.
+        """
+        once = self.once.copy()  # one call, in which no other thread gets its turn
+        holes, key = 0, following(once, 0)
+        while key < END:
+            start = key >> SEQUENCE_BITS << SEQUENCE_BITS
+            end = start + MAX_SEQUENCE
+            whole = start + once.range_cardinality(start, end)  # where the first to come is, if there is no hole
+            if following(once, whole) < end:
+                holes += bisect_left(range(whole, end), True, key=lambda at: following(once, at) >= end)
+            key = following(once, end)
+        return holes
+
+    def dump(self) -> dict[str, Any]:
+        """As plain values and bytes, to be sent (Locust's messages are msgpack)."""
+        dumped = {each.name: getattr(self, each.name) for each in fields(self) if not each.name.startswith("_")}
+        return {name: _dumped(value) for name, value in dumped.items()}
+
+    @classmethod
+    def load(cls, dumped: Mapping[str, Any]) -> Self:
+        """The inverse of `dump`."""
+        loaded = cls(coverage=Coverage.load(dumped["coverage"]))
+        for name in ("delivered", "acked"):
+            setattr(loaded, name, KeyMultiset.load(dumped[name]))
+        for name in ("reordered", "ack_tried", "after_ack", "maybe_after_ack"):
+            setattr(loaded, name, BitMap64.deserialize(dumped[name]))
+        for name in ("in_flight", "backwards"):
+            setattr(loaded, name, Counter({key: times for key, times in dumped[name]}))  # noqa: C416
+        loaded.unknown_takes, loaded.unknown_dequeues = dumped["unknown_takes"], dumped["unknown_dequeues"]
+        return loaded
+
+
+def _dumped(value: Any) -> Any:
+    match value:
+        case Coverage() | KeyMultiset():
+            return value.dump()
+        case BitMap64():
+            return packed(value)
+        case Counter():
+            return list(value.items())
+    return value
+
+
+def _of_each(keys: array[int], dequeues: Sequence[Dequeue]) -> Iterator[tuple[Dequeue, array[int]]]:
+    """Each dequeue with the keys that it brought."""
+    stops = [*(dequeue.start for dequeue in islice(dequeues, 1, None)), len(keys)]
+    for dequeue, stop in zip(dequeues, stops, strict=False):  # without a dequeue there is one stop too many
+        yield dequeue, keys[dequeue.start : stop]
+
+
+def following(keys: BitMap64, at: int) -> int:
+    """The lowest of `keys` that is not below `at`; `END` if there is none."""
+    return next(iter(keys.iter_equal_or_larger(at)), END) if at < END else END
+
+
+def packed(keys: BitMap64) -> bytes:
+    """The bytes of a bitmap, as few as possible."""
+    keys.run_optimize()
+    some: bytes = keys.serialize()
+    return some
