@@ -1,8 +1,9 @@
-"""Child processes that end with this process, whatever signal ends it: SIGKILL, SIGHUP of a closed terminal, any.
+"""Child processes that end when this process ends, by whatever signal: SIGKILL, SIGHUP of a closed terminal, any.
 
-`Child` runs a program in a session of its own, with a guard beside it: a shell that reads from a pipe of which only
-this process has the write end. End of file means that this process is gone; then the guard kills the whole session,
-also process groups that the program has made. `follow_parent` does the same within a process of `multiprocessing`.
+`ChildProcess` runs a program in its own session, with a watchdog beside it. The watchdog is a shell that reads from a
+pipe; only this process has the write end. End of file means that this process is gone. The watchdog then kills the
+whole session, including process groups that the program has made. `follow_parent` does the same inside a process of
+`multiprocessing`.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ from collections.abc import Sequence
 from multiprocessing.connection import wait
 from typing import Any
 
-#: How long the kernel may take to end the processes of a session once they have been killed, in seconds.
+#: Seconds that the kernel may take to end the processes of a killed session.
 _DEATH_SECONDS = 5.0
 
-#: $1 is the number of the pipe's read end, the rest is the command. The guard is no child of the program, which may
-#: wait for its children or signal them. It ignores the signals that the program's group gets. `$$` is the session's id.
-_GUARDED = r"""
+#: $1 is the number of the pipe's read end, the rest is the command. The watchdog is not a child of the program, since
+#: the program may wait for its children or signal them. It ignores the signals that the program's process group gets.
+#: `$$` is the session's id.
+_WITH_WATCHDOG = r"""
 lease=/dev/fd/$1; shift
 (
   {
@@ -47,14 +49,14 @@ lease=/dev/fd/$1; shift
 exec "$@"
 """
 
-_children: weakref.WeakSet[Child] = weakref.WeakSet()
+_children: weakref.WeakSet[ChildProcess] = weakref.WeakSet()
 
 
-class Child:
-    """A program in a session of its own, which ends with this process at the latest.
+class ChildProcess:
+    """A program in its own session, which ends when this process ends, or earlier.
 
-    `options` are those of `subprocess.Popen`, but for `start_new_session` and `pass_fds`. Raises FileNotFoundError
-    where there is no such program.
+    `command`: the program and its arguments. `options`: those of `subprocess.Popen` except `start_new_session` and
+    `pass_fds`. Raises FileNotFoundError if the program does not exist.
     """
 
     def __init__(self, command: Sequence[str | os.PathLike[str]], **options: Any) -> None:
@@ -67,7 +69,7 @@ class Child:
         _children.add(self)
         try:
             self.process: subprocess.Popen[Any] = subprocess.Popen(
-                ["/bin/sh", "-c", _GUARDED, "redisq-guard", str(read_end), *command],
+                ["/bin/sh", "-c", _WITH_WATCHDOG, "redisq-watchdog", str(read_end), *command],
                 start_new_session=True,
                 pass_fds=(read_end,),
                 **options,
@@ -79,21 +81,21 @@ class Child:
             os.close(read_end)
 
     def signal(self, number: signal.Signals) -> None:
-        """Send it to the program's process group."""
+        """Send the signal `number` to the program's process group. No error if the group is gone."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, number)
 
     def end(self) -> None:
-        """SIGKILL all that is left of the session, any number of times. The caller still has to wait for `process`."""
+        """Send SIGKILL to all processes of the session. Repeated calls do nothing. The caller waits for `process`."""
         with self._ending:
             if self._lease is None:
                 return
             with contextlib.suppress(BrokenPipeError):
                 os.write(self._lease, b"\n")
-            # No reader is left when the guard is gone, and with it the processes that it has killed.
+            # The pipe has no reader once the watchdog is gone; by then it has killed the session.
             gone = select.poll()
             gone.register(self._lease, 0)
-            if not gone.poll(_DEATH_SECONDS * 1000) and self.process.poll() is None:  # the guard was killed itself
+            if not gone.poll(_DEATH_SECONDS * 1000) and self.process.poll() is None:  # the watchdog itself was killed
                 self.signal(signal.SIGKILL)
             self._let_go()
 
@@ -104,7 +106,7 @@ class Child:
 
 
 def follow_parent() -> None:
-    """Have this process, which `multiprocessing` has made, end as soon as its parent has died."""
+    """End this process, made by `multiprocessing`, as soon as its parent process has died."""
     parent = multiprocessing.parent_process()
     assert parent is not None, "only in a process that multiprocessing has made"
 
@@ -116,7 +118,7 @@ def follow_parent() -> None:
 
 
 def _let_go_of_inherited() -> None:
-    # A forked child that kept a lease open would hide from the guard that this process is gone.
+    # A forked child that kept the pipe open would hide from the watchdog that this process is gone.
     for child in list(_children):
         child._let_go()
 

@@ -13,18 +13,18 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
-from pytest_redisq import interrupts, shelf
+from pytest_redisq import failure_store, interrupts
 from pytest_redisq.check import Contract
 from pytest_redisq.check import check as judge
 from pytest_redisq.demo import as_json, screen
-from pytest_redisq.doctor import Examination, examine
+from pytest_redisq.doctor import EnvironmentReport, examine
 from pytest_redisq.drain_command import reach, run_drain
 from pytest_redisq.errors import HistoryError, RedisqError
 from pytest_redisq.history import read_history
 from pytest_redisq.load.command import LoadCommand, load_options
 from pytest_redisq.load.command import load as run_load
 from pytest_redisq.load.streams import outlive_readers
-from pytest_redisq.options import OPTIONS, OptionError, Settings, Source, environment, resolve
+from pytest_redisq.options import OPTIONS, OptionError, OptionSource, Settings, environment, resolve
 from pytest_redisq.queues.framing import Framing
 from pytest_redisq.regressions import VERDICTS
 from pytest_redisq.regressions import keep as keep_failure
@@ -32,7 +32,7 @@ from pytest_redisq.report import explain, verdict_data
 from pytest_redisq.servers import start
 from pytest_redisq.terminal import degrade
 
-Command = Callable[..., None]
+CommandFunction = Callable[..., None]
 
 SERVER_OPTIONS = [option for option in OPTIONS if option.of_server]
 
@@ -65,7 +65,7 @@ def main() -> None:
     """Prove that a Redis-backed queue loses nothing, before its users find out."""
 
 
-def _server_options(command: Command) -> Command:
+def _server_options(command: CommandFunction) -> CommandFunction:
     """The options of the plugin's one table, without their prefix and with it, as error messages name them."""
     for option in reversed(SERVER_OPTIONS):
         short = option.flag.replace("--redisq-", "--")
@@ -76,7 +76,7 @@ def _server_options(command: Command) -> Command:
 
 
 def _settings(given: Mapping[str, Any]) -> Settings:
-    flags = Source(
+    flags = OptionSource(
         values={name: value for name, value in given.items() if value not in (None, ())},
         origin=lambda option: option.flag.replace("--redisq-", "--"),
     )
@@ -105,32 +105,32 @@ def demo(json_file: IO[str] | None, **server_options: Any) -> None:
 @_server_options
 @click.option("--json", "as_json_text", is_flag=True, help="print the findings as JSON")
 def doctor(as_json_text: bool, **server_options: Any) -> None:
-    """Tell which servers can be had here, and the traps in this environment.
+    """Report the servers available on this machine and risky defaults in your environment.
 
-    Exit status 0 if a server can be had.
+    Exit status 0 if at least one server is available.
     """
     findings = examine(_settings(server_options), os.environ)
     if as_json_text:
         click.echo(json.dumps(findings.as_json(), indent=2))
     else:
         _print_findings(Console(), findings)
-    sys.exit(0 if any(way.server for way in findings.ways) else 1)
+    sys.exit(0 if any(finding.server for finding in findings.servers) else 1)
 
 
-def _print_findings(console: Console, findings: Examination) -> None:
+def _print_findings(console: Console, findings: EnvironmentReport) -> None:
     console.print(f"Python {findings.python} on {findings.platform}; auto would choose: {escape(findings.auto)}\n")
-    for way in findings.ways:
-        if not way.server:
-            console.print(f"[red]✗[/red] {way.how}: {escape(way.why_not)}", highlight=False)
+    for finding in findings.servers:
+        if not finding.server:
+            console.print(f"[red]✗[/red] {finding.how}: {escape(finding.why_not)}", highlight=False)
             continue
-        lacks = [command for command, there in way.capabilities.items() if not there]
+        lacks = [command for command, there in finding.capabilities.items() if not there]
         more = f"; without {', '.join(lacks)}" if lacks else ""
-        console.print(f"[green]✓[/green] {escape(way.server)}{more}", highlight=False)
+        console.print(f"[green]✓[/green] {escape(finding.server)}{more}", highlight=False)
     packages = ", ".join(f"{name} {number or '–'}" for name, number in findings.packages.items())
     console.print(f"\nPackages: {packages}", highlight=False)
-    for trap in findings.traps:
-        console.print(f"\n[yellow]![/yellow] {escape(trap.where)}\n  {escape(trap.what)}", highlight=False)
-        console.print(f"  What to do: {escape(trap.advice)}.", highlight=False)
+    for risk in findings.risks:
+        console.print(f"\n[yellow]![/yellow] {escape(risk.where)}\n  {escape(risk.what)}", highlight=False)
+        console.print(f"  What to do: {escape(risk.advice)}.", highlight=False)
 
 
 @main.command(cls=LoadCommand)
@@ -182,7 +182,7 @@ def check(file: Path, contract: str, as_json_text: bool) -> None:
 @click.option(
     "--from",
     "source",
-    default=Path(shelf.FOLDER),
+    default=Path(failure_store.FOLDER),
     show_default=True,
     metavar="FOLDER",
     type=click.Path(file_okay=False, path_type=Path),
@@ -194,7 +194,7 @@ def keep(failure: str, name: str, why: str, verdict: str, contract: str, into: P
     FAILURE is a part of the failing test's name, or the file of a schedule or a history; it can be left out where only
     one run has failed. Run it in the folder from which pytest is run.
     """
-    chosen = shelf.choose(failure, source)
+    chosen = failure_store.choose(failure, source)
     if chosen.suffix == ".jsonl":
         try:
             Contract.parse(contract)
@@ -258,7 +258,7 @@ def drain(key: str, path: Path, url: str, framing: Framing | None, chunk: int, t
     framing = framing or ("json" if ".jsonl" in path.suffixes else "lines")
     if str(path) == "-" or (path.exists() and not path.is_file()):
         raise click.UsageError(f"--to: {str(path)!r} is no file, which could be gone on with after an interruption.")
-    settings = resolve([Source(values={"server": url}, origin=lambda _: "--url")])
+    settings = resolve([OptionSource(values={"server": url}, origin=lambda _: "--url")])
     if not settings.url:
         raise click.UsageError(f"--url: {url!r} is no URL; write it as redis://localhost:6379/0.")
     with reach(settings.url, timeout) as client:

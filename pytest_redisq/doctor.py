@@ -1,6 +1,6 @@
-"""What can be had here and what would bite: the ways to a server, tried for real, and traps in this environment.
+"""Reports the servers available on this machine and the risky defaults in this environment.
 
-Law: a server is called available only after it has answered, and everything started for that is gone afterwards.
+Law: a server is called available only after it has answered. Everything started for that is gone afterwards.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pytest_redisq.servers import Server, start
 from pytest_redisq.servers.backend import How
 from pytest_redisq.servers.choose import AUTO, backend, choose
 
-#: Commands that queues choose between, newest last; not every server has them.
+#: Commands that not every server has and that queues check for, newest last.
 CAPABILITIES = (
     "CLIENT UNBLOCK",
     "BLMOVE",
@@ -48,7 +48,7 @@ PACKAGES = (
     "zstandard",
 )
 
-#: What `server_traps` looks at.
+#: The server settings that `server_risks` reads.
 SERVER_SETTINGS = (
     "appendonly",
     "client-output-buffer-limit",
@@ -59,13 +59,13 @@ SERVER_SETTINGS = (
     "timeout",
 )
 
-#: Each connection takes a descriptor on either side; below this many, a few hundred workers run out of them.
+#: The least number of file descriptors for a few hundred workers, each with several connections.
 ENOUGH_DESCRIPTORS = 4_096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Way:
-    """One way to a server: its header and what it can, or why there is none."""
+class ServerFinding:
+    """One kind of server: its header line and capabilities, or the reason why it is not available."""
 
     how: str
     server: str = ""
@@ -74,8 +74,8 @@ class Way:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trap:
-    """Something in this environment that loses time or messages: where it is, what it does, what to do."""
+class Risk:
+    """A setting or default that can lose time or messages: where it is, what it does, what to do."""
 
     where: str
     what: str
@@ -83,32 +83,35 @@ class Trap:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Examination:
-    """All findings. `auto` is what the settings as they are would choose, and why."""
+class EnvironmentReport:
+    """All findings. `auto` is the kind of server that the given settings choose, with the reason."""
 
     python: str
     platform: str
     packages: Mapping[str, str | None]
     auto: str
-    ways: tuple[Way, ...]
-    traps: tuple[Trap, ...]
+    servers: tuple[ServerFinding, ...]
+    risks: tuple[Risk, ...]
 
     def as_json(self) -> dict[str, object]:
-        """The findings as JSON-able data."""
+        """The findings as JSON-serialisable data."""
         return asdict(self)
 
 
-def examine(settings: Settings, environ: Mapping[str, str]) -> Examination:
-    """Try every way to a server (a second or so each), and look for traps."""
-    ways = [_try(settings)] if settings.url else []
-    ways += [_try(replace(settings, server=how)) for how in AUTO]
-    return Examination(
+def examine(settings: Settings, environ: Mapping[str, str]) -> EnvironmentReport:
+    """Start each kind of server once (about a second each), and collect the risks.
+
+    `settings`: the resolved options. `environ`: the environment variables to check for misspelt names.
+    """
+    servers = [_try(settings)] if settings.url else []
+    servers += [_try(replace(settings, server=how)) for how in AUTO]
+    return EnvironmentReport(
         python=platform.python_version(),
         platform=platform.platform(),
         packages={name: _version(name) for name in PACKAGES},
         auto=_chosen(settings),
-        ways=tuple(ways),
-        traps=(*_traps(environ), *own_server_traps(settings)),
+        servers=tuple(servers),
+        risks=(*_risks(environ), *own_server_risks(settings)),
     )
 
 
@@ -122,15 +125,15 @@ def _chosen(settings: Settings) -> str:
     return f"{how} ({reason})"
 
 
-def _try(settings: Settings) -> Way:
+def _try(settings: Settings) -> ServerFinding:
     if not settings.url and (why_not := backend(cast(How, settings.server)).missing(settings)):
-        return Way(how=settings.kind, capabilities={}, why_not=why_not)
+        return ServerFinding(how=settings.kind, capabilities={}, why_not=why_not)
     try:
         server = start(settings)
     except RedisqError as error:
-        return Way(how=settings.kind, capabilities={}, why_not=str(error))
+        return ServerFinding(how=settings.kind, capabilities={}, why_not=str(error))
     try:
-        return Way(
+        return ServerFinding(
             how=settings.kind,
             server=server.header(),
             capabilities={command: server.can(command) for command in CAPABILITIES},
@@ -146,36 +149,36 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _traps(environ: Mapping[str, str]) -> Iterator[Trap]:
-    """The traps that are here."""
-    yield from _client_traps()
+def _risks(environ: Mapping[str, str]) -> Iterator[Risk]:
+    """The risks of this process: client defaults, missing packages, limits and misspelt variables."""
+    yield from _client_risks()
     if importlib.util.find_spec("hiredis") is None:
-        yield Trap(
+        yield Risk(
             where="hiredis is not installed",
             what="large replies are parsed in Python, four to ten times slower",
             advice="pip install 'pytest-redisq[fast]'",
         )
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if descriptors < ENOUGH_DESCRIPTORS:
-        yield Trap(
+        yield Risk(
             where=f"this process may open {descriptors} files",
-            what="every connection takes one",
+            what="each connection uses one file descriptor",
             advice=f"ulimit -n {ENOUGH_DESCRIPTORS}",
         )
     for words in unknown_variables(environ):
-        yield Trap(where="the environment", what=words, advice="correct or unset it")
+        yield Risk(where="the environment", what=words, advice="correct or unset it")
 
 
-def own_server_traps(settings: Settings) -> tuple[Trap, ...]:
-    """Of somebody's own server, if that is what the settings name, and as far as it lets us read its settings."""
+def own_server_risks(settings: Settings) -> tuple[Risk, ...]:
+    """The risks of the user's own server; none where the settings name no URL, or the server forbids CONFIG GET."""
     if not settings.url:
         return ()
     try:
         server = start(settings)
-    except RedisqError:  # why, the way to it says
+    except RedisqError:  # the `ServerFinding` tells why
         return ()
     try:
-        return tuple(server_traps({name: _setting(server, name) for name in SERVER_SETTINGS}))
+        return tuple(server_risks({name: _setting(server, name) for name in SERVER_SETTINGS}))
     finally:
         server.stop()
 
@@ -187,65 +190,68 @@ def _setting(server: Server, name: str) -> str:
         return ""
 
 
-def server_traps(settings: Mapping[str, str]) -> Iterator[Trap]:
-    """What in a server's `settings` (as CONFIG GET gives them; "" where unknown) costs a queue messages."""
+def server_risks(settings: Mapping[str, str]) -> Iterator[Risk]:
+    """The `settings` of a server with which a queue can lose messages.
+
+    `settings`: values by name, as CONFIG GET returns them; "" where the value is unknown.
+    """
     policy, memory = settings["maxmemory-policy"], settings["maxmemory"]
     if policy.startswith("allkeys") and memory not in ("", "0"):
-        yield Trap(
+        yield Risk(
             where=f"your server: maxmemory-policy={policy}",
-            what=f"with more than {memory} bytes in it the server deletes keys, whole queues among them",
+            what=f"with more than {memory} bytes of data the server deletes keys, including whole queues",
             advice="CONFIG SET maxmemory-policy noeviction: a full server then refuses a message instead",
         )
     if settings["appendonly"] == "no":
-        saved = f"what came since its last snapshot (save {settings['save']})" if settings["save"] else "all it holds"
-        yield Trap(
+        saved = f"all writes since its last snapshot (save {settings['save']})" if settings["save"] else "all data"
+        yield Risk(
             where="your server: appendonly=no",
             what=f"a crash of the server loses {saved}",
-            advice="CONFIG SET appendonly yes, if what is in its queues must outlive it",
+            advice="CONFIG SET appendonly yes, if queued messages must survive a crash",
         )
-    yield from _traps_for_large_replies(settings)
+    yield from _risks_of_large_replies(settings)
     if settings["timeout"] not in ("", "0"):
-        yield Trap(
+        yield Risk(
             where=f"your server: timeout={settings['timeout']}",
-            what=f"a client that is silent for {settings['timeout']} s, such as one busy with a job, is hung up on",
+            what=f"the server closes connections idle for {settings['timeout']} s, such as that of a busy worker",
             advice="CONFIG SET timeout 0, or expect a ConnectionError after each long job",
         )
 
 
-def _traps_for_large_replies(settings: Mapping[str, str]) -> Iterator[Trap]:
+def _risks_of_large_replies(settings: Mapping[str, str]) -> Iterator[Risk]:
     """Two limits behind "Connection closed by server." (see `servers.diagnosis`)."""
     advice = "read in chunks, as pytest_redisq.queues.drain does"
     words = settings["client-output-buffer-limit"].split()
     if words[:1] == ["normal"] and words[1:4] != ["0", "0", "0"]:
-        yield Trap(
+        yield Risk(
             where=f"your server: client-output-buffer-limit {' '.join(words[:4])}",
-            what="a reply that is larger ends the connection, and the client says no more than that it was closed",
+            what="a larger reply closes the connection, and the client reports only that it was closed",
             advice=advice,
         )
     if settings["maxmemory-clients"] not in ("", "0"):
-        yield Trap(
+        yield Risk(
             where=f"your server: maxmemory-clients={settings['maxmemory-clients']}",
-            what="when all clients' buffers together outgrow it, the connection with the largest reply is closed",
+            what="when all client buffers together exceed this limit, the connection with the largest reply is closed",
             advice=advice,
         )
 
 
-def _client_traps() -> Iterator[Trap]:
-    """What a client made with the installed redis-py's defaults does to a queue. Nothing is connected."""
+def _client_risks() -> Iterator[Risk]:
+    """The risks of the default settings of the installed redis-py. Opens no connection."""
     where = f"redis-py {redis.__version__}, redis.Redis() and redis.asyncio.Redis()"
     connection = cast(redis.Connection, redis.Redis().connection_pool.make_connection())
     if connection.socket_timeout is not None:
-        yield Trap(
+        yield Risk(
             where=f"{where}: socket_timeout={connection.socket_timeout:g}",
-            what=f"a blocking pop of more than {connection.socket_timeout:g} s times out, and an element may be lost",
-            advice="give the client that blocks socket_timeout=None",
+            what=f"a blocking pop longer than {connection.socket_timeout:g} s times out, and an element may be lost",
+            advice="set socket_timeout=None on clients that block",
         )
     retries = _retries(connection.retry)
     if retries:
-        yield Trap(
-            where=f"{where}: a command that fails is sent up to {retries} times more",
-            what="one lost reply makes RPUSH and XADD happen twice and LPOP lose an element, and nothing is raised",
-            advice="give a queue's clients retry=Retry(NoBackoff(), 0), and decide there what to do",
+        yield Risk(
+            where=f"{where}: retries a failed command up to {retries} times",
+            what="after one lost reply RPUSH and XADD are done twice and LPOP loses an element, without an error",
+            advice="set retry=Retry(NoBackoff(), 0) on the clients of a queue, and handle the error there",
         )
 
 

@@ -16,8 +16,8 @@ from rich.progress import MofNCompleteColumn, Progress
 
 from pytest_redisq.errors import DrainHeldError
 from pytest_redisq.queues import Drained, UnfinishedDrain, drain_to_file
+from pytest_redisq.queues.connection import QueueConnection
 from pytest_redisq.queues.framing import Framing
-from pytest_redisq.queues.wire import Wire
 from pytest_redisq.servers import Address
 from pytest_redisq.servers.external import explained
 
@@ -33,7 +33,7 @@ def reach(url: str, timeout_seconds: float) -> Iterator[redis.Redis]:
     """
     client = Address(url=url).client(socket_timeout=timeout_seconds, socket_connect_timeout=timeout_seconds)
     with client:
-        with explained(url, seconds=timeout_seconds), contextlib.closing(Wire(client)) as wire:
+        with explained(url, seconds=timeout_seconds), contextlib.closing(QueueConnection(client)) as wire:
             wire.connect()
         yield client
 

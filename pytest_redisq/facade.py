@@ -49,10 +49,13 @@ RECOVERY_SECONDS = 1.0
 class Redisq:
     """A private corner of a real Redis. Names of queues and keys are this test's own, whatever other tests call theirs.
 
-    A context manager; its end closes the clients that it made. `shared`: tests run on the server at the same time in
-    other processes, so it must not be struck by faults. `keep_in` is where failing schedules are kept, `schedule` the
-    one that explorations are to replay; to `tell` is said how far they have come. `kit` is
-    `properties.check_conformance`, which stands above this module.
+    A context manager; its end closes the clients that it made.
+
+    `server`: the server that it works on. `corner`: the test's part of that server. `shared`: whether tests in other
+    processes use the server at the same time, so that server faults are refused, by default no. `failure_folder`: where
+    failing schedules are stored, by default nowhere. `schedule`: the one schedule that explorations replay, by default
+    none. `tell`: called with the progress of an exploration, by default not called. `kit`:
+    `properties.check_conformance`, which this module cannot import because it is a layer above.
     """
 
     def __init__(
@@ -61,7 +64,7 @@ class Redisq:
         server: Server,
         corner: Corner,
         shared: bool = False,
-        keep_in: Path | None = None,
+        failure_folder: Path | None = None,
         schedule: str | None = None,
         tell: Callable[[str], None] | None = None,
         kit: Callable[..., str] | None = None,
@@ -69,7 +72,7 @@ class Redisq:
         self._server = server
         self._corner = corner
         self._shared = shared
-        self._kept = explorer.Kept(keep_in)
+        self._kept = explorer.Kept(failure_folder)
         self._schedule = schedule
         self._tell = tell
         self._kit = kit

@@ -20,10 +20,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, assert_never, get_args
 from urllib.parse import parse_qsl, urlsplit
 
+from pytest_redisq.option_table import KINDS, Option
+from pytest_redisq.option_table import OPTIONS as OPTIONS
 from pytest_redisq.secret import TLS_URL_OPTIONS, URL_OPTIONS, Url, hide_words, without_secrets
 from pytest_redisq.spelling import suggest
-from pytest_redisq.table import KINDS, Option
-from pytest_redisq.table import OPTIONS as OPTIONS
 
 Persistence = Literal["none", "aof", "rdb"]
 
@@ -197,26 +197,26 @@ _BY_NAME = {option.name: option for option in OPTIONS}
 _DEFAULTS = Settings()
 
 
-class Source(NamedTuple):
+class OptionSource(NamedTuple):
     """Values by option name, as one place gives them, and how an error message or the header calls that place."""
 
     values: Mapping[str, Raw]
     origin: Callable[[Option], str]
 
 
-def flags(values: Mapping[str, Any]) -> Source:
+def flags(values: Mapping[str, Any]) -> OptionSource:
     """The source that a parsed command line is; options not given there are None."""
     given = {option.name: values.get(option.ini) for option in OPTIONS}
-    return Source(values={name: raw for name, raw in given.items() if raw is not None}, origin=lambda o: o.flag)
+    return OptionSource(values={name: raw for name, raw in given.items() if raw is not None}, origin=lambda o: o.flag)
 
 
-def environment(environ: Mapping[str, str]) -> Source:
+def environment(environ: Mapping[str, str]) -> OptionSource:
     """The source that the environment is; an empty variable counts as unset, as CI matrices leave them so."""
     given = {option.name: environ.get(option.env, "").strip() for option in OPTIONS}
-    return Source(values={name: raw for name, raw in given.items() if raw}, origin=lambda o: o.env)
+    return OptionSource(values={name: raw for name, raw in given.items() if raw}, origin=lambda o: o.env)
 
 
-def keywords(values: Mapping[str, object], where: str) -> Source:
+def keywords(values: Mapping[str, object], where: str) -> OptionSource:
     """The source that the keyword arguments of `where`, a function, are; an unknown one is an OptionError."""
     raw: dict[str, Raw] = {}
     for name, value in values.items():
@@ -225,7 +225,7 @@ def keywords(values: Mapping[str, object], where: str) -> Source:
             raise OptionError(f"{where}() knows no {name!r}.{suggest(name, _BY_NAME)} Valid: {known}.")
         several = _BY_NAME[name].repeatable and isinstance(value, Sequence) and not isinstance(value, str)
         raw[name] = [str(line) for line in value] if several and isinstance(value, Sequence) else str(value)
-    return Source(values=raw, origin=lambda o: f"{where}({o.name}=…)")
+    return OptionSource(values=raw, origin=lambda o: f"{where}({o.name}=…)")
 
 
 def unknown_variables(environ: Iterable[str]) -> list[str]:
@@ -249,7 +249,7 @@ class _Given(NamedTuple):
     distance: int
 
 
-def resolve(sources: Sequence[Source]) -> Settings:
+def resolve(sources: Sequence[OptionSource]) -> Settings:
     """The settings that `sources`, the nearest first, amount to; OptionError if they cannot be obeyed."""
     given = {option.name: _nearest(option, sources) for option in OPTIONS}
     for option in OPTIONS:
@@ -271,7 +271,7 @@ def resolve(sources: Sequence[Source]) -> Settings:
     )
 
 
-def _nearest(option: Option, sources: Sequence[Source]) -> _Given:
+def _nearest(option: Option, sources: Sequence[OptionSource]) -> _Given:
     for distance, source in enumerate(sources):
         if option.name not in source.values:
             continue

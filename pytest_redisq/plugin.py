@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import pytest
 
-from pytest_redisq.table import OPTIONS, Option
+from pytest_redisq.option_table import OPTIONS, Option
 
 if TYPE_CHECKING:
     import redis
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from pytest_redisq.facade import Redisq
     from pytest_redisq.keywords import ServerKeywords, StartServer
-    from pytest_redisq.options import Source
+    from pytest_redisq.options import OptionSource
     from pytest_redisq.servers import Server
-    from pytest_redisq.session import Place, Session
+    from pytest_redisq.session import FixtureContext, Session
 
 #: The fixtures that need the run's server. A test that asks for one, however indirectly, has it among its names.
 _NEED_SERVER = frozenset(
@@ -136,9 +136,9 @@ def _is_given(option: Option, config: pytest.Config) -> bool:
     return config.getoption(option.ini) is not None or option.env in os.environ or config.getini(option.ini) is not None
 
 
-def _sources(config: pytest.Config) -> list[Source]:
+def _sources(config: pytest.Config) -> list[OptionSource]:
     """Where options can come from, the nearest first."""
-    from pytest_redisq.options import Source, environment, flags
+    from pytest_redisq.options import OptionSource, environment, flags
 
     overridden = {override.partition("=")[0] for override in config.getoption("override_ini") or ()}
     ini = {o.name: value for o in OPTIONS if (value := config.getini(o.ini)) is not None}
@@ -146,9 +146,9 @@ def _sources(config: pytest.Config) -> list[Source]:
     by_hand = {o.name: ini.pop(o.name) for o in OPTIONS if o.ini in overridden and o.name in ini}
     return [
         flags(vars(config.option)),
-        Source(values=by_hand, origin=lambda o: f"-o {o.ini}"),
+        OptionSource(values=by_hand, origin=lambda o: f"-o {o.ini}"),
         environment(os.environ),
-        Source(values=ini, origin=lambda o: f"{o.ini} in {place}"),
+        OptionSource(values=ini, origin=lambda o: f"{o.ini} in {place}"),
     ]
 
 
@@ -232,37 +232,37 @@ def redisq_start(request: pytest.FixtureRequest) -> Iterator[StartServer]:
 
 
 @pytest.fixture
-def _redisq_place(request: pytest.FixtureRequest) -> Iterator[Place]:
+def _redisq_context(request: pytest.FixtureRequest) -> Iterator[FixtureContext]:
     """Where this test works: its corner of the shared server, or the server of its own that its marker asks for."""
-    from pytest_redisq.session import PLACE
+    from pytest_redisq.session import FIXTURE_CONTEXT
 
     marker = request.node.get_closest_marker("redisq_dedicated")
     if marker is not None and marker.args:
         named = ", ".join(map(repr, marker.args))
         pytest.fail(f"redisq_dedicated({named}): name the setting, as in persistence='aof'.", pytrace=False)
-    with _session(request.config).place(None if marker is None else marker.kwargs) as place:
-        request.node.stash[PLACE] = place
+    with _session(request.config).fixture_context(None if marker is None else marker.kwargs) as place:
+        request.node.stash[FIXTURE_CONTEXT] = place
         yield place
 
 
 @pytest.fixture
-def redisq_client(_redisq_place: Place) -> redis.Redis:
+def redisq_client(_redisq_context: FixtureContext) -> redis.Redis:
     """A redis.Redis on this test's own, empty corner of the server; replies are bytes."""
-    return _redisq_place.corner.client
+    return _redisq_context.corner.client
 
 
 @pytest.fixture
-def redisq_url(_redisq_place: Place) -> str:
+def redisq_url(_redisq_context: FixtureContext) -> str:
     """The URL of this test's own, empty corner of the server, for other clients and programs."""
-    return _redisq_place.corner.url
+    return _redisq_context.corner.url
 
 
 @pytest.fixture
-def redisq_async_client(_redisq_place: Place) -> Iterator[redis.asyncio.Redis]:
+def redisq_async_client(_redisq_context: FixtureContext) -> Iterator[redis.asyncio.Redis]:
     """A redis.asyncio.Redis on this test's own corner, for pytest-asyncio (both modes), anyio and unittest alike."""
     from pytest_redisq.servers.loops import closing_with_its_loop
 
-    with closing_with_its_loop(_redisq_place.corner.async_client) as client:
+    with closing_with_its_loop(_redisq_context.corner.async_client) as client:
         yield client
 
 
@@ -275,11 +275,11 @@ def _kit(*args: Any, **options: Any) -> str:
 
 
 @pytest.fixture
-def redisq(_redisq_place: Place) -> Iterator[Redisq]:
+def redisq(_redisq_context: FixtureContext) -> Iterator[Redisq]:
     """A private corner of a real Redis: client, url, server; queues; run(...) with producers, consumers and faults."""
     from pytest_redisq.facade import Redisq
 
-    with Redisq(**_redisq_place._asdict(), kit=_kit) as facade:
+    with Redisq(**_redisq_context._asdict(), kit=_kit) as facade:
         yield facade
 
 
@@ -288,5 +288,5 @@ def redisq_session(request: pytest.FixtureRequest) -> Iterator[Redisq]:
     """As redisq, but one corner for the whole run (of this xdist worker): what fixtures of wider scope may build on."""
     from pytest_redisq.facade import Redisq
 
-    with _session(request.config).place() as place, Redisq(**place._asdict(), kit=_kit) as facade:
+    with _session(request.config).fixture_context() as place, Redisq(**place._asdict(), kit=_kit) as facade:
         yield facade

@@ -1,22 +1,22 @@
 """Runs that failed once, kept in a folder: each is run again with every test run, and comes out as its file says.
 
-`redisq keep` writes an entry, a TOML file, out of what failed last; a module beside it makes tests of all:
+`redisq keep` writes an regression, a TOML file, out of what failed last; a module beside it makes tests of all:
 
     from pytest_redisq.regressions import regressions
 
     test_regression = regressions(__file__)
 
-An entry has a `name`, a sentence that says `why` it is kept, and a `verdict`: "holds", or "fails" for what is broken on
-purpose or not cured yet. It is one of these:
+A regression has a `name`, a sentence that says `why` it is kept, and a `verdict`: "holds", or "fails" for a bug that
+is intended or not fixed yet. It is one of these:
 
 * a `scenario` (`tests/test_drain.py::two_drainers`, a function of a `world`) and a `schedule`: if it is to hold, the
   schedule is followed as far as it still goes; if it is to fail, to the letter, and by the same `error`;
 * a `test` that explores (`tests/test_drain.py::test_drain`) and a `schedule`, where the scenario is no function that a
   module has: that test is run with `--redisq-replay`, in a process of its own, or, where the schedule cannot be
   followed any more, as it is;
-* a `history`, a file of JSON Lines beside the entry, and a `contract`, by which it is judged again.
+* a `history`, a file of JSON Lines beside the regression, and a `contract`, by which it is judged again.
 
-`needs` lists releases ("rq==3.0.0", "redis>=6") without which the entry has nothing to run, and is skipped.
+`needs` lists releases ("rq==3.0.0", "redis>=6") without which the regression has nothing to run, and is skipped.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from unicodedata import category
 import pytest
 from packaging.requirements import InvalidRequirement, Requirement
 
-from pytest_redisq import shelf
+from pytest_redisq import failure_store
 from pytest_redisq.check import Contract, check
 from pytest_redisq.errors import DeliveryError, RedisqError
 from pytest_redisq.explore import FAULTS, NondeterminismError, Schedule
@@ -67,7 +67,7 @@ test_regression = regressions(__file__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Regression:
     """One kept run; see this module's docstring. `file` is where it stands."""
 
     file: Path
@@ -114,7 +114,7 @@ class Entry:
         return ", ".join(need for need in self.needs if not _is_installed(need))
 
     def text(self) -> str:
-        """The entry as a file says it."""
+        """The regression as a file says it."""
         said = [(each.name, getattr(self, each.name)) for each in fields(self) if each.name != "file"]
         # A JSON string, and a list of them, is one of TOML too, but for DEL, which JSON does not escape.
         return "".join(
@@ -124,13 +124,13 @@ class Entry:
         ).replace("\x7f", "\\u007f")
 
 
-def read_entry(file: Path) -> Entry:
-    """The entry in `file`. Raises ValueError, with the file's name, for what is none."""
+def read_regression(file: Path) -> Regression:
+    """The regression in `file`. Raises ValueError, with the file's name, for what is none."""
     try:
         said: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{file}: no TOML: {error}") from None
-    known = [each.name for each in fields(Entry) if each.name != "file"]
+    known = [each.name for each in fields(Regression) if each.name != "file"]
     for name, value in said.items():
         if name not in known:
             raise ValueError(f"{file}: unknown key {name!r}.{suggest(name, known)} There are: {', '.join(known)}.")
@@ -139,18 +139,18 @@ def read_entry(file: Path) -> Entry:
             raise ValueError(f"{file}: {name} = {value!r} is to be {'a list of texts' if name == 'needs' else 'text'}")
     if absent := [name for name in ("name", "why", "verdict") if name not in said]:
         raise ValueError(f"{file}: {', '.join(absent)} missing")
-    return Entry(file=file, **{**said, "needs": tuple(said.get("needs", ()))})
+    return Regression(file=file, **{**said, "needs": tuple(said.get("needs", ()))})
 
 
-def read_entries(folder: Path) -> list[Entry]:
+def read_regressions(folder: Path) -> list[Regression]:
     """Those of a folder, by their files' names."""
-    return [read_entry(file) for file in sorted(folder.glob("*.toml"))]
+    return [read_regression(file) for file in sorted(folder.glob("*.toml"))]
 
 
 def regressions(where: str | os.PathLike[str]) -> Callable[..., None]:
-    """A test for each entry of the folder `where` (or of the folder in which the file `where` is).
+    """A test for each regression of the folder `where` (or of the folder in which the file `where` is).
 
-    A file that is no entry fails its own test, and no other.
+    A file that is no regression fails its own test, and no other.
     """
     folder = Path(where) if Path(where).is_dir() else Path(where).parent
     files = sorted(folder.glob("*.toml"))
@@ -159,50 +159,54 @@ def regressions(where: str | os.PathLike[str]) -> Callable[..., None]:
     def test_regression(redisq: Redisq, file: Path, request: pytest.FixtureRequest) -> None:
         __tracebackhide__ = True
         try:
-            entry = read_entry(file)
+            regression = read_regression(file)
         except ValueError as error:
             pytest.fail(str(error), pytrace=False)
-        if missing := entry.missing():
+        if missing := regression.missing():
             pytest.skip(f"about {missing}, which is not installed")
-        run(entry, redisq, request.config.rootpath)
+        run(regression, redisq, request.config.rootpath)
 
     return test_regression
 
 
-def run(entry: Entry, redisq: Redisq, root: Path) -> None:
+def run(regression: Regression, redisq: Redisq, root: Path) -> None:
     """Run it once; paths of scenarios and tests are relative to `root`.
 
     Raises AssertionError where it comes out otherwise than it says; what the scenario raised is its cause.
     """
     __tracebackhide__ = True
-    failure = _failure(entry, redisq, root)
-    if entry.verdict == "holds":
+    failure = _failure(regression, redisq, root)
+    if regression.verdict == "holds":
         if failure is not None:
-            raise AssertionError(f"{entry.name}: it is back. {entry.why}\n{entry.file}\n{failure}") from failure
+            raise AssertionError(
+                f"{regression.name}: it is back. {regression.why}\n{regression.file}\n{failure}"
+            ) from failure
         return
     if failure is None:
         raise AssertionError(
-            f"{entry.name}: it does not fail any more. {entry.why}\n"
-            f'If it is cured, say verdict = "holds" in {entry.file}'
+            f"{regression.name}: it does not fail any more. {regression.why}\n"
+            f'If it is cured, say verdict = "holds" in {regression.file}'
         )
-    if entry.error not in ("", type(failure).__name__):
-        raise AssertionError(f"{entry.name}: it fails by another error than {entry.error}: {failure!r}") from failure
+    if regression.error not in ("", type(failure).__name__):
+        raise AssertionError(
+            f"{regression.name}: it fails by another error than {regression.error}: {failure!r}"
+        ) from failure
 
 
-def _failure(entry: Entry, redisq: Redisq, root: Path) -> BaseException | None:
+def _failure(regression: Regression, redisq: Redisq, root: Path) -> BaseException | None:
     __tracebackhide__ = True
-    if entry.history:
-        history = read_history(entry.file.parent / entry.history)
-        verdict = check(history, Contract.parse(entry.contract))
+    if regression.history:
+        history = read_history(regression.file.parent / regression.history)
+        verdict = check(history, Contract.parse(regression.contract))
         return None if verdict.outcome == "pass" else DeliveryError(explain(verdict), history=history)
-    if entry.test:
-        return _of_a_test(entry, root)
-    scenario = find(entry.scenario, root)
+    if regression.test:
+        return _of_a_test(regression, root)
+    scenario = find(regression.scenario, root)
     try:
-        if entry.verdict == "fails":
-            redisq.replay(scenario, entry.schedule)
+        if regression.verdict == "fails":
+            redisq.replay(scenario, regression.schedule)
         else:
-            schedule = Schedule.parse(entry.schedule)
+            schedule = Schedule.parse(regression.schedule)
             # What cured it has other steps, so the schedule is followed as far as it goes.
             redisq.explore(scenario, first=[schedule], schedules=1, faults=FAULTS, max_faults=len(schedule))
     except RedisqError:
@@ -212,13 +216,13 @@ def _failure(entry: Entry, redisq: Redisq, root: Path) -> BaseException | None:
     return None
 
 
-def _of_a_test(entry: Entry, root: Path) -> BaseException | None:
+def _of_a_test(regression: Regression, root: Path) -> BaseException | None:
     """What becomes of a test under the schedule; where that cannot be followed any more, in an exploration."""
-    code, said = _run_test(root, entry.test, "--redisq-replay", entry.schedule)
+    code, said = _run_test(root, regression.test, "--redisq-replay", regression.schedule)
     if NondeterminismError.__name__ in said:
-        code, said = _run_test(root, entry.test)
+        code, said = _run_test(root, regression.test)
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
-        raise AssertionError(f"{entry.test} could not be run:\n{said}")
+        raise AssertionError(f"{regression.test} could not be run:\n{said}")
     return AssertionError(said) if code else None
 
 
@@ -276,11 +280,11 @@ def _is_installed(need: str) -> bool:
 
 
 def keep(failure: Path, folder: Path, *, name: str, why: str, verdict: str, contract: str) -> Path:
-    """Make an entry of what failed, in `folder`, and the module that runs it if there is none. Returns its file.
+    """Make an regression of what failed, in `folder`, and the module that runs it if there is none. Returns its file.
 
-    Raises RedisqError where an entry of that name is there, or the failure is not one that can be run again.
+    Raises RedisqError where an regression of that name is there, or the failure is not one that can be run again.
     """
-    stem = shelf.slug(re.sub(r"\W+", "-", name.lower()).strip("-"))
+    stem = failure_store.slug(re.sub(r"\W+", "-", name.lower()).strip("-"))
     if not stem:
         raise RedisqError(f"--name {name!r} has no letter and no digit, of which its file's name could be made.")
     file = folder / f"{stem}.toml"
@@ -288,34 +292,34 @@ def keep(failure: Path, folder: Path, *, name: str, why: str, verdict: str, cont
         raise RedisqError(f"{file} is there already.\nWhat to do: choose another --name, or delete it.")
     common: dict[str, Any] = {"file": file, "name": name, "why": why, "verdict": verdict}
     try:
-        if failure.suffix == shelf.HISTORY:
-            entry = Entry(**common, history=f"{stem}.jsonl", contract=contract)
+        if failure.suffix == failure_store.HISTORY:
+            regression = Regression(**common, history=f"{stem}.jsonl", contract=contract)
             read_history(failure)
         else:
-            entry = Entry(**common, **_scheduled(json.loads(failure.read_text(encoding="utf-8"))))
+            regression = Regression(**common, **_scheduled(json.loads(failure.read_text(encoding="utf-8"))))
     except (OSError, ValueError) as error:
         raise RedisqError(f"{failure} cannot be kept: {error}") from error
     except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RedisqError(f"{failure} cannot be kept: it is no record of a failing schedule.") from error
     try:
-        _write(entry, failure, folder)
+        _write(regression, failure, folder)
     except OSError as error:
         raise RedisqError(f"{failure} cannot be kept in {folder}: {error}") from error
     return file
 
 
-def _write(entry: Entry, failure: Path, folder: Path) -> None:
+def _write(regression: Regression, failure: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    if entry.history:
-        shutil.copy(failure, folder / entry.history)
-    entry.file.write_text(entry.text(), encoding="utf-8")
+    if regression.history:
+        shutil.copy(failure, folder / regression.history)
+    regression.file.write_text(regression.text(), encoding="utf-8")
     modules = (each.read_text(encoding="utf-8", errors="replace") for each in folder.glob("*.py"))
     if not any("regressions(" in module for module in modules):
         (folder / "test_regressions.py").write_text(_MODULE, encoding="utf-8")
 
 
 def _scheduled(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What a schedule's record says of an entry: the scenario, if a module has it, else the test."""
+    """What a schedule's record says of an regression: the scenario, if a module has it, else the test."""
     if not record.get("scenario"):
         return {"test": record["test"], "schedule": record["schedule"]}
     path, _, name = record["scenario"].partition("::")

@@ -1,10 +1,10 @@
 """Framing of RESP2 and RESP3 in both directions, without any IO: bytes in, whole frames out, each with its exact bytes.
 
-Laws, whatever the way in which a stream is cut into pieces:
+Laws, however the stream is split into chunks:
 
 - the frames are the same;
-- their `raw` bytes, joined, are the stream (less what is still incomplete), so a frame can be forwarded untouched;
-- from the first byte that no server or client would understand, everything is one `Rest`: to be passed on as it is,
+- the `raw` bytes of all frames, joined, are the stream without its incomplete end, so a frame can be forwarded as is;
+- from the first byte that no server or client would understand, everything is one `UnparsedBytes`. Forward it as is,
   so that the other side sees (and answers) exactly what was sent.
 
 The grammar: https://redis.io/docs/latest/develop/reference/protocol-spec and, for requests, `processInlineBuffer` and
@@ -28,7 +28,7 @@ MAX_ELEMENTS = 2**31 - 1
 Value: TypeAlias = "bool | int | float | bytes | ReplyError | list[Value] | dict[object, Value] | None"
 
 
-class Command(NamedTuple):
+class Request(NamedTuple):
     """A request: its exact bytes and its arguments. An empty line or `*0` has none: the server ignores it silently."""
 
     raw: bytes
@@ -47,7 +47,7 @@ class Reply(NamedTuple):
         return self.raw[:1] in (b"-", b"!")
 
 
-class Rest(NamedTuple):
+class UnparsedBytes(NamedTuple):
     """Bytes that follow no grammar, to be passed on untouched; nothing after them can be framed."""
 
     raw: bytes
@@ -73,13 +73,13 @@ def encode_command(args: Iterable[bytes | str | int | float]) -> bytes:
     return b"*%d\r\n" % len(out) + b"".join([b"$%d\r\n%b\r\n" % (len(arg), arg) for arg in out])
 
 
-class Requests:
+class RequestParser:
     """Frames what a client sends: arrays of bulk strings and inline commands."""
 
     __slots__ = ("_args", "_at", "_broken", "_buffer", "_missing", "_wanted", "_whole")
 
     def __init__(self) -> None:
-        self._whole: dict[bytes, Command] = {}  # what came in one piece before: clients repeat themselves
+        self._whole: dict[bytes, Request] = {}  # what came in one piece before: clients repeat themselves
         self._buffer = bytearray()
         self._at = 0  # where the next unread element of the frame in hand begins
         self._args: list[bytes] = []
@@ -87,14 +87,14 @@ class Requests:
         self._wanted = 0  # a length of the buffer below which looking again is vain
         self._broken = False
 
-    def feed(self, data: bytes) -> list[Command | Rest]:
+    def feed(self, data: bytes) -> list[Request | UnparsedBytes]:
         """The frames that `data` completes."""
         if self._broken:
-            return [Rest(data)] if data else []
+            return [UnparsedBytes(data)] if data else []
         if not self._buffer and data in self._whole:
             return [self._whole[data]]
         self._buffer += data
-        frames: list[Command | Rest] = []
+        frames: list[Request | UnparsedBytes] = []
         if len(self._buffer) < self._wanted:
             return frames
         self._wanted = 0
@@ -103,18 +103,18 @@ class Requests:
                 frames.append(self._take())
         except _MalformedError:
             self._broken = True
-            frames.append(Rest(bytes(self._buffer)))
+            frames.append(UnparsedBytes(bytes(self._buffer)))
             self._buffer.clear()
-        if len(frames) == 1 and isinstance(frames[0], Command) and frames[0].raw == data:
+        if len(frames) == 1 and isinstance(frames[0], Request) and frames[0].raw == data:
             self._remember(frames[0])
         return frames
 
-    def _remember(self, command: Command) -> None:
+    def _remember(self, command: Request) -> None:
         if len(self._whole) < _REMEMBERED and len(command.raw) <= _REMEMBERED_BYTES:
             self._whole[command.raw] = command
 
-    def _take(self) -> Command:
-        command = Command(bytes(self._buffer[: self._at]), tuple(self._args))
+    def _take(self) -> Request:
+        command = Request(bytes(self._buffer[: self._at]), tuple(self._args))
         del self._buffer[: self._at]
         self._at = 0
         self._args.clear()
@@ -164,7 +164,7 @@ class Requests:
         return True
 
 
-class Replies:
+class ReplyParser:
     """Frames what a server sends: every RESP2 and RESP3 type, attributes, streamed strings and aggregates."""
 
     __slots__ = ("_at", "_broken", "_buffer", "_stack", "_wanted")
@@ -176,14 +176,14 @@ class Replies:
         self._wanted = 0
         self._broken = False
 
-    def feed(self, data: bytes) -> list[Reply | Rest]:
+    def feed(self, data: bytes) -> list[Reply | UnparsedBytes]:
         """The frames that `data` completes."""
         if self._broken:
-            return [Rest(data)] if data else []
+            return [UnparsedBytes(data)] if data else []
         if not self._buffer and data[:1] in _SIMPLE and data.find(b"\r\n", 1) == len(data) - 2 > 0:
             return [Reply(data)]  # most replies by far are one short line
         self._buffer += data
-        frames: list[Reply | Rest] = []
+        frames: list[Reply | UnparsedBytes] = []
         if len(self._buffer) < self._wanted:
             return frames
         self._wanted = 0
@@ -192,7 +192,7 @@ class Replies:
                 frames.append(self._take())
         except _MalformedError:
             self._broken = True
-            frames.append(Rest(bytes(self._buffer)))
+            frames.append(UnparsedBytes(bytes(self._buffer)))
             self._buffer.clear()
         return frames
 

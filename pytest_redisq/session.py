@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from pytest_redisq import interrupts, shelf
+from pytest_redisq import failure_store, interrupts
 from pytest_redisq.errors import DeliveryError, RedisqError, ScheduleError
-from pytest_redisq.options import OptionError, Source, keywords, resolve
+from pytest_redisq.options import OptionError, OptionSource, keywords, resolve
 from pytest_redisq.secret import Secret, Url, masked
 from pytest_redisq.servers.choose import start
 from pytest_redisq.servers.keeper import end_when_orphaned
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 LOG_LINES = 20
 
 
-class Place(NamedTuple):
+class FixtureContext(NamedTuple):
     """Where one test works."""
 
     server: Server
@@ -35,7 +35,7 @@ class Place(NamedTuple):
     #: Whether tests run on the server at the same time in other processes.
     shared: bool
     #: Where failing schedules are kept between runs; None: nowhere.
-    keep_in: Path | None = None
+    failure_folder: Path | None = None
     #: The one schedule to replay, as it is written; None: explore.
     schedule: str | None = None
     #: Writes a line over the one before it; None: nobody wants to see it.
@@ -43,7 +43,7 @@ class Place(NamedTuple):
 
 
 #: Where a test that uses a corner works.
-PLACE = pytest.StashKey[Place]()
+FIXTURE_CONTEXT = pytest.StashKey[FixtureContext]()
 
 
 class Session:
@@ -52,7 +52,7 @@ class Session:
     `sources` give the settings, the nearest first.
     """
 
-    def __init__(self, config: pytest.Config, sources: Sequence[Source]) -> None:
+    def __init__(self, config: pytest.Config, sources: Sequence[OptionSource]) -> None:
         self._config = config
         self._sources = sources
         self._failure = ""
@@ -83,7 +83,7 @@ class Session:
             return f"redisq: no server: {self._failure.splitlines()[0]}"
 
     @contextlib.contextmanager
-    def place(self, settings: Mapping[str, object] | None = None) -> Iterator[Place]:
+    def fixture_context(self, settings: Mapping[str, object] | None = None) -> Iterator[FixtureContext]:
         """A clean corner of the shared server, or of one with `settings` that nobody else uses."""
         with contextlib.ExitStack() as held:
             with _failing_shortly():
@@ -92,7 +92,7 @@ class Session:
                 else:
                     server, corners = self._start_dedicated(settings, "redisq_dedicated", held)
                 corner = held.enter_context(corners.corner())
-            yield Place(
+            yield FixtureContext(
                 server,
                 corner,
                 shared=settings is None and self.worker is not None,
@@ -103,7 +103,7 @@ class Session:
     def _same_for_all(self) -> dict[str, Any]:
         """What the places of all tests have in common, made once."""
         return {
-            "keep_in": _folder(self._config),
+            "failure_folder": _folder(self._config),
             "schedule": resolve(self._sources).replay,
             "tell": _teller(self._config),
         }
@@ -189,7 +189,7 @@ def write_note(terminal: pytest.TerminalReporter, line: str) -> None:
 
 def _folder(config: pytest.Config) -> Path | None:
     """Where what failed is kept between runs; None where pytest is to keep nothing (`-p no:cacheprovider`)."""
-    return config.rootpath / shelf.FOLDER if hasattr(config, "cache") else None
+    return config.rootpath / failure_store.FOLDER if hasattr(config, "cache") else None
 
 
 def _teller(config: pytest.Config) -> Callable[[str], None] | None:
@@ -284,7 +284,7 @@ class _Reports:
         if call.excinfo is not None and (interrupt := interrupts.interrupt_behind(call.excinfo.value)):
             raise interrupt
         report = yield
-        place = item.stash.get(PLACE, None)
+        place = item.stash.get(FIXTURE_CONTEXT, None)
         about_the_server = call.excinfo is not None and _is_about_the_server(call.excinfo.value)
         if call.excinfo is not None and isinstance(call.excinfo.value, DeliveryError):
             report.sections.append(("redisq: the history", self._keep_history(item, call.excinfo.value)))
@@ -308,9 +308,9 @@ class _Reports:
         folder = _folder(item.config)
         if folder is None or not isinstance(error.history, History):
             return "It was not kept: pytest's cache is switched off."
-        path = folder / f"{shelf.file_name(item.nodeid)}{shelf.HISTORY}"
+        path = folder / f"{failure_store.file_name(item.nodeid)}{failure_store.HISTORY}"
         try:
-            shelf.make(folder)
+            failure_store.make(folder)
             write_history(error.history, path)
         except OSError as hindrance:
             return f"It was not kept: {hindrance}"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_redisq.children import Child
+from pytest_redisq.children import ChildProcess
 from tests.attack import GONE_SECONDS, Attacked
 from tests.support import eventually
 
@@ -24,10 +24,10 @@ _GROUPING = "set -m; sh -c 'echo up; exec sleep 1000' & wait"
 
 _PARENT = """
 import signal, subprocess, sys, threading
-from pytest_redisq.children import Child
+from pytest_redisq.children import ChildProcess
 
 def start(script):
-    child = Child(["/bin/sh", "-c", script], stdout=subprocess.PIPE)
+    child = ChildProcess(["/bin/sh", "-c", script], stdout=subprocess.PIPE)
     assert child.process.stdout.readline() == b"up\\n"
     if "stop" in sys.argv:
         child.process.send_signal(signal.SIGSTOP)
@@ -38,9 +38,9 @@ threading.Event().wait()
 
 _FORKED = """
 import multiprocessing, signal, subprocess, sys
-from pytest_redisq.children import Child
+from pytest_redisq.children import ChildProcess
 
-child = Child(["/bin/sh", "-c", sys.argv[1]], stdout=subprocess.PIPE)
+child = ChildProcess(["/bin/sh", "-c", sys.argv[1]], stdout=subprocess.PIPE)
 # A process that was forked outlives this one for a while: it must not keep the child alive.
 multiprocessing.get_context("fork").Process(target=signal.pause).start()
 signal.pause()
@@ -48,8 +48,8 @@ signal.pause()
 
 
 @pytest.fixture
-def child() -> Iterator[Child]:
-    child = Child(["/bin/sh", "-c", _STUBBORN], stdout=subprocess.PIPE)
+def child() -> Iterator[ChildProcess]:
+    child = ChildProcess(["/bin/sh", "-c", _STUBBORN], stdout=subprocess.PIPE)
     assert child.process.stdout
     assert child.process.stdout.readline() == b"up\n"
     yield child
@@ -83,25 +83,25 @@ def test_a_forked_process_does_not_hold_the_lease(tmp_path: Path) -> None:
     attacked.kill()
 
 
-def test_signals_reach_the_program_and_not_its_guard(child: Child) -> None:
+def test_signals_reach_the_program_and_not_its_watchdog(child: ChildProcess) -> None:
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
         child.signal(number)
     child.end()
     assert child.process.wait(2) == -signal.SIGKILL
 
 
-def test_the_program_is_not_the_parent_of_its_guard() -> None:
+def test_the_program_is_not_the_parent_of_its_watchdog() -> None:
     """It may wait for all of its children, or signal them."""
-    child = Child(["/bin/sh", "-c", "echo $(pgrep -P $$ | wc -l)"], stdout=subprocess.PIPE)
+    child = ChildProcess(["/bin/sh", "-c", "echo $(pgrep -P $$ | wc -l)"], stdout=subprocess.PIPE)
     out, _ = child.process.communicate()
     child.end()
     assert int(out) == 1  # the shell that runs pgrep
 
 
-def test_a_child_without_its_guard_is_ended_all_the_same(child: Child) -> None:
-    guards = subprocess.run(["pgrep", "-g", str(child.process.pid)], capture_output=True, text=True, check=True)
-    for pid in {int(word) for word in guards.stdout.split()} - {child.process.pid}:
-        if b"redisq-guard" in Path(f"/proc/{pid}/cmdline").read_bytes():
+def test_a_child_without_its_watchdog_is_ended_all_the_same(child: ChildProcess) -> None:
+    group = subprocess.run(["pgrep", "-g", str(child.process.pid)], capture_output=True, text=True, check=True)
+    for pid in {int(word) for word in group.stdout.split()} - {child.process.pid}:
+        if b"redisq-watchdog" in Path(f"/proc/{pid}/cmdline").read_bytes():
             os.kill(pid, signal.SIGKILL)
     child.end()
     assert child.process.wait(2) == -signal.SIGKILL
@@ -109,4 +109,4 @@ def test_a_child_without_its_guard_is_ended_all_the_same(child: Child) -> None:
 
 def test_what_is_no_program_is_told_at_once() -> None:
     with pytest.raises(FileNotFoundError, match="no-such-program"):
-        Child(["no-such-program"])
+        ChildProcess(["no-such-program"])

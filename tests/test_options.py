@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
+from pytest_redisq.option_table import OPTIONS
 from pytest_redisq.options import (
     OptionError,
+    OptionSource,
     Settings,
-    Source,
     environment,
     flags,
     keywords,
@@ -22,16 +23,15 @@ from pytest_redisq.options import (
     unknown_flag,
     unknown_variables,
 )
-from pytest_redisq.table import OPTIONS
 
 README = Path(__file__).parent.parent / "README.md"
 
 
-def ini(**values: str) -> Source:
-    return Source(values=values, origin=lambda option: f"{option.ini} in pytest.ini")
+def ini(**values: str) -> OptionSource:
+    return OptionSource(values=values, origin=lambda option: f"{option.ini} in pytest.ini")
 
 
-def complaint(*sources: Source) -> str:
+def complaint(*sources: OptionSource) -> str:
     with pytest.raises(OptionError) as caught:
         resolve(sources)
     return str(caught.value)
@@ -180,7 +180,7 @@ def test_keyword_arguments_are_a_source_like_any_other() -> None:
         ),
     ],
 )
-def test_an_error_says_what_and_where_and_what_would_do(sources: list[Source], text: str) -> None:
+def test_an_error_says_what_and_where_and_what_would_do(sources: list[OptionSource], text: str) -> None:
     assert complaint(*sources) == text
 
 
@@ -226,4 +226,4 @@ def test_readme_is_in_step_with_the_table() -> None:
 def test_a_value_of_a_wrong_type_is_told(name: str, raw: Any, words: str) -> None:
     """An ini file of TOML may hold lists and numbers; pytest passes them on."""
     with pytest.raises(OptionError, match=re.escape(words)):
-        resolve([Source(values={name: raw}, origin=lambda _: "ini")])
+        resolve([OptionSource(values={name: raw}, origin=lambda _: "ini")])

@@ -28,7 +28,7 @@ print(sorted(name for name in new if name.startswith("pytest_redisq")))
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     heavy, ours = run.stdout.splitlines()
     assert heavy == "[]"
-    assert ours == "['pytest_redisq', 'pytest_redisq.plugin', 'pytest_redisq.table']"
+    assert ours == "['pytest_redisq', 'pytest_redisq.option_table', 'pytest_redisq.plugin']"
 
 
 def test_a_run_without_redisq_says_nothing_and_imports_nothing(inner: InnerRuns) -> None:

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pytest_redisq.cli import main
-from pytest_redisq.regressions import Entry, find, read_entries, read_entry
+from pytest_redisq.regressions import Regression, find, read_regression, read_regressions
 
 DRAINERS = """
 def drain(client):
@@ -75,9 +75,9 @@ def test_what_failed_is_kept_by_one_command_and_holds_once_it_is_cured(
     assert outcomes(pytester, "-k", "each_job") == {"failed": 1, "deselected": 1}
     kept = keep()
     assert kept.exit_code == 0, kept.output
-    (entry,) = read_entries(Path("tests/regressions"))
-    assert (entry.scenario, entry.schedule) == ("test_drainers.py::two_drainers", "AABBBA")
-    assert (entry.verdict, entry.error, entry.file.stem) == ("holds", "AssertionError", "two-drainers")
+    (regression,) = read_regressions(Path("tests/regressions"))
+    assert (regression.scenario, regression.schedule) == ("test_drainers.py::two_drainers", "AABBBA")
+    assert (regression.verdict, regression.error, regression.file.stem) == ("holds", "AssertionError", "two-drainers")
     result = pytester.runpytest_subprocess("-q", "tests/regressions")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*Two drainers!: it is back. LTRIM trims what another has read."])
@@ -92,8 +92,8 @@ def test_a_scenario_that_no_module_has_is_kept_as_its_test(
     broken = pytester.makepyfile(test_drainers=DRAINERS)
     assert outcomes(pytester, "-k", "twin") == {"failed": 1, "deselected": 1}
     assert keep("twin", "--verdict", "fails").exit_code == 0
-    (entry,) = read_entries(Path("tests/regressions"))
-    assert (entry.test, entry.schedule) == ("test_drainers.py::test_one_drainer_and_its_twin", "AABBBA")
+    (regression,) = read_regressions(Path("tests/regressions"))
+    assert (regression.test, regression.schedule) == ("test_drainers.py::test_one_drainer_and_its_twin", "AABBBA")
     assert outcomes(pytester, "tests/regressions") == {"passed": 1}
     broken.write_text(CURED)
     result = pytester.runpytest_subprocess("-q", "tests/regressions")
@@ -151,7 +151,7 @@ def test_keep_takes_a_name_of_any_length_and_language(pytester: pytest.Pytester,
     for name in ("long " * 100, "キュー" * 100, 'quotes " \\ and ' + "é" * 300):
         kept = keep("a.schedule.json", name=name, why="first line\nsecond line")
         assert kept.exit_code == 0, kept.output
-    assert [len(entry.name) for entry in read_entries(Path("tests/regressions"))].count(500) == 1
+    assert [len(regression.name) for regression in read_regressions(Path("tests/regressions"))].count(500) == 1
 
 
 @pytest.mark.parametrize("record", ["[]", "{}", "1", "[" * 100_000, '{"schedule": 5, "test": "t"}', "no JSON"])
@@ -184,9 +184,9 @@ def test_a_broken_file_is_one_failing_test_and_hides_no_other(
     result.stdout.no_fnmatch_line("*Traceback*")
 
 
-def entry(folder: Path, **said: object) -> Path:
+def regression(folder: Path, **said: object) -> Path:
     whole = {"name": "n", "why": "w", "verdict": "holds", "scenario": "a.py::f", "schedule": "AB"} | said
-    file = folder / "entry.toml"
+    file = folder / "regression.toml"
     file.write_text("".join(f"{key} = {value!r}\n" for key, value in whole.items() if value != "absent"))
     return file
 
@@ -209,14 +209,14 @@ def test_an_entry_that_makes_no_sense_is_told_with_its_file(
     tmp_path: Path, said: dict[str, object], words: str
 ) -> None:
     with pytest.raises(ValueError, match=re.escape(words)):
-        read_entry(entry(tmp_path, **said))
+        read_regression(regression(tmp_path, **said))
 
 
 def test_an_entry_is_read_as_it_was_written(tmp_path: Path) -> None:
     whole: dict[str, Any] = {"name": 'a "name"', "why": "because\nof ⚡", "verdict": "fails", "test": "t.py::t[1]"}
-    written = Entry(file=tmp_path / "e.toml", **whole, schedule="AxB", needs=("rq==3.0.0",))
+    written = Regression(file=tmp_path / "e.toml", **whole, schedule="AxB", needs=("rq==3.0.0",))
     written.file.write_text(written.text(), encoding="utf-8")
-    assert read_entry(written.file) == written
+    assert read_regression(written.file) == written
     assert written.missing() == "rq==3.0.0"
 
 
@@ -226,7 +226,7 @@ def test_an_entry_is_read_as_it_was_written(tmp_path: Path) -> None:
 )
 def test_what_an_entry_needs_is_there_or_not(tmp_path: Path, need: str, is_there: bool) -> None:
     whole: dict[str, Any] = {"name": "n", "why": "w", "verdict": "fails", "test": "t.py::t", "schedule": "A"}
-    assert Entry(file=tmp_path / "e.toml", **whole, needs=(need,)).missing() == ("" if is_there else need)
+    assert Regression(file=tmp_path / "e.toml", **whole, needs=(need,)).missing() == ("" if is_there else need)
 
 
 def test_a_scenario_that_is_not_there_is_told(tmp_path: Path) -> None:

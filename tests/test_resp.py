@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from pytest_redisq.resp import (
     MAX_LINE_BYTES,
-    Command,
-    Replies,
     Reply,
     ReplyError,
-    Requests,
-    Rest,
+    ReplyParser,
+    Request,
+    RequestParser,
+    UnparsedBytes,
     decode_reply,
     encode_command,
 )
@@ -100,18 +100,18 @@ def cut(data: bytes, points: list[int]) -> list[bytes]:
     return [data[start:stop] for start, stop in pairwise(edges)]
 
 
-def in_pieces(framer: Requests | Replies, pieces: list[bytes]) -> list[Command | Reply | Rest]:
-    """What `framer` makes of the pieces; the `Rest`s are joined, for where they are cut means nothing."""
-    frames: list[Command | Reply | Rest] = [frame for piece in pieces for frame in framer.feed(piece)]
-    rest = b"".join(frame.raw for frame in frames if isinstance(frame, Rest))
-    return [frame for frame in frames if not isinstance(frame, Rest)] + ([Rest(rest)] if rest else [])
+def in_pieces(framer: RequestParser | ReplyParser, pieces: list[bytes]) -> list[Request | Reply | UnparsedBytes]:
+    """What `framer` makes of the pieces; the `UnparsedBytes`s are joined, for where they are cut means nothing."""
+    frames: list[Request | Reply | UnparsedBytes] = [frame for piece in pieces for frame in framer.feed(piece)]
+    rest = b"".join(frame.raw for frame in frames if isinstance(frame, UnparsedBytes))
+    return [frame for frame in frames if not isinstance(frame, UnparsedBytes)] + ([UnparsedBytes(rest)] if rest else [])
 
 
 @given(st.lists(_REPLIES, max_size=5), st.lists(st.integers(0, 10_000), max_size=8))
 def test_any_cut_of_replies_gives_the_same_frames(samples: list[Sample], points: list[int]) -> None:
     """Whole replies come out with their exact bytes and their value, wherever the stream was cut."""
     stream = b"".join(sample.raw for sample in samples)
-    frames = in_pieces(Replies(), cut(stream, points))
+    frames = in_pieces(ReplyParser(), cut(stream, points))
     assert [frame.raw for frame in frames] == [sample.raw for sample in samples]
     assert [decode_reply(frame.raw) for frame in frames] == [sample.value for sample in samples]
 
@@ -119,7 +119,7 @@ def test_any_cut_of_replies_gives_the_same_frames(samples: list[Sample], points:
 @given(st.lists(_REPLIES, min_size=1, max_size=3))
 def test_replies_come_no_sooner_than_their_last_byte(samples: list[Sample]) -> None:
     """Fed byte by byte, a reply comes out at its last byte, not before and not later."""
-    framer = Replies()
+    framer = ReplyParser()
     for sample in samples:
         *before, last = [framer.feed(bytes([byte])) for byte in sample.raw]
         assert not any(before)
@@ -131,8 +131,8 @@ def test_replies_come_no_sooner_than_their_last_byte(samples: list[Sample]) -> N
 def test_any_cut_of_requests_gives_the_same_frames(requests: list[list[bytes]], points: list[int]) -> None:
     """Commands come out with their exact bytes and arguments, pipelined or not, wherever the stream was cut."""
     packed = [encode_command(args) for args in requests]
-    frames = in_pieces(Requests(), cut(b"".join(packed), points))
-    assert frames == [Command(raw, tuple(args)) for raw, args in zip(packed, requests, strict=True)]
+    frames = in_pieces(RequestParser(), cut(b"".join(packed), points))
+    assert frames == [Request(raw, tuple(args)) for raw, args in zip(packed, requests, strict=True)]
 
 
 @given(st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=6))
@@ -141,13 +141,13 @@ def test_any_cut_of_requests_gives_the_same_frames(requests: list[list[bytes]], 
 @example(b"*?\r\n.\r\n.\r\n", [])
 def test_no_bytes_are_lost_or_changed_whatever_comes(data: bytes, points: list[int]) -> None:
     """Frames, rest and what is still incomplete, joined, are the stream; the same however it was cut."""
-    for make in (Requests, Replies):
+    for make in (RequestParser, ReplyParser):
         whole, pieces = in_pieces(make(), [data]), in_pieces(make(), cut(data, points))
         assert pieces == whole
         joined = b"".join(frame.raw for frame in whole)
         assert data.startswith(joined)
-        if make is Replies:
-            framer = Replies()
+        if make is ReplyParser:
+            framer = ReplyParser()
             assert b"".join(frame.raw for frame in framer.feed(data)) + framer.pending() == data
 
 
@@ -155,7 +155,7 @@ def test_no_bytes_are_lost_or_changed_whatever_comes(data: bytes, points: list[i
 def test_grammar_shaped_noise_frames_the_same_way_however_cut(parts: list[bytes], points: list[int]) -> None:
     """Noise made of the grammar's own signs upsets neither framer."""
     data = b"".join(parts)
-    for make in (Requests, Replies):
+    for make in (RequestParser, ReplyParser):
         assert in_pieces(make(), cut(data, points)) == in_pieces(make(), [data])
 
 
@@ -175,7 +175,7 @@ def test_grammar_shaped_noise_frames_the_same_way_however_cut(parts: list[bytes]
 )
 def test_inline_commands_are_split_as_the_server_does(line: bytes, args: tuple[bytes, ...]) -> None:
     """Inline commands, quoted or not, and the empty requests that a server ignores."""
-    assert Requests().feed(line) == [Command(line, args)]
+    assert RequestParser().feed(line) == [Request(line, args)]
 
 
 @pytest.mark.parametrize(
@@ -196,11 +196,11 @@ def test_inline_commands_are_split_as_the_server_does(line: bytes, args: tuple[b
     ],
 )
 def test_a_bad_request_and_all_after_it_is_passed_on_as_it_came(bad: bytes) -> None:
-    """What comes before is framed; the bad frame and everything after it is `Rest`."""
+    """What comes before is framed; the bad frame and everything after it is `UnparsedBytes`."""
     good = encode_command(["PING"])
-    framer = Requests()
-    assert framer.feed(good + bad) == [Command(good, (b"PING",)), Rest(bad)]
-    assert framer.feed(good) == [Rest(good)]
+    framer = RequestParser()
+    assert framer.feed(good + bad) == [Request(good, (b"PING",)), UnparsedBytes(bad)]
+    assert framer.feed(good) == [UnparsedBytes(good)]
     assert framer.feed(b"") == []
 
 
@@ -222,27 +222,27 @@ def test_a_bad_request_and_all_after_it_is_passed_on_as_it_came(bad: bytes) -> N
 )
 def test_a_bad_reply_and_all_after_it_is_passed_on_as_it_came(bad: bytes) -> None:
     """Nothing is dropped and nothing is invented behind a reply that follows no grammar."""
-    framer = Replies()
+    framer = ReplyParser()
     assert b"".join(frame.raw for frame in framer.feed(bad)) == bad
-    assert framer.feed(b"+OK\r\n") == [Rest(b"+OK\r\n")]
+    assert framer.feed(b"+OK\r\n") == [UnparsedBytes(b"+OK\r\n")]
 
 
 def test_pushes_are_told_apart_from_replies() -> None:
     """A RESP3 push between two replies is marked as one."""
-    frames = Replies().feed(b"+OK\r\n>2\r\n+message\r\n*1\r\n:1\r\n:7\r\n")
+    frames = ReplyParser().feed(b"+OK\r\n>2\r\n+message\r\n*1\r\n:1\r\n:7\r\n")
     assert frames == [Reply(b"+OK\r\n"), Reply(b">2\r\n+message\r\n*1\r\n:1\r\n", True), Reply(b":7\r\n")]
 
 
 def test_errors_are_told_apart_from_values() -> None:
     """Both kinds of error reply are errors; an error inside an array is a value of that array."""
-    frames = Replies().feed(b"-ERR no\r\n!6\r\nERR no\r\n*1\r\n-ERR no\r\n")
+    frames = ReplyParser().feed(b"-ERR no\r\n!6\r\nERR no\r\n*1\r\n-ERR no\r\n")
     assert [isinstance(frame, Reply) and frame.error for frame in frames] == [True, True, False]
 
 
 def test_a_big_bulk_is_not_looked_at_again_for_each_piece() -> None:
     """64 MB in 64 KB pieces is framed in linear time: each piece costs about what copying it costs."""
     size, piece = 64 * 1024 * 1024, bytes(64 * 1024)
-    framer = Replies()
+    framer = ReplyParser()
     framer.feed(b"$%d\r\n" % size)
     for _ in range(size // len(piece)):
         assert framer.feed(piece) == []
@@ -253,7 +253,7 @@ def test_a_big_bulk_is_not_looked_at_again_for_each_piece() -> None:
 def test_depth_is_bounded_by_memory_not_by_recursion() -> None:
     """A hundred thousand arrays within one another are framed like any other reply."""
     deep = b"*1\r\n" * 100_000 + b":1\r\n"
-    assert Replies().feed(deep) == [Reply(deep)]
+    assert ReplyParser().feed(deep) == [Reply(deep)]
 
 
 def test_decoding_half_a_reply_is_refused() -> None:

@@ -24,12 +24,12 @@ from pytest_redisq.facade import Redisq
 from pytest_redisq.load.arguments import Wishes
 from pytest_redisq.load.plan import Plan
 from pytest_redisq.load.runner import Load
-from pytest_redisq.options import OptionError, Source, check_url, resolve
+from pytest_redisq.options import OptionError, OptionSource, check_url, resolve
 from pytest_redisq.secret import Secret, Url, masked, without_secrets
 from pytest_redisq.servers import Address, Server, start
 from pytest_redisq.servers.backend import Launched
 from pytest_redisq.servers.corner import Corners
-from pytest_redisq.session import Place
+from pytest_redisq.session import FixtureContext
 from tests.inner import InnerRuns
 from tests.support import local
 
@@ -88,7 +88,7 @@ def test_no_object_of_ours_shows_the_password(server: Server) -> None:
                 run.verify("at-least-once"),
                 exploration,
                 at(corner),
-                Place(server, corner, shared=True),
+                FixtureContext(server, corner, shared=True),
             ),
             *(Address(url=server.url), Launched(url=server.url, detail=""), Load(scenario="s", url=server.url)),
             Address(url=f"unix://:{quote(PASSWORD, safe='')}@/tmp/s?password={quote(PASSWORD, safe='')}").client(),
@@ -171,7 +171,7 @@ def test_a_url_that_cannot_be_obeyed_is_refused_without_its_password(url: str, w
     for secret in ("geheim4711", "geheim4711%2F"):
         filled = url.format(secret)
         with pytest.raises(OptionError) as refused:
-            resolve([Source(values={"server": filled}, origin=lambda _: "--redisq-server")])
+            resolve([OptionSource(values={"server": filled}, origin=lambda _: "--redisq-server")])
         assert words in str(refused.value)
         assert "geheim" not in str(refused.value)
         done = CliRunner().invoke(main, ["drain", "jobs", "--to", "f", "--url", filled])
@@ -254,19 +254,19 @@ _EVERYWHERE = """
 import sys
 import pytest
 from pytest_redisq.facade import Redisq
-from pytest_redisq.options import Source, resolve
+from pytest_redisq.options import OptionSource, resolve
 from pytest_redisq.servers import start
 from pytest_redisq.servers.corner import Corners
 
 PASSWORD = %r
 
 def scenario():
-    settings = resolve([Source({"server": %r, "server_args": [f"requirepass '{PASSWORD}'"]}, lambda o: o.flag)])
+    settings = resolve([OptionSource({"server": %r, "server_args": [f"requirepass '{PASSWORD}'"]}, lambda o: o.flag)])
     server = start(settings)
     corners = Corners(server)
     try:
         with corners.corner() as corner, Redisq(server=server, corner=corner) as redisq:
-            theirs = start(resolve([Source({"server": redisq.url}, lambda o: o.flag)]))
+            theirs = start(resolve([OptionSource({"server": redisq.url}, lambda o: o.flag)]))
             with Corners(theirs).corner() as prefixed:
                 prefixed.client.set("a", 1)
             server.restart()

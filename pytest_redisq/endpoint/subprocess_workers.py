@@ -30,7 +30,7 @@ from typing import Any
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from pytest_redisq.children import Child
+from pytest_redisq.children import ChildProcess
 from pytest_redisq.errors import TrafficError
 from pytest_redisq.queues import Delivery, Stopped
 from pytest_redisq.terminal import escaped
@@ -65,7 +65,7 @@ class CommandProcess:
         self._shown = " ".join(command.argv)  # as written, since the URL has the password in it
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  closed in close()
         try:
-            self._child = Child(
+            self._child = ChildProcess(
                 command.filled(url, name),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

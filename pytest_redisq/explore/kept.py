@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from pytest_redisq import shelf
+from pytest_redisq import failure_store
 from pytest_redisq.explore.explorer import Exploration, Scenario
 from pytest_redisq.explore.schedule import Schedule
 
@@ -48,15 +48,15 @@ class Kept:
             return
         record = exploration.failure.record() | {"test": _test(), "scenario": _place(scenario)}
         with contextlib.suppress(OSError):
-            shelf.write(path, json.dumps(record, indent=1) + "\n")
-            shelf.write(picture, exploration.failure.page())
+            failure_store.write(path, json.dumps(record, indent=1) + "\n")
+            failure_store.write(picture, exploration.failure.page())
             exploration.picture = picture
 
     def _path(self, scenario: Scenario) -> Path | None:
         if self._directory is None:
             return None
-        name = shelf.file_name(f"{_test()}::{getattr(scenario, '__name__', 'scenario')}")
-        return self._directory / f"{name}{shelf.SCHEDULE}"
+        name = failure_store.file_name(f"{_test()}::{getattr(scenario, '__name__', 'scenario')}")
+        return self._directory / f"{name}{failure_store.SCHEDULE}"
 
 
 def _test() -> str:

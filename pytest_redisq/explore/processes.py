@@ -17,7 +17,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from pytest_redisq.children import Child, follow_parent
+from pytest_redisq.children import ChildProcess, follow_parent
 from pytest_redisq.explore.actors import ActorKilled, Body, Rim, Worker, runnable
 from pytest_redisq.servers.scratch import keep_multiprocessing_folder
 
@@ -75,7 +75,7 @@ class ProgramBody(ProcessBody):
         super().__init__(rim, actor, worker)
         self._command = command
         self._env = env
-        self._child: Child | None = None
+        self._child: ChildProcess | None = None
 
     @property
     def pid(self) -> int | None:
@@ -89,7 +89,7 @@ class ProgramBody(ProcessBody):
         with self._starting:
             if self.doomed:
                 raise ActorKilled
-            self._child = Child(
+            self._child = ChildProcess(
                 self._command,
                 env=self._env,
                 stdin=subprocess.DEVNULL,

@@ -21,7 +21,7 @@ from pytest_redisq.explore.schedule import Mark, Option
 from pytest_redisq.explore.scripts import Scripts
 from pytest_redisq.explore.session import Answer, Held, Pass, Session, Stream
 from pytest_redisq.explore.upstream import GoneError, Upstream, listen_at
-from pytest_redisq.resp import Command, Requests, Rest, encode_command
+from pytest_redisq.resp import Request, RequestParser, UnparsedBytes, encode_command
 from pytest_redisq.servers.scratch import scratch
 
 _CHUNK_BYTES = 1 << 16
@@ -36,8 +36,8 @@ class Channel:
     client: socket.socket
     upstream: Upstream
     session: Session
-    requests: Requests = field(default_factory=Requests)
-    queue: deque[Command | Rest] = field(default_factory=deque)
+    requests: RequestParser = field(default_factory=RequestParser)
+    queue: deque[Request | UnparsedBytes] = field(default_factory=deque)
     #: The command that waits to be chosen.
     held: Held | None = None
     #: The command that waits in the server, and what will happen to its reply.
@@ -180,14 +180,14 @@ class Proxy:
         while channel.open and channel.queue and not channel.held and not channel.blocked:
             command = channel.queue.popleft()
             try:
-                if isinstance(command, Rest) or channel.raw:
+                if isinstance(command, UnparsedBytes) or channel.raw:
                     self._pass_rest(channel, command.raw)
                 else:
                     self._decide(channel, command)
             except GoneError:
                 self.cut(channel)
 
-    def _decide(self, channel: Channel, command: Command) -> None:
+    def _decide(self, channel: Channel, command: Request) -> None:
         decision = channel.session.decide(command)
         match decision:
             case Held():

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from pytest_redisq.explore.footprint import NOTHING, Commands, Footprint
-from pytest_redisq.resp import Command, encode_command
+from pytest_redisq.resp import Request, encode_command
 
 _SET_UP = frozenset(b"HELLO AUTH SELECT PING ECHO QUIT COMMAND READONLY READWRITE ASKING MULTI DISCARD UNWATCH".split())
 _CLIENT_SET_UP = frozenset(
@@ -104,7 +104,7 @@ class Session:
         tidy = self._queued is None and self._watched == NOTHING and self._replies == "on"
         return tidy and not self.changed and not self.subscribed
 
-    def decide(self, command: Command) -> Decision:
+    def decide(self, command: Request) -> Decision:
         """What to do with the next command."""
         if not command.args:
             return Answer(b"")
@@ -136,7 +136,7 @@ class Session:
             return False
         return self._replies == "on"
 
-    def _reply_mode(self, command: Command) -> Decision:
+    def _reply_mode(self, command: Request) -> Decision:
         mode = command.args[2].upper() if len(command.args) == 3 else b""
         if mode == b"ON":
             self._replies = "on"
@@ -150,7 +150,7 @@ class Session:
             return Answer(b"")
         return Pass(command.raw)
 
-    def _set_up(self, name: bytes, sub: bytes, command: Command) -> Pass:
+    def _set_up(self, name: bytes, sub: bytes, command: Request) -> Pass:
         match name:
             case b"MULTI":
                 self._queued, self._transaction = [], NOTHING
@@ -167,7 +167,7 @@ class Session:
                 self.changed |= self._stepped
         return Pass(command.raw, ends=name == b"QUIT")
 
-    def _in_transaction(self, name: bytes, command: Command) -> Decision:
+    def _in_transaction(self, name: bytes, command: Request) -> Decision:
         assert self._queued is not None
         if name != b"EXEC":
             self._queued.append(command.args)
@@ -178,7 +178,7 @@ class Session:
         self._queued, self._watched, self._stepped = None, NOTHING, True
         return Held(args=args, raw=command.raw, footprint=footprint)
 
-    def _hold(self, name: bytes, command: Command) -> Held:
+    def _hold(self, name: bytes, command: Request) -> Held:
         held = self._commands.remembered.get(command.raw)
         if not isinstance(held, Held):
             held = _hold(self._commands, name, command)
@@ -189,14 +189,14 @@ class Session:
         return held
 
 
-def _hold(commands: Commands, name: bytes, command: Command) -> Held:
+def _hold(commands: Commands, name: bytes, command: Request) -> Held:
     footprint = commands.footprint(command.args)
     if commands.blocking(name) or name in _TIMEOUTS:  # Redis 7.0 does not say so of WAIT
         return _without_timeout(name, command, footprint)
     return Held(args=command.args, raw=command.raw, footprint=footprint, subscribes=name in _SUBSCRIBES)
 
 
-def _without_timeout(name: bytes, command: Command, footprint: Footprint) -> Held:
+def _without_timeout(name: bytes, command: Request, footprint: Footprint) -> Held:
     """The blocking command, to wait for ever, and how long the client meant it to wait."""
     args = list(command.args)
     at, per_second = _timeout_place(name, args)

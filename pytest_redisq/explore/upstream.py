@@ -20,7 +20,7 @@ from redis.connection import parse_url
 
 from pytest_redisq.errors import ServerError
 from pytest_redisq.options import check_url
-from pytest_redisq.resp import Replies, Reply, ReplyError, Value, decode_reply, encode_command
+from pytest_redisq.resp import Reply, ReplyError, ReplyParser, Value, decode_reply, encode_command
 from pytest_redisq.secret import hide
 
 #: How long the server may take for what it answers at once, in seconds.
@@ -62,7 +62,7 @@ class Upstream:
             self._socket.setblocking(True)
             limit = struct.pack("@ll", int(PATIENCE_SECONDS), 0)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
-        self._replies = Replies()
+        self._replies = ReplyParser()
         self._frames: list[Reply] = []
         try:
             self._log_in(options)

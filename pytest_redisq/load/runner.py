@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal, TypeAlias
 
-from pytest_redisq.children import Child
+from pytest_redisq.children import ChildProcess
 from pytest_redisq.errors import DeliveryError, RedisqError
 from pytest_redisq.load.exits import EXIT_NOT_RUN, EXIT_UNKNOWN
 from pytest_redisq.secret import Url
@@ -274,7 +274,7 @@ def under_way(load: Load, *, output: int | None = None) -> Iterator[Running]:
     require_locust()
     with tempfile.TemporaryDirectory(prefix="load-", dir=scratch()) as folder:
         report = _report_in(folder)
-        child = Child(
+        child = ChildProcess(
             load.command(report),
             stdin=subprocess.DEVNULL,
             stdout=output,

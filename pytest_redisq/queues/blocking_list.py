@@ -10,7 +10,7 @@ import redis.asyncio
 
 from pytest_redisq.queues.bound import AsyncBoundQueue, BoundQueue, attach
 from pytest_redisq.queues.protocol import Delivery, Gap
-from pytest_redisq.queues.steps import Command, Steps, command, nothing
+from pytest_redisq.queues.steps import RedisCommand, Steps, command, nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,10 +38,10 @@ class BlockingList:
     def bind(self, client: redis.asyncio.Redis, /, worker: str | None = None) -> AsyncBoundQueue: ...
     def bind(self, client: Any, /, worker: str | None = None) -> Any:  # noqa: ARG002  no job is kept under its name
         """A worker's end of this queue."""
-        return attach(self, _BlockingListEnd(self), client)
+        return attach(self, _BlockingListEndpoint(self), client)
 
 
-class _BlockingListEnd:
+class _BlockingListEndpoint:
     beat_seconds: float | None = None
 
     def __init__(self, queue: BlockingList) -> None:
@@ -58,7 +58,7 @@ class _BlockingListEnd:
     def get(self, timeout_seconds: float | None) -> Steps[Delivery | None]:
         if timeout_seconds is not None and timeout_seconds <= 0:
             return (yield from self._get_now())
-        reply = yield Command(("BLPOP", *self._keys, redis_timeout(timeout_seconds)), timeout_seconds)
+        reply = yield RedisCommand(("BLPOP", *self._keys, redis_timeout(timeout_seconds)), timeout_seconds)
         return None if reply is None else Delivery(body=reply[1], source=reply[0].decode())
 
     def _get_now(self) -> Steps[Delivery | None]:

@@ -20,9 +20,9 @@ import redis
 import redis.asyncio
 from redis.exceptions import RedisError
 
+from pytest_redisq.queues.connection import AsyncQueueConnection, QueueConnection
 from pytest_redisq.queues.protocol import Delivery, Gap, Stopped
-from pytest_redisq.queues.steps import Command, Logic, Steps, command, run, run_async
-from pytest_redisq.queues.wire import AsyncWire, Wire
+from pytest_redisq.queues.steps import QueueLogic, RedisCommand, Steps, command, run, run_async
 
 T = TypeVar("T")
 
@@ -30,17 +30,17 @@ T = TypeVar("T")
 _UNBLOCK_AGAIN_SECONDS = 0.002
 
 
-class Description(Protocol):
+class QueueDescription(Protocol):
     """A queue without a client: picklable, and made into a worker's end by `bind`."""
 
     def bind(self, client: Any, /, worker: str | None = None) -> Any: ...
 
 
-def _itself(description: Description) -> Description:
+def _itself(description: QueueDescription) -> QueueDescription:
     return description
 
 
-def _stopped(description: Description) -> Stopped:
+def _stopped(description: QueueDescription) -> Stopped:
     return Stopped(f"stop() was called on this worker's end of {description!r}: there is nothing more to get from it")
 
 
@@ -51,12 +51,12 @@ class BoundQueue:
     without the client: bind that in the other process.
     """
 
-    def __init__(self, description: Description, logic: Logic, client: redis.Redis) -> None:
+    def __init__(self, description: QueueDescription, logic: QueueLogic, client: redis.Redis) -> None:
         self.description = description
         self._logic = logic
         self._client = client
-        self._take = Wire(client)
-        self._talk = Wire(client)
+        self._take = QueueConnection(client)
+        self._talk = QueueConnection(client)
         self._getting = threading.Lock()
         self._stopping = False
         self._blocked_id: int | None = None
@@ -155,10 +155,10 @@ class BoundQueue:
     def __repr__(self) -> str:
         return f"{self.description!r}.bind({self._client!r})"
 
-    def _drive(self, steps: Steps[T], wire: Wire) -> T:
+    def _drive(self, steps: Steps[T], wire: QueueConnection) -> T:
         return run(steps, lambda step: wire.call(step) if step.blocks_seconds == 0 else self._block(step, wire))
 
-    def _block(self, step: Command, wire: Wire) -> Any:
+    def _block(self, step: RedisCommand, wire: QueueConnection) -> Any:
         self._left.clear()
         self._blocked_id = wire.connect()
         try:
@@ -197,12 +197,12 @@ class AsyncBoundQueue:
     reply: if a message had come, the next `get` returns it, and `close` gives it back.
     """
 
-    def __init__(self, description: Description, logic: Logic, client: redis.asyncio.Redis) -> None:
+    def __init__(self, description: QueueDescription, logic: QueueLogic, client: redis.asyncio.Redis) -> None:
         self.description = description
         self._logic = logic
         self._client = client
-        self._take = AsyncWire(client)
-        self._talk = AsyncWire(client)
+        self._take = AsyncQueueConnection(client)
+        self._talk = AsyncQueueConnection(client)
         self._getting = asyncio.Lock()
         self._stopping = False
         self._interrupted = False
@@ -313,12 +313,12 @@ class AsyncBoundQueue:
         task, self._under_way = self._under_way, None
         return task.result()
 
-    async def _drive(self, steps: Steps[T], wire: AsyncWire) -> T:
+    async def _drive(self, steps: Steps[T], wire: AsyncQueueConnection) -> T:
         return await run_async(
             steps, lambda step: wire.call(step) if step.blocks_seconds == 0 else self._block(step, wire)
         )
 
-    async def _block(self, step: Command, wire: AsyncWire) -> Any:
+    async def _block(self, step: RedisCommand, wire: AsyncQueueConnection) -> Any:
         self._left.clear()
         self._blocked_id = await wire.connect()
         try:
@@ -347,7 +347,7 @@ class AsyncBoundQueue:
                 await self._drive(self._logic.beat(), self._talk)
 
 
-def attach(description: Description, logic: Logic, client: Any) -> Any:
+def attach(description: QueueDescription, logic: QueueLogic, client: Any) -> Any:
     """The end of `description` for `client`: sync for a redis.Redis, async for a redis.asyncio.Redis."""
     if isinstance(client, redis.asyncio.Redis):
         return AsyncBoundQueue(description, logic, client)

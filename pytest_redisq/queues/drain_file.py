@@ -25,13 +25,13 @@ import redis
 from redis.exceptions import RedisError
 
 from pytest_redisq.errors import DrainHeldError, RedisqError
+from pytest_redisq.queues.connection import QueueConnection, place_of, recommend_hiredis
 from pytest_redisq.queues.drain_journal import Journal
 from pytest_redisq.queues.drain_pen import Part, Pen
 from pytest_redisq.queues.draining import Claim, Drainer, UnfinishedDrain, noted
 from pytest_redisq.queues.framing import Compress, Framing, compressor, framer, last_byte
 from pytest_redisq.queues.read_ahead import ReadAhead
 from pytest_redisq.queues.steps import command, run
-from pytest_redisq.queues.wire import Wire, place_of, recommend_hiredis
 
 #: So many bytes of elements are written before all is put on the disk and taken from the list, or as many as this takes
 #: seconds: waiting for a disk costs more than all else, and a drainer that dies has so much to write again.
@@ -94,7 +94,7 @@ def drain_to_file(
     if target.exists() and not target.is_file():
         raise RedisqError(f"{path} is no regular file, so a drain could not go on there after an interruption.")
     drainer = Drainer(key, chunk=chunk, lease_seconds=lease_seconds)
-    with contextlib.closing(Wire(client, grace_seconds=GRACE_SECONDS)) as wire:
+    with contextlib.closing(QueueConnection(client, grace_seconds=GRACE_SECONDS)) as wire:
         try:
             with _locked(target) as file:
                 journal = Journal(target, file, lease_seconds=lease_seconds, take_over=take_over)
@@ -109,7 +109,7 @@ def drain_to_file(
 class _Session:
     """One drain of one list to one file."""
 
-    def __init__(self, drainer: Drainer, wire: Wire, journal: Journal, target: Path, of: str) -> None:
+    def __init__(self, drainer: Drainer, wire: QueueConnection, journal: Journal, target: Path, of: str) -> None:
         self._drainer = drainer
         self._wire = wire
         self._journal = journal

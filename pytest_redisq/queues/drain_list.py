@@ -12,10 +12,10 @@ import redis
 import redis.asyncio
 from redis.exceptions import RedisError
 
+from pytest_redisq.queues.connection import AsyncQueueConnection, QueueConnection, recommend_hiredis
 from pytest_redisq.queues.draining import Drainer, UnfinishedDrain, average_bytes, fitting, measure, pop
 from pytest_redisq.queues.read_ahead import ReadAhead
 from pytest_redisq.queues.steps import run, run_async
-from pytest_redisq.queues.wire import AsyncWire, Wire, recommend_hiredis
 
 _log = logging.getLogger("pytest_redisq")
 
@@ -64,12 +64,12 @@ def drain(
 
 def unfinished_drains(client: redis.Redis, key: str) -> tuple[UnfinishedDrain, ...]:
     """What drains of the list `key` have claimed and not finished, the oldest first, whether they live or not."""
-    with contextlib.closing(Wire(client)) as wire:
+    with contextlib.closing(QueueConnection(client)) as wire:
         return run(Drainer(key, chunk=1, lease_seconds=1).unfinished(), wire.call)
 
 
 def _drain_chunks(client: redis.Redis, drainer: Drainer) -> Generator[list[bytes], None, tuple[UnfinishedDrain, ...]]:
-    with contextlib.closing(Wire(client)) as wire:
+    with contextlib.closing(QueueConnection(client)) as wire:
         try:
             while (claim := run(drainer.next_claim(), wire.call)) is not None:
                 chunks = ReadAhead(drainer, claim, wire)
@@ -92,7 +92,7 @@ def _warned(held: tuple[UnfinishedDrain, ...]) -> tuple[UnfinishedDrain, ...]:
 
 
 def _pop_chunks(client: redis.Redis, key: str, chunk: int) -> Generator[list[bytes], None, tuple[UnfinishedDrain, ...]]:
-    with contextlib.closing(Wire(client)) as wire:
+    with contextlib.closing(QueueConnection(client)) as wire:
         left, pops, average = run(measure(key), wire.call)
         while left > 0 and (elements := run(pop(key, fitting(min(chunk, left), average), pops), wire.call)):
             left -= len(elements)
@@ -114,7 +114,7 @@ async def drain_async(
     it ends is logged as a warning.
     """
     recommend_hiredis()
-    wire = AsyncWire(client)
+    wire = AsyncQueueConnection(client)
     if guarantee == "at-most-once":
         left, pops, average = await run_async(measure(key), wire.call)
         count = fitting(min(chunk, left), average)

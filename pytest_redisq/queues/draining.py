@@ -17,7 +17,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from pytest_redisq.errors import RedisqError
-from pytest_redisq.queues.steps import Command, Steps, beside, command, run_script, script_command
+from pytest_redisq.queues.steps import RedisCommand, Steps, beside, command, run_script, script_command
 
 #: A chunk is cut short where its elements are so large that it would be bigger than this, in bytes: the server does
 #: nothing else while it copies a chunk, of 1 KB elements some 6 ms for 4 MiB.
@@ -118,7 +118,7 @@ class UnfinishedDrain:
 class Reading(NamedTuple):
     """A command that reads so many elements."""
 
-    command: Command
+    command: RedisCommand
     elements: int
 
 
@@ -235,7 +235,7 @@ class Drainer:
         self.check_kept((yield from _script_again(_COMMIT, *self._commit_arguments(claim, done, state))))
         claim.length, claim.state = claim.length - done, state
 
-    def committing(self, claim: Claim, done: int, state: str = "") -> Command:
+    def committing(self, claim: Claim, done: int, state: str = "") -> RedisCommand:
         """The command that commits, where the server knows the script; its reply goes to `check_kept`."""
         return script_command(_COMMIT, *self._commit_arguments(claim, done, state))
 
@@ -316,7 +316,7 @@ def average_bytes(elements: list[bytes]) -> float:
     return max(1.0, sum(map(len, sample)) / len(sample))
 
 
-def _again(step: Command) -> Steps[Any]:
+def _again(step: RedisCommand) -> Steps[Any]:
     """Ask once more if the connection broke: only for what may be done twice."""
     try:
         return (yield step)

@@ -13,9 +13,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from pytest_redisq.queues.connection import PendingReply, QueueConnection
 from pytest_redisq.queues.draining import Claim, Drainer
 from pytest_redisq.queues.steps import run
-from pytest_redisq.queues.wire import Ticket, Wire
 
 #: Chunks asked for and not yet read: one on its way here, one that the server is working on.
 _AHEAD = 2
@@ -24,12 +24,12 @@ _AHEAD = 2
 class ReadAhead:
     """Reads `claim` from its head, through `wire`, which nobody else may use meanwhile."""
 
-    def __init__(self, drainer: Drainer, claim: Claim, wire: Wire) -> None:
+    def __init__(self, drainer: Drainer, claim: Claim, wire: QueueConnection) -> None:
         self._drainer = drainer
         self._claim = claim
         self._wire = wire
         self._read = 0  # elements read and not committed
-        self._asked: deque[tuple[Ticket, int]] = deque()  # with how many elements each is to bring
+        self._asked: deque[tuple[PendingReply, int]] = deque()  # with how many elements each is to bring
 
     def read(self) -> list[bytes]:
         """The next chunk; empty at the end."""

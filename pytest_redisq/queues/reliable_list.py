@@ -16,7 +16,7 @@ import redis.asyncio
 from pytest_redisq.queues.blocking_list import redis_timeout
 from pytest_redisq.queues.bound import AsyncBoundQueue, BoundQueue, attach
 from pytest_redisq.queues.protocol import Delivery, Gap, Stopped
-from pytest_redisq.queues.steps import Command, Steps, beside, command, nothing, run_script, worker_name
+from pytest_redisq.queues.steps import RedisCommand, Steps, beside, command, nothing, run_script, worker_name
 
 #: A dead worker's name is forgotten this long after its last heartbeat, in seconds. Not at once: a worker that was only
 #: asleep may still be given a job by a BLMOVE that the server holds for it, and somebody must then look there.
@@ -95,10 +95,10 @@ class ReliableList:
     def bind(self, client: redis.asyncio.Redis, /, worker: str | None = None) -> AsyncBoundQueue: ...
     def bind(self, client: Any, /, worker: str | None = None) -> Any:
         """A worker's end of this queue, named `worker` (by default unlike any other)."""
-        return attach(self, ReliableListEnd(self, worker_name(worker)), client)
+        return attach(self, ReliableListEndpoint(self, worker_name(worker)), client)
 
 
-class ReliableListEnd:
+class ReliableListEndpoint:
     """The logic of one worker, without IO."""
 
     def __init__(self, queue: ReliableList, worker: str, clock: Callable[[], float] = lambda: time.monotonic()) -> None:
@@ -157,7 +157,7 @@ class ReliableListEnd:
             if slice_seconds <= 0:
                 body = yield command("LMOVE", *args)
             else:
-                body = yield Command(("BLMOVE", *args, redis_timeout(slice_seconds)), slice_seconds)
+                body = yield RedisCommand(("BLMOVE", *args, redis_timeout(slice_seconds)), slice_seconds)
         except Stopped:  # before the command was sent
             raise
         except BaseException:

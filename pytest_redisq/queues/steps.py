@@ -1,6 +1,6 @@
 """The queues' logic without IO: generators that yield commands and are sent the replies.
 
-A queue is written once, as such generators (`Logic`); `bound.py` drives them, for a sync or an asyncio client. An
+A queue is written once, as such generators (`QueueLogic`); `bound.py` drives them, for a sync or an asyncio client. An
 error is thrown in where the command was yielded. A generator that is closed there must take the outcome for unknown.
 """
 
@@ -25,7 +25,7 @@ Argument: TypeAlias = bytes | str | int | float
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
+class RedisCommand:
     """One command. `blocks_seconds` is how long the server may sit on it: 0 not at all, None for ever."""
 
     args: tuple[Argument, ...]
@@ -33,10 +33,10 @@ class Command:
 
 
 #: What the logic is made of: yields commands, is sent replies (RESP2 shapes, bytes), returns a T.
-Steps: TypeAlias = Generator[Command, Any, T]
+Steps: TypeAlias = Generator[RedisCommand, Any, T]
 
 
-class Logic(Protocol):
+class QueueLogic(Protocol):
     """One worker's end of a queue, without IO."""
 
     #: How often `beat` must run while the worker lives, in seconds; None: never.
@@ -69,9 +69,9 @@ class Logic(Protocol):
         """Say that this worker is gone, so that what it holds is free at once."""
 
 
-def command(*args: Argument) -> Command:
+def command(*args: Argument) -> RedisCommand:
     """A command that the server answers at once."""
-    return Command(args)
+    return RedisCommand(args)
 
 
 def nothing(result: T) -> Steps[T]:
@@ -93,7 +93,7 @@ def beside(key: str, suffix: str) -> str:
     return f"{key}:{suffix}" if has_tag else f"{key}:{suffix}:{{{key}}}"
 
 
-def run(steps: Steps[T], call: Callable[[Command], Any]) -> T:
+def run(steps: Steps[T], call: Callable[[RedisCommand], Any]) -> T:
     """Drive `steps` to their end; `call` carries out one command. What it raises of Redis, the steps may handle."""
     reply: Any = None
     error: Exception | None = None
@@ -110,7 +110,7 @@ def run(steps: Steps[T], call: Callable[[Command], Any]) -> T:
                 error = caught
 
 
-async def run_async(steps: Steps[T], call: Callable[[Command], Awaitable[Any]]) -> T:
+async def run_async(steps: Steps[T], call: Callable[[RedisCommand], Awaitable[Any]]) -> T:
     """`run`, where a command is awaited."""
     reply: Any = None
     error: Exception | None = None
@@ -146,7 +146,7 @@ def run_script(source: str, keys: tuple[str, ...], args: tuple[Argument, ...] = 
         return (yield command("EVAL", source, len(keys), *keys, *args))
 
 
-def script_command(source: str, keys: tuple[str, ...], args: tuple[Argument, ...] = ()) -> Command:
+def script_command(source: str, keys: tuple[str, ...], args: tuple[Argument, ...] = ()) -> RedisCommand:
     """What runs a script that the server knows; NoScriptError where it does not."""
     return command("EVALSHA", _digest(source), len(keys), *keys, *args)
 

@@ -15,7 +15,7 @@ import redis.asyncio
 
 from pytest_redisq.queues.bound import AsyncBoundQueue, BoundQueue, attach
 from pytest_redisq.queues.protocol import Delivery, Gap
-from pytest_redisq.queues.steps import Argument, Command, Steps, command, nothing, run_script
+from pytest_redisq.queues.steps import Argument, RedisCommand, Steps, command, nothing, run_script
 
 _log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class Stream:
     def bind(self, client: redis.asyncio.Redis, /, worker: str | None = None) -> AsyncBoundQueue: ...
     def bind(self, client: Any, /, worker: str | None = None) -> Any:  # noqa: ARG002  readers need no names
         """A reader and writer of this stream."""
-        return attach(self, StreamEnd(self), client)
+        return attach(self, StreamEndpoint(self), client)
 
 
 #: Its id, and its fields: name, value, name, value…
@@ -94,7 +94,7 @@ class _Look(NamedTuple):
     entries: list[Entry]
 
 
-class StreamEnd:
+class StreamEndpoint:
     """The logic of one reader, without IO.
 
     Law of the gaps: `accounted` is how many of the entries ever added lie at or before `last_id`, read or known to be
@@ -149,7 +149,7 @@ class StreamEnd:
         assert self._last_id is not None
         block_ms = 0 if seconds is None else max(1, math.ceil(seconds * 1000))
         limits = ("COUNT", self._queue.batch, "BLOCK", block_ms)
-        reply = yield Command(("XREAD", *limits, "STREAMS", self._queue.key, self._last_id), seconds)
+        reply = yield RedisCommand(("XREAD", *limits, "STREAMS", self._queue.key, self._last_id), seconds)
         self._read([] if reply is None else decoded(reply[0][1]))
 
     def _look_and_read(self) -> Steps[None]:
@@ -237,7 +237,7 @@ def position(entry_id: str) -> tuple[int, int]:
     return int(milliseconds), int(number or 0)
 
 
-def add_entry(key: str, field: str, body: bytes, maxlen: int | None, approximate: bool) -> Command:
+def add_entry(key: str, field: str, body: bytes, maxlen: int | None, approximate: bool) -> RedisCommand:
     trim: tuple[Argument, ...] = () if maxlen is None else ("MAXLEN", "~" if approximate else "=", maxlen)
     return command("XADD", key, *trim, "*", field, body)
 

@@ -15,7 +15,7 @@ from redis.exceptions import ResponseError
 
 from pytest_redisq.queues.bound import AsyncBoundQueue, BoundQueue, attach
 from pytest_redisq.queues.protocol import Delivery, Gap, Stopped
-from pytest_redisq.queues.steps import Command, Steps, beside, command, nothing, run_script, worker_name
+from pytest_redisq.queues.steps import RedisCommand, Steps, beside, command, nothing, run_script, worker_name
 from pytest_redisq.queues.stream import Entry, add_entry, decoded, delivery_of, entries_after
 
 #: How many entries are asked for at once where they are not new ones, which come singly so that idle workers get them.
@@ -92,10 +92,10 @@ class StreamGroup:
     def bind(self, client: redis.asyncio.Redis, /, worker: str | None = None) -> AsyncBoundQueue: ...
     def bind(self, client: Any, /, worker: str | None = None) -> Any:
         """A consumer of the group, named `worker` (by default unlike any other)."""
-        return attach(self, StreamGroupEnd(self, worker_name(worker)), client)
+        return attach(self, StreamGroupEndpoint(self, worker_name(worker)), client)
 
 
-class StreamGroupEnd:
+class StreamGroupEndpoint:
     """The logic of one consumer, without IO."""
 
     def __init__(self, queue: StreamGroup, worker: str, clock: Callable[[], float] = lambda: time.monotonic()) -> None:
@@ -175,7 +175,7 @@ class StreamGroupEnd:
         slice_seconds = max(0.0, min(left, self._slice_seconds))
         block = ("BLOCK", max(1, math.ceil(slice_seconds * 1000))) if slice_seconds else ()
         read = ("XREADGROUP", *self._us(), "COUNT", 1, *block, "STREAMS", self._key, ">")
-        reply = yield Command(read, slice_seconds)
+        reply = yield RedisCommand(read, slice_seconds)
         if not reply:
             return None
         entry_id, fields = decoded(reply[0][1])[0]

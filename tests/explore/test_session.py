@@ -6,7 +6,7 @@ import pytest
 
 from pytest_redisq.explore.footprint import Commands
 from pytest_redisq.explore.session import Answer, Held, Pass, Session, Stream
-from pytest_redisq.resp import Command, Requests, encode_command
+from pytest_redisq.resp import Request, RequestParser, encode_command
 
 BLOCKING = {b"BLPOP", b"BLMPOP", b"BZPOPMIN", b"BLMOVE", b"XREAD", b"XREADGROUP"}
 
@@ -21,9 +21,9 @@ def session() -> Session:
     return Session(Commands(entry))  # type: ignore[arg-type]
 
 
-def command(text: str) -> Command:
+def command(text: str) -> Request:
     args = text.encode().split()
-    return Command(encode_command(args), tuple(args))
+    return Request(encode_command(args), tuple(args))
 
 
 @pytest.mark.parametrize(
@@ -115,8 +115,8 @@ def test_replies_are_shown_as_asked_for(session: Session) -> None:
 
 def test_empty_requests_get_nothing_and_streams_are_not_read(session: Session) -> None:
     """As the server does; after MONITOR nothing is a reply any more."""
-    (empty,) = Requests().feed(b"\r\n")
-    assert isinstance(empty, Command)
+    (empty,) = RequestParser().feed(b"\r\n")
+    assert isinstance(empty, Request)
     assert session.decide(empty) == Answer(b"")
     assert isinstance(session.decide(command("MONITOR")), Stream)
 

@@ -10,7 +10,7 @@ import redis
 from pytest_redisq.history import Recorder
 from pytest_redisq.model import Kind, Message, decode_body
 from pytest_redisq.queues import Delivery
-from pytest_redisq.queues.steps import Logic, Steps
+from pytest_redisq.queues.steps import QueueLogic, Steps
 
 RUN = "b0b0"
 
@@ -22,7 +22,7 @@ class Ledger:
         self.recorder = recorder
         self.acks: Counter[bytes] = Counter()
 
-    def work(self, name: str, end: Logic, over: Callable[[], bool]) -> Steps[None]:
+    def work(self, name: str, end: QueueLogic, over: Callable[[], bool]) -> Steps[None]:
         """Get and acknowledge until it is `over` and nothing comes; after a cut, go on."""
         while True:
             last = over()
@@ -42,7 +42,7 @@ class Ledger:
             self.recorder.ok(token, (message,), _ids(delivery))
             yield from self._acknowledge(name, end, message, delivery)
 
-    def _acknowledge(self, name: str, end: Logic, message: Message, delivery: Delivery) -> Steps[None]:
+    def _acknowledge(self, name: str, end: QueueLogic, message: Message, delivery: Delivery) -> Steps[None]:
         while True:
             token = self.recorder.invoke(name, Kind.ACK, (message,))
             try:

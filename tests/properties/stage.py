@@ -14,8 +14,8 @@ import redis
 
 from pytest_redisq.explore import Mark
 from pytest_redisq.properties import Turn
-from pytest_redisq.queues.steps import Command, Steps, command
-from pytest_redisq.queues.wire import Wire
+from pytest_redisq.queues.connection import QueueConnection
+from pytest_redisq.queues.steps import RedisCommand, Steps, command
 
 #: A run longer than this does not end, in commands.
 MAX_COMMANDS = 5_000
@@ -31,7 +31,7 @@ class Actor:
         self.error: BaseException | None = None
         self.result: Any = None
         self._steps = steps
-        self.held: Command | None = None
+        self.held: RedisCommand | None = None
         self.blocked = False
         self.resume(None)
 
@@ -53,7 +53,7 @@ class Stage:
     """A context manager. `clock` is what actors are to be given for time; each command takes `tick_seconds` of it."""
 
     def __init__(self, client: redis.Redis, tick_seconds: float = 0.0) -> None:
-        self._wire = Wire(client)
+        self._wire = QueueConnection(client)
         self.now = 1_000.0
         self.tick_seconds = tick_seconds
         self.actors: list[Actor] = []
@@ -119,14 +119,14 @@ class Stage:
                 if reply is not None or error is not None:
                     actor.resume(reply, error)
 
-    def _waiting(self, held: Command) -> Command:
+    def _waiting(self, held: RedisCommand) -> RedisCommand:
         """As the server remembers it: `$` is what was the last id when the wait began."""
         if "$" not in held.args:
             return held
         key = held.args[list(held.args).index("STREAMS") + 1]
         last = self._wire.call(command("XREVRANGE", key, "+", "-", "COUNT", 1))
         now = last[0][0].decode() if last else "0-0"
-        return Command(tuple(now if arg == "$" else arg for arg in held.args), held.blocks_seconds)
+        return RedisCommand(tuple(now if arg == "$" else arg for arg in held.args), held.blocks_seconds)
 
     def ask(self, steps: Steps[Any]) -> Any:
         """Let an actor run alone, to its end."""
@@ -138,7 +138,7 @@ class Stage:
             raise actor.error
         return actor.result
 
-    def _carry_out(self, held: Command) -> tuple[Any, Exception | None]:
+    def _carry_out(self, held: RedisCommand) -> tuple[Any, Exception | None]:
         try:
             if held.blocks_seconds == 0:
                 return self._wire.call(held), None

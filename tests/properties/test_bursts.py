@@ -18,8 +18,8 @@ from pytest_redisq.properties import Burst, Trim, Turn, bursts, trims, turns
 from pytest_redisq.properties.strategies import FAULTS
 from pytest_redisq.queues import Gap, Stream, StreamGroup, stream_group
 from pytest_redisq.queues.steps import Steps, command
-from pytest_redisq.queues.stream import StreamEnd, position
-from pytest_redisq.queues.stream_group import StreamGroupEnd
+from pytest_redisq.queues.stream import StreamEndpoint, position
+from pytest_redisq.queues.stream_group import StreamGroupEndpoint
 from tests.properties.conftest import Staged
 from tests.properties.ledger import RUN, Ledger
 from tests.properties.stage import Stage, errors
@@ -78,7 +78,7 @@ class Scene:
             left = {each for each, _ in after}
             self.trimmed += [each.decode() for each, _ in before if each not in left]
 
-    def read(self, name: str, end: StreamEnd, timeout_seconds: float) -> Steps[None]:
+    def read(self, name: str, end: StreamEndpoint, timeout_seconds: float) -> Steps[None]:
         """Read until nobody writes any more and nothing comes."""
         yield from end.subscribe()
         while True:
@@ -118,7 +118,9 @@ def test_every_reader_gets_every_entry_of_every_burst(
         scene = Scene(stage, redisq)
         for mine in by_producer(drawn):
             stage.actor("producer", scene.write(mine))
-        ends = {name: StreamEnd(Stream(KEY, after=name[-1], batch=batch), stage.clock) for name in ("from 0", "from $")}
+        ends = {
+            name: StreamEndpoint(Stream(KEY, after=name[-1], batch=batch), stage.clock) for name in ("from 0", "from $")
+        }
         readers = [stage.actor(name, scene.read(name, end, wait)) for name, end in ends.items()]
         stage.play(order)
         verdict = scene.judge("fan-out, fifo")
@@ -152,7 +154,7 @@ def test_a_burst_that_comes_at_any_moment_of_a_wait_is_read_whole(staged: Staged
     """After so many of the reader's commands the first entry, after some more the others."""
     with staged() as (stage, redisq):
         scene = Scene(stage, redisq)
-        end = StreamEnd(Stream(KEY), stage.clock)
+        end = StreamEndpoint(Stream(KEY), stage.clock)
         stage.ask(end.subscribe())
         writer = stage.actor("producer", scene.write([Burst(producer=0, size=3, at_once=False)]))
         reader = stage.actor("reader", scene.read("reader", end, 1.0))
@@ -166,7 +168,7 @@ def test_a_burst_that_comes_at_any_moment_of_a_wait_is_read_whole(staged: Staged
 
 def take(stage: Stage, stream: Stream, count: int) -> list[str]:
     """The ids of at most `count` entries that a new reader gets."""
-    end, ids = StreamEnd(stream, stage.clock), []
+    end, ids = StreamEndpoint(stream, stage.clock), []
     while len(ids) < count and (delivery := stage.ask(end.get(0))) is not None:
         ids.append(delivery.id)
     return ids
@@ -184,7 +186,7 @@ def test_exactly_the_entries_that_were_trimmed_unread_are_reported(
     """What a reader got and what its gaps count are together all that was added, and nothing else is missing."""
     with staged() as (stage, redisq):
         scene = Scene(stage, redisq)
-        end = StreamEnd(Stream(KEY, after="0", batch=batch), stage.clock)
+        end = StreamEndpoint(Stream(KEY, after="0", batch=batch), stage.clock)
         stage.ask(end.subscribe())
         for mine in by_producer(drawn):
             stage.actor("producer", scene.write(mine))
@@ -220,7 +222,9 @@ class Team(Scene):
         self.acks = self.ledger.acks
 
     def consume(self, name: str) -> Steps[None]:
-        return self.ledger.work(name, StreamGroupEnd(self.queue, name, self.stage.clock), lambda: self.writing == 0)
+        return self.ledger.work(
+            name, StreamGroupEndpoint(self.queue, name, self.stage.clock), lambda: self.writing == 0
+        )
 
     def age(self, *whose: bytes) -> Steps[None]:
         """Let the idle time of what they hold pass; without names, of all."""
@@ -280,9 +284,9 @@ def test_all_that_a_dead_consumer_held_is_claimed_at_once(
         patch.setattr(stream_group, "_PAGE", page)
         team = Team(stage, redisq)
         stage.ask(team.write(drawn))
-        living = StreamGroupEnd(GROUP, "living", stage.clock)
+        living = StreamGroupEndpoint(GROUP, "living", stage.clock)
         held = sum(stage.ask(living.get(0)) is not None for _ in range(held))
-        victim = StreamGroupEnd(GROUP, "victim", stage.clock)
+        victim = StreamGroupEndpoint(GROUP, "victim", stage.clock)
         while stage.ask(victim.get(0)) is not None:
             pass
         stage.ask(team.age(b"victim"))
@@ -296,7 +300,7 @@ def test_a_consumer_that_lost_a_reply_is_given_the_entry_at_once(staged: Staged)
     while struck:
         with staged() as (stage, redisq):
             stage.ask(Team(stage, redisq).write([Burst(producer=0, size=1, at_once=True)]))
-            end = StreamGroupEnd(GROUP, "c", stage.clock)
+            end = StreamGroupEndpoint(GROUP, "c", stage.clock)
             reader = stage.actor("c", end.get(0))
             for _ in range(at):
                 stage.step(reader)
@@ -328,7 +332,7 @@ def test_a_poisonous_entry_is_handed_out_as_often_as_is_allowed_and_then_parked(
         counts = []
         for death in range(deaths):
             stage.ask(team.age() if death else queue_exists(queue, stage))
-            delivery = stage.ask(StreamGroupEnd(queue, f"victim-{death}", stage.clock).get(0))
+            delivery = stage.ask(StreamGroupEndpoint(queue, f"victim-{death}", stage.clock).get(0))
             counts += [] if delivery is None else [delivery.delivery_count]
         assert counts == list(range(1, min(deaths, limit) + 1))
         parked = redisq.client.xrange(redisq.key("s:dead:{s}"))
@@ -337,4 +341,4 @@ def test_a_poisonous_entry_is_handed_out_as_often_as_is_allowed_and_then_parked(
 
 
 def queue_exists(queue: StreamGroup, stage: Stage) -> Steps[None]:
-    yield from StreamGroupEnd(queue, "founder", stage.clock).subscribe()
+    yield from StreamGroupEndpoint(queue, "founder", stage.clock).subscribe()

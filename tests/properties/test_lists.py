@@ -21,7 +21,7 @@ from pytest_redisq.properties import Ack, Action, Crash, Get, GiveBack, Put, bod
 from pytest_redisq.properties.strategies import FAULTS
 from pytest_redisq.queues import BlockingList, BoundQueue, Delivery, ReliableList, Stopped
 from pytest_redisq.queues.blocking_list import redis_timeout
-from pytest_redisq.queues.reliable_list import ReliableListEnd
+from pytest_redisq.queues.reliable_list import ReliableListEndpoint
 from pytest_redisq.queues.steps import Steps, command
 from tests.properties.conftest import Staged
 from tests.properties.ledger import RUN, Ledger
@@ -67,13 +67,13 @@ def test_a_reliable_list_loses_nothing_whoever(
         for producer, count in enumerate(counts):
             stage.actor("producer", put_all(recorder, producer, count, busy))
         workers = [
-            stage.actor(name, ledger.work(name, ReliableListEnd(JOBS, name, stage.clock), lambda: not busy))
+            stage.actor(name, ledger.work(name, ReliableListEndpoint(JOBS, name, stage.clock), lambda: not busy))
             for name in ("w0", "w1", "w2")
         ]
         stage.play(data.draw(turns(actors=5, faults=faults, max_turns=16)))
         dead = [worker.name for worker in workers if worker.state == "killed"]
         stage.ask(lapse(*dead))
-        stage.ask(ledger.work("heir", ReliableListEnd(JOBS, "heir", stage.clock), lambda: True))
+        stage.ask(ledger.work("heir", ReliableListEndpoint(JOBS, "heir", stage.clock), lambda: True))
         recorder.quiescence()
         verdict = check(recorder.history(), Contract.parse("at-least-once" if faults else "at-most-once"))
         assert not errors(stage.actors)
@@ -84,7 +84,7 @@ def test_a_reliable_list_loses_nothing_whoever(
 
 def test_of_equal_jobs_in_hand_one_is_acknowledged(staged: Staged) -> None:
     with staged() as (stage, _):
-        end = ReliableListEnd(JOBS, "w", stage.clock)
+        end = ReliableListEndpoint(JOBS, "w", stage.clock)
         for _ in range(2):
             stage.ask(end.put(b"same"))
         first, _ = stage.ask(end.get(0)), stage.ask(end.get(0))
@@ -95,7 +95,7 @@ def test_of_equal_jobs_in_hand_one_is_acknowledged(staged: Staged) -> None:
 @pytest.mark.parametrize("mark", [Mark.LOSE_REQUEST, Mark.LOSE_REPLY])
 def test_a_job_whose_ack_was_lost_comes_again_only_if_it_is_there(staged: Staged, mark: Mark) -> None:
     with staged() as (stage, _):
-        end = ReliableListEnd(JOBS, "w", stage.clock)
+        end = ReliableListEndpoint(JOBS, "w", stage.clock)
         stage.ask(end.put(b"job"))
         job = stage.ask(end.get(0))
         stage.step(stage.actor("w", end.ack(job)), mark)
@@ -105,7 +105,7 @@ def test_a_job_whose_ack_was_lost_comes_again_only_if_it_is_there(staged: Staged
 
 def test_what_the_dead_held_comes_first_in_its_order_and_what_the_living_hold_does_not(staged: Staged) -> None:
     with staged() as (stage, _):
-        living, dead, heir = (ReliableListEnd(JOBS, name, stage.clock) for name in ("living", "dead", "heir"))
+        living, dead, heir = (ReliableListEndpoint(JOBS, name, stage.clock) for name in ("living", "dead", "heir"))
         for body in (b"a", b"b", b"c", b"d", b"e"):
             stage.ask(living.put(body))
         assert [stage.ask(end.get(0)).body for end in (living, dead, dead)] == [b"a", b"b", b"c"]
@@ -120,7 +120,7 @@ def test_a_worker_that_lost_a_reply_is_given_the_job_at_once(staged: Staged) -> 
     at, struck = 0, True
     while struck:
         with staged() as (stage, _):
-            end = ReliableListEnd(JOBS, "w", stage.clock)
+            end = ReliableListEndpoint(JOBS, "w", stage.clock)
             stage.ask(end.put(b"job"))
             worker = stage.actor("w", end.get(0))
             for _ in range(at):
@@ -149,7 +149,7 @@ def test_a_reliable_list_is_what_its_model_is(staged: Staged, actions: list[Acti
     """Also where all bodies are the same, and told apart only by number; a dead worker's jobs come first, in order."""
     with staged() as (stage, _):
         model, names = Model(), {0: "w0-0", 1: "w1-0"}
-        ends = {worker: ReliableListEnd(JOBS, name, stage.clock) for worker, name in names.items()}
+        ends = {worker: ReliableListEndpoint(JOBS, name, stage.clock) for worker, name in names.items()}
         for number, action in enumerate(actions):
             act(stage, model, ends, names, action, b"same" if same else b"job %d" % number)
             some = ends[0]
@@ -159,7 +159,12 @@ def test_a_reliable_list_is_what_its_model_is(staged: Staged, actions: list[Acti
 
 
 def act(
-    stage: Stage, model: Model, ends: dict[int, ReliableListEnd], names: dict[int, str], action: Action, body: bytes
+    stage: Stage,
+    model: Model,
+    ends: dict[int, ReliableListEndpoint],
+    names: dict[int, str],
+    action: Action,
+    body: bytes,
 ) -> None:
     """Do it to the queue and to the model, which must agree on what comes of it."""
     match action:
@@ -181,7 +186,7 @@ def act(
         case Crash(worker=worker):
             stage.ask(lapse(names[worker]))
             names[worker] = f"{names[worker]}+"
-            ends[worker] = ReliableListEnd(JOBS, names[worker], stage.clock)
+            ends[worker] = ReliableListEndpoint(JOBS, names[worker], stage.clock)
             stage.ask(ends[worker].recover())
             model.recovered(model.hands[worker])
             model.hands[worker] = []

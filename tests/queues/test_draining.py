@@ -16,15 +16,15 @@ import redis
 
 from pytest_redisq.errors import RedisqError
 from pytest_redisq.queues import drain, drain_async
+from pytest_redisq.queues.connection import QueueConnection, recommend_hiredis
 from pytest_redisq.queues.draining import Drainer, pop
-from pytest_redisq.queues.steps import Command, Steps, run
-from pytest_redisq.queues.wire import Wire, recommend_hiredis
+from pytest_redisq.queues.steps import RedisCommand, Steps, run
 from pytest_redisq.servers import Server
 
 
 @pytest.fixture
-def wire(client: redis.Redis) -> Iterator[Wire]:
-    with contextlib.closing(Wire(client)) as wire:
+def wire(client: redis.Redis) -> Iterator[QueueConnection]:
+    with contextlib.closing(QueueConnection(client)) as wire:
         yield wire
 
 
@@ -137,7 +137,7 @@ def test_a_living_drainers_claim_is_left_alone(client: redis.Redis) -> None:
     assert got + all_of(first) == elements
 
 
-def test_an_expiring_list_does_not_expire_in_our_hands(client: redis.Redis, wire: Wire) -> None:
+def test_an_expiring_list_does_not_expire_in_our_hands(client: redis.Redis, wire: QueueConnection) -> None:
     fill(client, 10)
     client.expire("big", 1000)
     drainer = Drainer("big", chunk=5, lease_seconds=60)
@@ -148,13 +148,13 @@ def test_an_expiring_list_does_not_expire_in_our_hands(client: redis.Redis, wire
 
 @pytest.mark.parametrize("lost_call", range(1, 16))
 def test_any_lost_reply_is_asked_for_again_and_nothing_happens_twice(
-    client: redis.Redis, wire: Wire, lost_call: int
+    client: redis.Redis, wire: QueueConnection, lost_call: int
 ) -> None:
     """The reply to the n-th command gets lost after the server has carried it out."""
     elements = fill(client, 250)
     calls = 0
 
-    def lossy(step: Command) -> Any:
+    def lossy(step: RedisCommand) -> Any:
         nonlocal calls
         calls += 1
         reply = wire.call(step)
@@ -166,7 +166,7 @@ def test_any_lost_reply_is_asked_for_again_and_nothing_happens_twice(
     assert list(client.scan_iter()) == []
 
 
-def test_servers_without_a_counting_lpop_are_served_by_a_script(client: redis.Redis, wire: Wire) -> None:
+def test_servers_without_a_counting_lpop_are_served_by_a_script(client: redis.Redis, wire: QueueConnection) -> None:
     elements = fill(client, 10)
     popped = [run(pop("big", 4, pops), wire.call) for pops in (False, True, False, False)]
     assert popped == [elements[:4], elements[4:8], elements[8:], []]

@@ -9,20 +9,20 @@ import pytest
 import redis
 
 from pytest_redisq.errors import RedisqError
+from pytest_redisq.queues.connection import QueueConnection
 from pytest_redisq.queues.draining import Claim, Drainer
 from pytest_redisq.queues.read_ahead import ReadAhead
 from pytest_redisq.queues.steps import command, run
-from pytest_redisq.queues.wire import Wire
 from tests.queues.test_draining import expire_leases, fill
 
 
 @pytest.fixture
-def wire(client: redis.Redis) -> Iterator[Wire]:
-    with contextlib.closing(Wire(client)) as wire:
+def wire(client: redis.Redis) -> Iterator[QueueConnection]:
+    with contextlib.closing(QueueConnection(client)) as wire:
         yield wire
 
 
-def claimed(wire: Wire, *, chunk: int = 100) -> tuple[Drainer, Claim]:
+def claimed(wire: QueueConnection, *, chunk: int = 100) -> tuple[Drainer, Claim]:
     drainer = Drainer("big", chunk=chunk, lease_seconds=60)
     claim = run(drainer.claim(), wire.call)
     assert claim is not None
@@ -32,7 +32,7 @@ def claimed(wire: Wire, *, chunk: int = 100) -> tuple[Drainer, Claim]:
 @pytest.mark.parametrize("together", [1, 3])
 @pytest.mark.parametrize("broken_at", range(8))
 def test_a_connection_that_breaks_at_any_chunk_costs_and_doubles_nothing(
-    client: redis.Redis, wire: Wire, together: int, broken_at: int
+    client: redis.Redis, wire: QueueConnection, together: int, broken_at: int
 ) -> None:
     """Broken after the n-th chunk has come, and once more before it is committed."""
     elements, got = fill(client, 1_050), []
@@ -52,7 +52,7 @@ def test_a_connection_that_breaks_at_any_chunk_costs_and_doubles_nothing(
     assert list(client.scan_iter()) == []
 
 
-def test_chunks_are_on_their_way_while_one_is_dealt_with(client: redis.Redis, wire: Wire) -> None:
+def test_chunks_are_on_their_way_while_one_is_dealt_with(client: redis.Redis, wire: QueueConnection) -> None:
     fill(client, 1_000)
     drainer, claim = claimed(wire)
     ahead = ReadAhead(drainer, claim, wire)
@@ -65,7 +65,7 @@ def test_chunks_are_on_their_way_while_one_is_dealt_with(client: redis.Redis, wi
     assert client.info("commandstats")["cmdstat_lrange"]["calls"] >= 3
 
 
-def test_a_script_that_the_server_forgot_is_sent_again(client: redis.Redis, wire: Wire) -> None:
+def test_a_script_that_the_server_forgot_is_sent_again(client: redis.Redis, wire: QueueConnection) -> None:
     elements, got = fill(client, 500), []
     drainer, claim = claimed(wire)
     ahead = ReadAhead(drainer, claim, wire)
@@ -76,19 +76,19 @@ def test_a_script_that_the_server_forgot_is_sent_again(client: redis.Redis, wire
     assert got == elements
 
 
-def test_a_claim_that_another_has_taken_over_is_told_at_the_commit(client: redis.Redis, wire: Wire) -> None:
+def test_a_claim_that_another_has_taken_over_is_told_at_the_commit(client: redis.Redis, wire: QueueConnection) -> None:
     fill(client, 500)
     drainer, claim = claimed(wire)
     ahead = ReadAhead(drainer, claim, wire)
     ahead.read()
     expire_leases(client)
-    with contextlib.closing(Wire(client)) as other:
+    with contextlib.closing(QueueConnection(client)) as other:
         assert run(Drainer("big", chunk=100, lease_seconds=60).next_claim(), other.call) is not None
     with pytest.raises(RedisqError, match="another drainer has taken over"):
         ahead.commit(100)
 
 
-def test_replies_are_read_in_any_order_and_calls_come_in_between(wire: Wire) -> None:
+def test_replies_are_read_in_any_order_and_calls_come_in_between(wire: QueueConnection) -> None:
     one, two = wire.send(command("ECHO", "one")), wire.send(command("ECHO", "two"))
     wrong = wire.send(command("LPUSH", "too few"))
     assert wire.call(command("ECHO", "three")) == b"three"
@@ -97,7 +97,9 @@ def test_replies_are_read_in_any_order_and_calls_come_in_between(wire: Wire) -> 
         wire.receive(wrong)
 
 
-def test_what_was_sent_on_a_connection_that_broke_has_an_unknown_outcome(client: redis.Redis, wire: Wire) -> None:
+def test_what_was_sent_on_a_connection_that_broke_has_an_unknown_outcome(
+    client: redis.Redis, wire: QueueConnection
+) -> None:
     ticket = wire.send(command("ECHO", "one"))
     client.client_kill_filter(_id=wire.client_id)
     with contextlib.suppress(redis.ConnectionError):

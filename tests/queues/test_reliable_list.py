@@ -15,9 +15,9 @@ import pytest
 import redis
 
 from pytest_redisq.queues import BoundQueue, ReliableList
-from pytest_redisq.queues.reliable_list import ReliableListEnd
-from pytest_redisq.queues.steps import Command, run
-from pytest_redisq.queues.wire import Wire
+from pytest_redisq.queues.connection import QueueConnection
+from pytest_redisq.queues.reliable_list import ReliableListEndpoint
+from pytest_redisq.queues.steps import RedisCommand, run
 from pytest_redisq.servers import Server
 
 JOBS = ReliableList("jobs", lease_seconds=0.3)
@@ -108,7 +108,7 @@ def test_recovered_jobs_come_first_and_in_their_old_order(client: redis.Redis) -
 
 
 def test_two_recoverers_at_once_give_each_job_back_once(client: redis.Redis, in_thread: Callable[..., Any]) -> None:
-    wire = Wire(client)
+    wire = QueueConnection(client)
     bodies = [b"%d" % number for number in range(60)]
     client.rpush("jobs", *bodies)
     for name in range(20):
@@ -128,11 +128,11 @@ def test_two_recoverers_at_once_give_each_job_back_once(client: redis.Redis, in_
 
 def test_a_lost_reply_strands_nothing(client: redis.Redis) -> None:
     """The server moved the job; the reply never came. The same worker finds it in its own processing list."""
-    wire = Wire(client)
+    wire = QueueConnection(client)
     client.rpush("jobs", "a", "b")
     worker = steps_of("unlucky")
 
-    def lossy(step: Command) -> Any:
+    def lossy(step: RedisCommand) -> Any:
         reply = wire.call(step)
         if step.args[0] in ("BLMOVE", "LMOVE"):
             raise redis.ConnectionError("Connection closed by server.")
@@ -151,11 +151,11 @@ def test_a_job_whose_acknowledgement_got_lost_is_not_sat_on(
     client: redis.Redis, reaches_the_server: bool, then: list[bytes | None]
 ) -> None:
     """A worker that lives on delivers it again, if the server never heard the acknowledgement."""
-    wire = Wire(client)
+    wire = QueueConnection(client)
     client.rpush("jobs", "a", "b")
     worker = steps_of("unlucky")
 
-    def lossy(step: Command) -> Any:
+    def lossy(step: RedisCommand) -> Any:
         if reaches_the_server:
             wire.call(step)
         raise redis.ConnectionError("Connection closed by server.")
@@ -170,12 +170,12 @@ def test_a_job_whose_acknowledgement_got_lost_is_not_sat_on(
 
 
 def test_a_worker_that_comes_back_under_its_name_finds_its_jobs_at_once(client: redis.Redis) -> None:
-    wire = Wire(client)
+    wire = QueueConnection(client)
     client.rpush("jobs", "a", "a", "b")
-    before = ReliableListEnd(ReliableList("jobs", lease_seconds=600), "w1")
+    before = ReliableListEndpoint(ReliableList("jobs", lease_seconds=600), "w1")
     for _ in range(2):
         run(before.get(0), wire.call)
-    after = ReliableListEnd(ReliableList("jobs", lease_seconds=600), "w1")
+    after = ReliableListEndpoint(ReliableList("jobs", lease_seconds=600), "w1")
     got = [run(after.get(0), wire.call) for _ in range(4)]
     assert [None if delivery is None else delivery.body for delivery in got] == [b"a", b"a", b"b", None]
     wire.close()
@@ -206,7 +206,7 @@ def test_what_is_given_back_is_next(client: redis.Redis) -> None:
 
 def test_a_dead_workers_name_is_forgotten_only_after_a_day(client: redis.Redis) -> None:
     """A server may still hold a sleeping worker's BLMOVE; a job moved by it must be found."""
-    wire = Wire(client)
+    wire = QueueConnection(client)
     run(steps_of("late").beat(), wire.call)
     run(steps_of("old").beat(), wire.call)
     expire_heartbeats(client)
@@ -243,9 +243,9 @@ def test_a_lease_too_short_is_refused() -> None:
         ReliableList("jobs", lease_seconds=0.001)
 
 
-def steps_of(worker: str) -> ReliableListEnd:
+def steps_of(worker: str) -> ReliableListEndpoint:
     """A worker without a heartbeat thread: dead once `expire_heartbeats` says so, however slow the machine is."""
-    return ReliableListEnd(replace(JOBS, lease_seconds=60.0), worker)
+    return ReliableListEndpoint(replace(JOBS, lease_seconds=60.0), worker)
 
 
 def expire_heartbeats(client: redis.Redis) -> None:

@@ -9,8 +9,8 @@ import pytest
 import redis
 from redis.crc import key_slot
 
-from pytest_redisq.queues.steps import Command, beside, command, run, run_script
-from pytest_redisq.queues.wire import Wire
+from pytest_redisq.queues.connection import QueueConnection
+from pytest_redisq.queues.steps import RedisCommand, beside, command, run, run_script
 
 
 @pytest.mark.parametrize("key", ["jobs", "{shop}jobs", "a:{shop}", "{a}{b}", "with space"])
@@ -24,9 +24,9 @@ def test_a_private_key_begins_with_its_key_and_shares_its_slot(key: str) -> None
 def test_a_script_is_sent_once_and_then_named(client: redis.Redis) -> None:
     client.script_flush()
     sent: list[str] = []
-    wire = Wire(client)
+    wire = QueueConnection(client)
 
-    def call(step: Command) -> Any:
+    def call(step: RedisCommand) -> Any:
         sent.append(str(step.args[0]))
         return wire.call(step)
 
@@ -37,14 +37,14 @@ def test_a_script_is_sent_once_and_then_named(client: redis.Redis) -> None:
 
 
 def test_an_error_is_thrown_in_where_the_command_was_yielded() -> None:
-    def careful() -> Generator[Command, Any, str]:
+    def careful() -> Generator[RedisCommand, Any, str]:
         try:
             yield command("GET", "key")
         except redis.ConnectionError as error:
             return f"survived {error}"
         return "no error"
 
-    def broken(_: Command) -> Any:
+    def broken(_: RedisCommand) -> Any:
         raise redis.ConnectionError("a cut")
 
     assert run(careful(), broken) == "survived a cut"
@@ -53,13 +53,13 @@ def test_an_error_is_thrown_in_where_the_command_was_yielded() -> None:
 def test_what_is_no_redis_error_ends_the_steps_and_closes_them() -> None:
     closed = []
 
-    def steps() -> Generator[Command, Any, None]:
+    def steps() -> Generator[RedisCommand, Any, None]:
         try:
             yield command("GET", "key")
         finally:
             closed.append(True)
 
-    def interrupted(_: Command) -> Any:
+    def interrupted(_: RedisCommand) -> Any:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

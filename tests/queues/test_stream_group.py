@@ -11,9 +11,9 @@ import pytest
 import redis
 
 from pytest_redisq.queues import BoundQueue, Stopped, StreamGroup
-from pytest_redisq.queues.steps import Command, run
-from pytest_redisq.queues.stream_group import StreamGroupEnd
-from pytest_redisq.queues.wire import Wire
+from pytest_redisq.queues.connection import QueueConnection
+from pytest_redisq.queues.steps import RedisCommand, run
+from pytest_redisq.queues.stream_group import StreamGroupEndpoint
 from pytest_redisq.servers import Server
 from tests.support import eventually
 
@@ -104,13 +104,13 @@ def test_a_living_consumer_is_not_robbed_however_long_its_work_takes(client: red
 
 
 def test_a_consumer_that_comes_back_under_its_name_reads_its_own_again_first(client: redis.Redis) -> None:
-    wire = Wire(client)
+    wire = QueueConnection(client)
     patient = StreamGroup("orders", "billing", claim_idle_seconds=600, max_deliveries=2)
     for number in range(250):
         client.xadd("orders", {"body": number})
     client.xgroup_create("orders", "billing", 0)
     client.xreadgroup("billing", "w1", {"orders": ">"}, count=249)
-    worker = StreamGroupEnd(patient, "w1")
+    worker = StreamGroupEndpoint(patient, "w1")
     got = [run(worker.get(0), wire.call) for _ in range(251)]
     assert [d.body for d in got if d] == [b"%d" % number for number in range(250)]
     assert [d.delivery_count for d in got if d] == [2] * 249 + [1]
@@ -118,12 +118,12 @@ def test_a_consumer_that_comes_back_under_its_name_reads_its_own_again_first(cli
 
 
 def test_a_lost_reply_leaves_nothing_stuck(client: redis.Redis) -> None:
-    wire = Wire(client)
-    worker = StreamGroupEnd(ORDERS, "unlucky")
+    wire = QueueConnection(client)
+    worker = StreamGroupEndpoint(ORDERS, "unlucky")
     for body in (b"a", b"b"):
         run(worker.put(body), wire.call)
 
-    def lossy(step: Command) -> Any:
+    def lossy(step: RedisCommand) -> Any:
         reply = wire.call(step)
         if step.args[-1] == ">":
             raise redis.ConnectionError("Connection closed by server.")
@@ -139,16 +139,16 @@ def test_a_lost_reply_leaves_nothing_stuck(client: redis.Redis) -> None:
 def test_poison_is_parked_after_so_many_deliveries(client: redis.Redis) -> None:
     """Out of the stream's pending list and into the dead letters in one step, with what it was."""
     orders = StreamGroup("orders", "billing", claim_idle_seconds=600, max_deliveries=3)
-    wire = Wire(client)
+    wire = QueueConnection(client)
     entry_id = client.xadd("orders", {"body": "poison", "kind": "bad"}).decode()
     counts = []
     for number in range(3):
-        worker = StreamGroupEnd(orders, f"w{number}")
+        worker = StreamGroupEndpoint(orders, f"w{number}")
         delivery = run(worker.get(0), wire.call)
         assert delivery is not None
         counts.append(delivery.delivery_count)
         age(client, f"w{number}")
-    last = StreamGroupEnd(orders, "w3")
+    last = StreamGroupEndpoint(orders, "w3")
     assert run(last.get(0), wire.call) is None
     assert counts == [1, 2, 3]
     assert run(last.pending(), wire.call) == []
@@ -163,10 +163,10 @@ def test_poison_is_parked_after_so_many_deliveries(client: redis.Redis) -> None:
 
 
 def test_a_pending_entry_that_was_trimmed_is_reported_and_not_stuck(client: redis.Redis) -> None:
-    wire = Wire(client)
+    wire = QueueConnection(client)
     client.xadd("orders", {"body": "gone"}, id="1-1")
     client.xadd("orders", {"body": "there"}, id="1-2")
-    dead = StreamGroupEnd(ORDERS, "dead")
+    dead = StreamGroupEndpoint(ORDERS, "dead")
     for _ in range(2):
         run(dead.get(0), wire.call)
     age(client, "dead")

@@ -11,24 +11,24 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from pytest_redisq.queues.steps import Command, command
-from pytest_redisq.queues.wire import Wire
+from pytest_redisq.queues.connection import QueueConnection
+from pytest_redisq.queues.steps import RedisCommand, command
 from pytest_redisq.servers import Server
 from tests.support import eventually
 
 
 def test_a_blocking_command_may_take_longer_than_the_clients_socket_timeout(server: Server) -> None:
     with redis.Redis.from_url(server.url, socket_timeout=1) as hasty:
-        wire = Wire(hasty)
+        wire = QueueConnection(hasty)
         began = time.monotonic()
-        assert wire.call(Command(("BLPOP", "nothing", 1.2), 1.2)) is None
+        assert wire.call(RedisCommand(("BLPOP", "nothing", 1.2), 1.2)) is None
         assert time.monotonic() - began > 1.19
         wire.close()
 
 
 def test_a_late_reply_is_an_error_and_the_command_is_not_sent_again(server: Server, client: redis.Redis) -> None:
     with redis.Redis.from_url(server.url, socket_timeout=1, retry=Retry(NoBackoff(), 3)) as hasty:
-        wire = Wire(hasty)
+        wire = QueueConnection(hasty)
         wire.connect()
         server.pause()
         try:
@@ -43,7 +43,7 @@ def test_a_late_reply_is_an_error_and_the_command_is_not_sent_again(server: Serv
 
 
 def test_a_connection_that_was_closed_while_idle_is_replaced_before_anything_is_sent(client: redis.Redis) -> None:
-    wire = Wire(client)
+    wire = QueueConnection(client)
     first = wire.connect()
     client.client_kill_filter(_id=str(first))
     # The other connection's reply may overtake the end of this one, most of all through a container's proxy.
@@ -54,7 +54,7 @@ def test_a_connection_that_was_closed_while_idle_is_replaced_before_anything_is_
 
 
 def test_an_error_reply_leaves_the_connection_as_it_is(client: redis.Redis) -> None:
-    wire = Wire(client)
+    wire = QueueConnection(client)
     first = wire.connect()
     with pytest.raises(redis.ResponseError, match="unknown command"):
         wire.call(command("NOSUCH"))
@@ -64,13 +64,13 @@ def test_an_error_reply_leaves_the_connection_as_it_is(client: redis.Redis) -> N
 
 def test_a_text_client_gets_bytes(server: Server) -> None:
     with redis.Redis.from_url(server.url, decode_responses=True, encoding="latin-1") as texts:
-        wire = Wire(texts)
+        wire = QueueConnection(texts)
         assert wire.call(command("ECHO", b"\xff")) == b"\xff"
         wire.close()
 
 
 def test_a_forked_copy_refuses_to_share_the_connection(client: redis.Redis) -> None:
-    wire = Wire(client)
+    wire = QueueConnection(client)
     wire.connect()
     context = multiprocessing.get_context("fork")
     said = context.SimpleQueue()
@@ -84,10 +84,10 @@ def test_a_forked_copy_refuses_to_share_the_connection(client: redis.Redis) -> N
 
 def test_what_is_no_client_is_refused() -> None:
     with pytest.raises(TypeError, match=r"needs a redis\.Redis or redis\.asyncio\.Redis, not str"):
-        Wire("redis://localhost")
+        QueueConnection("redis://localhost")
 
 
-def _refusal(wire: Wire) -> str:
+def _refusal(wire: QueueConnection) -> str:
     try:
         wire.call(command("PING"))
     except RuntimeError as error:

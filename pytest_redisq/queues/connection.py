@@ -27,7 +27,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
-from pytest_redisq.queues.steps import Command
+from pytest_redisq.queues.steps import RedisCommand
 
 #: Settings of the client's pool that a wire has its own mind about. RESP2 has one shape of reply for each command, and
 #: maintenance notices, client-side caching and field-set registries are RESP3's.
@@ -69,13 +69,13 @@ def place_of(client: Any) -> str:
     return f"{where}/{settings.get('db') or 0}" + f" seen from {socket.gethostname()}" * here
 
 
-def _limit(command: Command, patience: float | None) -> float | None:
+def _limit(command: RedisCommand, patience: float | None) -> float | None:
     if command.blocks_seconds is None or patience is None:
         return None
     return command.blocks_seconds + patience
 
 
-def _late(command: Command, limit: float | None) -> RedisTimeoutError:
+def _late(command: RedisCommand, limit: float | None) -> RedisTimeoutError:
     return RedisTimeoutError(f"no reply to {command.args[0]!s} within {limit} s: whether it was carried out is unknown")
 
 
@@ -89,14 +89,14 @@ def recommend_hiredis() -> None:
         )
 
 
-class Ticket(NamedTuple):
+class PendingReply(NamedTuple):
     """For the reply to the `number`-th command that was sent by the `connection`-th connection."""
 
     connection: int
     number: int
 
 
-class Wire:
+class QueueConnection:
     """A sync connection that is opened when needed and after an error, and sends each command at most once.
 
     Thread-safe: one command at a time. `grace_seconds`: after a reply that did not come in time, the wire waits
@@ -114,7 +114,7 @@ class Wire:
         self._process = os.getpid()
         self._connected = False
         self._connections = self._sent = 0
-        self._owed: deque[tuple[int, Command]] = deque()  # commands whose replies have not been read
+        self._owed: deque[tuple[int, RedisCommand]] = deque()  # commands whose replies have not been read
         self._early: dict[int, Any] = {}  # replies, or errors, that were read before somebody asked for them
         self.client_id: int | None = None
 
@@ -126,7 +126,7 @@ class Wire:
         with self._lock:
             return self._ready()
 
-    def call(self, command: Command) -> Any:
+    def call(self, command: RedisCommand) -> Any:
         """The reply to `command`. ConnectionError, TimeoutError: unknown whether it was carried out."""
         with self._lock:
             self._ready()
@@ -138,17 +138,17 @@ class Wire:
                 self._drop()
                 raise
 
-    def send(self, command: Command) -> Ticket:
+    def send(self, command: RedisCommand) -> PendingReply:
         """Send it, and leave its reply to `receive`; others may be sent and called meanwhile. Errors as with `call`."""
         with self._lock:
             self._ready()
             try:
-                return Ticket(self._connections, self._post(command))
+                return PendingReply(self._connections, self._post(command))
             except BaseException:
                 self._drop()
                 raise
 
-    def receive(self, ticket: Ticket) -> Any:
+    def receive(self, ticket: PendingReply) -> Any:
         """The reply to what was sent. ConnectionError if the connection broke since: unknown if it was carried out."""
         with self._lock:
             if ticket.connection != self._connections or not self._connected:
@@ -187,16 +187,16 @@ class Wire:
             self._connection.connect()
             self._connected = True
             self._connections += 1
-            self.client_id = int(self._exchange(Command(("CLIENT ID",))))
+            self.client_id = int(self._exchange(RedisCommand(("CLIENT ID",))))
         except BaseException:
             self._drop()
             raise
         return self.client_id
 
-    def _exchange(self, command: Command) -> Any:
+    def _exchange(self, command: RedisCommand) -> Any:
         return self._reply(self._post(command))
 
-    def _post(self, command: Command) -> int:
+    def _post(self, command: RedisCommand) -> int:
         self._connection.send_command(*command.args, check_health=False)
         self._sent += 1
         self._owed.append((self._sent, command))
@@ -236,8 +236,8 @@ class Wire:
         self._connection.disconnect()
 
 
-class AsyncWire:
-    """`Wire` for an asyncio client. Task-safe: one command at a time."""
+class AsyncQueueConnection:
+    """`QueueConnection` for an asyncio client. Task-safe: one command at a time."""
 
     def __init__(self, client: redis.asyncio.Redis) -> None:
         self._client = client
@@ -252,8 +252,8 @@ class AsyncWire:
         async with self._lock:
             return await self._ready()
 
-    async def call(self, command: Command) -> Any:
-        """As `Wire.call`. A task cancelled here drops the connection: a reply may not go to the next command."""
+    async def call(self, command: RedisCommand) -> Any:
+        """As `QueueConnection.call`. A cancelled call drops the connection: the next command must not get its reply."""
         async with self._lock:
             await self._ready()
             try:
@@ -282,13 +282,13 @@ class AsyncWire:
             except TimeoutError:
                 raise RedisTimeoutError("the server did not let us connect in time: nothing was sent") from None
             self._connected = True
-            self.client_id = int(await self._exchange(Command(("CLIENT ID",))))
+            self.client_id = int(await self._exchange(RedisCommand(("CLIENT ID",))))
         except BaseException:
             await self._drop()
             raise
         return self.client_id
 
-    async def _exchange(self, command: Command) -> Any:
+    async def _exchange(self, command: RedisCommand) -> Any:
         limit = _limit(command, self._patience)
         try:
             async with asyncio.timeout(limit):
