@@ -72,7 +72,7 @@ class Redisq:
         self._server = server
         self._corner = corner
         self._shared = shared
-        self._kept = explorer.Kept(failure_folder)
+        self._failing_schedules = explorer.ScheduleStore(failure_folder)
         self._schedule = schedule
         self._tell = tell
         self._kit = kit
@@ -248,7 +248,7 @@ class Redisq:
         of_the_queue = QueueKeywords.__optional_keys__
         given = {name: options.pop(name) for name in sorted(of_the_queue & options.keys())}
         if contract is not None:
-            scenario = explorer.through(scenario, contract, **given)
+            scenario = explorer.queue_scenario(scenario, contract, **given)
         elif given:
             raise TypeError(
                 f"redisq.explore(): {', '.join(given)} is for a queue, and needs its contract=…; a scenario makes its "
@@ -261,30 +261,32 @@ class Redisq:
                 return explorer.Exploration(seed=0, schedules=1)
             # Other examples have other steps, so there it is followed as far as it goes.
             options |= {"first": [explorer.Schedule.parse(self._schedule)], "schedules": 1}
-        with explorer.telling(self._tell) as progress:
+        with explorer.progress_line(self._tell) as progress:
             options = {
-                "first": self._kept.first(scenario),
+                "first": self._failing_schedules.first(scenario),
                 "progress": progress,
-                **explorer.at(self._corner),
+                **explorer.exploration_arguments(self._corner),
                 **options,
             }
             exploration = explorer.explore(scenario, **options)
-        self._kept.keep(scenario, exploration)
+        self._failing_schedules.keep(scenario, exploration)
         return exploration.verify()
 
-    def replay(self, scenario: explorer.Scenario, schedule: str, **options: Unpack[ReplayKeywords]) -> explorer.Ran:
+    def replay(
+        self, scenario: explorer.Scenario, schedule: str, **options: Unpack[ReplayKeywords]
+    ) -> explorer.Execution:
         """Run `scenario(world)` once, under a schedule that `explore` has told; `options`: `explore.replay`.
 
         Raises what the scenario raises, with the table of the run.
         """
         __tracebackhide__ = True
         checked("redisq.replay", options, ReplayKeywords)
-        site: dict[str, Any] = {**explorer.at(self._corner), **options}
-        ran = explorer.replay(scenario, schedule, **site)
-        if ran.error is not None:
-            ran.error.add_note(f"\n{ran.table()}\n")
-            raise ran.error
-        return ran
+        site: dict[str, Any] = {**explorer.exploration_arguments(self._corner), **options}
+        execution = explorer.replay(scenario, schedule, **site)
+        if execution.error is not None:
+            execution.error.add_note(f"\n{execution.table()}\n")
+            raise execution.error
+        return execution
 
     def conformance(self, queue: Any, *, contract: AnyContract, **options: Unpack[ConformanceKeywords]) -> str:
         """Hold `queue` to `contract` by every property that it implies, each on this corner, empty: the table, if all

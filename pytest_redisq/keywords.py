@@ -71,7 +71,7 @@ class ExploreKeywords(ReplayKeywords, total=False):
 
 
 class QueueKeywords(TypedDict, total=False):
-    """What `redisq.explore` takes for a queue beside `contract`; see `pytest_redisq.explore.through`."""
+    """What `redisq.explore` takes for a queue beside `contract`; see `pytest_redisq.explore.queue_scenario`."""
 
     producers: int
     consumers: int

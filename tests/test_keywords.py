@@ -19,7 +19,7 @@ PASSED_ON: dict[type, tuple[Any, set[str]]] = {
     keywords.RunKeywords: (run, {"queue", "at", "server"}),
     keywords.ExploreKeywords: (explore.explore, {"scenario", "url", "clean"}),
     keywords.ReplayKeywords: (explore.replay, {"scenario", "schedule", "url", "clean"}),
-    keywords.QueueKeywords: (explore.through, {"queue", "contract"}),
+    keywords.QueueKeywords: (explore.queue_scenario, {"queue", "contract"}),
     keywords.LoadKeywords: (Load, {"scenario", "url", "own_server"}),
     keywords.StreamKeywords: (queues.Stream, {"key"}),
     keywords.StreamGroupKeywords: (queues.StreamGroup, {"key", "group"}),

@@ -19,7 +19,7 @@ from click.testing import CliRunner
 import pytest_redisq
 from pytest_redisq.cli import main
 from pytest_redisq.errors import ServerError
-from pytest_redisq.explore.site import at
+from pytest_redisq.explore.exploration_arguments import exploration_arguments
 from pytest_redisq.facade import Redisq
 from pytest_redisq.load.arguments import Wishes
 from pytest_redisq.load.plan import Plan
@@ -87,7 +87,7 @@ def test_no_object_of_ours_shows_the_password(server: Server) -> None:
                 run.history,
                 run.verify("at-least-once"),
                 exploration,
-                at(corner),
+                exploration_arguments(corner),
                 FixtureContext(server, corner, shared=True),
             ),
             *(Address(url=server.url), Launched(url=server.url, detail=""), Load(scenario="s", url=server.url)),

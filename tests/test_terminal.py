@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pytest_redisq.check import Contract, check
 from pytest_redisq.explore import explore
 from pytest_redisq.explore.schedule import Step
-from pytest_redisq.explore.trace import Event, reply_text, table
+from pytest_redisq.explore.trace import ExecutedStep, reply_text, table
 from pytest_redisq.history import read_history
 from pytest_redisq.report import explain
 from pytest_redisq.servers import start
@@ -63,7 +63,10 @@ def test_a_stream_that_knows_ascii_alone_gets_plain_signs_of_the_same_width() ->
 def test_a_table_keeps_its_shape_whatever_actors_and_bodies_are_called(name: str) -> None:
     body = name.encode(errors="surrogateescape")
     reply = b"$%d\r\n%s\r\n" % (len(body), body)
-    events = [Event(step=Step(0), args=(b"SET", body), reply=reply), Event(step=Step(1), args=(b"GET",), reply=reply)]
+    events = [
+        ExecutedStep(step=Step(0), args=(b"SET", body), reply=reply),
+        ExecutedStep(step=Step(1), args=(b"GET",), reply=reply),
+    ]
     drawn = table(events, names=[escaped(name), "two"])
     rows = [line for line in drawn.splitlines() if "│" in line]
     assert is_harmless(drawn)

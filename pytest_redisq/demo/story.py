@@ -10,7 +10,7 @@ import redis
 
 from pytest_redisq.check import Contract, Verdict, check
 from pytest_redisq.errors import DeliveryError
-from pytest_redisq.explore import World, at, explore
+from pytest_redisq.explore import World, exploration_arguments, explore
 from pytest_redisq.history import History
 from pytest_redisq.model import UNREADABLE, Message, decode_body, encode_body
 from pytest_redisq.servers import Server
@@ -77,7 +77,10 @@ def explored(
     """
     verdicts: list[Verdict] = []
     exploration = explore(
-        lambda world: verdicts.append(scenario(world)), schedules=SCHEDULES, faults=faults, **at(stage.corner)
+        lambda world: verdicts.append(scenario(world)),
+        schedules=SCHEDULES,
+        faults=faults,
+        **exploration_arguments(stage.corner),
     )
     failure = exploration.failure
     if failure is None:
@@ -89,7 +92,7 @@ def explored(
         verdict=check(failure.error.history, contract),
         evidence=(found,),
         schedule=str(failure.schedule),
-        table=failure.ran.table(),
+        table=failure.execution.table(),
     )
 
 

@@ -6,23 +6,23 @@
 from __future__ import annotations
 
 from pytest_redisq.errors import ScheduleError
-from pytest_redisq.explore.actors import ActorKilled
-from pytest_redisq.explore.delivery import through
+from pytest_redisq.explore.actor_threads import ActorKilled
+from pytest_redisq.explore.exploration_arguments import exploration_arguments
+from pytest_redisq.explore.exploration_progress import progress_line
 from pytest_redisq.explore.explorer import (
+    Execution,
     Exploration,
     Failure,
     NondeterminismError,
-    Ran,
     Scenario,
     explore,
     replay,
 )
-from pytest_redisq.explore.floor import Actor, StuckError
-from pytest_redisq.explore.kept import Kept
-from pytest_redisq.explore.progress import telling
-from pytest_redisq.explore.schedule import FAULTS, Mark, Schedule, Step
-from pytest_redisq.explore.search import STRATEGIES, Strategy
-from pytest_redisq.explore.site import at
+from pytest_redisq.explore.failures import ScheduleStore
+from pytest_redisq.explore.queue_scenario import queue_scenario
+from pytest_redisq.explore.quiescence import Actor, StuckError
+from pytest_redisq.explore.schedule import FAULTS, Schedule, Step, StepKind
+from pytest_redisq.explore.schedulers_all import STRATEGIES, Strategy
 from pytest_redisq.explore.world import DeadlockError, EndlessError, World
 
 __all__ = [
@@ -32,22 +32,22 @@ __all__ = [
     "ActorKilled",
     "DeadlockError",
     "EndlessError",
+    "Execution",
     "Exploration",
     "Failure",
-    "Kept",
-    "Mark",
     "NondeterminismError",
-    "Ran",
     "Scenario",
     "Schedule",
     "ScheduleError",
+    "ScheduleStore",
     "Step",
+    "StepKind",
     "Strategy",
     "StuckError",
     "World",
-    "at",
+    "exploration_arguments",
     "explore",
+    "progress_line",
+    "queue_scenario",
     "replay",
-    "telling",
-    "through",
 ]

@@ -17,26 +17,33 @@ import redis.asyncio
 
 from pytest_redisq import interrupts
 from pytest_redisq.errors import DeliveryError, RedisqError, ScheduleError
-from pytest_redisq.explore.actors import deaths_unmentioned
-from pytest_redisq.explore.bench import Bench
-from pytest_redisq.explore.clock import virtual_time
-from pytest_redisq.explore.exhaustive import ChangedError, Effect, Exhaustive, Lot, Order, order_of
-from pytest_redisq.explore.floor import PATIENCE_SECONDS
+from pytest_redisq.explore.actor_threads import silent_kills
+from pytest_redisq.explore.exhaustive_scheduler import (
+    EnabledStepsChangedError,
+    EquivalenceKey,
+    ExhaustiveScheduler,
+    RandomSampler,
+    StepEffect,
+    equivalence_key,
+)
 from pytest_redisq.explore.picture import page, svg
-from pytest_redisq.explore.schedule import OF_THE_SERVER, Mark, Point, Schedule, Step, letter, parse_faults
-from pytest_redisq.explore.search import (
+from pytest_redisq.explore.quiescence import PATIENCE_SECONDS
+from pytest_redisq.explore.resources import Resources
+from pytest_redisq.explore.schedule import OF_THE_SERVER, ChoicePoint, Schedule, Step, StepKind, letter, parse_faults
+from pytest_redisq.explore.schedulers_all import (
     STRATEGIES,
-    Chooser,
+    DeviationPlan,
     DivergedError,
-    FollowPlan,
-    FollowSchedule,
-    Plan,
-    Sampler,
+    PlanScheduler,
+    ReplayScheduler,
+    Scheduler,
+    SchedulerFactory,
     Strategy,
 )
 from pytest_redisq.explore.shrink import Shrinker
-from pytest_redisq.explore.trace import Event, first_difference, table
-from pytest_redisq.explore.world import Limits, World
+from pytest_redisq.explore.trace import ExecutedStep, first_difference, table
+from pytest_redisq.explore.virtual_time import virtual_time
+from pytest_redisq.explore.world import ExecutionLimits, World
 
 Scenario: TypeAlias = Callable[[World], object]
 #: Schedules run unless another budget is given.
@@ -59,13 +66,13 @@ class NondeterminismError(RedisqError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ran:
+class Execution:
     """One run: what was chosen, what happened, and the exception that ended it, if any."""
 
-    choices: tuple[tuple[Point, Step], ...]
-    events: tuple[Event, ...]
+    choices: tuple[tuple[ChoicePoint, Step], ...]
+    events: tuple[ExecutedStep, ...]
     names: tuple[str, ...]
-    last: Effect
+    last: StepEffect
     error: BaseException | None = None
 
     @property
@@ -74,9 +81,9 @@ class Ran:
         return Schedule(step for _, step in self.choices)
 
     @property
-    def order(self) -> Order:
+    def order(self) -> EquivalenceKey:
         """What it has in common with the runs that differ from it in nothing that matters."""
-        return order_of(self.choices, self.last)
+        return equivalence_key(self.choices, self.last)
 
     @property
     def kind(self) -> tuple[str, str]:
@@ -103,20 +110,20 @@ class Ran:
 class Failure:
     """The shortest failing run that was found, and the schedule that was found first."""
 
-    ran: Ran
+    execution: Execution
     found: Schedule
     number: int
 
     @property
     def schedule(self) -> Schedule:
         """To be replayed."""
-        return self.ran.schedule
+        return self.execution.schedule
 
     @property
     def error(self) -> BaseException:
         """What the scenario raised."""
-        assert self.ran.error
-        return self.ran.error
+        assert self.execution.error
+        return self.execution.error
 
     def record(self) -> dict[str, Any]:
         """The failure as JSON can hold it."""
@@ -126,14 +133,17 @@ class Failure:
             "number": self.number,
             "error": type(self.error).__name__,
             "message": str(self.error),
-            "actors": {letter(at): name for at, name in enumerate(self.ran.names)},
-            "steps": [{**event.record(), "at_fault": event.mentions(self.ran.at_fault)} for event in self.ran.events],
+            "actors": {letter(at): name for at, name in enumerate(self.execution.names)},
+            "steps": [
+                {**event.record(), "at_fault": event.mentions(self.execution.at_fault)}
+                for event in self.execution.events
+            ],
         }
 
     def page(self) -> str:
         """The failure as a picture: a page of HTML that needs nothing else."""
         said = f"{type(self.error).__name__}: {self.error}"
-        drawing = svg(self.ran.events, names=self.ran.names, at_fault=self.ran.at_fault)
+        drawing = svg(self.execution.events, names=self.execution.names, at_fault=self.execution.at_fault)
         return page(self._title(), said, f'redisq.replay(scenario, "{self.schedule}")', drawing)
 
     def explain(self) -> str:
@@ -141,12 +151,12 @@ class Failure:
         error = self.error
         name = type(error).__name__
         said = str(error).strip() or "(no message)"
-        at_fault = ["● handles a message at fault"] if self.ran.at_fault else []
+        at_fault = ["● handles a message at fault"] if self.execution.at_fault else []
         return "\n".join(
             [
                 f"{self._title()}:",
                 "",
-                self.ran.table(),
+                self.execution.table(),
                 *at_fault,
                 "",
                 f"{name}: {said}",
@@ -156,7 +166,7 @@ class Failure:
         )
 
     def _title(self) -> str:
-        faults = sum(point.costs(step) for point, step in self.ran.choices)
+        faults = sum(point.costs(step) for point, step in self.execution.choices)
         counts = {"step": len(self.schedule), "switch": self.schedule.switches, "fault": faults}
         said = ", ".join(f"{count} {noun if count == 1 else _PLURALS[noun]}" for noun, count in counts.items())
         return f"schedule {self.number + 1} fails; the shortest like it has {said}"
@@ -258,20 +268,20 @@ def explore(
     allowed = parse_faults(faults)
     budget = max_faults if allowed else 0
     limit = schedules if schedules is not None else (None if exhaustive or seconds is not None else SCHEDULES)
-    limits = Limits(faults=allowed, max_faults=budget, max_steps=max_steps, patience_seconds=patience_seconds)
+    limits = ExecutionLimits(faults=allowed, max_faults=budget, max_steps=max_steps, patience_seconds=patience_seconds)
     result = Exploration(seed=seed)
     began = time.monotonic()
-    sampler = Sampler(seed=seed, strategy=strategy, max_faults=budget, depth=depth)
-    search: _Search = _Exhausting(sampler, checks, result) if exhaustive else _Sampling(sampler, result)
+    sampler = SchedulerFactory(seed=seed, strategy=strategy, max_faults=budget, depth=depth)
+    search: SearchMode = Exhausting(sampler, checks, result) if exhaustive else Sampling(sampler, result)
     names: set[str] = set()
-    with _laboratory(scenario, lambda: Bench(url, clean, client, async_client), limits) as laboratory:
-        for number, chooser in enumerate(_chain(first, search)):
-            ran = laboratory.run(chooser)
-            search.learn(ran)
-            names.update(ran.names, map(letter, range(len(ran.names))))
-            _count(result, ran)
-            if ran.error is not None:
-                result.failure = laboratory.shrink(ran, number)
+    with _scenario_runner(scenario, lambda: Resources(url, clean, client, async_client), limits) as runner:
+        for number, scheduler in enumerate(_chain(first, search)):
+            execution = runner.run(scheduler)
+            search.learn(execution)
+            names.update(execution.names, map(letter, range(len(execution.names))))
+            _count(result, execution)
+            if execution.error is not None:
+                result.failure = runner.shrink(execution, number)
             result.seconds = time.monotonic() - began
             if progress:
                 progress(result)
@@ -297,7 +307,7 @@ def replay(
     async_client: Callable[[str], redis.asyncio.Redis] = redis.asyncio.Redis.from_url,
     max_steps: int = MAX_STEPS,
     patience_seconds: float = PATIENCE_SECONDS,
-) -> Ran:
+) -> Execution:
     """Run `scenario(world)` once, under `schedule`; its error, if any, is in what is returned.
 
     Raises `NondeterminismError` where the schedule cannot be followed.
@@ -305,42 +315,44 @@ def replay(
     __tracebackhide__ = True
     _check_scenario(scenario)
     steps = Schedule.parse(schedule) if isinstance(schedule, str) else schedule
-    marks = frozenset(step.mark for step in steps) - {Mark.RUN}
-    limits = Limits(faults={"": marks}, max_faults=len(steps), max_steps=max_steps, patience_seconds=patience_seconds)
-    with _laboratory(scenario, lambda: Bench(url, clean, client, async_client), limits) as laboratory:
+    kinds = frozenset(step.kind for step in steps) - {StepKind.RUN}
+    limits = ExecutionLimits(
+        faults={"": kinds}, max_faults=len(steps), max_steps=max_steps, patience_seconds=patience_seconds
+    )
+    with _scenario_runner(scenario, lambda: Resources(url, clean, client, async_client), limits) as runner:
         try:
-            return laboratory.run(FollowSchedule(steps))
+            return runner.run(ReplayScheduler(steps))
         except NondeterminismError as error:
             if not error.scripts_missing:
                 raise
         # The schedule was found on a server that knew them: by any run, so one that just runs on will do.
-        laboratory.run(FollowPlan({}))
-        return laboratory.run(FollowSchedule(steps))
+        runner.run(PlanScheduler({}))
+        return runner.run(ReplayScheduler(steps))
 
 
 @dataclass(slots=True)
-class _Laboratory:
+class _ScenarioRunner:
     """Runs the scenario, each time on an empty database."""
 
     scenario: Scenario
-    bench: Bench
-    limits: Limits
+    resources: Resources
+    limits: ExecutionLimits
 
-    def run(self, chooser: Chooser) -> Ran:
+    def run(self, scheduler: Scheduler) -> Execution:
         """One run. A first one that had to load its scripts is done again: with them loaded, as all that follow."""
         __tracebackhide__ = True
-        ran = self._run_once(chooser)
-        if _lacks_scripts(ran.events) and not _flushes(ran):
-            if isinstance(chooser, Exhaustive | Lot):
-                chooser.again()
-            ran = self._run_once(chooser)
-        return ran
+        execution = self._run_once(scheduler)
+        if _lacks_scripts(execution.events) and not _flushes(execution):
+            if isinstance(scheduler, ExhaustiveScheduler | RandomSampler):
+                scheduler.again()
+            execution = self._run_once(scheduler)
+        return execution
 
-    def _run_once(self, chooser: Chooser) -> Ran:
+    def _run_once(self, scheduler: Scheduler) -> Execution:
         __tracebackhide__ = True
-        self.bench.clean()
+        self.resources.clean()
         random.seed(0)
-        world = World(self.bench, chooser, self.limits)
+        world = World(self.resources, scheduler, self.limits)
         error: BaseException | None = None
         try:
             try:
@@ -349,7 +361,7 @@ class _Laboratory:
             finally:
                 with interrupts.deferred():
                     world.close()
-        except (DivergedError, ChangedError) as changed:
+        except (DivergedError, EnabledStepsChangedError) as changed:
             names = [actor.name for actor in world.actors]
             raise NondeterminismError(
                 _uncontrolled(str(changed), world.events, names), scripts_missing=_lacks_scripts(world.events)
@@ -358,7 +370,7 @@ class _Laboratory:
             if not _is_failure(failure) or interrupts.interrupt_behind(failure):
                 raise
             error = failure
-        return Ran(
+        return Execution(
             choices=tuple(world.choices),
             events=tuple(world.events),
             names=tuple(actor.name for actor in world.actors),
@@ -366,28 +378,28 @@ class _Laboratory:
             error=error,
         )
 
-    def shrink(self, ran: Ran, number: int) -> Failure:
+    def shrink(self, execution: Execution, number: int) -> Failure:
         """The smallest run that fails in the same way; run twice, to know that it can be replayed."""
         __tracebackhide__ = True
-        runs: dict[int, Ran] = {}
+        runs: dict[int, Execution] = {}
 
-        def attempt(plan: Plan) -> tuple[tuple[Point, Step], ...] | None:
-            again = self.run(FollowPlan(plan))
-            if again.kind != ran.kind:
+        def attempt(plan: DeviationPlan) -> tuple[tuple[ChoicePoint, Step], ...] | None:
+            again = self.run(PlanScheduler(plan))
+            if again.kind != execution.kind:
                 return None
             runs[id(again.choices)] = again
             return again.choices
 
-        smallest = Shrinker(attempt).shrink(ran.choices)
-        best = runs.get(id(smallest), ran)
-        again = self.run(FollowSchedule(best.schedule))
+        smallest = Shrinker(attempt).shrink(execution.choices)
+        best = runs.get(id(smallest), execution)
+        again = self.run(ReplayScheduler(best.schedule))
         differs = first_difference(best.events, again.events)
         if differs is not None or again.kind != best.kind:
             place = f"step {differs + 1} is another" if differs is not None else "the outcome is another"
             raise NondeterminismError(
                 _uncontrolled(f"replayed, {place}", best.events[: (differs or 0) + 1], best.names)
             )
-        return Failure(ran=best, found=ran.schedule, number=number)
+        return Failure(execution=best, found=execution.schedule, number=number)
 
 
 def _check_scenario(scenario: object) -> None:
@@ -407,93 +419,95 @@ def _check_scenario(scenario: object) -> None:
 
 
 @contextlib.contextmanager
-def _laboratory(scenario: Scenario, make_bench: Callable[[], Bench], limits: Limits) -> Iterator[_Laboratory]:
+def _scenario_runner(
+    scenario: Scenario, make_resources: Callable[[], Resources], limits: ExecutionLimits
+) -> Iterator[_ScenarioRunner]:
     """Whatever is drawn by lot within is drawn the same each time, and time is the schedule's."""
     with interrupts.not_replaced(), interrupts.cleared_up() as held:
         with interrupts.deferred():
             held.callback(random.setstate, random.getstate())
-            bench = make_bench()
-            held.callback(bench.close)
-            held.enter_context(virtual_time(bench.rim))
-            held.enter_context(deaths_unmentioned())
-        yield _Laboratory(scenario, bench, limits)
+            resources = make_resources()
+            held.callback(resources.close)
+            held.enter_context(virtual_time(resources.mailbox))
+            held.enter_context(silent_kills())
+        yield _ScenarioRunner(scenario, resources, limits)
 
 
 @dataclass(slots=True)
-class _Sampling:
-    sampler: Sampler
+class Sampling:
+    sampler: SchedulerFactory
     result: Exploration
     number: int = 0
     redundant: int = 0
 
-    def next(self) -> Chooser | None:
+    def next(self) -> Scheduler | None:
         self.number += 1
-        return self.sampler.chooser(self.number - 1)
+        return self.sampler.scheduler(self.number - 1)
 
-    def learn(self, ran: Ran) -> None:
-        self.sampler.learn(ran.choices)
+    def learn(self, execution: Execution) -> None:
+        self.sampler.learn(execution.choices)
         self.result.schedules += 1
 
 
 @dataclass(slots=True)
-class _Exhausting:
+class Exhausting:
     """All that the tree gives; then what it skipped, or some of that by lot, which must be among it."""
 
-    sampler: Sampler
+    sampler: SchedulerFactory
     checks: int
     result: Exploration
-    tree: Exhaustive = field(default_factory=Exhaustive)
-    lot: Lot = field(default_factory=Lot)
-    last: Effect | None = None
+    tree: ExhaustiveScheduler = field(default_factory=ExhaustiveScheduler)
+    random_sampler: RandomSampler = field(default_factory=RandomSampler)
+    last: StepEffect | None = None
     now: Literal["given", "tree", "lot"] = "given"
     drawn: int = 0
-    ran: set[Schedule] = field(default_factory=set)
+    run_schedules: set[Schedule] = field(default_factory=set)
     orders: set[int] = field(default_factory=set)
 
     @property
     def redundant(self) -> int:
         return self.tree.redundant
 
-    def next(self) -> Chooser | None:
+    def next(self) -> Scheduler | None:
         if self.now != "lot" and (self.last is None or self.tree.advance(self.last)):
             self.now = "tree"
             return self.tree
         self.now = "lot"
         self.result.complete = not self.result.missed
-        self.result.checked_all = self.lot.exhausted
-        if self.drawn >= self.checks or self.lot.exhausted:
+        self.result.checked_all = self.random_sampler.exhausted
+        if self.drawn >= self.checks or self.random_sampler.exhausted:
             return None
         self.drawn += 1
-        return self.lot.begin(self.sampler.chooser(self.drawn))
+        return self.random_sampler.begin(self.sampler.scheduler(self.drawn))
 
-    def learn(self, ran: Ran) -> None:
-        self.sampler.learn(ran.choices)
-        order = hash(ran.order)
+    def learn(self, execution: Execution) -> None:
+        self.sampler.learn(execution.choices)
+        order = hash(execution.order)
         if self.now == "tree":
-            self.last = ran.last
+            self.last = execution.last
             self.orders.add(order)
         elif self.now == "lot":
-            self.lot.end()
-            if ran.schedule not in self.ran:
+            self.random_sampler.end()
+            if execution.schedule not in self.run_schedules:
                 self.result.checked += 1
                 self.result.missed += order not in self.orders
         self.result.schedules += self.now != "lot"
-        self.ran.add(ran.schedule)
+        self.run_schedules.add(execution.schedule)
 
 
-_Search: TypeAlias = "_Sampling | _Exhausting"
+SearchMode: TypeAlias = "Sampling | Exhausting"
 
 
-def _chain(first: Iterable[Schedule], search: _Search) -> Iterator[Chooser]:
+def _chain(first: Iterable[Schedule], search: SearchMode) -> Iterator[Scheduler]:
     for schedule in first:
-        yield FollowPlan(dict(enumerate(schedule)))
-    while (chooser := search.next()) is not None:
-        yield chooser
+        yield PlanScheduler(dict(enumerate(schedule)))
+    while (scheduler := search.next()) is not None:
+        yield scheduler
 
 
-def _count(result: Exploration, ran: Ran) -> None:
-    points = [point.option_of(step) for point, step in ran.choices]
-    for at, (one, two) in enumerate(zip(ran.events, ran.events[1:], strict=False)):
+def _count(result: Exploration, execution: Execution) -> None:
+    points = [point.enabled_step(step) for point, step in execution.choices]
+    for at, (one, two) in enumerate(zip(execution.events, execution.events[1:], strict=False)):
         left, right = points[at], points[at + 1]
         if one.step.actor != two.step.actor and left and right and left.footprint.conflicts(right.footprint):
             result.orders.add((*one.shape, *two.shape))
@@ -508,15 +522,15 @@ def _is_failure(error: BaseException) -> bool:
     return isinstance(error, Exception) or type(error).__name__ == "Failed"
 
 
-def _lacks_scripts(events: Iterable[Event]) -> bool:
+def _lacks_scripts(events: Iterable[ExecutedStep]) -> bool:
     return any(event.reply.startswith(b"-NOSCRIPT") for event in events)
 
 
-def _flushes(ran: Ran) -> bool:
-    return any(step.mark is Mark.FLUSH_SCRIPTS or step.mark in OF_THE_SERVER for _, step in ran.choices)
+def _flushes(execution: Execution) -> bool:
+    return any(step.kind is StepKind.FLUSH_SCRIPTS or step.kind in OF_THE_SERVER for _, step in execution.choices)
 
 
-def _uncontrolled(what: str, events: Sequence[Event], names: Sequence[str]) -> str:
+def _uncontrolled(what: str, events: Sequence[ExecutedStep], names: Sequence[str]) -> str:
     return (
         f"The same schedule went two ways: {what}.\n{table(events, names=names) if events else ''}\n"
         "What to do: look for what the schedule does not control: random numbers, set or dict order, clocks, "

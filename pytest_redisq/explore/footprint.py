@@ -57,7 +57,7 @@ _HARMLESS_SUB = {
 _REMEMBERED = 10_000
 
 
-class Commands:
+class CommandTable:
     """What the server says of its commands (`COMMAND INFO`): footprints and flags.
 
     `ask` gives the server's entry for a name; each name is asked for once.

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 
-from pytest_redisq.explore.schedule import Mark, letter
-from pytest_redisq.explore.trace import WORDS, Event, Woken, command_text, lanes_of, reply_text, shorten
+from pytest_redisq.explore.schedule import StepKind, letter
+from pytest_redisq.explore.trace import WORDS, ExecutedStep, WokenCommand, command_text, lanes_of, reply_text, shorten
 
 #: In pixels.
 _LANE, _ROW, _MARGIN, _HEAD = 320, 46, 44, 40
@@ -41,7 +41,7 @@ def page(title: str, explanation: str, replay: str, drawing: str) -> str:
     )
 
 
-def svg(events: Sequence[Event], *, names: Sequence[str] = (), at_fault: Iterable[bytes] = ()) -> str:
+def svg(events: Sequence[ExecutedStep], *, names: Sequence[str] = (), at_fault: Iterable[bytes] = ()) -> str:
     """The run. `names` are the actors' own, `at_fault` the bodies of the messages that the failure is about."""
     bodies = tuple(at_fault)
     lanes = lanes_of(events)
@@ -57,22 +57,22 @@ def svg(events: Sequence[Event], *, names: Sequence[str] = (), at_fault: Iterabl
     return "\n".join([*parts, "</svg>"])
 
 
-def _row(number: int, event: Event, lanes: dict[int, int], at_fault: Sequence[bytes]) -> Iterator[str]:
+def _row(number: int, event: ExecutedStep, lanes: dict[int, int], at_fault: Sequence[bytes]) -> Iterator[str]:
     y = _HEAD + number * _ROW
     yield _text(8, y + 22, str(number + 1), "number")
-    mark = event.step.mark
+    kind = event.step.kind
     classes = ["step"]
-    classes += ["time"] if mark is Mark.TIME else ["fault"] if mark is not Mark.RUN else []
+    classes += ["time"] if kind is StepKind.TIME else ["fault"] if kind is not StepKind.RUN else []
     classes += ["at-fault"] if event.mentions(at_fault) else []
     came = f"→ {reply_text(event.reply)}" if event.reply else "…" if event.blocks else ""
-    what = WORDS[mark] if mark is Mark.TIME else f"⚡ {WORDS[mark]}" if WORDS[mark] else ""
+    what = WORDS[kind] if kind is StepKind.TIME else f"⚡ {WORDS[kind]}" if WORDS[kind] else ""
     yield from _box(lanes[event.step.actor], y, " ".join(classes), command_text(event.args), came, what)
     for woken in event.woken:
         ground = "step woken at-fault" if woken.mentions(at_fault) else "step woken"
         yield from _woken(lanes[woken.actor], y, ground, woken)
 
 
-def _woken(lane: int, y: int, classes: str, woken: Woken) -> Iterator[str]:
+def _woken(lane: int, y: int, classes: str, woken: WokenCommand) -> Iterator[str]:
     yield from _box(lane, y, classes, f"… {command_text(woken.args)}", f"→ {reply_text(woken.reply)}", "")
 
 

@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import assert_never
 
-from pytest_redisq.explore.footprint import Commands
-from pytest_redisq.explore.schedule import Mark, Option
-from pytest_redisq.explore.scripts import Scripts
-from pytest_redisq.explore.session import Answer, Held, Pass, Session, Stream
-from pytest_redisq.explore.upstream import GoneError, Upstream, listen_at
+from pytest_redisq.explore.connection_state import ConnectionState, HeldCommand, PassedCommand, ProxyReply, RawStream
+from pytest_redisq.explore.footprint import CommandTable
+from pytest_redisq.explore.schedule import EnabledStep, StepKind
+from pytest_redisq.explore.script_cache import ScriptCache
+from pytest_redisq.explore.server_connection import ServerClosedError, ServerConnection, listen_at
 from pytest_redisq.resp import Request, RequestParser, UnparsedBytes, encode_command
 from pytest_redisq.servers.scratch import scratch
 
@@ -29,20 +29,20 @@ _FENCE = b"redisq-fence-6f1d"
 
 
 @dataclass(eq=False, slots=True)
-class Channel:
+class ProxiedConnection:
     """One connection of an actor, and ours to the server behind it."""
 
     actor: int
     client: socket.socket
-    upstream: Upstream
-    session: Session
+    server: ServerConnection
+    state: ConnectionState
     requests: RequestParser = field(default_factory=RequestParser)
     queue: deque[Request | UnparsedBytes] = field(default_factory=deque)
     #: The command that waits to be chosen.
-    held: Held | None = None
+    held: HeldCommand | None = None
     #: The command that waits in the server, and what will happen to its reply.
-    blocked: Held | None = None
-    fate: Mark = Mark.RUN
+    blocked: HeldCommand | None = None
+    blocked_kind: StepKind = StepKind.RUN
     #: When its time is up, on the schedule's clock; None: never.
     deadline: float | None = None
     #: When its actor, which stands still before the held command, goes on, on the same clock; None: it does not.
@@ -50,9 +50,9 @@ class Channel:
     #: Since when it has stood still.
     paused_at: float = 0.0
     #: Its number among its actor's connections in this run, from 1; 0: it has not held a command yet.
-    lane: int = 0
+    number: int = 0
     #: `held` as an option of the schedule, while nothing about it has changed.
-    option: Option | None = None
+    enabled: EnabledStep | None = None
     raw: bool = False
     unsent: bytes = b""
     open: bool = True
@@ -68,8 +68,8 @@ class Proxy:
     def __init__(
         self,
         server_url: str,
-        commands: Commands,
-        control: Upstream,
+        commands: CommandTable,
+        control: ServerConnection,
         delivered: Callable[[int], None],
         lock: threading.Lock,
     ) -> None:
@@ -80,23 +80,23 @@ class Proxy:
         self._lock = lock
         # Not `selectors`: with so few sockets a bare poll is the cheapest, and this is the busiest line of a run.
         self._poll = select.poll()
-        self._handlers: dict[int, Channel | tuple[socket.socket, int] | Callable[[], None]] = {}
+        self._handlers: dict[int, ProxiedConnection | tuple[socket.socket, int] | Callable[[], None]] = {}
         self._directory = tempfile.TemporaryDirectory(prefix="explore-", dir=scratch())
         self._listeners: list[list[socket.socket]] = []
         self._urls: list[tuple[str, str]] = []
-        self._outbox: list[tuple[Channel, bytes]] = []
+        self._outbox: list[tuple[ProxiedConnection, bytes]] = []
         #: All open connections, in the order in which they came.
-        self.channels: list[Channel] = []
+        self.connections: list[ProxiedConnection] = []
         #: Actors that the server must not hear of any more.
         self.banned: set[int] = set()
-        self.scripts = Scripts()
+        self.scripts = ScriptCache()
         #: Actors that stand still, and what they will be given when they go on.
-        self.frozen: dict[int, list[tuple[Channel, bytes]]] = {}
+        self.paused: dict[int, list[tuple[ProxiedConnection, bytes]]] = {}
 
     def close(self) -> None:
         """Close everything."""
-        for channel in list(self.channels):
-            self.cut(channel)
+        for connection in list(self.connections):
+            self.cut(connection)
         for listener in [listener for pair in self._listeners for listener in pair]:
             listener.close()
         self._directory.cleanup()
@@ -118,7 +118,9 @@ class Proxy:
         """Have `poll` call `callback` when `descriptor` is readable."""
         self._register(descriptor, callback)
 
-    def _register(self, descriptor: int, handler: Channel | tuple[socket.socket, int] | Callable[[], None]) -> None:
+    def _register(
+        self, descriptor: int, handler: ProxiedConnection | tuple[socket.socket, int] | Callable[[], None]
+    ) -> None:
         self._handlers[descriptor] = handler
         self._poll.register(descriptor, select.POLLIN)
 
@@ -132,7 +134,7 @@ class Proxy:
         ready = self._poll.poll(timeout_seconds * 1000)
         for descriptor, mask in ready:
             handler = self._handlers.get(descriptor)
-            if isinstance(handler, Channel):
+            if isinstance(handler, ProxiedConnection):
                 if mask & select.POLLOUT:
                     self._send_more(handler)
                 if mask & ~select.POLLOUT:
@@ -143,9 +145,9 @@ class Proxy:
                 handler()
         return bool(ready)
 
-    def of(self, actor: int) -> Iterator[Channel]:
+    def of(self, actor: int) -> Iterator[ProxiedConnection]:
         """The actor's open connections."""
-        return (channel for channel in self.channels if channel.actor == actor)
+        return (connection for connection in self.connections if connection.actor == actor)
 
     def _accept(self, listener: socket.socket, actor: int) -> None:
         with contextlib.suppress(OSError):
@@ -156,72 +158,74 @@ class Proxy:
             if client.family != socket.AF_UNIX:
                 client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             client.setblocking(False)
-            channel = Channel(actor, client, Upstream(self._server_url), Session(self._commands))
-            self.channels.append(channel)
-            self._register(client.fileno(), channel)
+            connection = ProxiedConnection(
+                actor, client, ServerConnection(self._server_url), ConnectionState(self._commands)
+            )
+            self.connections.append(connection)
+            self._register(client.fileno(), connection)
 
-    def _take_in(self, channel: Channel) -> None:
-        if not channel.open:
+    def _take_in(self, connection: ProxiedConnection) -> None:
+        if not connection.open:
             return
         try:
-            data = channel.client.recv(_CHUNK_BYTES)
+            data = connection.client.recv(_CHUNK_BYTES)
         except BlockingIOError:
             return
         except OSError:
             data = b""
         if not data:
-            self.cut(channel, seen=False)
+            self.cut(connection, seen=False)
             return
-        channel.queue.extend(channel.requests.feed(data))
-        self.advance(channel)
+        connection.queue.extend(connection.requests.feed(data))
+        self.advance(connection)
 
-    def advance(self, channel: Channel) -> None:
+    def advance(self, connection: ProxiedConnection) -> None:
         """Deal with what the client has sent, up to the next command that is to be held."""
-        while channel.open and channel.queue and not channel.held and not channel.blocked:
-            command = channel.queue.popleft()
+        while connection.open and connection.queue and not connection.held and not connection.blocked:
+            command = connection.queue.popleft()
             try:
-                if isinstance(command, UnparsedBytes) or channel.raw:
-                    self._pass_rest(channel, command.raw)
+                if isinstance(command, UnparsedBytes) or connection.raw:
+                    self._pass_rest(connection, command.raw)
                 else:
-                    self._decide(channel, command)
-            except GoneError:
-                self.cut(channel)
+                    self._decide(connection, command)
+            except ServerClosedError:
+                self.cut(connection)
 
-    def _decide(self, channel: Channel, command: Request) -> None:
-        decision = channel.session.decide(command)
+    def _decide(self, connection: ProxiedConnection, command: Request) -> None:
+        decision = connection.state.decide(command)
         match decision:
-            case Held():
-                channel.held, channel.option = decision, None
-            case Pass():
-                channel.upstream.send(decision.raw)
-                pushed, reply = channel.upstream.receive()
-                self.give(channel, pushed + (reply if channel.session.shows_reply() else b""))
+            case HeldCommand():
+                connection.held, connection.enabled = decision, None
+            case PassedCommand():
+                connection.server.send(decision.raw)
+                pushed, reply = connection.server.receive()
+                self.give(connection, pushed + (reply if connection.state.shows_reply() else b""))
                 if decision.ends:
-                    self.cut(channel)
-            case Answer():
-                self.give(channel, decision.reply)
-            case Stream():
-                self._pass_rest(channel, decision.raw)
+                    self.cut(connection)
+            case ProxyReply():
+                self.give(connection, decision.reply)
+            case RawStream():
+                self._pass_rest(connection, decision.raw)
             case _:
                 assert_never(decision)
 
-    def _pass_rest(self, channel: Channel, raw: bytes) -> None:
+    def _pass_rest(self, connection: ProxiedConnection, raw: bytes) -> None:
         """Give the server what has no frames, and the client what the server says of it."""
-        if not channel.raw:
-            channel.raw = True
-            self._register(channel.upstream.fileno(), lambda: self._pass_back(channel))
-        channel.upstream.send(raw)
+        if not connection.raw:
+            connection.raw = True
+            self._register(connection.server.fileno(), lambda: self._pass_back(connection))
+        connection.server.send(raw)
 
-    def _pass_back(self, channel: Channel) -> None:
+    def _pass_back(self, connection: ProxiedConnection) -> None:
         try:
-            self.give(channel, channel.upstream.receive_raw())
-        except GoneError:
-            self.cut(channel)
+            self.give(connection, connection.server.receive_raw())
+        except ServerClosedError:
+            self.cut(connection)
 
-    def give(self, channel: Channel, data: bytes) -> None:
+    def give(self, connection: ProxiedConnection, data: bytes) -> None:
         """Have `data` sent to the client by the next `flush` or `poll`."""
-        if data and channel.open:
-            self.frozen.get(channel.actor, self._outbox).append((channel, data))
+        if data and connection.open:
+            self.paused.get(connection.actor, self._outbox).append((connection, data))
 
     def flush(self) -> None:
         """Send what was given, as far as it is taken; the rest follows in `poll`.
@@ -230,173 +234,173 @@ class Proxy:
         """
         while self._outbox:
             outbox, self._outbox = self._outbox, []
-            for channel, data in outbox:
-                if channel.unsent:
-                    channel.unsent += data
-                elif channel.open:
-                    self._send(channel, data)
-                    if channel.unsent:
-                        self._poll.modify(channel.client, select.POLLIN | select.POLLOUT)
+            for connection, data in outbox:
+                if connection.unsent:
+                    connection.unsent += data
+                elif connection.open:
+                    self._send(connection, data)
+                    if connection.unsent:
+                        self._poll.modify(connection.client, select.POLLIN | select.POLLOUT)
 
-    def _send_more(self, channel: Channel) -> None:
-        if channel.open and channel.unsent:
-            self._send(channel, channel.unsent)
-            if channel.open and not channel.unsent:
-                self._poll.modify(channel.client, select.POLLIN)
+    def _send_more(self, connection: ProxiedConnection) -> None:
+        if connection.open and connection.unsent:
+            self._send(connection, connection.unsent)
+            if connection.open and not connection.unsent:
+                self._poll.modify(connection.client, select.POLLIN)
 
-    def _send(self, channel: Channel, data: bytes) -> None:
+    def _send(self, connection: ProxiedConnection, data: bytes) -> None:
         try:
             with self._lock:
-                sent = channel.client.send(data)
-                self._delivered(channel.actor)
+                sent = connection.client.send(data)
+                self._delivered(connection.actor)
         except BlockingIOError:
             sent = 0
         except OSError:
-            self.cut(channel, seen=False)
+            self.cut(connection, seen=False)
             return
-        channel.unsent = data[sent:]
+        connection.unsent = data[sent:]
 
-    def cut(self, channel: Channel, *, seen: bool = True) -> None:
+    def cut(self, connection: ProxiedConnection, *, seen: bool = True) -> None:
         """Close both sides. What it was blocked in, or subscribed to, gives it nothing from now on.
 
         It is not `seen` where the client was the first to close: that gives it nothing to do.
         """
         self.flush()
-        if not channel.open:
+        if not connection.open:
             return
-        if channel.paused_until is not None:
-            self.thaw(channel)
-        channel.open = False
-        self.channels.remove(channel)
-        self._unregister(channel.client.fileno())
-        if channel.raw:
-            self._unregister(channel.upstream.fileno())
+        if connection.paused_until is not None:
+            self.resume(connection)
+        connection.open = False
+        self.connections.remove(connection)
+        self._unregister(connection.client.fileno())
+        if connection.raw:
+            self._unregister(connection.server.fileno())
         with self._lock:
-            channel.client.close()
+            connection.client.close()
             if seen:
-                self._delivered(channel.actor)
-        if channel.blocked or channel.session.subscribed:
-            with contextlib.suppress(GoneError):
-                self._control.kill(channel.upstream.client_id)
-        channel.upstream.close()
+                self._delivered(connection.actor)
+        if connection.blocked or connection.state.subscribed:
+            with contextlib.suppress(ServerClosedError):
+                self._control.kill(connection.server.client_id)
+        connection.server.close()
 
     def ban(self, actor: int) -> None:
         """Cut all connections of an actor, and let none begin."""
         self.banned.add(actor)
-        for channel in list(self.of(actor)):
-            self.cut(channel)
+        for connection in list(self.of(actor)):
+            self.cut(connection)
 
-    def disconnect(self, channels: Iterable[Channel]) -> None:
+    def disconnect(self, connections: Iterable[ProxiedConnection]) -> None:
         """Have the server drop connections, as CLIENT KILL does."""
-        for channel in channels:
-            self._control.kill(channel.upstream.client_id)
-            self.cut(channel)
+        for connection in connections:
+            self._control.kill(connection.server.client_id)
+            self.cut(connection)
 
-    def freeze(self, channel: Channel, now: float, until: float) -> None:
+    def pause(self, connection: ProxiedConnection, now: float, until: float) -> None:
         """Give its actor nothing any more, as one that stands still takes nothing in."""
-        channel.paused_at, channel.paused_until = now, until
-        self.frozen[channel.actor] = []
+        connection.paused_at, connection.paused_until = now, until
+        self.paused[connection.actor] = []
 
-    def thaw(self, channel: Channel) -> None:
+    def resume(self, connection: ProxiedConnection) -> None:
         """Its actor goes on, and is given what has come meanwhile."""
-        channel.paused_until = None
-        self._outbox += self.frozen.pop(channel.actor)
+        connection.paused_until = None
+        self._outbox += self.paused.pop(connection.actor)
 
-    def execute(self, channel: Channel, mark: Mark) -> bytes:
-        """Send the held command to the server, and what comes back to the client, as `mark` wants it.
+    def execute(self, connection: ProxiedConnection, kind: StepKind) -> bytes:
+        """Send the held command to the server, and what comes back to the client, as `kind` wants it.
 
         Gives the reply; nothing where there is none or where the command blocks now.
         """
-        held = channel.held
+        held = connection.held
         assert held is not None
-        if mark is Mark.LOSE_REQUEST:
-            self.cut(channel)
+        if kind is StepKind.LOSE_REQUEST:
+            self.cut(connection)
             return b""
-        if mark is Mark.KILL_BEFORE:
-            self.ban(channel.actor)
+        if kind is StepKind.KILL_BEFORE:
+            self.ban(connection.actor)
             return b""
-        if mark is Mark.DISCONNECT:
-            self.disconnect(tuple(self.of(channel.actor)))
+        if kind is StepKind.DISCONNECT:
+            self.disconnect(tuple(self.of(connection.actor)))
             return b""
-        if mark is Mark.FLUSH_SCRIPTS:
+        if kind is StepKind.FLUSH_SCRIPTS:
             self.scripts.forget()
-        channel.held = None
+        connection.held = None
         if forgotten := self.scripts.answer(held.args):
-            self._finish(channel, b"", forgotten, mark)
+            self._finish(connection, b"", forgotten, kind)
             return forgotten
         try:
-            channel.upstream.send(held.raw)
+            connection.server.send(held.raw)
             if held.subscribes:
-                return self._settle_subscription(channel, mark)
-            if held.blocks and self._blocks(channel):
-                channel.blocked, channel.fate = held, mark
+                return self._settle_subscription(connection, kind)
+            if held.blocks and self._blocks(connection):
+                connection.blocked, connection.blocked_kind = held, kind
                 return b""
-            pushed, reply = channel.upstream.receive()
-        except GoneError:
-            self.cut(channel)
+            pushed, reply = connection.server.receive()
+        except ServerClosedError:
+            self.cut(connection)
             return b""
-        self._finish(channel, pushed, reply, mark)
+        self._finish(connection, pushed, reply, kind)
         return reply
 
-    def _settle_subscription(self, channel: Channel, mark: Mark) -> bytes:
-        reply = self._fenced(channel)
-        self._finish(channel, b"", reply, mark)
+    def _settle_subscription(self, connection: ProxiedConnection, kind: StepKind) -> bytes:
+        reply = self._fenced(connection)
+        self._finish(connection, b"", reply, kind)
         return reply
 
-    def _fenced(self, channel: Channel) -> bytes:
-        channel.upstream.send(encode_command(["PING", _FENCE]))
-        return channel.upstream.receive_until(_FENCE)
+    def _fenced(self, connection: ProxiedConnection) -> bytes:
+        connection.server.send(encode_command(["PING", _FENCE]))
+        return connection.server.receive_until(_FENCE)
 
     def push_messages(self) -> None:
         """Pass on what a step has published: a PING behind it tells that all of it has come."""
-        subscribed = [channel for channel in self.channels if channel.session.subscribed]
-        for channel in [channel for channel in subscribed if not channel.blocked]:
+        subscribed = [connection for connection in self.connections if connection.state.subscribed]
+        for connection in [connection for connection in subscribed if not connection.blocked]:
             try:
-                self.give(channel, self._fenced(channel))
-            except GoneError:
-                self.cut(channel)
+                self.give(connection, self._fenced(connection))
+            except ServerClosedError:
+                self.cut(connection)
 
-    def _blocks(self, channel: Channel) -> bool:
+    def _blocks(self, connection: ProxiedConnection) -> bool:
         """Whether the server has blocked the client; otherwise its reply is there."""
-        client_id = channel.upstream.client_id
-        while not channel.upstream.readable():
+        client_id = connection.server.client_id
+        while not connection.server.readable():
             if client_id in self._control.blocked([client_id]):
                 return True
         return False
 
-    def woken(self, candidates: list[Channel]) -> list[tuple[Channel, Held, bytes]]:
+    def woken(self, candidates: list[ProxiedConnection]) -> list[tuple[ProxiedConnection, HeldCommand, bytes]]:
         """Those of the blocked that a step has woken, their commands and the replies, which are passed on."""
-        ids = [channel.upstream.client_id for channel in candidates]
+        ids = [connection.server.client_id for connection in candidates]
         still = self._control.blocked(ids)
-        return [self.unblock(channel) for channel in candidates if channel.upstream.client_id not in still]
+        return [self.unblock(connection) for connection in candidates if connection.server.client_id not in still]
 
-    def time_out(self, channel: Channel) -> tuple[Channel, Held, bytes]:
+    def time_out(self, connection: ProxiedConnection) -> tuple[ProxiedConnection, HeldCommand, bytes]:
         """End a blocked command as its timeout would."""
-        self._control.ask("CLIENT", "UNBLOCK", channel.upstream.client_id, "TIMEOUT")
-        return self.unblock(channel)
+        self._control.ask("CLIENT", "UNBLOCK", connection.server.client_id, "TIMEOUT")
+        return self.unblock(connection)
 
-    def unblock(self, channel: Channel) -> tuple[Channel, Held, bytes]:
+    def unblock(self, connection: ProxiedConnection) -> tuple[ProxiedConnection, HeldCommand, bytes]:
         """Pass on the reply that has come for a blocked command."""
-        held, fate = channel.blocked, channel.fate
+        held, blocked_kind = connection.blocked, connection.blocked_kind
         assert held is not None
-        channel.blocked, channel.fate, channel.deadline = None, Mark.RUN, None
+        connection.blocked, connection.blocked_kind, connection.deadline = None, StepKind.RUN, None
         try:
-            pushed, reply = channel.upstream.receive()
-        except GoneError:
-            self.cut(channel)
-            return channel, held, b""
-        self._finish(channel, pushed, reply, fate)
-        return channel, held, reply
+            pushed, reply = connection.server.receive()
+        except ServerClosedError:
+            self.cut(connection)
+            return connection, held, b""
+        self._finish(connection, pushed, reply, blocked_kind)
+        return connection, held, reply
 
-    def _finish(self, channel: Channel, pushed: bytes, reply: bytes, mark: Mark) -> None:
-        if mark is Mark.KILL_AFTER:
-            self.ban(channel.actor)
-        elif mark is Mark.LOSE_REPLY:
-            self.cut(channel)
-        elif mark is Mark.CUT_REPLY:
-            self.give(channel, pushed + reply[: len(reply) // 2])
-            self.cut(channel)
+    def _finish(self, connection: ProxiedConnection, pushed: bytes, reply: bytes, kind: StepKind) -> None:
+        if kind is StepKind.KILL_AFTER:
+            self.ban(connection.actor)
+        elif kind is StepKind.LOSE_REPLY:
+            self.cut(connection)
+        elif kind is StepKind.CUT_REPLY:
+            self.give(connection, pushed + reply[: len(reply) // 2])
+            self.cut(connection)
         else:
-            data = pushed + (reply if channel.session.shows_reply() else b"")
-            self.give(channel, data)
-            self.advance(channel)
+            data = pushed + (reply if connection.state.shows_reply() else b"")
+            self.give(connection, data)
+            self.advance(connection)

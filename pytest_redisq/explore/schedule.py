@@ -2,7 +2,7 @@
 
 A schedule is the sequence of choices of one run. It is written with a capital letter per step, that of the actor whose
 command went to the server, then the number of its connection where that is not the first (0: a timer of its event
-loop), then a small letter where something else than the plain command happened (see `Mark`):
+loop), then a small letter where something else than the plain command happened (see `StepKind`):
 
 >>> str(Schedule.parse("AAB2BrA"))
 'AAB2BrA'
@@ -25,7 +25,7 @@ from pytest_redisq.explore.footprint import NOTHING, Footprint
 MAX_ACTORS = 26
 
 
-class Mark(StrEnum):
+class StepKind(StrEnum):
     """What happens to a step. All but `RUN`, and `TIME` when nobody can run, are faults and cost of their budget."""
 
     RUN = ""
@@ -56,24 +56,24 @@ class Mark(StrEnum):
 
 
 #: What strikes the server, and with it all actors.
-OF_THE_SERVER = frozenset([Mark.RESTART, Mark.RESTART_EMPTY, Mark.FAILOVER])
+OF_THE_SERVER = frozenset([StepKind.RESTART, StepKind.RESTART_EMPTY, StepKind.FAILOVER])
 
 
 #: What a user may ask for, and the marks that it stands for.
-FAULTS: dict[str, tuple[Mark, ...]] = {
-    "lost-request": (Mark.LOSE_REQUEST,),
-    "lost-reply": (Mark.LOSE_REPLY,),
-    "cut-reply": (Mark.CUT_REPLY,),
-    "kill": (Mark.KILL_BEFORE, Mark.KILL_AFTER),
-    "kill-before": (Mark.KILL_BEFORE,),
-    "kill-after": (Mark.KILL_AFTER,),
-    "timeout": (Mark.TIME,),
-    "script-flush": (Mark.FLUSH_SCRIPTS,),
-    "client-kill": (Mark.DISCONNECT,),
-    "pause": (Mark.PAUSE,),
-    "restart": (Mark.RESTART,),
-    "restart-empty": (Mark.RESTART_EMPTY,),
-    "failover": (Mark.FAILOVER,),
+FAULTS: dict[str, tuple[StepKind, ...]] = {
+    "lost-request": (StepKind.LOSE_REQUEST,),
+    "lost-reply": (StepKind.LOSE_REPLY,),
+    "cut-reply": (StepKind.CUT_REPLY,),
+    "kill": (StepKind.KILL_BEFORE, StepKind.KILL_AFTER),
+    "kill-before": (StepKind.KILL_BEFORE,),
+    "kill-after": (StepKind.KILL_AFTER,),
+    "timeout": (StepKind.TIME,),
+    "script-flush": (StepKind.FLUSH_SCRIPTS,),
+    "client-kill": (StepKind.DISCONNECT,),
+    "pause": (StepKind.PAUSE,),
+    "restart": (StepKind.RESTART,),
+    "restart-empty": (StepKind.RESTART_EMPTY,),
+    "failover": (StepKind.FAILOVER,),
 }
 
 
@@ -86,15 +86,15 @@ class Step(NamedTuple):
     """One choice: the actor (from 0), what happens, and which of the actor's connections (from 1)."""
 
     actor: int
-    mark: Mark = Mark.RUN
-    lane: int = 1
+    kind: StepKind = StepKind.RUN
+    connection: int = 1
 
     def __str__(self) -> str:
-        return f"{letter(self.actor)}{self.lane if self.lane != 1 else ''}{self.mark}"
+        return f"{letter(self.actor)}{self.connection if self.connection != 1 else ''}{self.kind}"
 
 
 _STEP = re.compile(r"([A-Z])([0-9]*)([a-z]?)")
-_MARKS = {mark.value: mark for mark in Mark}
+_KINDS = {kind.value: kind for kind in StepKind}
 
 
 class Schedule(tuple[Step, ...]):
@@ -123,13 +123,13 @@ class Schedule(tuple[Step, ...]):
             if found is None:
                 where = f"{text!r} has {text[at]!r} at position {at + 1}"
                 raise ValueError(f"no schedule: {where}, where an actor's letter (A to Z) was expected")
-            name, lane, mark = found.groups()
-            if mark not in _MARKS:
+            name, connection, kind = found.groups()
+            if kind not in _KINDS:
                 known = ", ".join(
-                    f"{item.value} ({item.name.lower().replace('_', ' ')})" for item in Mark if item.value
+                    f"{item.value} ({item.name.lower().replace('_', ' ')})" for item in StepKind if item.value
                 )
-                raise ValueError(f"no schedule: {text!r} has the unknown mark {mark!r}; the marks are {known}")
-            steps.append(Step(ord(name) - ord("A"), _MARKS[mark], int(lane or 1)))
+                raise ValueError(f"no schedule: {text!r} has the unknown mark {kind!r}; the marks are {known}")
+            steps.append(Step(ord(name) - ord("A"), _KINDS[kind], int(connection or 1)))
             at = found.end()
         return cls(steps)
 
@@ -139,7 +139,7 @@ class Schedule(tuple[Step, ...]):
     @property
     def faults(self) -> int:
         """How many steps are marked with a fault; time that passes is not one."""
-        return sum(step.mark not in (Mark.RUN, Mark.TIME) for step in self)
+        return sum(step.kind not in (StepKind.RUN, StepKind.TIME) for step in self)
 
     @property
     def switches(self) -> int:
@@ -148,81 +148,81 @@ class Schedule(tuple[Step, ...]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Option:
-    """One command that could go next, or (with `mark` TIME or, cut off, DISCONNECT) one wait that could end."""
+class EnabledStep:
+    """One command that could go next, or (with `kind` TIME or, cut off, DISCONNECT) one wait that could end."""
 
     actor: int
-    lane: int = 1
-    mark: Mark = Mark.RUN
+    connection: int = 1
+    kind: StepKind = StepKind.RUN
     footprint: Footprint
-    #: What else than `mark` may happen to it, each at the cost of one of the run's faults.
-    faults: tuple[Mark, ...] = ()
+    #: What else than `kind` may happen to it, each at the cost of one of the run's faults.
+    faults: tuple[StepKind, ...] = ()
 
     #: Choosing it as it is.
     step: Step = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "step", Step(self.actor, self.mark, self.lane))
+        object.__setattr__(self, "step", Step(self.actor, self.kind, self.connection))
 
     def faulty(self) -> list[Step]:
         """The ways to choose it that cost a fault more."""
-        marks = (mark for mark in self.faults if mark not in (Mark.TIME, self.mark))
-        return [Step(self.actor, mark, self.lane) for mark in marks]
+        kinds = (kind for kind in self.faults if kind not in (StepKind.TIME, self.kind))
+        return [Step(self.actor, kind, self.connection) for kind in kinds]
 
     def allows(self, step: Step) -> bool:
         """Whether `step` is one of the ways to choose it."""
         if step == self.step:
             return True
-        return self.actor == step.actor and self.lane == step.lane and step.mark in self.faults
+        return self.actor == step.actor and self.connection == step.connection and step.kind in self.faults
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Point:
+class ChoicePoint:
     """A moment at which somebody must be chosen: everyone holds a command, is blocked, sleeps or has ended.
 
-    `options`, never empty, cost nothing; `early` are waits that could end although somebody could run, or be cut off:
-    each costs a fault. `previous` acted before; `effect` is what that step touched, and `woken` are the actors whose
-    blocked commands it ended.
+    `enabled_steps`, never empty, cost nothing; `early` are waits that could end although an actor could run, or be cut
+    off: each costs a fault. `previous` acted before; `effect` is what that step touched, and `woken` are the actors
+    whose blocked commands it ended.
     """
 
     position: int
-    options: tuple[Option, ...]
-    early: tuple[Option, ...] = ()
+    enabled_steps: tuple[EnabledStep, ...]
+    early: tuple[EnabledStep, ...] = ()
     previous: int | None = None
     effect: Footprint = NOTHING
     woken: tuple[int, ...] = ()
 
-    def option_of(self, step: Step) -> Option | None:
+    def enabled_step(self, step: Step) -> EnabledStep | None:
         """The option that `step` chooses; None where it cannot be chosen here."""
-        for option in self.options:
-            if option.allows(step):
-                return option
-        return next((option for option in self.early if option.allows(step)), None)
+        for enabled in self.enabled_steps:
+            if enabled.allows(step):
+                return enabled
+        return next((enabled for enabled in self.early if enabled.allows(step)), None)
 
     def sends(self, step: Step) -> bool:
         """Whether `step` is a command, well or ill, and not the end of a wait."""
-        option = self.option_of(step)
-        return option is not None and option.mark is Mark.RUN
+        enabled = self.enabled_step(step)
+        return enabled is not None and enabled.kind is StepKind.RUN
 
     def costs(self, step: Step) -> bool:
         """Whether `step` is paid for with one of the run's faults."""
-        return all(option.step != step for option in self.options)
+        return all(enabled.step != step for enabled in self.enabled_steps)
 
 
-def run_on(point: Point) -> Step:
+def run_on(point: ChoicePoint) -> Step:
     """The default choice: the actor of the step before goes on; if it cannot, the first by letter does."""
-    for option in point.options:
-        if option.actor == point.previous:
-            return option.step
-    return point.options[0].step
+    for enabled in point.enabled_steps:
+        if enabled.actor == point.previous:
+            return enabled.step
+    return point.enabled_steps[0].step
 
 
-def parse_faults(faults: str | Iterable[str]) -> dict[str, frozenset[Mark]]:
+def parse_faults(faults: str | Iterable[str]) -> dict[str, frozenset[StepKind]]:
     """For each actor's name (`""`: all actors) the marks that may happen to it.
 
     `faults` are names out of `FAULTS`, separated by commas or as a sequence; `kill:B` spares everyone but B.
 
-    >>> parse_faults("lost-reply, kill-after:B") == {"": {Mark.LOSE_REPLY}, "B": {Mark.KILL_AFTER}}
+    >>> parse_faults("lost-reply, kill-after:B") == {"": {StepKind.LOSE_REPLY}, "B": {StepKind.KILL_AFTER}}
     True
     >>> parse_faults("lost-replies")
     Traceback (most recent call last):
@@ -231,7 +231,7 @@ def parse_faults(faults: str | Iterable[str]) -> dict[str, frozenset[Mark]]:
 kill-before, lost-reply, lost-request, pause, restart, restart-empty, script-flush, timeout (each also as FAULT:ACTOR)
     """
     names = faults.split(",") if isinstance(faults, str) else list(faults)
-    allowed: dict[str, frozenset[Mark]] = {}
+    allowed: dict[str, frozenset[StepKind]] = {}
     for name in filter(None, map(str.strip, names)):
         kind, _, actor = name.partition(":")
         if kind not in FAULTS:

@@ -12,28 +12,28 @@ from itertools import combinations
 from math import comb
 from typing import TypeAlias
 
-from pytest_redisq.explore.schedule import Mark, Point, Schedule, Step
-from pytest_redisq.explore.search import Place, Plan, command_numbers
+from pytest_redisq.explore.schedule import ChoicePoint, Schedule, Step, StepKind
+from pytest_redisq.explore.schedulers_all import DeviationPlan, PlanPosition, command_numbers
 
-Choices: TypeAlias = Sequence[tuple[Point, Step]]
+Choices: TypeAlias = Sequence[tuple[ChoicePoint, Step]]
 #: Runs the plan and gives the choices that were made, or None where the run does not fail as the first one did.
-Try: TypeAlias = Callable[[Plan], "Choices | None"]
+Try: TypeAlias = Callable[[DeviationPlan], "Choices | None"]
 
 #: From the fault that is easiest to think about to the hardest.
 _SIMPLEST = (
-    Mark.RUN,
-    Mark.TIME,
-    Mark.KILL_BEFORE,
-    Mark.KILL_AFTER,
-    Mark.LOSE_REPLY,
-    Mark.LOSE_REQUEST,
-    Mark.CUT_REPLY,
-    Mark.DISCONNECT,
-    Mark.PAUSE,
-    Mark.RESTART,
-    Mark.RESTART_EMPTY,
-    Mark.FAILOVER,
-    Mark.FLUSH_SCRIPTS,
+    StepKind.RUN,
+    StepKind.TIME,
+    StepKind.KILL_BEFORE,
+    StepKind.KILL_AFTER,
+    StepKind.LOSE_REPLY,
+    StepKind.LOSE_REQUEST,
+    StepKind.CUT_REPLY,
+    StepKind.DISCONNECT,
+    StepKind.PAUSE,
+    StepKind.RESTART,
+    StepKind.RESTART_EMPTY,
+    StepKind.FAILOVER,
+    StepKind.FLUSH_SCRIPTS,
 )
 
 
@@ -47,7 +47,7 @@ class Shrinker:
     def shrink(self, choices: Choices) -> Choices:
         """The smallest failing run that was found."""
         best = choices
-        seen: set[frozenset[tuple[Place, Step]]] = set()
+        seen: set[frozenset[tuple[PlanPosition, Step]]] = set()
         improved = True
         while improved:
             improved = False
@@ -69,19 +69,19 @@ class Shrinker:
 def size(choices: Choices) -> tuple[object, ...]:
     """What is minimised: faults, deviations from running on, switches, steps, and last the order of letters."""
     schedule = Schedule(step for _, step in choices)
-    order = tuple((step.actor, step.lane, _SIMPLEST.index(step.mark)) for step in schedule)
+    order = tuple((step.actor, step.connection, _SIMPLEST.index(step.kind)) for step in schedule)
     faults = sum(point.costs(step) for point, step in choices)
-    return faults, len(Plan.of(choices)), schedule.switches, len(schedule), order
+    return faults, len(DeviationPlan.of(choices)), schedule.switches, len(schedule), order
 
 
-def _smaller(choices: Choices, tries: int) -> Iterator[Plan]:
+def _smaller(choices: Choices, tries: int) -> Iterator[DeviationPlan]:
     """Plans that may fail as well, the most promising first. Pairs of any two deviations only where the tries that are
     left suffice for all of them: some hundred of many thousand find nothing but by luck.
     """
-    plan = Plan.of(choices)
+    plan = DeviationPlan.of(choices)
     yield from _halves(plan)
     yield from _leaving_out(plan)
-    yield from _simpler_marks(plan)
+    yield from _simpler_kinds(plan)
     ways = _ways(choices)
     for deviations in range(min(2, len(plan) + 1)):
         yield from _afresh(ways, deviations)
@@ -90,62 +90,62 @@ def _smaller(choices: Choices, tries: int) -> Iterator[Plan]:
         yield from _afresh(ways, 2)
 
 
-def _halves(plan: Plan) -> Iterator[Plan]:
+def _halves(plan: DeviationPlan) -> Iterator[DeviationPlan]:
     """Without whole stretches of the deviations: long found schedules come down quickly."""
     places = _in_order(plan)
     width = len(places) // 2
     while width > 1:
         for start in range(0, len(places), width):
             gone = set(places[start : start + width])
-            yield Plan({at: step for at, step in plan.items() if at not in gone})
+            yield DeviationPlan({at: step for at, step in plan.items() if at not in gone})
         width //= 2
 
 
-def _leaving_out(plan: Plan) -> Iterator[Plan]:
+def _leaving_out(plan: DeviationPlan) -> Iterator[DeviationPlan]:
     for gone in reversed(_in_order(plan)):
-        yield Plan({at: step for at, step in plan.items() if at != gone})
+        yield DeviationPlan({at: step for at, step in plan.items() if at != gone})
 
 
-def _simpler_marks(plan: Plan) -> Iterator[Plan]:
+def _simpler_kinds(plan: DeviationPlan) -> Iterator[DeviationPlan]:
     for at, step in plan.items():
-        for mark in _SIMPLEST[: _SIMPLEST.index(step.mark)] if isinstance(at, tuple) else ():
-            yield Plan({**plan, at: step._replace(mark=mark)})
+        for kind in _SIMPLEST[: _SIMPLEST.index(step.kind)] if isinstance(at, tuple) else ():
+            yield DeviationPlan({**plan, at: step._replace(kind=kind)})
 
 
-def _moved(plan: Plan, length: int) -> Iterator[Plan]:
+def _moved(plan: DeviationPlan, length: int) -> Iterator[DeviationPlan]:
     """Each deviation a little earlier or later, so that a switch disappears or a shorter way is met."""
     for at in _in_order(plan):
         others = {other: kept for other, kept in plan.items() if other != at}
         for by in (-1, 1, -2, 2):
-            to: Place = at + by if isinstance(at, int) else (at[0], at[1] + by)
+            to: PlanPosition = at + by if isinstance(at, int) else (at[0], at[1] + by)
             if to not in plan and 0 <= (to if isinstance(to, int) else to[1]) < length:
-                yield Plan({**others, to: plan[at]})
+                yield DeviationPlan({**others, to: plan[at]})
 
 
-def _afresh(ways: Sequence[tuple[Place, Step]], deviations: int) -> Iterator[Plan]:
+def _afresh(ways: Sequence[tuple[PlanPosition, Step]], deviations: int) -> Iterator[DeviationPlan]:
     """Every plan of so few deviations, made of these."""
     for chosen in combinations(ways, deviations):
-        plan = Plan(chosen)
+        plan = DeviationPlan(chosen)
         if len(plan) == deviations:
             yield plan
 
 
-def _ways(choices: Choices) -> list[tuple[Place, Step]]:
+def _ways(choices: Choices) -> list[tuple[PlanPosition, Step]]:
     """Every single deviation, as far as this run shows what is possible."""
-    ways: list[tuple[Place, Step]] = []
+    ways: list[tuple[PlanPosition, Step]] = []
     for (point, step), number in zip(choices, command_numbers(choices), strict=True):
-        ways += [(point.position, option.step) for option in (*point.options, *point.early)]
-        option = point.option_of(step)
-        if option and point.sends(step):
-            faults = [step._replace(mark=mark) for mark in option.faults]
+        ways += [(point.position, enabled.step) for enabled in (*point.enabled_steps, *point.early)]
+        enabled = point.enabled_step(step)
+        if enabled and point.sends(step):
+            faults = [step._replace(kind=kind) for kind in enabled.faults]
             ways += [((step.actor, number), fault) for fault in sorted(faults, key=_simplicity)]
     return ways
 
 
 def _simplicity(step: Step) -> int:
-    return _SIMPLEST.index(step.mark)
+    return _SIMPLEST.index(step.kind)
 
 
-def _in_order(plan: Plan) -> list[Place]:
+def _in_order(plan: DeviationPlan) -> list[PlanPosition]:
     """Switches by position, then faults."""
     return sorted(plan, key=lambda at: (0, at, 0) if isinstance(at, int) else (1, *at))

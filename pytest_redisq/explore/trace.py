@@ -6,31 +6,31 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pytest_redisq.explore.schedule import Mark, Schedule, Step, letter
+from pytest_redisq.explore.schedule import Schedule, Step, StepKind, letter
 from pytest_redisq.resp import ReplyError, Value, decode_reply
 from pytest_redisq.terminal import escaped, fit
 from pytest_redisq.terminal import width as columns
 
 #: What is said of a step whose command did not simply run.
-WORDS: dict[Mark, str] = {
-    Mark.RUN: "",
-    Mark.TIME: "time passes",
-    Mark.LOSE_REQUEST: "request lost",
-    Mark.LOSE_REPLY: "reply lost",
-    Mark.CUT_REPLY: "cut off within the reply",
-    Mark.KILL_BEFORE: "killed before",
-    Mark.KILL_AFTER: "killed after",
-    Mark.FLUSH_SCRIPTS: "scripts flushed before",
-    Mark.DISCONNECT: "connections killed",
-    Mark.PAUSE: "paused",
-    Mark.RESTART: "server restarted",
-    Mark.RESTART_EMPTY: "server restarted, empty",
-    Mark.FAILOVER: "failover, last write lost",
+WORDS: dict[StepKind, str] = {
+    StepKind.RUN: "",
+    StepKind.TIME: "time passes",
+    StepKind.LOSE_REQUEST: "request lost",
+    StepKind.LOSE_REPLY: "reply lost",
+    StepKind.CUT_REPLY: "cut off within the reply",
+    StepKind.KILL_BEFORE: "killed before",
+    StepKind.KILL_AFTER: "killed after",
+    StepKind.FLUSH_SCRIPTS: "scripts flushed before",
+    StepKind.DISCONNECT: "connections killed",
+    StepKind.PAUSE: "paused",
+    StepKind.RESTART: "server restarted",
+    StepKind.RESTART_EMPTY: "server restarted, empty",
+    StepKind.FAILOVER: "failover, last write lost",
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Woken:
+class WokenCommand:
     """A blocked command that a step ended, with its reply."""
 
     actor: int
@@ -43,14 +43,14 @@ class Woken:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
+class ExecutedStep:
     """A step as it went. `reply` is empty where there is none: the request was lost, or the command blocks."""
 
     step: Step
     args: tuple[bytes, ...]
     reply: bytes = b""
     blocks: bool = False
-    woken: tuple[Woken, ...] = ()
+    woken: tuple[WokenCommand, ...] = ()
 
     def mentions(self, bodies: Iterable[bytes]) -> bool:
         """Whether its command or reply, or what it ended, has one of `bodies` in it."""
@@ -68,7 +68,7 @@ class Event:
             "actor": letter(self.step.actor),
             "command": command_text(self.args),
             "reply": reply_text(self.reply) if self.reply else None,
-            "what": WORDS[self.step.mark] or ("blocks" if self.blocks else ""),
+            "what": WORDS[self.step.kind] or ("blocks" if self.blocks else ""),
             "woken": woken,
         }
 
@@ -83,13 +83,13 @@ def _mentions(texts: Iterable[bytes], bodies: Iterable[bytes]) -> bool:
     return any(body in text for body in bodies for text in texts)
 
 
-def lanes_of(events: Sequence[Event]) -> dict[int, int]:
+def lanes_of(events: Sequence[ExecutedStep]) -> dict[int, int]:
     """Each actor that does something in a run, and its place among them."""
     actors = {event.step.actor for event in events} | {woken.actor for event in events for woken in event.woken}
     return {actor: at for at, actor in enumerate(sorted(actors))}
 
 
-def first_difference(one: Sequence[Event], two: Sequence[Event]) -> int | None:
+def first_difference(one: Sequence[ExecutedStep], two: Sequence[ExecutedStep]) -> int | None:
     """The position of the first step in which two runs of a schedule differ; None if they do not."""
     for at, (left, right) in enumerate(zip(one, two, strict=False)):
         if left.shape != right.shape:
@@ -98,7 +98,7 @@ def first_difference(one: Sequence[Event], two: Sequence[Event]) -> int | None:
 
 
 def table(
-    events: Sequence[Event], *, names: Sequence[str] = (), width: int = 36, at_fault: Iterable[bytes] = ()
+    events: Sequence[ExecutedStep], *, names: Sequence[str] = (), width: int = 36, at_fault: Iterable[bytes] = ()
 ) -> str:
     """The run as text: a row per step, a lane per actor, each command with its reply.
 
@@ -122,7 +122,7 @@ def _line(number: str, cells: Sequence[str], widths: Sequence[int]) -> str:
     return " │ ".join([number, *padded]).rstrip()
 
 
-def _row(event: Event, lanes: dict[int, int], width: int) -> list[str]:
+def _row(event: ExecutedStep, lanes: dict[int, int], width: int) -> list[str]:
     cells = [""] * len(lanes)
     cells[lanes[event.step.actor]] = describe(event, width)
     for woken in event.woken:
@@ -130,9 +130,9 @@ def _row(event: Event, lanes: dict[int, int], width: int) -> list[str]:
     return cells
 
 
-def describe(event: Event, width: int = 60) -> str:
+def describe(event: ExecutedStep, width: int = 60) -> str:
     """A step in one line: the command, what came of it, and what went wrong."""
-    word = WORDS[event.step.mark]
+    word = WORDS[event.step.kind]
     said = shorten(command_text(event.args), width)
     if event.reply:
         said += f" → {reply_text(event.reply)}"
@@ -188,6 +188,6 @@ def shorten(text: str, width: int) -> str:
     return fit(text, width)
 
 
-def schedule_of(events: Sequence[Event]) -> Schedule:
+def schedule_of(events: Sequence[ExecutedStep]) -> Schedule:
     """The schedule of a run."""
     return Schedule(event.step for event in events)

@@ -20,7 +20,7 @@ from typing import Literal, TypeAlias
 
 from hypothesis import strategies as st
 
-from pytest_redisq.explore import Mark
+from pytest_redisq.explore import StepKind
 
 #: Bodies that a parser, an encoder or a truth test might take for something else: RESP frames, numbers, nothing.
 LOOK_ALIKES = (
@@ -251,7 +251,7 @@ def workloads(
 
 
 #: What may meet an actor at a command, other than nothing; as the explorer marks them.
-FAULTS = (Mark.LOSE_REQUEST, Mark.LOSE_REPLY, Mark.KILL_BEFORE, Mark.KILL_AFTER)
+FAULTS = (StepKind.LOSE_REQUEST, StepKind.LOSE_REPLY, StepKind.KILL_BEFORE, StepKind.KILL_AFTER)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,19 +260,19 @@ class Turn:
 
     actor: int
     commands: int
-    mark: Mark
+    mark: StepKind
 
 
 def turns(
-    *, actors: int = 3, max_turns: int = 12, faults: Sequence[Mark] = (), max_commands: int = 6
+    *, actors: int = 3, max_turns: int = 12, faults: Sequence[StepKind] = (), max_commands: int = 6
 ) -> st.SearchStrategy[list[Turn]]:
     """An order in which actors get their turns: few switches, so that it shrinks to what a person can follow.
 
     Where there are `faults`, about half of the turns end in one.
 
     >>> from hypothesis import find
-    >>> find(turns(faults=FAULTS), lambda drawn: any(turn.mark is Mark.KILL_AFTER for turn in drawn))
-    [Turn(actor=0, commands=1, mark=<Mark.KILL_AFTER: 'x'>)]
+    >>> find(turns(faults=FAULTS), lambda drawn: any(turn.mark is StepKind.KILL_AFTER for turn in drawn))
+    [Turn(actor=0, commands=1, mark=<StepKind.KILL_AFTER: 'x'>)]
     """
     _at_least("actors", actors, 1)
     _at_least("max_turns", max_turns, 0)
@@ -281,7 +281,7 @@ def turns(
         Turn,
         actor=st.integers(0, actors - 1),
         commands=st.integers(1, max_commands),
-        mark=st.sampled_from([Mark.RUN] * max(1, len(faults)) + list(faults)),
+        mark=st.sampled_from([StepKind.RUN] * max(1, len(faults)) + list(faults)),
     )
     return st.lists(turn, max_size=max_turns)
 

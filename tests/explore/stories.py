@@ -277,7 +277,7 @@ def finish(client: Client, entries: list[tuple[bytes, bytes]]) -> None:
         client.xack("s", "g", number)
 
 
-def group_with_an_heir(world: World) -> None:
+def group_with_a_recovery(world: World) -> None:
     """Two workers, one of which may die at any moment: the other does what it had begun."""
     world.redis.xgroup_create("s", "g", id="0", mkstream=True)
     world.actor(group_worker, "one", name="one")
@@ -289,7 +289,7 @@ def group_with_an_heir(world: World) -> None:
 
 TWINS: dict[str, tuple[Callable[[World], None], str]] = {
     "blpop with a timeout": (patient_consumer, ""),
-    "xreadgroup and xautoclaim": (group_with_an_heir, "kill:one"),
+    "xreadgroup and xautoclaim": (group_with_a_recovery, "kill:one"),
 }
 
 

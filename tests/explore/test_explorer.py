@@ -313,5 +313,5 @@ def test_a_schedule_is_replayed_on_a_server_that_knows_no_script_yet(url: str, r
         assert world.redis.llen("jobs") == 2
 
     redisq.client.script_flush()
-    ran = replay(scenario, "BA", url=url)
-    assert (ran.error, str(ran.schedule)) == (None, "BA")
+    execution = replay(scenario, "BA", url=url)
+    assert (execution.error, str(execution.schedule)) == (None, "BA")

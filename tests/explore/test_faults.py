@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import redis
 
-from pytest_redisq.explore import World, explore, replay, through
+from pytest_redisq.explore import World, explore, queue_scenario, replay
 from pytest_redisq.queues import BlockingList, ReliableList, StreamGroup
 from pytest_redisq.servers import Server
 
@@ -173,9 +173,9 @@ def tell(client: Client, restart: Callable[[], None]) -> list[Any]:
 
 
 @pytest.mark.server
-@pytest.mark.parametrize(("persistence", "mark"), [("aof", "s"), ("none", "w")])
+@pytest.mark.parametrize(("persistence", "kind"), [("aof", "s"), ("none", "w")])
 def test_a_restart_looks_as_a_real_one_does(
-    url: str, redisq_start: Callable[..., Server], persistence: str, mark: str
+    url: str, redisq_start: Callable[..., Server], persistence: str, kind: str
 ) -> None:
     """The same commands around the restart of a real server, with and without persistence, have the same replies."""
     told: list[Any] = []
@@ -185,7 +185,7 @@ def test_a_restart_looks_as_a_real_one_does(
         world.run()
         told.extend(actor.result)
 
-    run(scenario, f"AAAAAAAA{mark}", url)
+    run(scenario, f"AAAAAAAA{kind}", url)
     server = redisq_start(persistence=persistence)
     with redis.Redis.from_url(server.url, retry=None) as client:
         real = tell(client, server.restart)
@@ -300,7 +300,7 @@ def test_a_server_without_persistence_loses_jobs_and_so_does_a_failover(url: str
     """Found by the one line, and said as what it is."""
     for fault in ("restart-empty", "failover"):
         failure = explore(
-            through(ReliableList("jobs"), "at-least-once", consumers=1, messages=1), url=url, faults=fault
+            queue_scenario(ReliableList("jobs"), "at-least-once", consumers=1, messages=1), url=url, faults=fault
         ).failure
         assert failure, fault
         assert '"at-least-once" is broken' in str(failure.error)
@@ -310,10 +310,12 @@ def test_a_server_without_persistence_loses_jobs_and_so_does_a_failover(url: str
 @pytest.mark.parametrize("queue", [ReliableList("jobs"), StreamGroup("jobs", "workers")], ids=["list", "group"])
 def test_the_supplied_queues_hold(url: str, queue: Any, fault: str) -> None:
     """What at-least-once covers: lost connections, slow workers, a server that comes back with its data."""
-    explore(through(queue, "at-least-once", messages=2), url=url, faults=fault, schedules=25).verify()
+    explore(queue_scenario(queue, "at-least-once", messages=2), url=url, faults=fault, schedules=25).verify()
 
 
 def test_a_blocking_list_loses_what_a_client_was_given_as_it_was_killed(url: str) -> None:
     """At most once is what it promises, under all of them."""
     every = "client-kill, pause, restart, restart-empty, script-flush"
-    explore(through(BlockingList("jobs"), "at-most-once", messages=2), url=url, faults=every, schedules=60).verify()
+    explore(
+        queue_scenario(BlockingList("jobs"), "at-most-once", messages=2), url=url, faults=every, schedules=60
+    ).verify()

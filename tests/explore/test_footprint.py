@@ -6,22 +6,22 @@ from collections.abc import Iterator
 
 import pytest
 
-from pytest_redisq.explore.footprint import ALL, ALL_READ, NOTHING, Commands, Footprint
-from pytest_redisq.explore.upstream import Upstream
+from pytest_redisq.explore.footprint import ALL, ALL_READ, NOTHING, CommandTable, Footprint
+from pytest_redisq.explore.server_connection import ServerConnection
 from pytest_redisq.resp import Value
 
 
 @pytest.fixture(scope="module")
-def commands(redisq_session) -> Iterator[Commands]:  # type: ignore[no-untyped-def]
-    upstream = Upstream(redisq_session.url)
+def commands(redisq_session) -> Iterator[CommandTable]:  # type: ignore[no-untyped-def]
+    server = ServerConnection(redisq_session.url)
 
     def ask(name: bytes):  # type: ignore[no-untyped-def]
-        entries = upstream.ask("COMMAND", "INFO", name)
+        entries = server.ask("COMMAND", "INFO", name)
         assert isinstance(entries, list)
         return entries[0]
 
-    yield Commands(ask)
-    upstream.close()
+    yield CommandTable(ask)
+    server.close()
 
 
 def touched(reads: str = "", writes: str = "") -> Footprint:
@@ -60,7 +60,9 @@ def touched(reads: str = "", writes: str = "") -> Footprint:
         ("PING", NOTHING),
     ],
 )
-def test_the_server_itself_tells_what_a_command_touches(commands: Commands, command: str, expected: Footprint) -> None:
+def test_the_server_itself_tells_what_a_command_touches(
+    commands: CommandTable, command: str, expected: Footprint
+) -> None:
     """Keys read, keys written, or everything where that is not known."""
     assert commands.footprint(command.encode().split()) == expected
 
@@ -71,13 +73,13 @@ def test_a_rule_that_the_server_warns_of_is_believed_where_it_cannot_mislead() -
     find = {b"type": b"range", b"spec": {b"lastkey": -1, b"keystep": 1, b"limit": 2}}
     rule = {b"flags": [b"RO", b"ACCESS", b"incomplete"], b"begin_search": begin, b"find_keys": find}
     xread: list[Value] = [b"xread", -4, [b"readonly", b"blocking"], 0, 0, 0, [], [], [rule], []]
-    commands = Commands(lambda _name: xread)
+    commands = CommandTable(lambda _name: xread)
     assert commands.footprint(b"XREAD BLOCK 0 STREAMS a 0".split()) == touched(reads="a")
     assert commands.footprint(b"XREAD BLOCK 0 STREAMS streams 0".split()) == ALL_READ
     assert commands.blocking(b"XREAD")
 
 
-def test_blocking_commands_are_known(commands: Commands) -> None:
+def test_blocking_commands_are_known(commands: CommandTable) -> None:
     """By the server's own flag."""
     assert [name for name in (b"BLPOP", b"XREAD", b"LPOP", b"NOPE") if commands.blocking(name)] == [
         b"BLPOP",
@@ -108,7 +110,7 @@ def test_two_commands_conflict_when_one_writes_what_the_other_touches(
     assert (one | two).conflicts(one) is (bool(one.writes) or conflict)
 
 
-def test_a_channel_is_no_key(commands: Commands) -> None:
+def test_a_channel_is_no_key(commands: CommandTable) -> None:
     """PUBLISH conflicts with who subscribes to the channel, not with a key of that name."""
     publish, subscribe = commands.footprint([b"PUBLISH", b"c", b"x"]), commands.footprint([b"SUBSCRIBE", b"c"])
     assert publish.conflicts(subscribe)

@@ -237,9 +237,9 @@ def elsewhere(redisq_server: Server) -> Redisq:
 
 
 @pytest.mark.server
-@pytest.mark.parametrize(("mark", "left"), [("o", [b"a"]), ("w", []), ("s", [b"a", b"b"])])
+@pytest.mark.parametrize(("kind", "left"), [("o", [b"a"]), ("w", []), ("s", [b"a", b"b"])])
 def test_what_befalls_somebodys_own_server_befalls_the_prefix_alone(
-    redisq_server: Server, elsewhere: Redisq, mark: str, left: list[bytes]
+    redisq_server: Server, elsewhere: Redisq, kind: str, left: list[bytes]
 ) -> None:
     """A restart, a failover: our keys are as they would be, and theirs as they were."""
 
@@ -256,7 +256,7 @@ def test_what_befalls_somebodys_own_server_befalls_the_prefix_alone(
     with redisq_server.client() as theirs, elsewhere.client:
         theirs.rpush("jobs", "precious")
         try:
-            elsewhere.replay(scenario, f"AAA{mark}")
+            elsewhere.replay(scenario, f"AAA{kind}")
             assert theirs.lrange("jobs", 0, -1) == [b"precious"]
         finally:
             elsewhere._corner.clean()

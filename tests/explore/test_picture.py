@@ -7,8 +7,8 @@ from xml.etree import ElementTree
 from syrupy.assertion import SnapshotAssertion
 
 from pytest_redisq.explore.picture import page, svg
-from pytest_redisq.explore.schedule import Mark, Step
-from pytest_redisq.explore.trace import Event
+from pytest_redisq.explore.schedule import Step, StepKind
+from pytest_redisq.explore.trace import ExecutedStep
 from tests.explore.test_trace import EVENTS
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -39,7 +39,7 @@ def test_what_matters_can_be_told_apart() -> None:
 
 def test_nothing_in_a_command_is_taken_for_markup() -> None:
     """Bodies may be anything; so may names and what the failure says."""
-    event = Event(step=Step(0, Mark.RUN), args=(b"SET", b"k", b'<script>"&\xff'), reply=b"+<b>\r\n")
+    event = ExecutedStep(step=Step(0, StepKind.RUN), args=(b"SET", b"k", b'<script>"&\xff'), reply=b"+<b>\r\n")
     drawing = svg([event], names=["<i>"])
     texts = [text.text for text in ElementTree.fromstring(drawing).iter(f"{SVG}text")]
     assert texts[0] == "A <i>"

@@ -21,10 +21,10 @@ Client = Any
 
 def schedule_of(scenario: Callable[[World], None], url: str) -> str:
     """The schedule of a run that must not fail."""
-    ran = replay(scenario, "", url=url)
-    if ran.error:
-        raise ran.error
-    return str(ran.schedule)
+    execution = replay(scenario, "", url=url)
+    if execution.error:
+        raise execution.error
+    return str(execution.schedule)
 
 
 def does(function: Callable[..., Any], url: str, **options: Any) -> tuple[Any, str]:
@@ -293,14 +293,14 @@ def test_scripts_are_one_step(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mark", "stored", "seen"),
+    ("kind", "stored", "seen"),
     [
         ("q", 0, "Connection"),
         ("r", 1, "Connection"),
         ("c", 1, "Connection"),
     ],
 )
-def test_lost_requests_and_lost_replies_differ_in_what_is_stored(url: str, mark: str, stored: int, seen: str) -> None:
+def test_lost_requests_and_lost_replies_differ_in_what_is_stored(url: str, kind: str, stored: int, seen: str) -> None:
     """The client sees a lost connection each time; only the server knows whether it happened."""
     found: list[Any] = []
 
@@ -316,7 +316,7 @@ def test_lost_requests_and_lost_replies_differ_in_what_is_stored(url: str, mark:
         world.run()
         found.append((world.redis.llen("l"), actor.result))
 
-    assert replay(scenario, Schedule.parse(f"A{mark}"), url=url).error is None
+    assert replay(scenario, Schedule.parse(f"A{kind}"), url=url).error is None
     assert found[0][0] == stored
     assert seen in found[0][1]
 
@@ -358,10 +358,10 @@ def test_every_blocking_command_waits_for_what_it_waits_for(
             world.run()
             assert actor.result is not None
 
-        ran = replay(scenario, "AB", url=url)
-        assert ran.error is None, name
-        assert str(ran.schedule) == ("ABAt" if name.startswith("wait") else "AB"), name
-        assert bool(ran.events[1].woken) != name.startswith("wait"), name
+        execution = replay(scenario, "AB", url=url)
+        assert execution.error is None, name
+        assert str(execution.schedule) == ("ABAt" if name.startswith("wait") else "AB"), name
+        assert bool(execution.events[1].woken) != name.startswith("wait"), name
 
 
 def test_an_unblocked_worker_stops(url: str) -> None:

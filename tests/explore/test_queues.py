@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pytest_redisq.errors import RedisqError
-from pytest_redisq.explore import World, explore, through
+from pytest_redisq.explore import World, explore, queue_scenario
 from pytest_redisq.queues import BlockingList, ReliableList, Stream, StreamGroup, drain
 from tests.explore import thorough
 
@@ -58,7 +58,7 @@ def test_every_job_is_done_at_least_once(url: str, queue: Any, faults: str) -> N
         world.run()
         world.actor(work, queue, "one", 0, name="one")
         world.actor(work, queue, "two", 0, name="two")
-        world.actor(work, queue, "heir", 100, name="heir")
+        world.actor(work, queue, "recovery", 100, name="recovery")
         world.run()
         assert world.redis.smembers("done") == set(producer.result)
 
@@ -81,7 +81,7 @@ def test_what_keeps_no_account_of_its_workers_holds_its_contract(
     url: str, queue: Any, contract: str, faults: str
 ) -> None:
     """A list may lose what a worker held, and doubles nothing; a reader of a stream gets all of it, once."""
-    scenario = through(queue, contract, producers=1, consumers=2, messages=2)
+    scenario = queue_scenario(queue, contract, producers=1, consumers=2, messages=2)
     explore(scenario, url=url, schedules=SCHEDULES, faults=faults).verify()
 
 
@@ -100,7 +100,7 @@ def test_a_list_is_drained_whole_whoever_of_two_drainers_breaks_off(url: str, fa
         world.redis.rpush("jobs", "a", "b", "c")
         world.actor(take, 0, name="one")
         world.actor(take, 0, name="two")
-        world.actor(take, 100, name="heir")
+        world.actor(take, 100, name="recovery")
         world.run()
         taken = world.redis.lrange("taken", 0, -1)
         assert set(taken) == {b"a", b"b", b"c"}
@@ -122,11 +122,11 @@ def test_a_worker_that_acknowledges_first_is_caught(url: str) -> None:
     def scenario(world: World) -> None:
         world.redis.rpush("jobs", "a")
         world.actor(careless, name="one")
-        world.actor(work, queue, "heir", 100, name="heir")
+        world.actor(work, queue, "recovery", 100, name="recovery")
         world.run()
         assert world.redis.smembers("done") == {b"a"}
 
     failure = explore(scenario, url=url, schedules=300, faults="kill:one").failure
     assert failure
-    assert failure.ran.events[-1].step.actor == 1
+    assert failure.execution.events[-1].step.actor == 1
     assert isinstance(failure.error, AssertionError)

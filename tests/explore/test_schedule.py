@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_redisq.explore.footprint import NOTHING
-from pytest_redisq.explore.schedule import Mark, Option, Point, Schedule, Step, parse_faults, run_on
+from pytest_redisq.explore.schedule import ChoicePoint, EnabledStep, Schedule, Step, StepKind, parse_faults, run_on
 
-steps = st.builds(Step, st.integers(0, 25), st.sampled_from(Mark), st.integers(0, 30))
+steps = st.builds(Step, st.integers(0, 25), st.sampled_from(StepKind), st.integers(0, 30))
 
 
 @given(st.lists(steps, max_size=30))
@@ -44,19 +44,19 @@ def test_a_bad_schedule_is_refused_with_the_place(text: str, message: str) -> No
 
 def test_running_on_prefers_who_acted_before() -> None:
     """The actor of the step before goes on; if it cannot, the first by letter."""
-    options = tuple(Option(actor=actor, footprint=NOTHING) for actor in (0, 1, 2))
-    assert run_on(Point(position=1, options=options, previous=1)) == Step(1)
-    assert run_on(Point(position=1, options=options, previous=5)) == Step(0)
-    assert run_on(Point(position=0, options=options)) == Step(0)
+    enabled_steps = tuple(EnabledStep(actor=actor, footprint=NOTHING) for actor in (0, 1, 2))
+    assert run_on(ChoicePoint(position=1, enabled_steps=enabled_steps, previous=1)) == Step(1)
+    assert run_on(ChoicePoint(position=1, enabled_steps=enabled_steps, previous=5)) == Step(0)
+    assert run_on(ChoicePoint(position=0, enabled_steps=enabled_steps)) == Step(0)
 
 
 def test_only_what_is_a_fault_costs() -> None:
     """A command and a wait that is due are free; a marked command and a wait ended early are not."""
-    command = Option(actor=0, footprint=NOTHING, faults=(Mark.LOSE_REPLY,))
-    early = Option(actor=1, footprint=NOTHING, mark=Mark.TIME, faults=(Mark.TIME,))
-    point = Point(position=0, options=(command,), early=(early,))
-    ways = [Step(0), Step(0, Mark.LOSE_REPLY), Step(1, Mark.TIME), Step(0, Mark.KILL_BEFORE)]
-    assert [point.option_of(step) for step in ways] == [command, command, early, None]
+    command = EnabledStep(actor=0, footprint=NOTHING, faults=(StepKind.LOSE_REPLY,))
+    early = EnabledStep(actor=1, footprint=NOTHING, kind=StepKind.TIME, faults=(StepKind.TIME,))
+    point = ChoicePoint(position=0, enabled_steps=(command,), early=(early,))
+    ways = [Step(0), Step(0, StepKind.LOSE_REPLY), Step(1, StepKind.TIME), Step(0, StepKind.KILL_BEFORE)]
+    assert [point.enabled_step(step) for step in ways] == [command, command, early, None]
     assert [point.costs(step) for step in ways[:3]] == [False, True, True]
 
 
@@ -64,6 +64,6 @@ def test_faults_can_be_asked_for_by_actor() -> None:
     """Names, as text or as a sequence, each for all actors or one."""
     assert parse_faults("") == {}
     assert parse_faults(["kill:worker", "lost-reply"]) == {
-        "worker": {Mark.KILL_BEFORE, Mark.KILL_AFTER},
-        "": {Mark.LOSE_REPLY},
+        "worker": {StepKind.KILL_BEFORE, StepKind.KILL_AFTER},
+        "": {StepKind.LOSE_REPLY},
     }

@@ -10,8 +10,16 @@ from typing import Any
 
 import pytest
 
-from pytest_redisq.explore.schedule import Mark, Schedule
-from pytest_redisq.explore.search import STRATEGIES, DivergedError, FollowPlan, FollowSchedule, Plan, Sampler, Strategy
+from pytest_redisq.explore.schedule import Schedule, StepKind
+from pytest_redisq.explore.schedulers_all import (
+    STRATEGIES,
+    DeviationPlan,
+    DivergedError,
+    PlanScheduler,
+    ReplayScheduler,
+    SchedulerFactory,
+    Strategy,
+)
 from tests.explore.toy import Toy
 
 Command = tuple[Any, ...]
@@ -40,11 +48,11 @@ def fill() -> Generator[Command, Any, None]:
         yield ("push", "jobs", item)
 
 
-def sampled(sampler: Sampler, runs: int, toy: Toy | None = None) -> list[str]:
-    toy = toy or Toy([fill, drain, drain], (Mark.KILL_BEFORE, Mark.KILL_AFTER), sampler.max_faults)
+def sampled(sampler: SchedulerFactory, runs: int, toy: Toy | None = None) -> list[str]:
+    toy = toy or Toy([fill, drain, drain], (StepKind.KILL_BEFORE, StepKind.KILL_AFTER), sampler.max_faults)
     schedules = []
     for number in range(runs):
-        run = toy.run(sampler.chooser(number))
+        run = toy.run(sampler.scheduler(number))
         sampler.learn(run.choices)
         schedules.append(str(run.schedule))
     return schedules
@@ -53,63 +61,63 @@ def sampled(sampler: Sampler, runs: int, toy: Toy | None = None) -> list[str]:
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_seed_gives_the_same_schedules_in_another_process(strategy: Strategy) -> None:
     """Whatever the hash seed of the other process is."""
-    here = sampled(Sampler(seed=7, strategy=strategy, max_faults=2), 40)
+    here = sampled(SchedulerFactory(seed=7, strategy=strategy, max_faults=2), 40)
     code = (
         "from tests.explore.test_search import *;"
-        f"print(' '.join(sampled(Sampler(seed=7, strategy={strategy!r}, max_faults=2), 40)))"
+        f"print(' '.join(sampled(SchedulerFactory(seed=7, strategy={strategy!r}, max_faults=2), 40)))"
     )
     there = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "3"}
     )
     assert there.stdout.split() == here
-    assert sampled(Sampler(seed=8, strategy=strategy, max_faults=2), 40) != here
+    assert sampled(SchedulerFactory(seed=8, strategy=strategy, max_faults=2), 40) != here
 
 
 @pytest.mark.parametrize(("strategy", "digest"), DIGESTS.items())
 def test_a_seed_gives_the_same_schedules_on_every_machine_and_python(strategy: Strategy, digest: str) -> None:
     """Those that were written down here once."""
-    schedules = " ".join(sampled(Sampler(seed=7, strategy=strategy, max_faults=2), 200))
+    schedules = " ".join(sampled(SchedulerFactory(seed=7, strategy=strategy, max_faults=2), 200))
     assert hashlib.sha256(schedules.encode()).hexdigest()[:16] == digest
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_every_strategy_reaches_many_schedules(strategy: Strategy) -> None:
     """Two hundred runs are not a few, over and over."""
-    assert len(set(sampled(Sampler(seed=1, strategy=strategy), 200))) > 25
+    assert len(set(sampled(SchedulerFactory(seed=1, strategy=strategy), 200))) > 25
 
 
 def test_faults_keep_to_their_budget_and_come_everywhere() -> None:
     """No run has more than allowed, some have none, and every command of the first actor dies at some time."""
-    toy = Toy([fill, drain], (Mark.KILL_BEFORE, Mark.KILL_AFTER), 2)
-    schedules = [Schedule.parse(text) for text in sampled(Sampler(seed=1, max_faults=2), 400, toy)]
+    toy = Toy([fill, drain], (StepKind.KILL_BEFORE, StepKind.KILL_AFTER), 2)
+    schedules = [Schedule.parse(text) for text in sampled(SchedulerFactory(seed=1, max_faults=2), 400, toy)]
     counts = {schedule.faults for schedule in schedules}
     assert counts == {0, 1, 2}
     deaths = {
-        (sum(before.actor == 0 for before in schedule[:at]), step.mark)
+        (sum(before.actor == 0 for before in schedule[:at]), step.kind)
         for schedule in schedules
         for at, step in enumerate(schedule)
-        if step.actor == 0 and step.mark is not Mark.RUN
+        if step.actor == 0 and step.kind is not StepKind.RUN
     }
-    assert deaths == {(number, mark) for number in range(3) for mark in (Mark.KILL_BEFORE, Mark.KILL_AFTER)}
+    assert deaths == {(number, kind) for number in range(3) for kind in (StepKind.KILL_BEFORE, StepKind.KILL_AFTER)}
 
 
 def test_a_schedule_is_followed_to_the_letter_then_run_on() -> None:
     """A prefix decides as far as it goes."""
     toy = Toy([fill, drain])
-    assert str(toy.run(FollowSchedule(Schedule.parse("ABAB"))).schedule).startswith("ABAB")
+    assert str(toy.run(ReplayScheduler(Schedule.parse("ABAB"))).schedule).startswith("ABAB")
 
 
 def test_a_schedule_that_cannot_be_followed_is_said_with_the_step() -> None:
     """The step, and what could have gone instead."""
     with pytest.raises(DivergedError, match="step 4 should be A, but only B can go next"):
-        Toy([fill, drain]).run(FollowSchedule(Schedule.parse("AAAA")))
+        Toy([fill, drain]).run(ReplayScheduler(Schedule.parse("AAAA")))
 
 
 def test_a_plan_says_only_what_deviates_from_running_on() -> None:
     """A run's plan, followed, is the run; an impossible deviation is left out."""
     toy = Toy([fill, drain])
-    run = toy.run(FollowSchedule(Schedule.parse("ABBA")))
-    plan = Plan.of(run.choices)
+    run = toy.run(ReplayScheduler(Schedule.parse("ABBA")))
+    plan = DeviationPlan.of(run.choices)
     assert set(plan) == {1, 3}
-    assert toy.run(FollowPlan(plan)).schedule == run.schedule
-    assert toy.run(FollowPlan({0: Schedule.parse("Z")[0]})).schedule == toy.run(FollowPlan({})).schedule
+    assert toy.run(PlanScheduler(plan)).schedule == run.schedule
+    assert toy.run(PlanScheduler({0: Schedule.parse("Z")[0]})).schedule == toy.run(PlanScheduler({})).schedule

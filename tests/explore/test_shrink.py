@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from pytest_redisq.explore.schedule import Mark
-from pytest_redisq.explore.search import FollowPlan, Plan, Sampler
+from pytest_redisq.explore.schedule import StepKind
+from pytest_redisq.explore.schedulers_all import DeviationPlan, PlanScheduler, SchedulerFactory
 from pytest_redisq.explore.shrink import Choices, Shrinker, size
 from tests.explore.toy import Run, Toy
 
@@ -42,26 +42,26 @@ def job_lost(run: Run) -> bool:
 
 
 RACE = Toy([noise, add_one, noise, add_one])
-KILL = Toy([noise, take, noise], (Mark.KILL_BEFORE, Mark.KILL_AFTER), 2)
+KILL = Toy([noise, take, noise], (StepKind.KILL_BEFORE, StepKind.KILL_AFTER), 2)
 
 
 def shrunk(toy: Toy, fails: Any, seed: int) -> Run:
-    sampler = Sampler(seed=seed, max_faults=toy.max_faults)
+    sampler = SchedulerFactory(seed=seed, max_faults=toy.max_faults)
     number = 0
-    while not fails(found := toy.run(sampler.chooser(number))):
+    while not fails(found := toy.run(sampler.scheduler(number))):
         sampler.learn(found.choices)
         number += 1
-    tried: list[Plan] = []
+    tried: list[DeviationPlan] = []
 
-    def attempt(plan: Plan) -> Choices | None:
+    def attempt(plan: DeviationPlan) -> Choices | None:
         tried.append(plan)
-        run = toy.run(FollowPlan(plan))
+        run = toy.run(PlanScheduler(plan))
         return run.choices if fails(run) else None
 
     smallest = Shrinker(attempt).shrink(found.choices)
     assert size(smallest) <= size(found.choices)
     assert len(tried) <= 400
-    return toy.run(FollowPlan(Plan.of(smallest)))
+    return toy.run(PlanScheduler(DeviationPlan.of(smallest)))
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -80,7 +80,7 @@ def test_superfluous_faults_go(seed: int) -> None:
 
 def test_what_cannot_be_smaller_stays() -> None:
     """A failure that only its own schedule shows comes out as it went in."""
-    found = RACE.run(Sampler(seed=3).chooser(1))
+    found = RACE.run(SchedulerFactory(seed=3).scheduler(1))
     smallest = Shrinker(lambda _plan: None).shrink(found.choices)
     assert smallest == found.choices
 
@@ -88,14 +88,14 @@ def test_what_cannot_be_smaller_stays() -> None:
 def test_tries_are_bounded() -> None:
     """No more runs than allowed."""
     count = []
-    Shrinker(lambda plan: count.append(plan), tries=5).shrink(RACE.run(Sampler(seed=3).chooser(1)).choices)
+    Shrinker(lambda plan: count.append(plan), tries=5).shrink(RACE.run(SchedulerFactory(seed=3).scheduler(1)).choices)
     assert len(count) == 5
 
 
 def test_pairs_are_tried_only_where_all_of_them_can_be() -> None:
     """Of a longer run, some hundred of many thousand would take all tries, and find nothing but by luck."""
-    found = Toy([noise, add_one] * 3).run(Sampler(seed=3).chooser(1))
-    assert len(Plan.of(found.choices)) >= 2
-    tried: list[Plan] = []
+    found = Toy([noise, add_one] * 3).run(SchedulerFactory(seed=3).scheduler(1))
+    assert len(DeviationPlan.of(found.choices)) >= 2
+    tried: list[DeviationPlan] = []
     Shrinker(lambda plan: tried.append(plan), tries=400).shrink(found.choices)
     assert 0 < len(tried) < 400

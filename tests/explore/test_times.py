@@ -12,9 +12,9 @@ import pytest
 
 from pytest_redisq.check import AnomalyKind
 from pytest_redisq.errors import DeliveryError
-from pytest_redisq.explore import World, explore, replay, through
-from pytest_redisq.explore.clock import Stamps
+from pytest_redisq.explore import World, explore, queue_scenario, replay
 from pytest_redisq.explore.explorer import Scenario
+from pytest_redisq.explore.virtual_time import RecordClock
 from pytest_redisq.queues import BlockingList, ReliableList, Stream, StreamGroup
 from tests import saboteurs
 from tests.explore import thorough
@@ -102,7 +102,7 @@ class Swaps:
 
 def test_a_queue_that_swaps_neighbours_is_not_first_in_first_out(url: str) -> None:
     failure = explore(
-        through(Swaps, "at-least-once, fifo", consumers=1, messages=2), url=url, exhaustive=True, checks=0
+        queue_scenario(Swaps, "at-least-once, fifo", consumers=1, messages=2), url=url, exhaustive=True, checks=0
     ).failure
     assert failure
     assert "1 reordered" in str(failure.error)
@@ -164,7 +164,7 @@ def test_an_exhaustive_search_swaps_ops_whose_times_count(url: str) -> None:
 )
 def test_what_keeps_its_order_raises_no_false_alarm(url: str, queue: Any, contract: str, producers: int) -> None:
     """Two consumers overlap in all ways."""
-    scenario = through(queue, contract, producers=producers, consumers=2, messages=4)
+    scenario = queue_scenario(queue, contract, producers=producers, consumers=2, messages=4)
     for seed in range(20):
         explore(scenario, url=url, seed=seed, schedules=thorough.schedules(4)).verify()
 
@@ -181,7 +181,7 @@ def test_they_hold_under_every_schedule(url: str, queue: Any, contract: str) -> 
         world.redis.script_flush()
         whole(world)
 
-    whole = through(queue, contract, consumers=1, messages=1)
+    whole = queue_scenario(queue, contract, consumers=1, messages=1)
     explore(scenario, url=url, schedules=1).verify()
     assert explore(whole, url=url, exhaustive=True).verify().complete
 
@@ -195,7 +195,7 @@ class Wakes(Swaps):
 
 def test_a_schedule_gives_the_same_record_each_time(url: str) -> None:
     """To the nanosecond, whichever thread comes first."""
-    scenario = through(Wakes, "at-most-once, fifo", consumers=2, messages=3)
+    scenario = queue_scenario(Wakes, "at-most-once, fifo", consumers=2, messages=3)
     records = []
     for _ in range(5):
         error = replay(scenario, "BCAAA", url=url).error
@@ -209,7 +209,7 @@ def test_a_schedule_gives_the_same_record_each_time(url: str) -> None:
 def test_stamps_grow_on_each_thread_and_come_in_the_order_of_the_actors() -> None:
     """A thread with no place, the scenario's own, is read after all actors."""
     now = 0
-    stamps = Stamps(lambda: now, 2, 3_000)
+    stamps = RecordClock(lambda: now, 2, 3_000)
     read: dict[int, list[int]] = {}
 
     def act(place: int) -> None:

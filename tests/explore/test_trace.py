@@ -7,21 +7,29 @@ import json
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from pytest_redisq.explore.schedule import Mark, Step
-from pytest_redisq.explore.trace import Event, Woken, command_text, first_difference, reply_text, schedule_of, table
+from pytest_redisq.explore.schedule import Step, StepKind
+from pytest_redisq.explore.trace import (
+    ExecutedStep,
+    WokenCommand,
+    command_text,
+    first_difference,
+    reply_text,
+    schedule_of,
+    table,
+)
 
 EVENTS = [
-    Event(step=Step(1), args=(b"BLPOP", b"jobs", b"30"), blocks=True),
-    Event(
+    ExecutedStep(step=Step(1), args=(b"BLPOP", b"jobs", b"30"), blocks=True),
+    ExecutedStep(
         step=Step(0),
         args=(b"RPUSH", b"jobs", b"a job"),
         reply=b":1\r\n",
-        woken=(Woken(actor=1, args=(b"BLPOP", b"jobs", b"30"), reply=b"*2\r\n$4\r\njobs\r\n$5\r\na job\r\n"),),
+        woken=(WokenCommand(actor=1, args=(b"BLPOP", b"jobs", b"30"), reply=b"*2\r\n$4\r\njobs\r\n$5\r\na job\r\n"),),
     ),
-    Event(step=Step(0, Mark.LOSE_REPLY), args=(b"RPUSH", b"jobs", b"\x00\xff" * 30), reply=b":1\r\n"),
-    Event(step=Step(0, Mark.TIME), args=(b"(wait)",)),
-    Event(step=Step(0, Mark.LOSE_REQUEST), args=(b"LLEN", b"jobs")),
-    Event(step=Step(1, Mark.KILL_BEFORE), args=(b"RPUSH", b"done", b"a job")),
+    ExecutedStep(step=Step(0, StepKind.LOSE_REPLY), args=(b"RPUSH", b"jobs", b"\x00\xff" * 30), reply=b":1\r\n"),
+    ExecutedStep(step=Step(0, StepKind.TIME), args=(b"(wait)",)),
+    ExecutedStep(step=Step(0, StepKind.LOSE_REQUEST), args=(b"LLEN", b"jobs")),
+    ExecutedStep(step=Step(1, StepKind.KILL_BEFORE), args=(b"RPUSH", b"done", b"a job")),
 ]
 
 
@@ -73,7 +81,7 @@ def test_arguments_that_could_be_misread_are_quoted() -> None:
 
 def test_the_first_difference_of_two_runs_is_the_first_other_command() -> None:
     """Arguments and replies, which may hold the server's ids, are not compared."""
-    other = [Event(step=event.step, args=(event.args[0], b"other"), reply=b"+x\r\n") for event in EVENTS]
+    other = [ExecutedStep(step=event.step, args=(event.args[0], b"other"), reply=b"+x\r\n") for event in EVENTS]
     assert first_difference(EVENTS, other) is None
     assert first_difference(EVENTS, EVENTS[:4]) == 4
     assert first_difference(EVENTS, [*EVENTS[:2], EVENTS[3]]) == 2

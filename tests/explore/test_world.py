@@ -174,21 +174,21 @@ def test_pending_entries_have_been_idle_by_the_schedules_clock(url: str) -> None
     def claim(client: Client) -> list[int]:
         found = []
         for _ in range(2):
-            found.append(len(client.xautoclaim("s", "g", "heir", min_idle_time=60_000)[1]))
+            found.append(len(client.xautoclaim("s", "g", "recovery", min_idle_time=60_000)[1]))
             time.sleep(61)
-        found.append(len(client.xautoclaim("s", "g", "heir", min_idle_time=60_000)[1]))
+        found.append(len(client.xautoclaim("s", "g", "recovery", min_idle_time=60_000)[1]))
         return found
 
     def scenario(world: World) -> None:
         world.redis.xgroup_create("s", "g", id="0", mkstream=True)
         world.redis.xadd("s", {"n": 1})
         world.actor(work)
-        heir = world.actor(claim)
+        recovery = world.actor(claim)
         world.run()
-        assert heir.result == [0, 1, 1]
+        assert recovery.result == [0, 1, 1]
 
-    ran = replay(scenario, "AAk", url=url)
-    assert ran.error is None
+    execution = replay(scenario, "AAk", url=url)
+    assert execution.error is None
 
 
 def test_actors_may_wait_for_each_other_by_events(url: str) -> None:
@@ -223,9 +223,9 @@ def test_a_deadlock_is_a_verdict_of_its_own(url: str) -> None:
         world.actor(lambda client: client.blpop("y", timeout=0), name="two")
         world.run()
 
-    ran = replay(scenario, "", url=url)
-    assert isinstance(ran.error, DeadlockError)
-    assert str(ran.error).splitlines()[1:] == [
+    execution = replay(scenario, "", url=url)
+    assert isinstance(execution.error, DeadlockError)
+    assert str(execution.error).splitlines()[1:] == [
         "  A (one) is blocked in BLPOP x 0",
         "  B (two) is blocked in BLPOP y 0",
     ]

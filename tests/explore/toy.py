@@ -9,10 +9,10 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pytest_redisq.explore.exhaustive import Effect
+from pytest_redisq.explore.exhaustive_scheduler import StepEffect
 from pytest_redisq.explore.footprint import ALL, NOTHING, Footprint
-from pytest_redisq.explore.schedule import Mark, Option, Point, Schedule, Step
-from pytest_redisq.explore.search import Chooser
+from pytest_redisq.explore.schedule import ChoicePoint, EnabledStep, Schedule, Step, StepKind
+from pytest_redisq.explore.schedulers_all import Scheduler
 
 Program = Callable[[], Generator[tuple[Any, ...], Any, Any]]
 _WRITES = {"set", "push", "pop", "bpop"}
@@ -31,12 +31,12 @@ class Actor:
 class Run:
     """What came of one run: `key` is the same for runs that differ only in the order of independent steps."""
 
-    choices: list[tuple[Point, Step]]
+    choices: list[tuple[ChoicePoint, Step]]
     results: list[Any]
     stored: dict[str, Any]
     key: frozenset[Any]
     deadlock: bool
-    last: Effect
+    last: StepEffect
 
     @property
     def schedule(self) -> Schedule:
@@ -50,23 +50,25 @@ class Run:
 class Toy:
     """Runs programs under a chooser."""
 
-    def __init__(self, programs: Sequence[Program], faults: Sequence[Mark] = (), max_faults: int = 0) -> None:
+    def __init__(self, programs: Sequence[Program], faults: Sequence[StepKind] = (), max_faults: int = 0) -> None:
         self.programs = programs
         self.faults = tuple(faults)
         self.max_faults = max_faults
 
-    def run(self, chooser: Chooser) -> Run:
+    def run(self, scheduler: Scheduler) -> Run:
         self.stored: dict[str, Any] = {}
         self.actors = [Actor(program()) for program in self.programs]
         self.budget = self.max_faults
         for actor in self.actors:
             self._advance(actor, None)
-        choices: list[tuple[Point, Step]] = []
+        choices: list[tuple[ChoicePoint, Step]] = []
         events: list[tuple[Any, Footprint, frozenset[int]]] = []
         previous, effect, woken = None, NOTHING, ()
-        while options := self._options():
-            point = Point(position=len(choices), options=options, previous=previous, effect=effect, woken=tuple(woken))
-            step = chooser.choose(point)
+        while enabled_steps := self._enabled_steps():
+            point = ChoicePoint(
+                position=len(choices), enabled_steps=enabled_steps, previous=previous, effect=effect, woken=tuple(woken)
+            )
+            step = scheduler.choose(point)
             choices.append((point, step))
             self.budget -= point.costs(step)
             name = (step, sum(other == step for _, other in choices))
@@ -85,7 +87,7 @@ class Toy:
             )
             | frozenset(event[0] for event in events),
             any(actor.blocked for actor in self.actors),
-            Effect(effect, tuple(woken)),
+            StepEffect(effect, tuple(woken)),
         )
 
     def _advance(self, actor: Actor, reply: Any) -> None:
@@ -102,13 +104,15 @@ class Toy:
         keys = frozenset([command[1].encode()])
         return Footprint(writes=keys) if command[0] in _WRITES else Footprint(reads=keys)
 
-    def _options(self) -> tuple[Option, ...]:
+    def _enabled_steps(self) -> tuple[EnabledStep, ...]:
         faults = self.faults if self.budget else ()
         held = [(at, actor.held) for at, actor in enumerate(self.actors) if actor.held and not actor.blocked]
         awake = [(at, command) for at, command in held if command[0] != "sleep"]
         if awake:
-            return tuple(Option(actor=at, footprint=self._footprint(command), faults=faults) for at, command in awake)
-        return tuple(Option(actor=at, mark=Mark.TIME, footprint=ALL) for at, _ in held)
+            return tuple(
+                EnabledStep(actor=at, footprint=self._footprint(command), faults=faults) for at, command in awake
+            )
+        return tuple(EnabledStep(actor=at, kind=StepKind.TIME, footprint=ALL) for at, _ in held)
 
     def _execute(self, step: Step) -> tuple[Footprint, list[int]]:
         actor = self.actors[step.actor]
@@ -117,7 +121,7 @@ class Toy:
         effect = self._footprint(command)
         woken: list[int] = []
         reply: Any = None
-        if step.mark is not Mark.KILL_BEFORE:
+        if step.kind is not StepKind.KILL_BEFORE:
             match command:
                 case ("get", key):
                     reply = self.stored.get(key)
@@ -129,11 +133,11 @@ class Toy:
                 case ("pop", key):
                     reply = self.stored[key].pop(0) if self.stored.get(key) else None
                 case ("bpop", key):
-                    if not self.stored.get(key) and step.mark is Mark.RUN:
+                    if not self.stored.get(key) and step.kind is StepKind.RUN:
                         actor.blocked = key
                         return effect, woken
                     reply = self.stored[key].pop(0) if self.stored.get(key) else None
-        if step.mark in (Mark.KILL_BEFORE, Mark.KILL_AFTER):
+        if step.kind in (StepKind.KILL_BEFORE, StepKind.KILL_AFTER):
             actor.held = None
             actor.generator.close()
         else:

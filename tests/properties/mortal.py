@@ -11,7 +11,7 @@ from typing import Any
 
 import redis
 
-from pytest_redisq.explore import Mark
+from pytest_redisq.explore import StepKind
 from pytest_redisq.facade import Redisq
 from tests.support import eventually
 
@@ -23,7 +23,7 @@ class Killed(BaseException):
 class Fate:
     """What happens at the `at`-th command (from 0) of all connections; a dead process sends nothing ever after."""
 
-    def __init__(self, at: int, mark: Mark) -> None:
+    def __init__(self, at: int, mark: StepKind) -> None:
         self.at, self.mark = at, mark
         self.sent = 0
         self.struck = False
@@ -31,19 +31,19 @@ class Fate:
 
     def before(self) -> None:
         self.check()
-        if self.sent == self.at and self.mark in (Mark.KILL_BEFORE, Mark.LOSE_REQUEST):
+        if self.sent == self.at and self.mark in (StepKind.KILL_BEFORE, StepKind.LOSE_REQUEST):
             self.strike()
 
     def after(self) -> None:
         """The reply is there, and nobody has seen it."""
         self.check()
         self.sent += 1
-        if self.sent == self.at + 1 and self.mark in (Mark.KILL_AFTER, Mark.LOSE_REPLY):
+        if self.sent == self.at + 1 and self.mark in (StepKind.KILL_AFTER, StepKind.LOSE_REPLY):
             self.strike()
 
     def strike(self) -> None:
         self.at, self.struck = -2, True  # once
-        if self.mark in (Mark.KILL_BEFORE, Mark.KILL_AFTER):
+        if self.mark in (StepKind.KILL_BEFORE, StepKind.KILL_AFTER):
             self.dead = True
         self.check()
         raise redis.ConnectionError("cut by the test")

@@ -12,14 +12,14 @@ from typing import Any
 
 import redis
 
-from pytest_redisq.explore import Mark
+from pytest_redisq.explore import StepKind
 from pytest_redisq.properties import Turn
 from pytest_redisq.queues.connection import QueueConnection
 from pytest_redisq.queues.steps import RedisCommand, Steps, command
 
 #: A run longer than this does not end, in commands.
 MAX_COMMANDS = 5_000
-_DEADLY = (Mark.KILL_BEFORE, Mark.KILL_AFTER)
+_DEADLY = (StepKind.KILL_BEFORE, StepKind.KILL_AFTER)
 
 
 class Actor:
@@ -83,12 +83,12 @@ class Stage:
         for turn in turns:
             actor = self.actors[turn.actor % len(self.actors)]
             for last in range(turn.commands - 1, -1, -1):
-                self.step(actor, Mark.RUN if last else turn.mark)
+                self.step(actor, StepKind.RUN if last else turn.mark)
         while alive := self.alive():
             for actor in alive:
                 self.step(actor)
 
-    def step(self, actor: Actor, mark: Mark = Mark.RUN) -> None:
+    def step(self, actor: Actor, mark: StepKind = StepKind.RUN) -> None:
         """Carry out the command that `actor` holds, as `mark` says. Nothing, where it is not alive."""
         held = actor.held
         if actor.state != "alive" or held is None:
@@ -99,14 +99,14 @@ class Stage:
         reply, error = None, None
         if actor.blocked:
             self.now += 1.0 if held.blocks_seconds is None else held.blocks_seconds
-        elif mark not in (Mark.KILL_BEFORE, Mark.LOSE_REQUEST):
+        elif mark not in (StepKind.KILL_BEFORE, StepKind.LOSE_REQUEST):
             reply, error = self._carry_out(held)
-            if held.blocks_seconds != 0 and reply is None and error is None and mark is Mark.RUN:
+            if held.blocks_seconds != 0 and reply is None and error is None and mark is StepKind.RUN:
                 actor.held, actor.blocked = self._waiting(held), True
                 return
         if mark in _DEADLY:
             actor.kill()
-        elif mark is Mark.RUN:
+        elif mark is StepKind.RUN:
             actor.resume(reply, error)
         else:
             actor.resume(None, redis.ConnectionError("cut by the test"))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_redisq.check import Contract, check
-from pytest_redisq.explore import Mark
+from pytest_redisq.explore import StepKind
 from pytest_redisq.facade import Redisq
 from pytest_redisq.history import Recorder
 from pytest_redisq.model import Kind, Message, decode_body, encode_body
@@ -234,10 +234,10 @@ class Team(Scene):
             yield command("XCLAIM", KEY, "g", holder, 0, entry_id, "IDLE", 600_000, "JUSTID")
 
 
-@pytest.mark.parametrize("faults", [FAULTS, (Mark.LOSE_REQUEST, Mark.LOSE_REPLY)], ids=["dies", "is cut off"])
+@pytest.mark.parametrize("faults", [FAULTS, (StepKind.LOSE_REQUEST, StepKind.LOSE_REPLY)], ids=["dies", "is cut off"])
 @given(drawn=bursts(max_bursts=4, max_size=6), data=st.data())
 def test_a_group_loses_nothing_whoever(
-    staged: Staged, faults: tuple[Mark, ...], drawn: list[Burst], data: st.DataObject
+    staged: Staged, faults: tuple[StepKind, ...], drawn: list[Burst], data: st.DataObject
 ) -> None:
     """Each entry acknowledged once, and the server's own counts agree. Only the dead's entries have to be claimed."""
     with staged() as (stage, redisq):
@@ -305,7 +305,7 @@ def test_a_consumer_that_lost_a_reply_is_given_the_entry_at_once(staged: Staged)
             for _ in range(at):
                 stage.step(reader)
             struck = reader.state == "alive"
-            stage.step(reader, Mark.LOSE_REPLY)
+            stage.step(reader, StepKind.LOSE_REPLY)
             assert (stage.ask(end.get(0)) if struck else reader.result) is not None
         at += 1
     assert at > 2

@@ -16,7 +16,7 @@ import redis
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_redisq.explore import Mark
+from pytest_redisq.explore import StepKind
 from pytest_redisq.facade import Redisq
 from pytest_redisq.properties import bodies, chunk_sizes, lengths, turns
 from pytest_redisq.properties.strategies import FAULTS
@@ -132,7 +132,7 @@ def meddle(what: Sequence[str], pushed: list[bytes], taken: list[bytes]) -> Step
 
 
 @pytest.mark.parametrize(
-    "faults", [(Mark.KILL_BEFORE, Mark.KILL_AFTER), (Mark.LOSE_REPLY,)], ids=["dies", "is cut off"]
+    "faults", [(StepKind.KILL_BEFORE, StepKind.KILL_AFTER), (StepKind.LOSE_REPLY,)], ids=["dies", "is cut off"]
 )
 @given(
     length=st.integers(0, 14),
@@ -141,7 +141,7 @@ def meddle(what: Sequence[str], pushed: list[bytes], taken: list[bytes]) -> Step
     data=st.data(),
 )
 def test_nothing_is_lost_or_doubled_whoever(
-    staged: Staged, faults: tuple[Mark, ...], length: int, what: list[str], chunk: int, data: st.DataObject
+    staged: Staged, faults: tuple[StepKind, ...], length: int, what: list[str], chunk: int, data: st.DataObject
 ) -> None:
     """Two drainers and somebody who meddles: each element comes once, but for what the dead had read."""
     with staged() as (stage, redisq):
@@ -155,7 +155,7 @@ def test_nothing_is_lost_or_doubled_whoever(
             for name, out in zip(("one", "two"), outs, strict=True)
         ]
         meddler = stage.actor("meddler", meddle(what, pushed, taken))
-        harmless = [turn for turn in order if turn.actor % 3 != 2 or turn.mark is Mark.RUN]
+        harmless = [turn for turn in order if turn.actor % 3 != 2 or turn.mark is StepKind.RUN]
         stage.play(harmless)
         assert not errors(drainers)
         assert meddler.state == "ended"
@@ -174,7 +174,7 @@ def test_nothing_is_lost_or_doubled_whoever(
 @given(length=st.integers(1, 8), chunk=st.integers(1, 3))
 @settings(max_examples=5)
 def test_a_drain_that_dies_at_any_command_is_finished_by_the_next(
-    staged: Staged, mark: Mark, length: int, chunk: int
+    staged: Staged, mark: StepKind, length: int, chunk: int
 ) -> None:
     """At each of its commands: nothing lost, in order, and at most the chunk in hand twice."""
     at, struck = 0, True
@@ -209,7 +209,7 @@ def test_a_lost_reply_with_a_push_behind_it_loses_and_doubles_nothing(staged: St
             for _ in range(at):
                 stage.step(drainer)
             struck = drainer.state == "alive"
-            stage.step(drainer, Mark.LOSE_REPLY)
+            stage.step(drainer, StepKind.LOSE_REPLY)
             redisq.client.rpush(KEY, "later")
             stage.play([])
             assert drainer.state == "ended"
@@ -307,7 +307,7 @@ def test_the_file_is_the_list_byte_for_byte_however_often_it_was_cut_off(
     suffix: str,
     elements: list[bytes],
     chunk: int,
-    deaths: list[tuple[int, Mark, int]],
+    deaths: list[tuple[int, StepKind, int]],
     sync_bytes: int,
 ) -> None:
     """Killed at any command, and in the middle of a write; each time the same call goes on where it was."""
@@ -326,7 +326,9 @@ def test_the_file_is_the_list_byte_for_byte_however_often_it_was_cut_off(
 
 
 @pytest.mark.parametrize("mark", FAULTS)
-def test_a_file_that_is_cut_off_at_any_command_goes_on_where_it_was(staged: Staged, tmp_path: Path, mark: Mark) -> None:
+def test_a_file_that_is_cut_off_at_any_command_goes_on_where_it_was(
+    staged: Staged, tmp_path: Path, mark: StepKind
+) -> None:
     at, struck = 0, True
     while struck:
         with staged() as (_, redisq):

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_redisq.check import Contract, check
-from pytest_redisq.explore import Mark
+from pytest_redisq.explore import StepKind
 from pytest_redisq.history import Recorder
 from pytest_redisq.model import Kind, Message, encode_body
 from pytest_redisq.properties import Ack, Action, Crash, Get, GiveBack, Put, bodies, turns, workloads
@@ -54,11 +54,11 @@ def lapse(*workers: str) -> Steps[None]:
 
 
 @pytest.mark.parametrize(
-    "faults", [FAULTS, (Mark.LOSE_REQUEST, Mark.LOSE_REPLY), ()], ids=["dies", "is cut off", "is alive"]
+    "faults", [FAULTS, (StepKind.LOSE_REQUEST, StepKind.LOSE_REPLY), ()], ids=["dies", "is cut off", "is alive"]
 )
 @given(counts=st.lists(st.integers(1, 6), min_size=1, max_size=2), data=st.data())
 def test_a_reliable_list_loses_nothing_whoever(
-    staged: Staged, faults: tuple[Mark, ...], counts: list[int], data: st.DataObject
+    staged: Staged, faults: tuple[StepKind, ...], counts: list[int], data: st.DataObject
 ) -> None:
     """Every job is done and acknowledged once; comes again only where somebody died or was cut off."""
     with staged() as (stage, redisq):
@@ -92,15 +92,15 @@ def test_of_equal_jobs_in_hand_one_is_acknowledged(staged: Staged) -> None:
         assert stage.ask(end.pending()) == [b"same"]
 
 
-@pytest.mark.parametrize("mark", [Mark.LOSE_REQUEST, Mark.LOSE_REPLY])
-def test_a_job_whose_ack_was_lost_comes_again_only_if_it_is_there(staged: Staged, mark: Mark) -> None:
+@pytest.mark.parametrize("mark", [StepKind.LOSE_REQUEST, StepKind.LOSE_REPLY])
+def test_a_job_whose_ack_was_lost_comes_again_only_if_it_is_there(staged: Staged, mark: StepKind) -> None:
     with staged() as (stage, _):
         end = ReliableListEndpoint(JOBS, "w", stage.clock)
         stage.ask(end.put(b"job"))
         job = stage.ask(end.get(0))
         stage.step(stage.actor("w", end.ack(job)), mark)
         again = stage.ask(end.get(0))
-        assert (again and again.body) == (b"job" if mark is Mark.LOSE_REQUEST else None)
+        assert (again and again.body) == (b"job" if mark is StepKind.LOSE_REQUEST else None)
 
 
 def test_what_the_dead_held_comes_first_in_its_order_and_what_the_living_hold_does_not(staged: Staged) -> None:
@@ -126,7 +126,7 @@ def test_a_worker_that_lost_a_reply_is_given_the_job_at_once(staged: Staged) -> 
             for _ in range(at):
                 stage.step(worker)
             struck = worker.state == "alive"
-            stage.step(worker, Mark.LOSE_REPLY)
+            stage.step(worker, StepKind.LOSE_REPLY)
             assert (stage.ask(end.get(0)) if struck else worker.result) is not None
         at += 1
     assert at > 2

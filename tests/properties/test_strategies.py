@@ -8,7 +8,7 @@ import pytest
 from hypothesis import find, given
 from hypothesis import strategies as st
 
-from pytest_redisq.explore import Mark
+from pytest_redisq.explore import StepKind
 from pytest_redisq.properties import (
     Ack,
     Action,
@@ -104,13 +104,13 @@ def test_a_workload_shrinks_to_the_one_action_that_matters() -> None:
 
 @given(drawn=turns(actors=2, faults=FAULTS))
 def test_turns_end_in_the_faults_that_were_asked_for(drawn: list[Turn]) -> None:
-    assert {turn.mark for turn in drawn} <= {Mark.RUN, *FAULTS}
+    assert {turn.mark for turn in drawn} <= {StepKind.RUN, *FAULTS}
     assert all(turn.actor < 2 and turn.commands >= 1 for turn in drawn)
 
 
 @given(drawn=turns())
 def test_turns_have_no_faults_unless_asked_for(drawn: list[Turn]) -> None:
-    assert all(turn.mark is Mark.RUN for turn in drawn)
+    assert all(turn.mark is StepKind.RUN for turn in drawn)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytest_redisq.explore import through
+from pytest_redisq.explore import queue_scenario
 from pytest_redisq.queues import BlockingList, ReliableList
 from tests.explore.stories import STORIES
 
@@ -28,6 +28,6 @@ pushes_once = STORIES["lost reply and a retry"].right
 
 # The supplied queues, at what they promise and at what they do not.
 
-blocking_list_keeps_all = through(BlockingList("jobs"), "at-least-once", consumers=2, messages=2)
-blocking_list_loses_some = through(BlockingList("jobs"), "at-most-once", consumers=2, messages=2)
-reliable_list_keeps_all = through(ReliableList("jobs"), "at-least-once", consumers=2, messages=2)
+blocking_list_keeps_all = queue_scenario(BlockingList("jobs"), "at-least-once", consumers=2, messages=2)
+blocking_list_loses_some = queue_scenario(BlockingList("jobs"), "at-most-once", consumers=2, messages=2)
+reliable_list_keeps_all = queue_scenario(ReliableList("jobs"), "at-least-once", consumers=2, messages=2)

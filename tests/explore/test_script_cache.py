@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from pytest_redisq.explore import World, explore, replay
-from pytest_redisq.explore.scripts import Scripts
+from pytest_redisq.explore.script_cache import ScriptCache
 from tests.explore.test_faults import Client
 
 SCRIPT = b"return 1"
@@ -14,13 +14,13 @@ NOSCRIPT = b"-NOSCRIPT No matching script. Please use EVAL.\r\n"
 
 
 def test_nothing_is_answered_before_anything_is_forgotten() -> None:
-    assert Scripts().answer([b"EVALSHA", SHA, b"0"]) is None
+    assert ScriptCache().answer([b"EVALSHA", SHA, b"0"]) is None
 
 
 def test_what_was_forgotten_is_unknown_until_it_is_loaded_again() -> None:
     """By EVAL or SCRIPT LOAD; hashes are told apart, in whatever case they are written."""
     for load in ([b"EVAL", SCRIPT, b"0"], [b"script", b"load", SCRIPT]):
-        scripts = Scripts()
+        scripts = ScriptCache()
         scripts.forget()
         assert scripts.answer([b"evalsha", SHA, b"0"]) == NOSCRIPT
         assert scripts.answer([b"SCRIPT", b"EXISTS", SHA]) == b"*1\r\n:0\r\n"
@@ -64,6 +64,6 @@ def test_redis_py_loads_again_what_was_forgotten(url: str) -> None:
         world.run()
         assert actor.result == [1, 1]
 
-    ran = replay(scenario, "AAf", url=url)
-    assert ran.error is None
-    assert [event.args[0] for event in ran.events] == [b"EVALSHA", b"EVALSHA", b"SCRIPT", b"EVALSHA"]
+    execution = replay(scenario, "AAf", url=url)
+    assert execution.error is None
+    assert [event.args[0] for event in execution.events] == [b"EVALSHA", b"EVALSHA", b"SCRIPT", b"EVALSHA"]

@@ -14,14 +14,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pytest_redisq.explore.bench import Bench
 from pytest_redisq.explore.footprint import EVERYTHING, Footprint
-from pytest_redisq.explore.schedule import Mark
+from pytest_redisq.explore.resources import Resources
+from pytest_redisq.explore.schedule import StepKind
 from pytest_redisq.resp import Value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Before:
+class _KeySnapshot:
     """Some keys before a write, as DUMP and PTTL give them; `whole`: there were no others."""
 
     now: float
@@ -29,31 +29,33 @@ class _Before:
     whole: bool
 
 
-class Outage:
+class ServerFaults:
     """Strikes the server of one run; `remembers` what the last write has changed, where it may have to be undone."""
 
-    def __init__(self, bench: Bench, *, remembers: bool) -> None:
-        self._bench = bench
-        self._control = bench.control
+    def __init__(self, resources: Resources, *, remembers: bool) -> None:
+        self._resources = resources
+        self._control = resources.control
         #: Whether `write` is wanted.
         self.remembers = remembers
-        self._writes: list[_Before] = []
+        self._writes: list[_KeySnapshot] = []
 
     def write(self, now: float, effects: Iterable[Footprint]) -> None:
         """The next step may have these effects: look at what it may change, as long as it is as it was."""
         written = frozenset[bytes]().union(*(effect.writes for effect in effects))
-        if EVERYTHING in written and not self._bench.alone:
+        if EVERYTHING in written and not self._resources.alone:
             self._writes.clear()  # nobody knows which keys, and not all that are there are ours to look at
         elif written:
             whole = EVERYTHING in written
-            self._writes.append(_Before(now=now, values=self._look(self._keys() if whole else written), whole=whole))
+            self._writes.append(
+                _KeySnapshot(now=now, values=self._look(self._keys() if whole else written), whole=whole)
+            )
 
-    def strike(self, mark: Mark, now: float) -> None:
-        """It comes back as `mark` says; its connections are gone by now."""
-        self._bench.proxy.scripts.forget()
-        if mark is Mark.RESTART_EMPTY:
-            self._bench.clean()
-        elif mark is Mark.FAILOVER:
+    def strike(self, kind: StepKind, now: float) -> None:
+        """It comes back as `kind` says; its connections are gone by now."""
+        self._resources.proxy.scripts.forget()
+        if kind is StepKind.RESTART_EMPTY:
+            self._resources.clean()
+        elif kind is StepKind.FAILOVER:
             self._undo(now)
 
     def _keys(self) -> frozenset[bytes]:

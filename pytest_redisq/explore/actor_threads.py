@@ -21,7 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TypeAlias
 
-from pytest_redisq.explore.clock import Dated, slept_by
+from pytest_redisq.explore.virtual_time import VirtualDateClock, use_clock
 
 #: How long a killed actor's event loop looks for what may come yet, in seconds.
 _HURRY_SECONDS = 0.002
@@ -32,7 +32,7 @@ class ActorKilled(BaseException):
 
 
 @contextlib.contextmanager
-def deaths_unmentioned() -> Iterator[None]:
+def silent_kills() -> Iterator[None]:
     """Where the interpreter swallows an `ActorKilled`, as in a destructor or a weak reference's callback, which no
     interruption can avoid for certain, it does not complain: the thread is interrupted once more."""
     complain = sys.unraisablehook
@@ -49,14 +49,14 @@ def deaths_unmentioned() -> Iterator[None]:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class ActorEnded:
     """The actor's code is through."""
 
     actor: int
 
 
 @dataclass(frozen=True, slots=True)
-class Sleeps:
+class ActorSleeps:
     """The actor's thread sleeps for so many seconds, or (`event`) waits that long or (None) for ever."""
 
     actor: int
@@ -65,7 +65,7 @@ class Sleeps:
 
 
 @dataclass(frozen=True, slots=True)
-class Idle:
+class EventLoopIdle:
     """The actor's event loop has nothing to do until something comes, or for so many seconds.
 
     It had seen everything up to `generation`.
@@ -83,23 +83,23 @@ class EventSet:
     event: threading.Event
 
 
-Report: TypeAlias = Ended | Sleeps | Idle | EventSet
+ActorReport: TypeAlias = ActorEnded | ActorSleeps | EventLoopIdle | EventSet
 
 
-class Rim:
+class Mailbox:
     """Where actors' threads leave their reports for the thread that runs the schedule."""
 
     def __init__(self) -> None:
         self.reader, self._writer = os.pipe()
         os.set_blocking(self.reader, False)
-        self._reports: deque[Report] = deque()
+        self._reports: deque[ActorReport] = deque()
         #: Held while an actor is given something and its `generation` counts it.
         self.lock = threading.Lock()
         self.now = 0.0  # seconds since the run began
         self._open = True
         self._closing = threading.RLock()  # a destructor may set an event, whatever it interrupts
 
-    def report(self, report: Report) -> None:
+    def report(self, report: ActorReport) -> None:
         """Leave a report; from any thread, also from one that was given up and comes too late."""
         with self._closing:
             if self._open:
@@ -110,11 +110,11 @@ class Rim:
         """An event was set; from any thread."""
         self.report(EventSet(event))
 
-    def drain(self) -> list[Report]:
+    def drain(self) -> list[ActorReport]:
         """The reports left since the last time."""
         with contextlib.suppress(BlockingIOError):
             os.read(self.reader, 4096)
-        reports: list[Report] = []
+        reports: list[ActorReport] = []
         while self._reports:
             reports.append(self._reports.popleft())
         return reports
@@ -127,7 +127,7 @@ class Rim:
             os.close(self._writer)
 
 
-class Worker:
+class ActorThread:
     """A thread that runs one function after the other: cheaper than a new thread for each."""
 
     def __init__(self) -> None:
@@ -173,20 +173,20 @@ def _clears_up(frame: FrameType | None) -> bool:
     return False
 
 
-class Body(ABC):
+class ActorRunner(ABC):
     """An actor's code while it runs. `generation` counts what has been delivered to it."""
 
     #: How long it may take to notice that it was killed, before its thread is interrupted, in seconds.
-    death_seconds: float
+    exit_seconds: float
 
-    def __init__(self, rim: Rim, actor: int, worker: Worker) -> None:
-        self.rim = rim
+    def __init__(self, mailbox: Mailbox, actor: int, worker: ActorThread) -> None:
+        self.mailbox = mailbox
         self.actor = actor
         self.worker = worker
         self.generation = 0
         #: How long it has been paused, in seconds of the schedule.
-        self.stood_still = 0.0
-        self.doomed = False
+        self.paused_seconds = 0.0
+        self.killed = False
         self.result: Any = None
         self.error: BaseException | None = None
 
@@ -199,17 +199,17 @@ class Body(ABC):
         try:
             self.result = self.call()
         except ActorKilled as killed:
-            self.error = None if self.doomed else killed
+            self.error = None if self.killed else killed
         except BaseException as error:
             self.error = error
         finally:
-            self.rim.report(Ended(self.actor))
+            self.mailbox.report(ActorEnded(self.actor))
 
     @abstractmethod
     def call(self) -> Any:
         """The actor's code."""
 
-    def computed_seconds(self) -> float:
+    def cpu_seconds(self) -> float:
         """How much of a processor's time it has had so far; nothing where the operating system does not tell."""
         if not hasattr(time, "pthread_getcpuclockid") or not self.worker.thread.is_alive():
             return 0.0
@@ -223,14 +223,14 @@ class Body(ABC):
     def wake(self) -> None:
         """Let a sleep or a wait end."""
 
-    def doom(self) -> None:
+    def kill(self) -> None:
         """See to it that the code ends soon; it can do nothing to the server any more."""
-        self.doomed = True
+        self.killed = True
         self.wake()
 
-    def outstays(self, seconds: float, computed: float) -> bool:  # noqa: ARG002
-        """Whether its thread should be interrupted, so long after it was killed; `computed`: of a processor's time."""
-        return seconds > self.death_seconds
+    def should_interrupt(self, seconds: float, cpu_seconds: float) -> bool:  # noqa: ARG002
+        """Whether to interrupt the thread, so many `seconds`, and so many of CPU time, after the kill."""
+        return seconds > self.exit_seconds
 
 
 def runnable(task: Path) -> bool:
@@ -242,116 +242,121 @@ def runnable(task: Path) -> bool:
     return state in (b"R", b"D")
 
 
-class ThreadBody(Body):
+class ThreadRunner(ActorRunner):
     """A function in a thread of its own, with virtual time."""
 
     #: Of a processor's time, which a busy machine may give it late.
-    death_seconds = 0.02
+    exit_seconds = 0.02
 
-    def __init__(self, rim: Rim, actor: int, worker: Worker, function: Callable[[], Any]) -> None:
-        super().__init__(rim, actor, worker)
+    def __init__(self, mailbox: Mailbox, actor: int, worker: ActorThread, function: Callable[[], Any]) -> None:
+        super().__init__(mailbox, actor, worker)
         self._function = function
         self._gate = threading.Semaphore(0)
 
     def call(self) -> Any:
         """Run the function."""
         __tracebackhide__ = True
-        with slept_by(self):
+        with use_clock(self):
             return self._function()
 
     def wake(self) -> None:
         """Let the sleep end."""
         self._gate.release()
 
-    def outstays(self, seconds: float, computed: float) -> bool:
+    def should_interrupt(self, seconds: float, cpu_seconds: float) -> bool:
         """Once it has used its time, or not even asked for it for long."""
-        return computed > self.death_seconds or seconds > 10 * self.death_seconds
+        return cpu_seconds > self.exit_seconds or seconds > 10 * self.exit_seconds
 
     def now(self) -> float:
         """Seconds since the run began."""
-        return self.rim.now
+        return self.mailbox.now
 
     def sleep(self, seconds: float) -> None:
         """Virtual `time.sleep`."""
         if seconds < 0:
             raise ValueError("sleep length must be non-negative")
-        self._pause(Sleeps(self.actor, seconds))
+        self._pause(ActorSleeps(self.actor, seconds))
 
     def wait(self, event: threading.Event, seconds: float | None) -> bool:
         """Virtual `threading.Event.wait`."""
         if not event.is_set():
-            self._pause(Sleeps(self.actor, seconds, event))
+            self._pause(ActorSleeps(self.actor, seconds, event))
         return event.is_set()
 
-    def _pause(self, report: Sleeps) -> None:
-        if not self.doomed:
-            self.rim.report(report)
+    def _pause(self, report: ActorSleeps) -> None:
+        if not self.killed:
+            self.mailbox.report(report)
             self._gate.acquire()
-        if self.doomed:
+        if self.killed:
             raise ActorKilled
 
 
-class _IdleSelector(selectors.DefaultSelector):
+class _ReportingSelector(selectors.DefaultSelector):
     """Says when its event loop is about to wait."""
 
-    body: LoopBody
+    runner: EventLoopRunner
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        with self.body.rim.lock:
-            generation = self.body.generation
+        with self.runner.mailbox.lock:
+            generation = self.runner.generation
         ready = super().select(0)
         if ready or (timeout is not None and timeout <= 0):
             return ready
-        if self.body.doomed:
+        if self.runner.killed:
             return self._hurry(timeout)
-        self.body.rim.report(Idle(self.body.actor, generation, timeout))
+        self.runner.mailbox.report(EventLoopIdle(self.runner.actor, generation, timeout))
         return super().select(None)
 
     def _hurry(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
         """What a killed actor waits for while it clears up is not the schedule's: if nothing is there, it is late."""
         ready = super().select(_HURRY_SECONDS)
         if not ready and timeout is not None:
-            self.body.skipped += timeout
+            self.runner.skipped += timeout
         return ready
 
 
-class _VirtualLoop(asyncio.SelectorEventLoop):
+class _VirtualTimeLoop(asyncio.SelectorEventLoop):
     """An event loop whose clock is the schedule's, less the time for which its actor stood still, as a machine's
     monotonic clock leaves out what it has slept through: what is sent then has not been waited for. Once its actor has
     been killed, and only clears up, time passes as fast as it likes."""
 
-    def __init__(self, body: LoopBody) -> None:
-        selector = _IdleSelector()
-        selector.body = body
-        self._body = body
+    def __init__(self, runner: EventLoopRunner) -> None:
+        selector = _ReportingSelector()
+        selector.runner = runner
+        self._body = runner
         super().__init__(selector)
 
     def time(self) -> float:
-        return self._body.rim.now - self._body.stood_still + self._body.skipped
+        return self._body.mailbox.now - self._body.paused_seconds + self._body.skipped
 
 
-class LoopBody(Body):
+class EventLoopRunner(ActorRunner):
     """A coroutine in an event loop of its own, with virtual time; it may have many connections and commands at once."""
 
     #: A task is cancelled, and has connections to close: interrupted, it would leave them lying about.
-    death_seconds = 2.0
+    exit_seconds = 2.0
 
-    def __init__(self, rim: Rim, actor: int, worker: Worker, function: Callable[[], Coroutine[Any, Any, Any]]) -> None:
-        super().__init__(rim, actor, worker)
+    def __init__(
+        self, mailbox: Mailbox, actor: int, worker: ActorThread, function: Callable[[], Coroutine[Any, Any, Any]]
+    ) -> None:
+        super().__init__(mailbox, actor, worker)
         self._function = function
         #: What of time has passed for it alone, in seconds.
         self.skipped = 0.0
-        self._loop: _VirtualLoop | None = None
+        self._loop: _VirtualTimeLoop | None = None
         self._task: asyncio.Task[Any] | None = None
 
     def call(self) -> Any:
         """Run the coroutine to its end."""
         __tracebackhide__ = True
-        with slept_by(Dated(lambda: self.rim.now)), asyncio.Runner(loop_factory=self._new_loop) as runner:
+        with (
+            use_clock(VirtualDateClock(lambda: self.mailbox.now)),
+            asyncio.Runner(loop_factory=self._new_loop) as runner,
+        ):
             return runner.run(self._main_task())
 
-    def _new_loop(self) -> _VirtualLoop:
-        self._loop = _VirtualLoop(self)
+    def _new_loop(self) -> _VirtualTimeLoop:
+        self._loop = _VirtualTimeLoop(self)
         return self._loop
 
     async def _main_task(self) -> Any:
@@ -359,7 +364,7 @@ class LoopBody(Body):
         try:
             return await self._function()
         except asyncio.CancelledError:
-            if self.doomed:
+            if self.killed:
                 raise ActorKilled from None
             raise
 
@@ -370,5 +375,5 @@ class LoopBody(Body):
                 self._loop.call_soon_threadsafe(self._cancel_if_doomed)
 
     def _cancel_if_doomed(self) -> None:
-        if self.doomed and self._task:
+        if self.killed and self._task:
             self._task.cancel()

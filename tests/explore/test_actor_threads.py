@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pytest_redisq.explore.actors import Worker, deaths_unmentioned
+from pytest_redisq.explore.actor_threads import ActorThread, silent_kills
 from tests.support import eventually
 
 
@@ -36,7 +36,7 @@ def collects(while_inside: Callable[[], None]) -> None:
 def test_who_clears_up_is_not_interrupted(clear_up: Callable[[Callable[[], None]], None]) -> None:
     """The interpreter would swallow what is raised there, and complain."""
     inside, go_on, done = threading.Event(), threading.Event(), threading.Event()
-    worker = Worker()
+    worker = ActorThread()
 
     def while_inside() -> None:
         inside.set()
@@ -57,7 +57,7 @@ def test_who_clears_up_is_not_interrupted(clear_up: Callable[[Callable[[], None]
 def test_nobody_complains_where_an_interruption_is_swallowed() -> None:
     """As in what a weak reference calls, which may begin just when the thread is to be interrupted."""
     inside, swallowed = threading.Event(), threading.Event()
-    worker = Worker()
+    worker = ActorThread()
 
     def called_back(_: object) -> None:
         inside.set()
@@ -76,7 +76,7 @@ def test_nobody_complains_where_an_interruption_is_swallowed() -> None:
         while True:
             pass
 
-    with deaths_unmentioned():
+    with silent_kills():
         worker.run(job)
         assert inside.wait(5)
         worker.interrupt()
@@ -88,7 +88,7 @@ def test_nobody_complains_where_an_interruption_is_swallowed() -> None:
 def test_what_else_is_swallowed_is_complained_of(monkeypatch: pytest.MonkeyPatch) -> None:
     complaints: list[object] = []
     monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: complaints.append(unraisable.exc_type))
-    with deaths_unmentioned():
+    with silent_kills():
         dies(lambda: 1 / 0)
     assert complaints == [ZeroDivisionError]
     dies(lambda: 1 / 0)
@@ -97,7 +97,7 @@ def test_what_else_is_swallowed_is_complained_of(monkeypatch: pytest.MonkeyPatch
 
 def test_who_computes_is_interrupted() -> None:
     begun = threading.Event()
-    worker = Worker()
+    worker = ActorThread()
 
     def job() -> None:
         begun.set()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pytest_redisq.explore import Kept, Schedule, explore
+from pytest_redisq.explore import Schedule, ScheduleStore, explore
 from tests.explore.stories import STORIES
 
 STORY = STORIES["two drainers"]
@@ -12,28 +12,28 @@ STORY = STORIES["two drainers"]
 
 def test_a_failure_is_given_first_by_whoever_comes_next(url: str, tmp_path: Path) -> None:
     """Not by him who has kept it: what he gives does not change while he lives."""
-    kept = Kept(tmp_path)
+    kept = ScheduleStore(tmp_path)
     assert kept.first(STORY.broken) == ()
     kept.keep(STORY.broken, explore(STORY.broken, url=url))
     assert kept.first(STORY.broken) == ()
-    assert Kept(tmp_path).first(STORY.broken) == (Schedule.parse("AABBBA"),)
+    assert ScheduleStore(tmp_path).first(STORY.broken) == (Schedule.parse("AABBBA"),)
     kept.keep(STORY.broken, explore(STORY.right, url=url, schedules=2))
-    assert Kept(tmp_path).first(STORY.broken) == ()
+    assert ScheduleStore(tmp_path).first(STORY.broken) == ()
 
 
 def test_a_damaged_file_is_no_hindrance(url: str, tmp_path: Path) -> None:
-    Kept(tmp_path).keep(STORY.broken, explore(STORY.broken, url=url))
+    ScheduleStore(tmp_path).keep(STORY.broken, explore(STORY.broken, url=url))
     (file,) = tmp_path.glob("*.json")
     for damage in ("{", "[]", '{"schedule": "?"}', "{}"):
         file.write_text(damage)
-        assert Kept(tmp_path).first(STORY.broken) == ()
+        assert ScheduleStore(tmp_path).first(STORY.broken) == ()
 
 
 def test_nowhere_to_keep_is_no_error(url: str, tmp_path: Path) -> None:
     """The failure is not hidden behind one of ours."""
     (tmp_path / "file").touch()
     for nowhere in (None, tmp_path / "file"):
-        kept, failed = Kept(nowhere), explore(STORY.broken, url=url)
+        kept, failed = ScheduleStore(nowhere), explore(STORY.broken, url=url)
         kept.keep(STORY.broken, failed)
         assert failed.picture is None
         assert kept.first(STORY.broken) == ()

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from pytest_redisq.children import ChildProcess, follow_parent
-from pytest_redisq.explore.actors import ActorKilled, Body, Rim, Worker, runnable
+from pytest_redisq.explore.actor_threads import ActorKilled, ActorRunner, ActorThread, Mailbox, runnable
 from pytest_redisq.servers.scratch import keep_multiprocessing_folder
 
 #: How `multiprocessing` makes a process. Not by fork: it would hold copies of the proxy's own connections, which then
@@ -26,14 +26,14 @@ from pytest_redisq.servers.scratch import keep_multiprocessing_folder
 StartMethod: TypeAlias = Literal["spawn", "forkserver"]
 
 
-class ProcessBody(Body):
+class ProcessRunner(ActorRunner):
     """A process, while it runs; a thread of ours waits for it."""
 
     #: It dies for certain, and must be waited for, or it is a zombie: patience, where the machine is busy.
-    death_seconds = 5.0
+    exit_seconds = 5.0
 
-    def __init__(self, rim: Rim, actor: int, worker: Worker) -> None:
-        super().__init__(rim, actor, worker)
+    def __init__(self, mailbox: Mailbox, actor: int, worker: ActorThread) -> None:
+        super().__init__(mailbox, actor, worker)
         self._starting = threading.Lock()
 
     @property
@@ -45,7 +45,7 @@ class ProcessBody(Body):
     def end(self) -> None:
         """SIGKILL."""
 
-    def computed_seconds(self) -> float:
+    def cpu_seconds(self) -> float:
         """How much of a processor's time it has had so far (Linux)."""
         try:
             fields = Path(f"/proc/{self.pid}/stat").read_bytes().rpartition(b")")[2].split()
@@ -60,19 +60,21 @@ class ProcessBody(Body):
     def wake(self) -> None:
         """Nothing: its time is its own."""
 
-    def doom(self) -> None:
+    def kill(self) -> None:
         """It ends at once."""
         with self._starting:
-            self.doomed = True
+            self.killed = True
             if self.pid is not None:
                 self.end()
 
 
-class ProgramBody(ProcessBody):
+class ProgramRunner(ProcessRunner):
     """A program, told its address by its arguments and environment."""
 
-    def __init__(self, rim: Rim, actor: int, worker: Worker, command: Sequence[str], env: Mapping[str, str]) -> None:
-        super().__init__(rim, actor, worker)
+    def __init__(
+        self, mailbox: Mailbox, actor: int, worker: ActorThread, command: Sequence[str], env: Mapping[str, str]
+    ) -> None:
+        super().__init__(mailbox, actor, worker)
         self._command = command
         self._env = env
         self._child: ChildProcess | None = None
@@ -87,7 +89,7 @@ class ProgramBody(ProcessBody):
         Raises `CalledProcessError` where it fails by itself.
         """
         with self._starting:
-            if self.doomed:
+            if self.killed:
                 raise ActorKilled
             self._child = ChildProcess(
                 self._command,
@@ -99,7 +101,7 @@ class ProgramBody(ProcessBody):
         with self._child.process as process:
             out, err = process.communicate()
         self._child.end()
-        if self.doomed:
+        if self.killed:
             raise ActorKilled
         ended = subprocess.CompletedProcess(self._command, process.returncode, out, err)
         ended.check_returncode()
@@ -111,13 +113,19 @@ class ProgramBody(ProcessBody):
         self._child.end()
 
 
-class FunctionBody(ProcessBody):
+class FunctionRunner(ProcessRunner):
     """A function in a process of its own, that gets a URL; what it returns or raises comes back pickled."""
 
     def __init__(
-        self, rim: Rim, actor: int, worker: Worker, method: StartMethod, function: Callable[..., Any], *args: Any
+        self,
+        mailbox: Mailbox,
+        actor: int,
+        worker: ActorThread,
+        method: StartMethod,
+        function: Callable[..., Any],
+        *args: Any,
     ) -> None:
-        super().__init__(rim, actor, worker)
+        super().__init__(mailbox, actor, worker)
         self._method = method
         self._function = function
         self._args = args
@@ -139,7 +147,7 @@ class FunctionBody(ProcessBody):
         receiver, sender = context.Pipe(duplex=False)
         with receiver:
             with self._starting, sender:
-                if self.doomed:
+                if self.killed:
                     raise ActorKilled
                 self._process = context.Process(
                     target=_child, args=(sender, self._function, self._args), name="redisq-actor"
@@ -150,7 +158,7 @@ class FunctionBody(ProcessBody):
             except EOFError:
                 returned, value = False, None
         self._process.join()
-        if self.doomed:
+        if self.killed:
             raise ActorKilled
         if returned:
             return value

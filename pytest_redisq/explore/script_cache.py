@@ -12,7 +12,7 @@ from collections.abc import Sequence
 _NOSCRIPT = b"-NOSCRIPT No matching script. Please use EVAL.\r\n"
 
 
-class Scripts:
+class ScriptCache:
     """`known` are the hashes of the scripts that were loaded again since; None: nothing was forgotten."""
 
     def __init__(self) -> None:

@@ -13,7 +13,7 @@ from pytest_redisq.explore.explorer import Exploration, Scenario
 from pytest_redisq.explore.schedule import Schedule
 
 
-class Kept:
+class ScheduleStore:
     """Keeps the failures of each scenario of each test in a file of its own, in `directory` (None: nowhere).
 
     Law: what `first` gives for a scenario never changes while the process lives. Inside `@given` the same example must

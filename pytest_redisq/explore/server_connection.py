@@ -31,7 +31,7 @@ _PATH_BYTES = 103
 _CLIENT = re.compile(rb"^id=(\d+) .* flags=(\S+)", re.MULTILINE)
 
 
-class GoneError(Exception):
+class ServerClosedError(Exception):
     """The server has closed the connection."""
 
 
@@ -49,7 +49,7 @@ def listen_at(path: Path | None) -> tuple[socket.socket, str]:
     return listening, url
 
 
-class Upstream:
+class ServerConnection:
     """One connection, authenticated and in the URL's database; `client_id` is the server's name for it."""
 
     def __init__(self, url: str) -> None:
@@ -89,17 +89,17 @@ class Upstream:
     def send(self, raw: bytes) -> None:
         """Send a request without waiting for its reply.
 
-        Raises `GoneError`.
+        Raises `ServerClosedError`.
         """
         try:
             self._socket.sendall(raw)
         except OSError as error:
-            raise GoneError from error
+            raise ServerClosedError from error
 
     def receive(self) -> tuple[bytes, bytes]:
         """The next reply, and the push messages that came before it.
 
-        Raises `GoneError`.
+        Raises `ServerClosedError`.
         """
         pushed = b""
         while True:
@@ -113,7 +113,7 @@ class Upstream:
     def receive_until(self, token: bytes) -> bytes:
         """All that came before the reply that has `token` in it, which is left out.
 
-        Raises `GoneError`.
+        Raises `ServerClosedError`.
         """
         before = b""
         while True:
@@ -127,7 +127,7 @@ class Upstream:
     def receive_raw(self) -> bytes:
         """Whatever has come, framed or not.
 
-        Raises `GoneError`.
+        Raises `ServerClosedError`.
         """
         self._read()
         raw = b"".join(frame.raw for frame in self._frames)
@@ -143,9 +143,9 @@ class Upstream:
                 "What to do: see whether it is paused, overloaded, or runs a script that does not end."
             ) from error
         except OSError as error:
-            raise GoneError from error
+            raise ServerClosedError from error
         if not data:
-            raise GoneError
+            raise ServerClosedError
         frames = self._replies.feed(data)
         self._frames.extend(frame if isinstance(frame, Reply) else Reply(frame.raw) for frame in frames)
 

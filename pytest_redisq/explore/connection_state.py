@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from pytest_redisq.explore.footprint import NOTHING, Commands, Footprint
+from pytest_redisq.explore.footprint import NOTHING, CommandTable, Footprint
 from pytest_redisq.resp import Request, encode_command
 
 _SET_UP = frozenset(b"HELLO AUTH SELECT PING ECHO QUIT COMMAND READONLY READWRITE ASKING MULTI DISCARD UNWATCH".split())
@@ -41,7 +41,7 @@ _TIMEOUTS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
+class HeldCommand:
     """A command that waits to be chosen. `raw` is what the server will get.
 
     `blocks` says that it may wait there; `timeout_seconds` for how long by the client's wish, None: for ever.
@@ -56,7 +56,7 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
-class Pass:
+class PassedCommand:
     """A command that goes to the server at once; `ends` says that the server closes the connection after it."""
 
     raw: bytes
@@ -64,26 +64,26 @@ class Pass:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ProxyReply:
     """A command that the proxy answers; with nothing, where `reply` is empty."""
 
     reply: bytes
 
 
 @dataclass(frozen=True, slots=True)
-class Stream:
+class RawStream:
     """From this command on, both directions are passed on unread."""
 
     raw: bytes
 
 
-Decision: TypeAlias = Held | Pass | Answer | Stream
+Decision: TypeAlias = HeldCommand | PassedCommand | ProxyReply | RawStream
 
 
-class Session:
+class ConnectionState:
     """The state of one connection, as far as it decides what a command means."""
 
-    def __init__(self, commands: Commands) -> None:
+    def __init__(self, commands: CommandTable) -> None:
         self._commands = commands
         self._stepped = False
         #: Whether it is no longer as it was set up, so that another run must not go on with it.
@@ -107,20 +107,20 @@ class Session:
     def decide(self, command: Request) -> Decision:
         """What to do with the next command."""
         if not command.args:
-            return Answer(b"")
+            return ProxyReply(b"")
         name = command.args[0].upper()
         sub = command.args[1].upper() if len(command.args) > 1 else b""
         if name == b"RESET":
             self._reset()
             self.changed = True
-            return Pass(command.raw)
+            return PassedCommand(command.raw)
         if name == b"CLIENT" and sub == b"REPLY":
             return self._reply_mode(command)
         if self._queued is not None and name != b"DISCARD":
             return self._in_transaction(name, command)
         if name in _STREAMS:
             self.changed = True
-            return Stream(command.raw)
+            return RawStream(command.raw)
         if name in _SET_UP or (name == b"CLIENT" and sub in _CLIENT_SET_UP):
             return self._set_up(name, sub, command)
         self._stepped = True
@@ -140,17 +140,17 @@ class Session:
         mode = command.args[2].upper() if len(command.args) == 3 else b""
         if mode == b"ON":
             self._replies = "on"
-            return Answer(b"+OK\r\n")
+            return ProxyReply(b"+OK\r\n")
         if mode == b"OFF":
             self._replies = "off"
-            return Answer(b"")
+            return ProxyReply(b"")
         if mode == b"SKIP":
             if self._replies == "on":
                 self._replies = "skip"
-            return Answer(b"")
-        return Pass(command.raw)
+            return ProxyReply(b"")
+        return PassedCommand(command.raw)
 
-    def _set_up(self, name: bytes, sub: bytes, command: Request) -> Pass:
+    def _set_up(self, name: bytes, sub: bytes, command: Request) -> PassedCommand:
         match name:
             case b"MULTI":
                 self._queued, self._transaction = [], NOTHING
@@ -165,22 +165,22 @@ class Session:
                 self.changed |= self._stepped and sub.startswith((b"SET", b"NO-"))
             case _:
                 self.changed |= self._stepped
-        return Pass(command.raw, ends=name == b"QUIT")
+        return PassedCommand(command.raw, ends=name == b"QUIT")
 
     def _in_transaction(self, name: bytes, command: Request) -> Decision:
         assert self._queued is not None
         if name != b"EXEC":
             self._queued.append(command.args)
             self._transaction |= self._commands.footprint(command.args)
-            return Pass(command.raw)
+            return PassedCommand(command.raw)
         args = (b"EXEC", *(b" ".join(queued) for queued in self._queued))
         footprint = self._transaction | self._watched
         self._queued, self._watched, self._stepped = None, NOTHING, True
-        return Held(args=args, raw=command.raw, footprint=footprint)
+        return HeldCommand(args=args, raw=command.raw, footprint=footprint)
 
-    def _hold(self, name: bytes, command: Request) -> Held:
+    def _hold(self, name: bytes, command: Request) -> HeldCommand:
         held = self._commands.remembered.get(command.raw)
-        if not isinstance(held, Held):
+        if not isinstance(held, HeldCommand):
             held = _hold(self._commands, name, command)
             self._commands.remember(command.raw, held)
         if name == b"WATCH":
@@ -189,18 +189,18 @@ class Session:
         return held
 
 
-def _hold(commands: Commands, name: bytes, command: Request) -> Held:
+def _hold(commands: CommandTable, name: bytes, command: Request) -> HeldCommand:
     footprint = commands.footprint(command.args)
     if commands.blocking(name) or name in _TIMEOUTS:  # Redis 7.0 does not say so of WAIT
         return _without_timeout(name, command, footprint)
-    return Held(args=command.args, raw=command.raw, footprint=footprint, subscribes=name in _SUBSCRIBES)
+    return HeldCommand(args=command.args, raw=command.raw, footprint=footprint, subscribes=name in _SUBSCRIBES)
 
 
-def _without_timeout(name: bytes, command: Request, footprint: Footprint) -> Held:
+def _without_timeout(name: bytes, command: Request, footprint: Footprint) -> HeldCommand:
     """The blocking command, to wait for ever, and how long the client meant it to wait."""
     args = list(command.args)
     at, per_second = _timeout_place(name, args)
-    plain = Held(args=command.args, raw=command.raw, footprint=footprint)
+    plain = HeldCommand(args=command.args, raw=command.raw, footprint=footprint)
     if at is None:
         return plain  # XREAD without BLOCK, or a command that the server will refuse
     try:
@@ -211,7 +211,7 @@ def _without_timeout(name: bytes, command: Request, footprint: Footprint) -> Hel
         return plain
     if timeout:
         args[at] = b"0"
-    return Held(
+    return HeldCommand(
         args=command.args,
         raw=encode_command(args) if timeout else command.raw,
         footprint=footprint,

@@ -11,15 +11,15 @@ import redis
 import redis.asyncio
 
 from pytest_redisq import interrupts
-from pytest_redisq.explore.actors import Rim, Worker
-from pytest_redisq.explore.footprint import Commands
+from pytest_redisq.explore.actor_threads import ActorThread, Mailbox
+from pytest_redisq.explore.footprint import CommandTable
 from pytest_redisq.explore.proxy import Proxy
-from pytest_redisq.explore.upstream import Upstream
+from pytest_redisq.explore.server_connection import ServerConnection
 from pytest_redisq.resp import Value
 from pytest_redisq.secret import Url
 
 
-class Bench:
+class Resources:
     """`url` leads to the server and the database to work in, which `clean` empties before each run (None: FLUSHDB).
 
     `client` makes a client from a URL, for actors and for the scenario; `async_client` one for coroutines.
@@ -36,18 +36,18 @@ class Bench:
         self._clean = clean
         self._make_client = client
         self.async_client = async_client
-        self.control = Upstream(url)
-        self.commands = Commands(self._describe)
-        self.rim = Rim()
+        self.control = ServerConnection(url)
+        self.commands = CommandTable(self._describe)
+        self.mailbox = Mailbox()
         # Whoever runs the schedule wants to know what actors were given, and that they have reported something.
         self.delivered: Callable[[int], None] = lambda _actor: None
         self.reported: Callable[[], None] = lambda: None
-        self.proxy = Proxy(url, self.commands, self.control, lambda actor: self.delivered(actor), self.rim.lock)
-        self.proxy.watch(self.rim.reader, lambda: self.reported())
+        self.proxy = Proxy(url, self.commands, self.control, lambda actor: self.delivered(actor), self.mailbox.lock)
+        self.proxy.watch(self.mailbox.reader, lambda: self.reported())
         self.direct = client(url)
         self._clients: dict[int, redis.Redis] = {}
-        self._workers: list[Worker] = []
-        self._free: list[Worker] = []
+        self._workers: list[ActorThread] = []
+        self._free: list[ActorThread] = []
 
     def close(self) -> None:
         """Close and end everything."""
@@ -59,7 +59,7 @@ class Bench:
             worker.thread.join(1.0)
         self.proxy.close()
         self.control.close()
-        self.rim.close()
+        self.mailbox.close()
 
     def _describe(self, name: bytes) -> Value:
         entries = self.control.ask("COMMAND", "INFO", name)
@@ -87,21 +87,21 @@ class Bench:
         """Give the actor's next run a new client."""
         if actor in self._clients:
             self._clients.pop(actor).close()
-        for channel in list(self.proxy.of(actor)):
-            self.proxy.cut(channel)
+        for connection in list(self.proxy.of(actor)):
+            self.proxy.cut(connection)
 
-    def worker(self) -> Worker:
+    def worker(self) -> ActorThread:
         """A thread that has nothing to do."""
         if not self._free:
             with interrupts.deferred():
-                self._free.append(Worker())
+                self._free.append(ActorThread())
                 self._workers.append(self._free[-1])
         return self._free.pop()
 
-    def release(self, worker: Worker) -> None:
+    def release(self, worker: ActorThread) -> None:
         """Take back a thread that has nothing to do any more."""
         self._free.append(worker)
 
-    def retire(self, worker: Worker) -> None:
+    def retire(self, worker: ActorThread) -> None:
         """Take back a thread that must not be used again."""
         worker.stop()

@@ -10,10 +10,16 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pytest_redisq.explore.exhaustive import ChangedError, Effect, Exhaustive, Lot, order_of
+from pytest_redisq.explore.exhaustive_scheduler import (
+    EnabledStepsChangedError,
+    ExhaustiveScheduler,
+    RandomSampler,
+    StepEffect,
+    equivalence_key,
+)
 from pytest_redisq.explore.footprint import Footprint
-from pytest_redisq.explore.schedule import Mark, Option, Point, Step
-from pytest_redisq.explore.search import RandomWalk, Sampler
+from pytest_redisq.explore.schedule import ChoicePoint, EnabledStep, Step, StepKind
+from pytest_redisq.explore.schedulers_all import RandomScheduler, SchedulerFactory
 from tests.explore.toy import Program, Run, Toy
 
 Command = tuple[Any, ...]
@@ -25,14 +31,14 @@ class Everything:
     def __init__(self) -> None:
         self._path: list[list[Step]] = []
 
-    def choose(self, point: Point) -> Step:
+    def choose(self, point: ChoicePoint) -> Step:
         if point.position == len(self._path):
-            ways = [option.step for option in point.options]
-            ways += [Step(option.actor, mark) for option in point.options for mark in option.faults]
+            ways = [enabled.step for enabled in point.enabled_steps]
+            ways += [Step(enabled.actor, kind) for enabled in point.enabled_steps for kind in enabled.faults]
             self._path.append(ways)
         return self._path[point.position][0]
 
-    def advance(self, _last: Effect) -> bool:
+    def advance(self, _last: StepEffect) -> bool:
         while self._path:
             self._path[-1].pop(0)
             if self._path[-1]:
@@ -41,7 +47,7 @@ class Everything:
         return False
 
 
-def all_runs(toy: Toy, search: Everything | Exhaustive, limit: int = 200_000) -> Iterator[Run]:
+def all_runs(toy: Toy, search: Everything | ExhaustiveScheduler, limit: int = 200_000) -> Iterator[Run]:
     for _ in range(limit):
         run = toy.run(search)
         yield run
@@ -65,10 +71,10 @@ def program(commands: Sequence[Command]) -> Program:
 def compare(toy: Toy) -> tuple[int, int]:
     """Every set of equivalent schedules is run, once. Returns how many there are, and of how many schedules."""
     reference = list(all_runs(toy, Everything()))
-    search = Exhaustive()
+    search = ExhaustiveScheduler()
     reduced = list(all_runs(toy, search))
     assert {run.key for run in reduced} == {run.key for run in reference}
-    orders = {order_of(run.choices, run.last): run.key for run in reference}
+    orders = {equivalence_key(run.choices, run.last): run.key for run in reference}
     assert set(orders.values()) == {run.key for run in reference}
     assert len(orders) == len(set(orders.values()))
     assert {run.outcome for run in reduced} == {run.outcome for run in reference}
@@ -104,16 +110,16 @@ def test_blocking_and_sleeping_actors_are_covered(programs: list[list[Command]])
     """The same with lists, blocked pops, deadlocks and sleeps."""
     toy = Toy([program(commands) for commands in programs])
     reference = {run.outcome for run in all_runs(toy, Everything())}
-    assert {run.outcome for run in all_runs(toy, Exhaustive())} == reference
+    assert {run.outcome for run in all_runs(toy, ExhaustiveScheduler())} == reference
 
 
 @given(st.lists(st.lists(st.one_of(_COMMANDS, _LISTS), max_size=2), min_size=2, max_size=3), st.integers(1, 2))
 @settings(max_examples=40, deadline=None)
 def test_every_placement_of_faults_is_covered(programs: list[list[Command]], max_faults: int) -> None:
     """The same with an actor killed before or after any command, at most once or twice."""
-    toy = Toy([program(commands) for commands in programs], (Mark.KILL_BEFORE, Mark.KILL_AFTER), max_faults)
+    toy = Toy([program(commands) for commands in programs], (StepKind.KILL_BEFORE, StepKind.KILL_AFTER), max_faults)
     reference = {run.outcome for run in all_runs(toy, Everything())}
-    assert {run.outcome for run in all_runs(toy, Exhaustive())} == reference
+    assert {run.outcome for run in all_runs(toy, ExhaustiveScheduler())} == reference
 
 
 @given(st.lists(st.lists(st.one_of(_COMMANDS, _LISTS), max_size=2), min_size=1, max_size=3), st.integers(0, 2))
@@ -121,12 +127,12 @@ def test_every_placement_of_faults_is_covered(programs: list[list[Command]], max
 @settings(max_examples=40, deadline=None)
 def test_by_lot_every_schedule_comes_once_until_none_is_left(programs: list[list[Command]], max_faults: int) -> None:
     """Whatever the guide would choose; and it is known to the run when that is."""
-    toy = Toy([program(commands) for commands in programs], (Mark.KILL_BEFORE, Mark.KILL_AFTER), max_faults)
+    toy = Toy([program(commands) for commands in programs], (StepKind.KILL_BEFORE, StepKind.KILL_AFTER), max_faults)
     reference = {run.schedule for run in all_runs(toy, Everything())}
-    lot, sampler, drawn = Lot(), Sampler(seed=0, max_faults=max_faults), []
-    while not lot.exhausted:
-        run = toy.run(lot.begin(sampler.chooser(len(drawn))))
-        lot.end()
+    random_sampler, sampler, drawn = RandomSampler(), SchedulerFactory(seed=0, max_faults=max_faults), []
+    while not random_sampler.exhausted:
+        run = toy.run(random_sampler.begin(sampler.scheduler(len(drawn))))
+        random_sampler.end()
         sampler.learn(run.choices)
         drawn.append(run.schedule)
         assert len(drawn) <= len(reference)
@@ -135,12 +141,14 @@ def test_by_lot_every_schedule_comes_once_until_none_is_left(programs: list[list
 
 
 def test_a_draw_by_lot_that_goes_its_own_way_is_reported() -> None:
-    one, other = (Option(actor=actor, footprint=Footprint(writes=frozenset([b"x"]))) for actor in (0, 1))
-    lot = Lot()
-    lot.begin(RandomWalk(random.Random(0))).choose(Point(position=0, options=(one, other)))
-    lot.end()
-    with pytest.raises(ChangedError, match="after the same 0 steps B can go next, but it was A, B the first time"):
-        lot.begin(RandomWalk(random.Random(0))).choose(Point(position=0, options=(other,)))
+    one, other = (EnabledStep(actor=actor, footprint=Footprint(writes=frozenset([b"x"]))) for actor in (0, 1))
+    random_sampler = RandomSampler()
+    random_sampler.begin(RandomScheduler(random.Random(0))).choose(ChoicePoint(position=0, enabled_steps=(one, other)))
+    random_sampler.end()
+    with pytest.raises(
+        EnabledStepsChangedError, match="after the same 0 steps B can go next, but it was A, B the first time"
+    ):
+        random_sampler.begin(RandomScheduler(random.Random(0))).choose(ChoicePoint(position=0, enabled_steps=(other,)))
 
 
 def test_independent_actors_need_one_run() -> None:
@@ -157,13 +165,15 @@ def test_readers_do_not_conflict_with_each_other() -> None:
 
 def test_a_program_that_goes_its_own_way_is_reported() -> None:
     """The same choices with another outcome are uncontrolled nondeterminism, said with the place."""
-    options = (Option(actor=0, footprint=Footprint(writes=frozenset([b"x"]))),)
-    other = (Option(actor=1, footprint=Footprint(writes=frozenset([b"x"]))),)
-    search = Exhaustive()
-    both = (*options, *other)
-    search.choose(Point(position=0, options=both))
-    search.choose(Point(position=1, options=other, previous=0, effect=options[0].footprint))
-    assert search.advance(Effect(options[0].footprint))
-    search.choose(Point(position=0, options=both))
-    with pytest.raises(ChangedError, match="after the same 0 steps B can go next, but it was A, B the first time"):
-        search.choose(Point(position=0, options=other))
+    enabled_steps = (EnabledStep(actor=0, footprint=Footprint(writes=frozenset([b"x"]))),)
+    other = (EnabledStep(actor=1, footprint=Footprint(writes=frozenset([b"x"]))),)
+    search = ExhaustiveScheduler()
+    both = (*enabled_steps, *other)
+    search.choose(ChoicePoint(position=0, enabled_steps=both))
+    search.choose(ChoicePoint(position=1, enabled_steps=other, previous=0, effect=enabled_steps[0].footprint))
+    assert search.advance(StepEffect(enabled_steps[0].footprint))
+    search.choose(ChoicePoint(position=0, enabled_steps=both))
+    with pytest.raises(
+        EnabledStepsChangedError, match="after the same 0 steps B can go next, but it was A, B the first time"
+    ):
+        search.choose(ChoicePoint(position=0, enabled_steps=other))

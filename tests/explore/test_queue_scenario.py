@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pytest_redisq.errors import DeliveryError, RedisqError, ScheduleError
-from pytest_redisq.explore import World, explore, replay, through
+from pytest_redisq.explore import World, explore, queue_scenario, replay
 from pytest_redisq.facade import Redisq
 from pytest_redisq.queues import BlockingList, ReliableList, Stream, StreamGroup
 from tests.explore import thorough
@@ -73,7 +73,7 @@ def test_a_queue_that_loses_messages_is_one_line_to_find(redisq: Redisq) -> None
     assert "\n● handles a message at fault\n" in str(failed.value)
     assert isinstance(failed.value.__cause__, DeliveryError)
     with pytest.raises(DeliveryError, match="1 lost"):
-        redisq.replay(through(Look, "at-least-once", messages=2), failed.value.schedule)
+        redisq.replay(queue_scenario(Look, "at-least-once", messages=2), failed.value.schedule)
 
 
 def test_a_killed_worker_takes_its_job_along(url: str) -> None:
@@ -81,11 +81,11 @@ def test_a_killed_worker_takes_its_job_along(url: str) -> None:
 
     The report points at the steps that had the message which is gone, and at no others.
     """
-    failure = explore(through(BlockingList("jobs"), "at-least-once"), url=url, faults="kill:consumer").failure
+    failure = explore(queue_scenario(BlockingList("jobs"), "at-least-once"), url=url, faults="kill:consumer").failure
     assert failure
     assert "1 indeterminate" in str(failure.error)
     assert failure.schedule.faults == 1
-    assert len(failure.ran.at_fault) == 1
+    assert len(failure.execution.at_fault) == 1
     steps = failure.record()["steps"]
     pointed = [step["command"].split()[0] for step in steps if step["at_fault"]]
     assert "RPUSH" in pointed
@@ -97,7 +97,7 @@ def test_one_of_coroutines_is_no_harder_to_find(redisq: Redisq) -> None:
     with pytest.raises(ScheduleError, match="1 lost") as failed:
         redisq.explore(LookAsync, contract="at-least-once", messages=2)
     assert "LINDEX jobs 0" in str(failed.value)
-    made = through(lambda client: LookAsync(client), "at-least-once", messages=2, is_async=True)
+    made = queue_scenario(lambda client: LookAsync(client), "at-least-once", messages=2, is_async=True)
     with pytest.raises(DeliveryError, match="1 lost"):
         redisq.replay(made, failed.value.schedule)
 
@@ -107,7 +107,7 @@ def test_one_of_coroutines_is_no_harder_to_find(redisq: Redisq) -> None:
 @pytest.mark.parametrize("faults", ["kill", pytest.param("lost-reply,lost-request", marks=pytest.mark.slow)])
 def test_the_supplied_queues_lose_nothing(url: str, queue: Any, faults: str, is_async: bool) -> None:
     """Whoever dies, and whatever reply gets lost: an heir has it in the end."""
-    scenario = through(queue, "at-least-once", messages=2, is_async=is_async)
+    scenario = queue_scenario(queue, "at-least-once", messages=2, is_async=is_async)
     explore(scenario, url=url, faults=faults, schedules=thorough.schedules(40)).verify()
 
 
@@ -131,7 +131,7 @@ class SticksAsync(LookAsync):
 
 @pytest.mark.parametrize("queue", [Sticks, SticksAsync])
 def test_what_is_left_inside_is_told_by_the_queue(url: str, queue: Any) -> None:
-    failure = explore(through(queue, "at-least-once", messages=2), url=url, schedules=1).failure
+    failure = explore(queue_scenario(queue, "at-least-once", messages=2), url=url, schedules=1).failure
     assert failure
     assert "2 stuck" in str(failure.error)
 
@@ -139,7 +139,7 @@ def test_what_is_left_inside_is_told_by_the_queue(url: str, queue: Any) -> None:
 def test_what_is_of_coroutines_and_does_not_say_so_is_told(url: str) -> None:
     """Else nothing would ever be done, and all be well."""
     unsaid = lambda client: LookAsync(client)  # noqa: E731
-    failure = explore(through(unsaid, "at-least-once"), url=url, schedules=1).failure
+    failure = explore(queue_scenario(unsaid, "at-least-once"), url=url, schedules=1).failure
     assert failure
     assert "is to be awaited, and nobody would: say is_async=True of this queue" in str(failure.error)
 
@@ -156,7 +156,7 @@ def test_what_is_of_coroutines_and_does_not_say_so_is_told(url: str) -> None:
     ids=["blocking list", "stream", "functions", "coroutine functions", "one of each"],
 )
 def test_without_faults_the_right_ones_hold(url: str, queue: Any, contract: str) -> None:
-    explore(through(queue, contract, producers=2), url=url, schedules=thorough.schedules(40)).verify()
+    explore(queue_scenario(queue, contract, producers=2), url=url, schedules=thorough.schedules(40)).verify()
 
 
 def test_what_nobody_has_taken_is_not_lost(url: str) -> None:
@@ -192,7 +192,7 @@ def test_a_message_that_nobody_has_sent_is_seen(url: str) -> None:
 )
 def test_what_cannot_be_explored_is_refused(queue: Any, message: str) -> None:
     with pytest.raises(TypeError, match=message):
-        through(queue, "at-least-once")
+        queue_scenario(queue, "at-least-once")
 
 
 class Opens(ReliableList):
@@ -227,4 +227,4 @@ def test_a_queue_that_goes_around_the_schedule_is_told(redisq: Redisq) -> None:
 
 def test_a_contract_that_is_none_is_refused_before_anything_runs() -> None:
     with pytest.raises(ValueError, match="at-least-onc"):
-        through(Look, "at-least-onc")
+        queue_scenario(Look, "at-least-onc")

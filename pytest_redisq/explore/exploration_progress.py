@@ -13,7 +13,7 @@ EVERY_SECONDS = 0.1
 
 
 @contextmanager
-def telling(tell: Callable[[str], None] | None) -> Iterator[Callable[[Exploration], None] | None]:
+def progress_line(tell: Callable[[str], None] | None) -> Iterator[Callable[[Exploration], None] | None]:
     """What to give to `explore` as `progress`. In the end the line is made empty."""
     if tell is None:
         yield None

@@ -11,7 +11,7 @@ import redis.asyncio
 from pytest_redisq.servers.corner import Corner
 
 
-class Site(TypedDict):
+class ExplorationArguments(TypedDict):
     """Arguments of `explore` and `replay`."""
 
     url: str
@@ -20,7 +20,7 @@ class Site(TypedDict):
     async_client: Callable[[str], redis.asyncio.Redis]
 
 
-def at(corner: Corner) -> Site:
+def exploration_arguments(corner: Corner) -> ExplorationArguments:
     """Explore in this corner, which each run finds empty, with clients that keep to it and do nothing twice."""
     address = corner.address
     named = frozenset(address.seen)
@@ -29,7 +29,7 @@ def at(corner: Corner) -> Site:
         corner.clean()
         address.seen.update(named)  # by `key`, whose keys programs write without our seeing it
 
-    return Site(
+    return ExplorationArguments(
         url=address.url,
         clean=clean if address.prefix else None,
         client=lambda url: address.through(url).client(),

@@ -22,7 +22,7 @@ _GRAIN_SECONDS = 0.5
 _NUMBER = re.compile(rb"[0-9]+")
 
 
-class Standstill:
+class PauseMonitor:
     """What the other actors do while at least one is paused."""
 
     def __init__(self) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_redisq.explore.footprint import Commands
-from pytest_redisq.explore.session import Answer, Held, Pass, Session, Stream
+from pytest_redisq.explore.connection_state import ConnectionState, HeldCommand, PassedCommand, ProxyReply, RawStream
+from pytest_redisq.explore.footprint import CommandTable
 from pytest_redisq.resp import Request, RequestParser, encode_command
 
 BLOCKING = {b"BLPOP", b"BLMPOP", b"BZPOPMIN", b"BLMOVE", b"XREAD", b"XREADGROUP"}
@@ -17,8 +17,8 @@ def entry(name: bytes) -> list[object]:
 
 
 @pytest.fixture
-def session() -> Session:
-    return Session(Commands(entry))  # type: ignore[arg-type]
+def session() -> ConnectionState:
+    return ConnectionState(CommandTable(entry))  # type: ignore[arg-type]
 
 
 def command(text: str) -> Request:
@@ -44,15 +44,15 @@ def command(text: str) -> Request:
         "RESET",
     ],
 )
-def test_setting_up_passes(session: Session, text: str) -> None:
+def test_setting_up_passes(session: ConnectionState, text: str) -> None:
     """Nobody else can notice these, so they are no steps."""
-    assert isinstance(session.decide(command(text)), Pass)
+    assert isinstance(session.decide(command(text)), PassedCommand)
 
 
 @pytest.mark.parametrize("text", ["GET k", "CLIENT UNBLOCK 3", "CLIENT KILL ID 3", "WATCH k", "SUBSCRIBE c", "FLUSHDB"])
-def test_what_others_can_notice_is_held(session: Session, text: str) -> None:
+def test_what_others_can_notice_is_held(session: ConnectionState, text: str) -> None:
     """So are commands that do something to other connections."""
-    assert isinstance(session.decide(command(text)), Held)
+    assert isinstance(session.decide(command(text)), HeldCommand)
 
 
 @pytest.mark.parametrize(
@@ -70,11 +70,11 @@ def test_what_others_can_notice_is_held(session: Session, text: str) -> None:
     ],
 )
 def test_a_blocking_command_waits_without_a_timeout(
-    session: Session, text: str, sent: str, timeout_seconds: float | None
+    session: ConnectionState, text: str, sent: str, timeout_seconds: float | None
 ) -> None:
     """Time is the schedule's; how long the client meant to wait is kept."""
     held = session.decide(command(text))
-    assert isinstance(held, Held)
+    assert isinstance(held, HeldCommand)
     assert held.raw == command(sent).raw
     assert (held.blocks, held.timeout_seconds) == (True, timeout_seconds)
     assert held.args == command(text).args
@@ -83,42 +83,42 @@ def test_a_blocking_command_waits_without_a_timeout(
 @pytest.mark.parametrize(
     "text", ["XREAD STREAMS BLOCK 0", "BLPOP a x", "BLPOP a -1", "BLPOP a inf", "BLMPOP", "XREAD BLOCK x STREAMS s 0"]
 )
-def test_what_cannot_block_is_sent_as_it_is(session: Session, text: str) -> None:
+def test_what_cannot_block_is_sent_as_it_is(session: ConnectionState, text: str) -> None:
     """A key named like the option, and timeouts that the server will refuse."""
     held = session.decide(command(text))
-    assert isinstance(held, Held)
+    assert isinstance(held, HeldCommand)
     assert (held.raw, held.blocks) == (command(text).raw, False)
 
 
-def test_a_transaction_is_one_step_at_its_exec(session: Session) -> None:
+def test_a_transaction_is_one_step_at_its_exec(session: ConnectionState) -> None:
     """What it queues passes, blocking or not; DISCARD ends it without a step."""
     queued = ["MULTI", "SET k v", "BLPOP k 5"]
-    assert all(isinstance(session.decide(command(text)), Pass) for text in queued)
+    assert all(isinstance(session.decide(command(text)), PassedCommand) for text in queued)
     held = session.decide(command("EXEC"))
-    assert isinstance(held, Held)
+    assert isinstance(held, HeldCommand)
     assert held.args == (b"EXEC", b"SET k v", b"BLPOP k 5")
     assert not held.blocks
-    assert all(isinstance(session.decide(command(text)), Pass) for text in ["MULTI", "GET k", "DISCARD"])
-    assert isinstance(session.decide(command("GET k")), Held)
+    assert all(isinstance(session.decide(command(text)), PassedCommand) for text in ["MULTI", "GET k", "DISCARD"])
+    assert isinstance(session.decide(command("GET k")), HeldCommand)
 
 
-def test_replies_are_shown_as_asked_for(session: Session) -> None:
+def test_replies_are_shown_as_asked_for(session: ConnectionState) -> None:
     """CLIENT REPLY OFF, SKIP and ON never reach the server."""
-    assert session.decide(command("CLIENT REPLY SKIP")) == Answer(b"")
+    assert session.decide(command("CLIENT REPLY SKIP")) == ProxyReply(b"")
     session.decide(command("GET k"))
     assert (session.shows_reply(), session.shows_reply()) == (False, True)
-    assert session.decide(command("CLIENT REPLY OFF")) == Answer(b"")
+    assert session.decide(command("CLIENT REPLY OFF")) == ProxyReply(b"")
     assert (session.shows_reply(), session.shows_reply()) == (False, False)
-    assert session.decide(command("CLIENT REPLY ON")) == Answer(b"+OK\r\n")
+    assert session.decide(command("CLIENT REPLY ON")) == ProxyReply(b"+OK\r\n")
     assert session.shows_reply()
 
 
-def test_empty_requests_get_nothing_and_streams_are_not_read(session: Session) -> None:
+def test_empty_requests_get_nothing_and_streams_are_not_read(session: ConnectionState) -> None:
     """As the server does; after MONITOR nothing is a reply any more."""
     (empty,) = RequestParser().feed(b"\r\n")
     assert isinstance(empty, Request)
-    assert session.decide(empty) == Answer(b"")
-    assert isinstance(session.decide(command("MONITOR")), Stream)
+    assert session.decide(empty) == ProxyReply(b"")
+    assert isinstance(session.decide(command("MONITOR")), RawStream)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_empty_requests_get_nothing_and_streams_are_not_read(session: Session) -
     ],
 )
 def test_a_connection_serves_another_run_only_as_it_was_set_up(
-    session: Session, texts: list[str], reusable: bool
+    session: ConnectionState, texts: list[str], reusable: bool
 ) -> None:
     """What a run leaves behind must not reach the next."""
     for text in texts:

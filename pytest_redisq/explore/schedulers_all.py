@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
-from pytest_redisq.explore.schedule import Mark, Option, Point, Schedule, Step, run_on
+from pytest_redisq.explore.schedule import ChoicePoint, EnabledStep, Schedule, Step, StepKind, run_on
 
 Strategy: TypeAlias = Literal["mix", "pos", "random", "pct"]
 STRATEGIES: tuple[Strategy, ...] = ("mix", "pos", "random", "pct")
@@ -22,10 +22,10 @@ STRATEGIES: tuple[Strategy, ...] = ("mix", "pos", "random", "pct")
 _FAULTLESS_OF_8 = 2
 
 
-class Chooser(Protocol):
+class Scheduler(Protocol):
     """Decides one run."""
 
-    def choose(self, point: Point) -> Step:
+    def choose(self, point: ChoicePoint) -> Step:
         """One of the ways to choose one of the point's options."""
         ...
 
@@ -34,38 +34,38 @@ def _below(rng: random.Random, bound: int) -> int:
     return int(rng.random() * bound)
 
 
-class RandomWalk:
+class RandomScheduler:
     """Every option is as likely as every other."""
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
 
-    def choose(self, point: Point) -> Step:
+    def choose(self, point: ChoicePoint) -> Step:
         """Any option."""
-        return point.options[_below(self._rng, len(point.options))].step
+        return point.enabled_steps[_below(self._rng, len(point.enabled_steps))].step
 
 
-class Pos:
+class PosScheduler:
     """Partial order sampling: the highest of random priorities goes; those that it conflicts with draw a new one."""
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
         self._priorities: dict[tuple[int, int], float] = {}
 
-    def choose(self, point: Point) -> Step:
+    def choose(self, point: ChoicePoint) -> Step:
         """The option of highest priority."""
         priorities = self._priorities
-        for option in point.options:
-            if (option.actor, option.lane) not in priorities:
-                priorities[option.actor, option.lane] = self._rng.random()
-        chosen = max(point.options, key=lambda option: priorities[option.actor, option.lane])
-        for option in point.options:
-            if option is chosen or option.footprint.conflicts(chosen.footprint):
-                del priorities[option.actor, option.lane]
+        for enabled in point.enabled_steps:
+            if (enabled.actor, enabled.connection) not in priorities:
+                priorities[enabled.actor, enabled.connection] = self._rng.random()
+        chosen = max(point.enabled_steps, key=lambda enabled: priorities[enabled.actor, enabled.connection])
+        for enabled in point.enabled_steps:
+            if enabled is chosen or enabled.footprint.conflicts(chosen.footprint):
+                del priorities[enabled.actor, enabled.connection]
         return chosen.step
 
 
-class Pct:
+class PctScheduler:
     """Probabilistic concurrency testing: random priorities that stay, and `depth` − 1 steps at which the runner falls
     to the last place."""
 
@@ -74,38 +74,38 @@ class Pct:
         self._priorities: dict[int, float] = {}
         self._changes = {_below(rng, max(1, length)): -number for number in range(1, depth)}
 
-    def choose(self, point: Point) -> Step:
+    def choose(self, point: ChoicePoint) -> Step:
         """The first connection of the actor of highest priority."""
-        for option in point.options:
-            self._priorities.setdefault(option.actor, self._rng.random())
+        for enabled in point.enabled_steps:
+            self._priorities.setdefault(enabled.actor, self._rng.random())
         change = self._changes.get(point.position)
         if change is not None:
             self._priorities[self._first(point).actor] = change
         return self._first(point).step
 
-    def _first(self, point: Point) -> Option:
-        return max(point.options, key=lambda option: self._priorities[option.actor])
+    def _first(self, point: ChoicePoint) -> EnabledStep:
+        return max(point.enabled_steps, key=lambda enabled: self._priorities[enabled.actor])
 
 
-class WithFaults:
+class FaultScheduler:
     """Lets another chooser choose, and makes a fault of some of its steps: budgeted, and equally likely at each step.
 
     As mere peers of the commands, faults fire too early and find nothing (measured); hence places fixed beforehand.
     """
 
-    def __init__(self, inner: Chooser, rng: random.Random, *, places: Sequence[int]) -> None:
+    def __init__(self, inner: Scheduler, rng: random.Random, *, places: Sequence[int]) -> None:
         self._inner = inner
         self._rng = rng
         self._places = set(places)
         self._seen = 0
 
-    def choose(self, point: Point) -> Step:
+    def choose(self, point: ChoicePoint) -> Step:
         """The inner choice, marked with a fault where it is time for one."""
         step = self._inner.choose(point)
         steps = [other.step for other in point.early]
-        for option in point.options:
-            if option.step == step:
-                steps += [Step(step.actor, mark, step.lane) for mark in option.faults]
+        for enabled in point.enabled_steps:
+            if enabled.step == step:
+                steps += [Step(step.actor, kind, step.connection) for kind in enabled.faults]
         if not steps:
             return step
         due = self._seen in self._places
@@ -114,10 +114,10 @@ class WithFaults:
 
 
 #: A place in a plan: a position in the run, or (for a fault) an actor and which of its commands, from 0.
-Place: TypeAlias = int | tuple[int, int]
+PlanPosition: TypeAlias = int | tuple[int, int]
 
 
-class Plan(dict[Place, Step]):
+class DeviationPlan(dict[PlanPosition, Step]):
     """A schedule as its sparse deviations from running on: what a shrinker works on.
 
     Switches stand at positions of the run. Faults stand with the command that they meet, so that they stay with it
@@ -127,11 +127,11 @@ class Plan(dict[Place, Step]):
     __slots__ = ()
 
     @classmethod
-    def of(cls, choices: Sequence[tuple[Point, Step]]) -> Plan:
+    def of(cls, choices: Sequence[tuple[ChoicePoint, Step]]) -> DeviationPlan:
         """The deviations of a run."""
         plan = cls()
         for (point, step), number in zip(choices, command_numbers(choices), strict=True):
-            plain = step._replace(mark=Mark.RUN) if point.sends(step) else step
+            plain = step._replace(kind=StepKind.RUN) if point.sends(step) else step
             if plain != run_on(point):
                 plan[point.position] = plain
             if plain != step:
@@ -139,7 +139,7 @@ class Plan(dict[Place, Step]):
         return plan
 
 
-def command_numbers(choices: Sequence[tuple[Point, Step]]) -> list[int]:
+def command_numbers(choices: Sequence[tuple[ChoicePoint, Step]]) -> list[int]:
     """For each step, how many commands its actor has sent before."""
     counts: dict[int, int] = {}
     numbers = []
@@ -149,17 +149,17 @@ def command_numbers(choices: Sequence[tuple[Point, Step]]) -> list[int]:
     return numbers
 
 
-class FollowPlan:
+class PlanScheduler:
     """Runs on, but for the plan's deviations; one that is not possible any more is left out."""
 
-    def __init__(self, plan: Mapping[Place, Step]) -> None:
+    def __init__(self, plan: Mapping[PlanPosition, Step]) -> None:
         self._plan = plan
         self._counts: dict[int, int] = {}
 
-    def choose(self, point: Point) -> Step:
+    def choose(self, point: ChoicePoint) -> Step:
         """The planned step if possible, else the default; with the fault that is planned for its command."""
         step = self._plan.get(point.position)
-        if step is None or not point.option_of(step):
+        if step is None or not point.enabled_step(step):
             step = run_on(point)
         if not point.sends(step):
             return step
@@ -167,28 +167,28 @@ class FollowPlan:
         self._counts[step.actor] = number + 1
         fault = self._plan.get((step.actor, number))
         if fault is not None:
-            marked = step._replace(mark=fault.mark)
-            return marked if point.option_of(marked) else step
+            marked = step._replace(kind=fault.kind)
+            return marked if point.enabled_step(marked) else step
         return step
 
 
 class DivergedError(Exception):
     """The schedule asks for a step that cannot be chosen: the run went another way than when it was recorded."""
 
-    def __init__(self, step: Step, point: Point) -> None:
-        options = ", ".join(str(option.step) for option in point.options)
-        super().__init__(f"step {point.position + 1} should be {step}, but only {options} can go next")
+    def __init__(self, step: Step, point: ChoicePoint) -> None:
+        enabled_steps = ", ".join(str(enabled.step) for enabled in point.enabled_steps)
+        super().__init__(f"step {point.position + 1} should be {step}, but only {enabled_steps} can go next")
         self.step = step
         self.position = point.position
 
 
-class FollowSchedule:
+class ReplayScheduler:
     """Replays a schedule to the letter, then runs on."""
 
     def __init__(self, schedule: Schedule) -> None:
         self._schedule = schedule
 
-    def choose(self, point: Point) -> Step:
+    def choose(self, point: ChoicePoint) -> Step:
         """The schedule's step.
 
         Raises `DivergedError` where it is not possible.
@@ -196,13 +196,13 @@ class FollowSchedule:
         if point.position >= len(self._schedule):
             return run_on(point)
         step = self._schedule[point.position]
-        if not point.option_of(step):
+        if not point.enabled_step(step):
             raise DivergedError(step, point)
         return step
 
 
 @dataclass(slots=True, kw_only=True)
-class Sampler:
+class SchedulerFactory:
     """Draws a chooser for each run: what `explore` does unless it is exhaustive.
 
     `longest` and `fault_places` are learnt from the runs so far: the most steps of a run, and the most steps at which
@@ -216,30 +216,32 @@ class Sampler:
     longest: int = 1
     fault_places: int = 0
 
-    def chooser(self, number: int) -> Chooser:
+    def scheduler(self, number: int) -> Scheduler:
         """The chooser of the `number`-th run, from 0; the very first runs on, so that the shape is known."""
         rng = random.Random(f"{self.seed}:{number}")
         inner = self._plain(rng, number)
         if not self.max_faults or not self.fault_places or number % 8 < _FAULTLESS_OF_8:
             return inner
         count = 1 + _below(rng, self.max_faults)
-        return WithFaults(inner, rng, places=[_below(rng, self.fault_places) for _ in range(count)])
+        return FaultScheduler(inner, rng, places=[_below(rng, self.fault_places) for _ in range(count)])
 
-    def _plain(self, rng: random.Random, number: int) -> Chooser:
+    def _plain(self, rng: random.Random, number: int) -> Scheduler:
         if number == 0:
-            return FollowPlan({})
+            return PlanScheduler({})
         match self.strategy:
             case "random":
-                return RandomWalk(rng)
+                return RandomScheduler(rng)
             case "pos":
-                return Pos(rng)
+                return PosScheduler(rng)
             case "pct":
-                return Pct(rng, depth=self.depth, length=self.longest)
+                return PctScheduler(rng, depth=self.depth, length=self.longest)
             case "mix":
-                return Pos(rng) if number % 2 else RandomWalk(rng)
+                return PosScheduler(rng) if number % 2 else RandomScheduler(rng)
 
-    def learn(self, choices: Sequence[tuple[Point, Step]]) -> None:
+    def learn(self, choices: Sequence[tuple[ChoicePoint, Step]]) -> None:
         """Take a run's shape into account."""
         self.longest = max(self.longest, len(choices))
-        places = sum(bool(point.early) or any(option.faults for option in point.options) for point, _ in choices)
+        places = sum(
+            bool(point.early) or any(enabled.faults for enabled in point.enabled_steps) for point, _ in choices
+        )
         self.fault_places = max(self.fault_places, places)

@@ -20,9 +20,9 @@ import redis
 from pytest_redisq.check import AnyContract, Verdict, check, contract_of
 from pytest_redisq.check.contract import Guarantee
 from pytest_redisq.errors import DeliveryError, RedisqError
-from pytest_redisq.explore.clock import Stamps
-from pytest_redisq.explore.floor import Actor
+from pytest_redisq.explore.quiescence import Actor
 from pytest_redisq.explore.schedule import MAX_ACTORS, letter
+from pytest_redisq.explore.virtual_time import RecordClock
 from pytest_redisq.history import History, Recorder
 from pytest_redisq.model import UNREADABLE, Kind, Message, Outcome, decode_body, encode_body
 from pytest_redisq.queues import Stopped
@@ -52,7 +52,7 @@ _Steps: TypeAlias = Generator[Callable[[], Any], Any, _T]
 
 
 @dataclass(frozen=True, slots=True)
-class _Half:
+class QueueSide:
     """How an actor gets its end of a queue, to put or to get, out of its own client; and whether of coroutines."""
 
     open: Callable[[Any], Any]
@@ -63,13 +63,13 @@ class _Half:
         return asyncio.sleep(seconds) if self.is_async else time.sleep(seconds)
 
 
-class Books:
+class DeliveryRecorder:
     """What the producers and consumers of one run have done."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         # By the steps chosen, not the events: what a step gives an actor may reach it before the event is on the list.
-        self._stamps = Stamps(lambda: round(world.now * 1e9) + len(world.choices) * _STEP_NS, MAX_ACTORS, _STEP_NS)
+        self._stamps = RecordClock(lambda: round(world.now * 1e9) + len(world.choices) * _STEP_NS, MAX_ACTORS, _STEP_NS)
         self._record = Recorder(self._stamps)
         #: After how many steps an op began or ended whose time counts, by the contract, against other actors' ops.
         self.compared_at = -1
@@ -77,32 +77,32 @@ class Books:
         self._producers = 0
         self._producing = 0
         #: By the queue, as it was given.
-        self._taken: list[tuple[Any, _Half]] = []
+        self._taken: list[tuple[Any, QueueSide]] = []
 
     def producer(
         self, queue: Any, messages: int, name: str, after_seconds: float | None, is_async: bool | None
     ) -> Actor[None]:
         """An actor that puts so many messages into the queue."""
-        half = _half(queue, "put", is_async)
+        side = queue_side(queue, "put", is_async)
         number, self._producers = self._producers, self._producers + 1
         self._producing += 1
 
         def produce(client: Any, me: Actor[None]) -> _Steps[None]:
             try:
                 if after_seconds is not None:
-                    yield lambda: half.sleep(after_seconds)
-                yield from _closing(end := half.open(client), self._produce(end, me, number, messages))
+                    yield lambda: side.sleep(after_seconds)
+                yield from _closing(end := side.open(client), self._produce(end, me, number, messages))
             finally:
                 self._producing -= 1
 
-        return self._actor(produce, name, half)
+        return self._actor(produce, name, side)
 
     def consumer(self, queue: Any, name: str, is_async: bool | None) -> Actor[None]:
         """An actor that takes messages out of the queue, and acknowledges them, until there will be no more."""
-        half = _half(queue, "get", is_async)
-        if not any(known is queue and other.is_async is half.is_async for known, other in self._taken):
-            self._taken.append((queue, half))
-        return self._actor(lambda client, me: self._take_all(half, client, me), name, half)
+        side = queue_side(queue, "get", is_async)
+        if not any(known is queue and other.is_async is side.is_async for known, other in self._taken):
+            self._taken.append((queue, side))
+        return self._actor(lambda client, me: self._take_all(side, client, me), name, side)
 
     def verdict(self, contract: AnyContract) -> Verdict:
         """Let all actors end, have what the dead held taken over, and judge. `DeliveryError` if the contract is broken.
@@ -114,8 +114,8 @@ class Books:
         self._compares = agreed.fifo and agreed.guarantee is not Guarantee.FAN_OUT
         self._world.run()
         if agreed.guarantee is not Guarantee.FAN_OUT:
-            for _, half in self._taken:
-                self._actor(self._heir(half), "heir", half, spared=True)
+            for _, side in self._taken:
+                self._actor(self._recovery_consumer(side), "recovery", side, fault_free=True)
             self._world.run()
         self._record.quiescence(remaining=self._inside("remaining"), pending=self._inside("pending"))
         history = self._record.history()
@@ -144,7 +144,7 @@ class Books:
                 )
 
     def _actor(
-        self, work: Callable[[Any, Actor[None]], _Steps[None]], name: str, half: _Half, *, spared: bool = False
+        self, work: Callable[[Any, Actor[None]], _Steps[None]], name: str, side: QueueSide, *, fault_free: bool = False
     ) -> Actor[None]:
         def act(client: Any) -> None:
             __tracebackhide__ = True
@@ -157,18 +157,18 @@ class Books:
             await _drive_async(work(client, actor), _awaited)
 
         # The actor's code asks whether it has been killed; it does not run before the actor is there to be asked.
-        actor: Actor[None] = self._world.actor(act_async if half.is_async else act, name=name, spared=spared)
+        actor: Actor[None] = self._world.actor(act_async if side.is_async else act, name=name, fault_free=fault_free)
         return actor
 
-    def _heir(self, half: _Half) -> Callable[[Any, Actor[None]], _Steps[None]]:
-        def inherit(client: Any, me: Actor[None]) -> _Steps[None]:
-            yield lambda: half.sleep(LEASES_SECONDS)
-            yield from self._take_all(half, client, me)
+    def _recovery_consumer(self, side: QueueSide) -> Callable[[Any, Actor[None]], _Steps[None]]:
+        def recover(client: Any, me: Actor[None]) -> _Steps[None]:
+            yield lambda: side.sleep(LEASES_SECONDS)
+            yield from self._take_all(side, client, me)
 
-        return inherit
+        return recover
 
-    def _take_all(self, half: _Half, client: Any, me: Actor[None]) -> _Steps[None]:
-        return _closing(end := half.open(client), self._consume(end, me))
+    def _take_all(self, side: QueueSide, client: Any, me: Actor[None]) -> _Steps[None]:
+        return _closing(end := side.open(client), self._consume(end, me))
 
     def _produce(self, end: Any, me: Actor[None], number: int, messages: int) -> _Steps[None]:
         for sequence in range(messages):
@@ -231,23 +231,23 @@ class Books:
 
     def _inside(self, what: str) -> list[Message]:
         """Our messages among a queue's `remaining` or `pending`, where it can tell."""
-        bodies = [body for _, half in self._taken for body in self._told(half, what)]
+        bodies = [body for _, side in self._taken for body in self._told(side, what)]
         return [message for body in bodies if (message := decode_body(_RUN, body)) is not None]
 
-    def _told(self, half: _Half, what: str) -> list[bytes]:
+    def _told(self, side: QueueSide, what: str) -> list[bytes]:
         told: list[bytes] = []
 
         def ask(end: Any) -> _Steps[None]:
             told.extend((yield getattr(end, what, list)))
 
-        if not half.is_async:
-            end = half.open(self._world.redis)
+        if not side.is_async:
+            end = side.open(self._world.redis)
             _drive(_closing(end, ask(end)))
             return told
 
         async def tell() -> None:
             async with self._world.async_redis() as client:
-                end = half.open(client)
+                end = side.open(client)
                 await _drive_async(_closing(end, ask(end)), _awaited)
 
         # In a thread of its own: the scenario may be run by an event loop.
@@ -256,7 +256,7 @@ class Books:
         return told
 
 
-def through(
+def queue_scenario(
     queue: Any,
     contract: AnyContract,
     *,
@@ -272,7 +272,7 @@ def through(
     """
     agreed = contract_of(contract)
     for verb in ("put", "get"):
-        _half(queue, verb, is_async)
+        queue_side(queue, verb, is_async)
 
     def scenario(world: World) -> None:
         __tracebackhide__ = True
@@ -285,7 +285,7 @@ def through(
     return scenario
 
 
-def _half(queue: Any, verb: str, is_async: bool | None) -> _Half:
+def queue_side(queue: Any, verb: str, is_async: bool | None) -> QueueSide:
     """The half of a queue that has `verb` ("put" or "get").
 
     Raises `TypeError` for what is no queue, or is one whose commands would not pass by the schedule.
@@ -293,7 +293,7 @@ def _half(queue: Any, verb: str, is_async: bool | None) -> _Half:
     function: Any = None
     if isinstance(queue, tuple) and len(queue) == 2 and all(map(callable, queue)):
         function = queue[verb == "get"]
-        opener: Callable[[Any], Any] = lambda client: _Function(function, client, verb)  # noqa: E731
+        opener: Callable[[Any], Any] = lambda client: _FunctionEndpoint(function, client, verb)  # noqa: E731
     elif callable(getattr(queue, "bind", None)) and not isinstance(queue, type):
         opener = queue.bind
     elif callable(queue):
@@ -304,10 +304,10 @@ def _half(queue: Any, verb: str, is_async: bool | None) -> _Half:
             "bind(client), a function of a client (a class, say) that makes an object with put(body), "
             "get(timeout_seconds) and perhaps ack(delivery), or a pair (produce, consume) of functions of a client."
         )
-    return _Half(opener, inspect.iscoroutinefunction(function) if is_async is None else is_async)
+    return QueueSide(opener, inspect.iscoroutinefunction(function) if is_async is None else is_async)
 
 
-class _Function:
+class _FunctionEndpoint:
     """One of a pair of functions, with the actor's client."""
 
     def __init__(self, function: Callable[..., Any], client: Any, verb: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from pytest_redisq.explore.footprint import EVERYTHING, Footprint
-from pytest_redisq.explore.upstream import Upstream
+from pytest_redisq.explore.server_connection import ServerConnection
 from pytest_redisq.resp import Value
 
 _Ask = tuple[str | bytes | int | float, ...]
@@ -21,10 +21,10 @@ _CLAIMS_IDLE_AT = 4
 _ENTRIES = 10_000
 
 
-class Ageing:
+class ServerTime:
     """Knows the keys that a run has written, and ages them."""
 
-    def __init__(self, control: Upstream) -> None:
+    def __init__(self, control: ServerConnection) -> None:
         self._control = control
         self._keys: set[bytes] = set()
         self._streams: set[bytes] = set()

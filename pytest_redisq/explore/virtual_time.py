@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 
-class Sleeper(Protocol):
+class ThreadClock(Protocol):
     """Someone whose time is virtual."""
 
     def now(self) -> float:
@@ -29,7 +29,7 @@ class Sleeper(Protocol):
         ...
 
 
-class Signals(Protocol):
+class EventListener(Protocol):
     """Who wants to know that an event was set."""
 
     def event_set(self, event: threading.Event) -> None:
@@ -37,7 +37,7 @@ class Signals(Protocol):
         ...
 
 
-class Stamps(threading.local):
+class RecordClock(threading.local):
     """Readings for a run's record, in nanoseconds: each is later than all before it on the same thread.
 
     `base_ns` is the time of the step that the schedule took last. Readings after the same step are some nanoseconds
@@ -69,13 +69,13 @@ _real_monotonic = time.monotonic
 _real_wait = threading.Event.wait
 _real_set = threading.Event.set
 
-_sleepers: dict[int, Sleeper] = {}
-_signals: list[Signals] = []
+_sleepers: dict[int, ThreadClock] = {}
+_signals: list[EventListener] = []
 _epochs: list[tuple[float, float]] = []
 
 
 @contextlib.contextmanager
-def slept_by(sleeper: Sleeper) -> Iterator[None]:
+def use_clock(sleeper: ThreadClock) -> Iterator[None]:
     """Make the current thread's time the sleeper's."""
     ident = threading.get_ident()
     _sleepers[ident] = sleeper
@@ -85,7 +85,7 @@ def slept_by(sleeper: Sleeper) -> Iterator[None]:
         del _sleepers[ident]
 
 
-class Dated:
+class VirtualDateClock:
     """One whose date is virtual, and who sleeps and waits by the real clock, as an event loop should not do at all."""
 
     def __init__(self, now: Callable[[], float]) -> None:
@@ -133,7 +133,7 @@ def _set(self: threading.Event) -> None:
 
 
 @contextlib.contextmanager
-def virtual_time(signals: Signals) -> Iterator[None]:
+def virtual_time(signals: EventListener) -> Iterator[None]:
     """Put the virtual clock in the place of `time.sleep`, `time.time`, `time.monotonic` and `threading.Event`'s wait,
     also where a module has imported `sleep`, `time` or `monotonic` by name."""
     _signals.append(signals)

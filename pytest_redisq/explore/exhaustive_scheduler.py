@@ -14,18 +14,18 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
 from pytest_redisq.explore.footprint import NOTHING, ON_RECORD, Footprint
-from pytest_redisq.explore.schedule import OF_THE_SERVER, Mark, Option, Point, Step, run_on
-from pytest_redisq.explore.search import Chooser
+from pytest_redisq.explore.schedule import OF_THE_SERVER, ChoicePoint, EnabledStep, Step, StepKind, run_on
+from pytest_redisq.explore.schedulers_all import Scheduler
 
 #: Who acts: an actor, one of its connections, and whether it is a command of its own or time that passes.
-_Process: TypeAlias = tuple[int, int, bool]
+_StepSource: TypeAlias = tuple[int, int, bool]
 
 
-def _process(step: Step) -> _Process:
-    return step.actor, step.lane, step.mark is Mark.TIME
+def _source_of(step: Step) -> _StepSource:
+    return step.actor, step.connection, step.kind is StepKind.TIME
 
 
-class Effect(NamedTuple):
+class StepEffect(NamedTuple):
     """What a step did: what it touched, and the actors whose blocked commands it ended."""
 
     footprint: Footprint
@@ -33,16 +33,16 @@ class Effect(NamedTuple):
 
 
 #: What schedules have in common that differ only in the order of independent steps.
-Order: TypeAlias = frozenset[object]
+EquivalenceKey: TypeAlias = frozenset[object]
 
 
-def order_of(choices: Sequence[tuple[Point, Step]], last: Effect) -> Order:
+def equivalence_key(choices: Sequence[tuple[ChoicePoint, Step]], last: StepEffect) -> EquivalenceKey:
     """The steps of a run, and which of those that conflict came first: all that matters of its schedule.
 
     `last` is what its last step did.
     """
-    effects = [*(Effect(point.effect, point.woken) for point, _ in choices[1:]), last]
-    events = [_event(point, step, effect) for (point, step), effect in zip(choices, effects, strict=False)]
+    effects = [*(StepEffect(point.effect, point.woken) for point, _ in choices[1:]), last]
+    events = [_step_record(point, step, effect) for (point, step), effect in zip(choices, effects, strict=False)]
     seen: dict[Step, int] = {}
     names: list[tuple[Step, int]] = []
     for _, step in choices:
@@ -57,62 +57,62 @@ def order_of(choices: Sequence[tuple[Point, Step]], last: Effect) -> Order:
     return frozenset([*names, *pairs])
 
 
-class ChangedError(Exception):
+class EnabledStepsChangedError(Exception):
     """The same choices led to other options than before: something is not under the schedule's control."""
 
-    def __init__(self, position: int, before: Point, now: Point) -> None:
-        was, has = (", ".join(str(option.step) for option in point.options) for point in (before, now))
+    def __init__(self, position: int, before: ChoicePoint, now: ChoicePoint) -> None:
+        was, has = (", ".join(str(enabled.step) for enabled in point.enabled_steps) for point in (before, now))
         super().__init__(f"after the same {position} steps {has} can go next, but it was {was} the first time")
         self.position = position
 
 
-def _check_same(before: Point, now: Point) -> None:
-    if [option.step for option in before.options] != [option.step for option in now.options]:
-        raise ChangedError(before.position, before, now)
+def _check_same(before: ChoicePoint, now: ChoicePoint) -> None:
+    if [enabled.step for enabled in before.enabled_steps] != [enabled.step for enabled in now.enabled_steps]:
+        raise EnabledStepsChangedError(before.position, before, now)
 
 
-class _Event(NamedTuple):
+class _StepRecord(NamedTuple):
     """An executed step: who did it, who took part (it and those it woke), and what was touched."""
 
-    process: _Process
+    process: _StepSource
     actors: frozenset[int]
     footprint: Footprint
 
 
-def _event(point: Point, step: Step, effect: Effect) -> _Event:
-    option = point.option_of(step)
-    footprint = option.footprint if option else point.effect
-    return _Event(_process(step), frozenset([step.actor, *effect.woken]), footprint | effect.footprint)
+def _step_record(point: ChoicePoint, step: Step, effect: StepEffect) -> _StepRecord:
+    enabled = point.enabled_step(step)
+    footprint = enabled.footprint if enabled else point.effect
+    return _StepRecord(_source_of(step), frozenset([step.actor, *effect.woken]), footprint | effect.footprint)
 
 
 @dataclass(slots=True)
 class _Node:
     """A point on the path that is being explored, with what is done and what is still to do there."""
 
-    point: Point
+    point: ChoicePoint
     step: Step
     #: Processes whose every way of going first has been explored, here or where it leads to the same.
-    sleep: dict[_Process, Footprint]
-    backtrack: set[_Process]
+    sleep: dict[_StepSource, Footprint]
+    backtrack: set[_StepSource]
     #: Faulty variants of `step` still to do.
     variants: list[Step] = field(default_factory=list)
     #: What the step, in any of its variants, did on the record beside what its command touches.
     recorded: Footprint = NOTHING
 
-    def choose(self, option: Option) -> None:
-        self.step, self.recorded = option.step, NOTHING
-        self.variants = option.faulty()
+    def choose(self, enabled: EnabledStep) -> None:
+        self.step, self.recorded = enabled.step, NOTHING
+        self.variants = enabled.faulty()
 
-    def processes(self) -> dict[_Process, Option]:
-        return {_process(option.step): option for option in (*self.point.options, *self.point.early)}
+    def processes(self) -> dict[_StepSource, EnabledStep]:
+        return {_source_of(enabled.step): enabled for enabled in (*self.point.enabled_steps, *self.point.early)}
 
 
-class Exhaustive:
+class ExhaustiveScheduler:
     """Gives one chooser per run (itself), until `advance` says that nothing is left."""
 
     def __init__(self) -> None:
         self._path: list[_Node] = []
-        self._effects: list[Effect] = []  # of the step of each node of the path: the point behind it tells
+        self._effects: list[StepEffect] = []  # of the step of each node of the path: the point behind it tells
         self._cut = False
         self._known = 0  # how much of the path is older than the run
         #: Runs that turned out to repeat others in another order, and say nothing new.
@@ -123,45 +123,47 @@ class Exhaustive:
         del self._path[self._known :]
         self._cut = False
 
-    def choose(self, point: Point) -> Step:
+    def choose(self, point: ChoicePoint) -> Step:
         """The step of the path, or how the path goes on.
 
-        Raises `ChangedError` where the path's own steps lead elsewhere this time.
+        Raises `EnabledStepsChangedError` where the path's own steps lead elsewhere this time.
         """
         if point.position == 0:
             self._known = len(self._path)
         if 0 < point.position <= len(self._path) and not self._cut:
             del self._effects[point.position - 1 :]
-            self._effects.append(Effect(point.effect, point.woken))
+            self._effects.append(StepEffect(point.effect, point.woken))
         if point.position < len(self._path):
             node = self._path[point.position]
             _check_same(node.point, point)
             return node.step
         return run_on(point) if self._cut else self._extend(point)
 
-    def _extend(self, point: Point) -> Step:
+    def _extend(self, point: ChoicePoint) -> Step:
         # The end of the server ends everybody's commands: those who had none left to send are missing from the run, so
         # no race tells that they might have sent one before. No reduction is possible while it may come.
-        fatal = any(mark in OF_THE_SERVER for option in point.options for mark in option.faults)
+        fatal = any(kind in OF_THE_SERVER for enabled in point.enabled_steps for kind in enabled.faults)
         sleep = {} if fatal else self._inherited_sleep(point)
-        awake = [option for option in point.options if _process(option.step) not in sleep]
+        awake = [enabled for enabled in point.enabled_steps if _source_of(enabled.step) not in sleep]
         if not awake:
             self._cut = True
             return run_on(point)
         default = run_on(point)
-        first = next((option for option in awake if option.step == default), awake[0])
-        node = _Node(point, first.step, sleep, {_process(first.step)})
+        first = next((enabled for enabled in awake if enabled.step == default), awake[0])
+        node = _Node(point, first.step, sleep, {_source_of(first.step)})
         # A wait that ends early conflicts with everything: no reduction is possible.
-        node.backtrack.update(_process(option.step) for option in (point.options if fatal else ()))
-        node.backtrack.update(_process(option.step) for option in point.early)
+        node.backtrack.update(_source_of(enabled.step) for enabled in (point.enabled_steps if fatal else ()))
+        node.backtrack.update(_source_of(enabled.step) for enabled in point.early)
         node.choose(first)
         # Nor where waits end because nobody can run: what ran before one of them seems to be what it followed from, so
         # that no race tells that it might have ended first.
-        node.backtrack.update(_process(option.step) for option in point.options if option.mark is Mark.TIME)
+        node.backtrack.update(
+            _source_of(enabled.step) for enabled in point.enabled_steps if enabled.kind is StepKind.TIME
+        )
         self._path.append(node)
         return node.step
 
-    def _inherited_sleep(self, point: Point) -> dict[_Process, Footprint]:
+    def _inherited_sleep(self, point: ChoicePoint) -> dict[_StepSource, Footprint]:
         if not self._path:
             return {}
         parent = self._path[-1]
@@ -172,7 +174,7 @@ class Exhaustive:
             if process[0] not in acted and not footprint.conflicts(point.effect)
         }
 
-    def advance(self, last: Effect) -> bool:
+    def advance(self, last: StepEffect) -> bool:
         """Take the finished run into account and turn to the next; False when every schedule is covered.
 
         `last` is what the run's last step did.
@@ -191,19 +193,21 @@ class Exhaustive:
             if node.variants:
                 node.step = node.variants.pop(0)
                 return True
-            options = node.processes()
-            done = _process(node.step)
-            node.sleep[done] = options[done].footprint | node.recorded
+            enabled_steps = node.processes()
+            done = _source_of(node.step)
+            node.sleep[done] = enabled_steps[done].footprint | node.recorded
             remaining = sorted(node.backtrack - node.sleep.keys())
             if remaining:
-                node.choose(options[remaining[0]])
+                node.choose(enabled_steps[remaining[0]])
                 return True
             self._path.pop()
         return False
 
     def _plan_reversals(self) -> None:
         """For each race, see to it that the later of the two will also be tried first."""
-        events = [_event(node.point, node.step, effect) for node, effect in zip(self._path, self._effects, strict=True)]
+        events = [
+            _step_record(node.point, node.step, effect) for node, effect in zip(self._path, self._effects, strict=True)
+        ]
         before = [0] * len(events)
         for earlier, later in _races(events, before):
             node = self._path[earlier]
@@ -212,14 +216,14 @@ class Exhaustive:
             if any(process in node.backtrack or process in node.sleep for process in initials):
                 continue
             process = events[later].process if events[later].process in initials else initials[0]
-            options = node.processes()
-            if process in options:
+            enabled_steps = node.processes()
+            if process in enabled_steps:
                 node.backtrack.add(process)
             elif not process[2]:  # a wait that ends when nobody can run could never have ended sooner
-                node.backtrack.update(_process(option.step) for option in node.point.options)
+                node.backtrack.update(_source_of(enabled.step) for enabled in node.point.enabled_steps)
 
 
-def _races(events: list[_Event], before: list[int]) -> Iterator[tuple[int, int]]:
+def _races(events: list[_StepRecord], before: list[int]) -> Iterator[tuple[int, int]]:
     """Pairs of conflicting events with nothing between them that orders them. `before` becomes, per event, the bit set
     of the events that happen before it."""
     for later, event in enumerate(events):
@@ -230,12 +234,12 @@ def _races(events: list[_Event], before: list[int]) -> Iterator[tuple[int, int]]
             same = event.process[0] in other.actors
             if same or event.footprint.conflicts(other.footprint):
                 before[later] |= before[earlier] | 1 << earlier
-                two_lanes = event.process[0] == other.process[0] and event.process[1] != other.process[1]
-                if not same or two_lanes:
+                two_connections = event.process[0] == other.process[0] and event.process[1] != other.process[1]
+                if not same or two_connections:
                     yield earlier, later
 
 
-def _initials(events: list[_Event], before: list[int], sequence: list[int]) -> Iterator[_Process]:
+def _initials(events: list[_StepRecord], before: list[int], sequence: list[int]) -> Iterator[_StepSource]:
     """The processes that could begin `sequence`: their first event there waits for no other event of it."""
     for at in sequence:
         if not any(before[at] >> other & 1 for other in sequence if other < at):
@@ -243,23 +247,23 @@ def _initials(events: list[_Event], before: list[int], sequence: list[int]) -> I
 
 
 @dataclass(slots=True)
-class _Branch:
+class _ScheduleTree:
     """The schedules that begin in one way: where that leads to, and the next steps behind which some are left."""
 
-    point: Point | None = None  # nobody has been there, or all ends there
-    left: dict[Step, _Branch] = field(default_factory=dict)
+    point: ChoicePoint | None = None  # nobody has been there, or all ends there
+    left: dict[Step, _ScheduleTree] = field(default_factory=dict)
 
-    def reach(self, point: Point) -> None:
-        """Raises `ChangedError` where the same steps have led elsewhere before."""
+    def reach(self, point: ChoicePoint) -> None:
+        """Raises `EnabledStepsChangedError` where the same steps have led elsewhere before."""
         if self.point is not None:
             _check_same(self.point, point)
             return
         self.point = point
-        ways = [way for option in (*point.options, *point.early) for way in (option.step, *option.faulty())]
-        self.left = {way: _Branch() for way in ways}
+        ways = [way for enabled in (*point.enabled_steps, *point.early) for way in (enabled.step, *enabled.faulty())]
+        self.left = {way: _ScheduleTree() for way in ways}
 
 
-class Lot:
+class RandomSampler:
     """Schedules by lot, out of all there are without any reduction, and no two of them the same: a chooser.
 
     `begin` a run with the chooser whose choices are followed as far as they lead to a schedule that was not run yet,
@@ -267,14 +271,14 @@ class Lot:
     """
 
     def __init__(self) -> None:
-        self._root = _Branch()
-        self._path: list[_Branch] = []
+        self._root = _ScheduleTree()
+        self._path: list[_ScheduleTree] = []
         self._steps: list[Step] = []
-        self._new: list[_Branch] = []  # where the run was the first to come
-        self._guide: Chooser | None = None
+        self._new: list[_ScheduleTree] = []  # where the run was the first to come
+        self._guide: Scheduler | None = None
         self.exhausted = False
 
-    def begin(self, guide: Chooser) -> Lot:
+    def begin(self, guide: Scheduler) -> RandomSampler:
         self._guide = guide
         return self
 
@@ -283,10 +287,10 @@ class Lot:
         for branch in self._new:
             branch.point, branch.left = None, {}
 
-    def choose(self, point: Point) -> Step:
+    def choose(self, point: ChoicePoint) -> Step:
         """The guide's choice, or another where nothing is left behind that.
 
-        Raises `ChangedError` where the same steps have led elsewhere before.
+        Raises `EnabledStepsChangedError` where the same steps have led elsewhere before.
         """
         assert self._guide is not None
         if point.position == 0:

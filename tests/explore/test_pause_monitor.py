@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from pytest_redisq.errors import DeliveryError
-from pytest_redisq.explore import World, explore, replay, through
+from pytest_redisq.explore import World, explore, queue_scenario, replay
+from pytest_redisq.explore.pause_monitor import PauseMonitor
 from pytest_redisq.explore.schedule import FAULTS
-from pytest_redisq.explore.standstill import Standstill
 from pytest_redisq.queues import BlockingList, ReliableList, Stream, StreamGroup
 from tests.explore import thorough
 
@@ -31,7 +31,7 @@ QUEUES = {
 @pytest.mark.parametrize("queue", [QUEUES["reliable list"][0], QUEUES["group"][0]], ids=["list", "group"])
 def test_heartbeats_during_a_pause_are_no_run_without_an_end(url: str, queue: Any, is_async: bool) -> None:
     """The lease is short, the pause long: thousands of heartbeats would fit into it."""
-    scenario = through(queue, "at-least-once", messages=2, is_async=is_async)
+    scenario = queue_scenario(queue, "at-least-once", messages=2, is_async=is_async)
     for seed in range(3):
         explore(scenario, url=url, seed=seed, faults="pause", schedules=thorough.schedules(4)).verify()
 
@@ -45,7 +45,7 @@ def test_no_fault_makes_a_run_of_a_supplied_queue_endless(
     url: str, queue: Any, contract: str, faults: str, is_async: bool
 ) -> None:
     """Whether its contract covers the fault or not, each run comes to an end, and no actor waits in vain."""
-    whole = through(queue, contract, messages=2, is_async=is_async)
+    whole = queue_scenario(queue, contract, messages=2, is_async=is_async)
 
     def scenario(world: World) -> None:
         try:
@@ -86,27 +86,27 @@ def test_a_pause_ends_once_the_leases_have_run_out(url: str) -> None:
     assert replay(scenario, "AAp", url=url).error is None
 
 
-def repeated(standstill: Standstill, steps: int) -> Standstill:
+def repeated(pause_monitor: PauseMonitor, steps: int) -> PauseMonitor:
     for number in range(steps):
-        standstill.note(1, (b"ZADD", b"beats", b"%d" % number, b"me"), b":0\r\n")
-    return standstill
+        pause_monitor.note(1, (b"ZADD", b"beats", b"%d" % number, b"me"), b":0\r\n")
+    return pause_monitor
 
 
 def test_heartbeats_that_tell_the_time_repeat_themselves() -> None:
-    standstill = Standstill()
-    standstill.begin(5.0)
-    assert repeated(standstill, 61).uncounted == 60
-    assert [standstill.is_enough(now, 1.0) for now in (5.0, 6.9, 7.0)] == [False, False, True]
-    assert not standstill.is_enough(90.0, 0.0)
-    assert repeated(standstill, 240).is_enough(5.0, 0.0)
-    assert not standstill.is_enough(90.0, 3_600.0)
-    assert repeated(standstill, 2_700).is_enough(90.0, 3_600.0)
+    pause_monitor = PauseMonitor()
+    pause_monitor.begin(5.0)
+    assert repeated(pause_monitor, 61).uncounted == 60
+    assert [pause_monitor.is_enough(now, 1.0) for now in (5.0, 6.9, 7.0)] == [False, False, True]
+    assert not pause_monitor.is_enough(90.0, 0.0)
+    assert repeated(pause_monitor, 240).is_enough(5.0, 0.0)
+    assert not pause_monitor.is_enough(90.0, 3_600.0)
+    assert repeated(pause_monitor, 2_700).is_enough(90.0, 3_600.0)
 
 
 def test_what_is_new_goes_on() -> None:
-    standstill = Standstill()
-    standstill.begin(0.0)
-    repeated(standstill, 301)
-    standstill.note(1, (b"LPOP", b"jobs"), b"$1\r\na\r\n")
-    assert not standstill.is_enough(90.0, 0.0)
-    assert standstill.uncounted == 300
+    pause_monitor = PauseMonitor()
+    pause_monitor.begin(0.0)
+    repeated(pause_monitor, 301)
+    pause_monitor.note(1, (b"LPOP", b"jobs"), b"$1\r\na\r\n")
+    assert not pause_monitor.is_enough(90.0, 0.0)
+    assert pause_monitor.uncounted == 300
