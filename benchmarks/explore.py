@@ -28,7 +28,7 @@ from pytest_redisq.explore import World, explore
 from pytest_redisq.options import Settings
 from pytest_redisq.servers import start
 
-COMMANDS = 100  # by each of two actors
+COMMANDS = 100  # by each of two clients
 
 
 def seconds(function: Callable[[], object]) -> float:
@@ -43,18 +43,18 @@ def push_many(client: redis.Redis) -> None:
 
 
 def two_pushers(world: World) -> None:
-    world.actor(push_many)
-    world.actor(push_many)
+    world.client(push_many)
+    world.client(push_many)
     world.run()
 
 
 def do_nothing(_: redis.Redis) -> None:
-    """An actor without a command."""
+    """An client without a command."""
 
 
 def two_idlers(world: World) -> None:
-    world.actor(do_nothing)
-    world.actor(do_nothing)
+    world.client(do_nothing)
+    world.client(do_nothing)
     world.run()
 
 
@@ -147,9 +147,9 @@ RACES = {
 def scenario_of(race: Race, works: tuple[Work, ...]) -> Callable[[World], None]:
     def scenario(world: World) -> None:
         race.ready(world.redis)
-        actors = [world.actor(work) for work in works]
+        clients = [world.client(work) for work in works]
         world.run()
-        assert race.holds([actor.result for actor in actors], world.redis)
+        assert race.holds([client.result for client in clients], world.redis)
 
     return scenario
 
@@ -212,7 +212,7 @@ def measure(url: str, rounds: int) -> None:
             empty.append(each_further_run(two_idlers, url, 100))
     print(f"a scheduled command: {statistics.median(scheduled) * 1e6:.0f} µs, {1 / statistics.median(scheduled):.0f}/s")
     print(f"  against the same sent directly: {statistics.median(ratios):.2f} × (wanted: at most 2)")
-    print(f"set-up and clean-up of a run of two actors: {statistics.median(empty) * 1e3:.2f} ms (wanted: at most 2)")
+    print(f"set-up and clean-up of a run of two clients: {statistics.median(empty) * 1e3:.2f} ms (wanted: at most 2)")
     race(url, rounds)
 
 

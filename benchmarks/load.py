@@ -19,12 +19,12 @@ from statistics import median
 from peers import chart
 from peers.rivals import CONNECTIONS, PAYLOAD, Speed, everybody, memtier, redis_benchmark, resp_benchmark, there
 
-from pytest_redisq.load.actors import Actor, Pusher, Repeater
+from pytest_redisq.load.codec import BodyCodec
+from pytest_redisq.load.engine.clients import LoadClient, PushClient, RepeatingClient
+from pytest_redisq.load.engine.epoll_engine import EpollEngine
+from pytest_redisq.load.engine.target import Target
 from pytest_redisq.load.ledger import Ledger
-from pytest_redisq.load.message import Codec
-from pytest_redisq.load.runner import Load, run
-from pytest_redisq.load.swarm import Swarm
-from pytest_redisq.load.target import Target
+from pytest_redisq.load.locust_process import LoadRun, run
 from pytest_redisq.options import Settings
 from pytest_redisq.servers import Server, start
 
@@ -41,7 +41,7 @@ def in_locust(server: Server, kind: str, engine: str, pipeline: int, seconds: fl
     """By one of our engines, with books and histograms."""
     _, scenario, settings = KINDS[kind]
     report = run(
-        Load(
+        LoadRun(
             scenario=scenario,
             url=server.url,
             engine=engine,
@@ -57,9 +57,9 @@ def in_locust(server: Server, kind: str, engine: str, pipeline: int, seconds: fl
     return Speed(figures["requests"] / report.told["seconds"], figures.get("requests_per_cpu_second", 0.0))
 
 
-def bare(server: Server, make: Callable[[int], Actor], seconds: float) -> Speed:
-    """The swarm without Locust around it."""
-    loop = Swarm(Target.of(server.url, "bench"), [make(number) for number in range(CONNECTIONS)])
+def bare(server: Server, make: Callable[[int], LoadClient], seconds: float) -> Speed:
+    """The epoll engine without Locust around it."""
+    loop = EpollEngine(Target.of(server.url, "bench"), [make(number) for number in range(CONNECTIONS)])
     thread = threading.Thread(target=loop.run)
     cpu, began = time.process_time(), time.perf_counter()
     thread.start()
@@ -71,9 +71,9 @@ def bare(server: Server, make: Callable[[int], Actor], seconds: float) -> Speed:
     return Speed(done / took, done / burnt)
 
 
-def pusher(ledger: Ledger) -> Callable[[int], Actor]:
-    codec = Codec(1, PAYLOAD)
-    return lambda number: Pusher(ledger, codec, number, ("RPUSH", "l"), name="push")
+def push_client(ledger: Ledger) -> Callable[[int], LoadClient]:
+    codec = BodyCodec(1, PAYLOAD)
+    return lambda number: PushClient(ledger, codec, number, ("RPUSH", "l"), name="push")
 
 
 def ways(server: Server, seconds: float, operations: int) -> dict[str, Callable[[], Speed]]:
@@ -81,7 +81,7 @@ def ways(server: Server, seconds: float, operations: int) -> dict[str, Callable[
     for kind, (words, _, _) in KINDS.items():
         for pipeline in (1, 100):
             name = kind if pipeline == 1 else f"{kind} × {pipeline}"
-            found[f"{name}, swarm"] = lambda k=kind, p=pipeline: in_locust(server, k, "swarm", p, seconds)
+            found[f"{name}, epoll"] = lambda k=kind, p=pipeline: in_locust(server, k, "epoll", p, seconds)
             if there("redis-benchmark"):
                 times = operations if pipeline == 1 else operations * 10
                 found[f"{name}, redis-benchmark"] = lambda w=words, p=pipeline, n=times: redis_benchmark(
@@ -92,11 +92,11 @@ def ways(server: Server, seconds: float, operations: int) -> dict[str, Callable[
             if there("resp-benchmark"):
                 found[f"{name}, resp-benchmark"] = lambda w=words, p=pipeline: resp_benchmark(server, w, p, seconds)
     for kind in ("GET", "RPUSH"):
-        found[f"{kind}, users"] = lambda k=kind: in_locust(server, k, "users", 1, seconds)
+        found[f"{kind}, locust"] = lambda k=kind: in_locust(server, k, "locust", 1, seconds)
         found[f"{kind}, everybody's Locust"] = lambda w=KINDS[kind][0]: everybody(server, w, seconds)
-    found["RPUSH, bare swarm with books"] = lambda: bare(server, pusher(Ledger()), seconds)
-    found["RPUSH, bare swarm without"] = lambda: bare(
-        server, lambda _: Repeater(("RPUSH", "l", BODY), name="RPUSH"), seconds
+    found["RPUSH, bare epoll engine with books"] = lambda: bare(server, push_client(Ledger()), seconds)
+    found["RPUSH, bare epoll engine without"] = lambda: bare(
+        server, lambda _: RepeatingClient(("RPUSH", "l", BODY), name="RPUSH"), seconds
     )
     return found
 
@@ -104,7 +104,9 @@ def ways(server: Server, seconds: float, operations: int) -> dict[str, Callable[
 def against(name: str) -> str:
     """Whom a way is compared with."""
     kind, _, who = name.partition(", ")
-    rival = {"users": "everybody's Locust", "bare swarm with books": "bare swarm without"}.get(who, "redis-benchmark")
+    rival = {"locust": "everybody's Locust", "bare epoll engine with books": "bare epoll engine without"}.get(
+        who, "redis-benchmark"
+    )
     return f"{kind}, {rival}"
 
 

@@ -13,7 +13,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
-from pytest_redisq.load.runner import Load, LoadError, run, scenarios
+from pytest_redisq.load.locust_process import LoadError, LoadRun, run, scenarios
 from pytest_redisq.options import Settings
 from pytest_redisq.servers import Server, start
 
@@ -23,14 +23,14 @@ OF_USERS = {"own_queue", "drain_to_file"}
 
 def kinds(only: str) -> Iterator[tuple[str, str]]:
     for scenario in scenarios():
-        for engine in ("users",) if scenario in OF_USERS else ("swarm", "users"):
+        for engine in ("locust",) if scenario in OF_USERS else ("epoll", "locust"):
             if only in f"{scenario} {engine}":
                 yield scenario, engine
 
 
 def outcome(server: Server, scenario: str, engine: str, seconds: float) -> str:
     try:
-        report = run(Load(scenario=scenario, url=server.url, engine=engine, seconds=seconds))
+        report = run(LoadRun(scenario=scenario, url=server.url, engine=engine, seconds=seconds))
     except LoadError as error:
         return str(error).splitlines()[0]
     return "pass" if report.exit_code == 0 else f"exit code {report.exit_code}: {dict(report.counts)}"

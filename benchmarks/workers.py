@@ -1,6 +1,6 @@
 """Thousands of BLPOP workers in one process, jobs pushed steadily, and stopped in the middle of it, run after run.
 
-    python benchmarks/workers.py --workers 10000 --runs 20 [--engine users]
+    python benchmarks/workers.py --workers 10000 --runs 20 [--engine locust]
 
 Told: how soon all were blocked, what each took of the client's memory, how soon they were served (beside ten workers),
 how soon all had stopped, and in how many runs a message was lost.
@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from statistics import median
 
-from pytest_redisq.load.runner import Load, Report, run
+from pytest_redisq.load.locust_process import LoadRun, Report, run
 from pytest_redisq.options import Settings
 from pytest_redisq.servers import start
 
@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=10_000)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=5.0)
-    parser.add_argument("--engine", choices=["swarm", "users"], default="swarm")
+    parser.add_argument("--engine", choices=["epoll", "locust"], default="epoll")
     options = parser.parse_args()
     server = start(Settings(server="process"))
     server.config("maxclients", options.workers + 1000)
@@ -30,7 +30,7 @@ def main() -> None:
         few, many = (
             [
                 run(
-                    Load(
+                    LoadRun(
                         scenario="blpop_workers",
                         url=server.url,
                         engine=options.engine,

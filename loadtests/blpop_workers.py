@@ -4,7 +4,7 @@ locust -f loadtests/blpop_workers.py --headless -t 10s --redis-url redis://127.0
 redisq load blpop_workers --time 10s --consumers 1000
 """
 
-from pytest_redisq.load.scenario import BlpopWorkers
-from pytest_redisq.load.users import users_of
+from pytest_redisq.load.locust_run.users import users_of
+from pytest_redisq.load.scenarios.scenario import BlpopWorkers
 
-SwarmUser, ProducerUser, ConsumerUser = users_of(BlpopWorkers())
+EngineUser, ProducerUser, ConsumerUser = users_of(BlpopWorkers())

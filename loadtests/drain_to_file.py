@@ -11,8 +11,8 @@ from collections import deque
 
 import redis
 
-from pytest_redisq.load.own_queue import OwnQueue
-from pytest_redisq.load.users import users_of
+from pytest_redisq.load.locust_run.users import users_of
+from pytest_redisq.load.scenarios.own_queue import OwnQueue
 from pytest_redisq.queues import drain_to_file
 
 KEY = "to-file"
@@ -54,4 +54,4 @@ def _element(line: str | dict[str, str]) -> bytes:
     return line.encode() if isinstance(line, str) else base64.b64decode(line["base64"])
 
 
-SwarmUser, ProducerUser, ConsumerUser = users_of(OwnQueue(ToFile, contract="effectively-once"))
+EngineUser, ProducerUser, ConsumerUser = users_of(OwnQueue(ToFile, contract="effectively-once"))

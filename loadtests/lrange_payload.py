@@ -4,7 +4,7 @@ redisq load lrange-payload --payload 1000 --set elements=1_000_000 --json whole.
 redisq load lrange-payload --payload 1000 --set elements=1_000_000 --set chunk=10_000 --fail-if 'GET.p99>10ms'
 """
 
-from pytest_redisq.load.scenario import LrangePayload
-from pytest_redisq.load.users import users_of
+from pytest_redisq.load.locust_run.users import users_of
+from pytest_redisq.load.scenarios.scenario import LrangePayload
 
-SwarmUser, ProducerUser, ConsumerUser = users_of(LrangePayload())
+EngineUser, ProducerUser, ConsumerUser = users_of(LrangePayload())

@@ -5,8 +5,8 @@ redisq load loadtests/own_queue.py
 
 import redis
 
-from pytest_redisq.load.scenario import OwnQueue
-from pytest_redisq.load.users import users_of
+from pytest_redisq.load.locust_run.users import users_of
+from pytest_redisq.load.scenarios.scenario import OwnQueue
 
 
 class Orders:
@@ -24,4 +24,4 @@ class Orders:
         self.client.close()
 
 
-SwarmUser, ProducerUser, ConsumerUser = users_of(OwnQueue(Orders, contract="effectively-once"))
+EngineUser, ProducerUser, ConsumerUser = users_of(OwnQueue(Orders, contract="effectively-once"))

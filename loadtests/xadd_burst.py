@@ -4,7 +4,7 @@ redisq load xadd-burst --pipeline 100 --set groups=3 --set readers=5
 redisq load xadd-burst --set maxlen=100000 --set 'contract=fan-out, bounded' --fail-if 'lag>50000' --fail-if 'trimmed>0'
 """
 
-from pytest_redisq.load.burst import XaddBurst
-from pytest_redisq.load.users import users_of
+from pytest_redisq.load.locust_run.users import users_of
+from pytest_redisq.load.scenarios.stream_burst import XaddBurst
 
-SwarmUser, ProducerUser, ConsumerUser = users_of(XaddBurst())
+EngineUser, ProducerUser, ConsumerUser = users_of(XaddBurst())

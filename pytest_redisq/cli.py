@@ -21,9 +21,9 @@ from pytest_redisq.doctor import EnvironmentReport, examine
 from pytest_redisq.drain_command import reach, run_drain
 from pytest_redisq.errors import HistoryError, RedisqError
 from pytest_redisq.history import read_history
-from pytest_redisq.load.command import LoadCommand, load_options
-from pytest_redisq.load.command import load as run_load
-from pytest_redisq.load.streams import outlive_readers
+from pytest_redisq.load.load_command import LoadCommand, load_options
+from pytest_redisq.load.load_command import load as run_load
+from pytest_redisq.load.standard_streams import outlive_readers
 from pytest_redisq.options import OPTIONS, OptionError, OptionSource, Settings, environment, resolve
 from pytest_redisq.queues.framing import Framing
 from pytest_redisq.regressions import VERDICTS

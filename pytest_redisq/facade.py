@@ -35,8 +35,8 @@ from pytest_redisq.keywords import (
     StreamKeywords,
     checked,
 )
-from pytest_redisq.load.faults import Schedule, run_struck
-from pytest_redisq.load.runner import Load, Report
+from pytest_redisq.load.locust_process import LoadRun, Report
+from pytest_redisq.load.timed_faults import FaultSchedule, run_struck
 from pytest_redisq.servers import Address, Server
 from pytest_redisq.servers.corner import Corner
 from pytest_redisq.servers.loops import closing_with_its_loop
@@ -203,17 +203,18 @@ class Redisq:
 
         redisq.load("blpop-workers", seconds=5, consumers=200, fail_if=["BLPOP.p99>50ms"]).verify()
 
-        `scenario` is one of those in loadtests/, or a locustfile's path. `options` are those of `load.runner.Load`;
+        `scenario` is one of those in loadtests/, or a locustfile's path. `options` are those of
+        `load.locust_process.LoadRun`;
         `faults` are struck at a moment, as "pause@2s+3s", "restart@2s", "drop@1s", "kill-worker@1s" (a process,
         with its books) or "kill-consumers@1s". What it says of itself is in the report's `figures`, `counts` and
         `output`. Needs the extra: pip install 'pytest-redisq[load]'
         """
         __tracebackhide__ = True
         checked("redisq.load", options, LoadKeywords)
-        if any(Schedule.parse(fault).kind in ("pause", "kill", "restart") for fault in faults):
+        if any(FaultSchedule.parse(fault).kind in ("pause", "kill", "restart") for fault in faults):
             self._check_alone("a load run's fault")
         given: dict[str, Any] = {"seconds": 3.0, "own_server": self._server.how != "url", **options}
-        return run_struck(Load(scenario=scenario, url=self._corner.url, **given), self._server, faults)
+        return run_struck(LoadRun(scenario=scenario, url=self._corner.url, **given), self._server, faults)
 
     @overload
     def explore(

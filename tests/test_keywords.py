@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pytest_redisq import Redisq, World, explore, keywords, queues, run
-from pytest_redisq.load.runner import Load
+from pytest_redisq.load.locust_process import LoadRun
 from pytest_redisq.options import Settings
 from pytest_redisq.properties import conformance
 
@@ -20,7 +20,7 @@ PASSED_ON: dict[type, tuple[Any, set[str]]] = {
     keywords.ExploreKeywords: (explore.explore, {"scenario", "url", "clean"}),
     keywords.ReplayKeywords: (explore.replay, {"scenario", "schedule", "url", "clean"}),
     keywords.QueueKeywords: (explore.queue_scenario, {"queue", "contract"}),
-    keywords.LoadKeywords: (Load, {"scenario", "url", "own_server"}),
+    keywords.LoadKeywords: (LoadRun, {"scenario", "url", "own_server"}),
     keywords.StreamKeywords: (queues.Stream, {"key"}),
     keywords.StreamGroupKeywords: (queues.StreamGroup, {"key", "group"}),
     keywords.DrainKeywords: (queues.drain, {"client", "key"}),

@@ -21,9 +21,9 @@ from pytest_redisq.cli import main
 from pytest_redisq.errors import ServerError
 from pytest_redisq.explore.exploration_arguments import exploration_arguments
 from pytest_redisq.facade import Redisq
-from pytest_redisq.load.arguments import Wishes
-from pytest_redisq.load.plan import Plan
-from pytest_redisq.load.runner import Load
+from pytest_redisq.load.engine.assignment import Assignment
+from pytest_redisq.load.locust_process import LoadRun
+from pytest_redisq.load.locust_run.load_options import LoadOptions
 from pytest_redisq.options import OptionError, OptionSource, check_url, resolve
 from pytest_redisq.secret import Secret, Url, masked, without_secrets
 from pytest_redisq.servers import Address, Server, start
@@ -90,9 +90,9 @@ def test_no_object_of_ours_shows_the_password(server: Server) -> None:
                 exploration_arguments(corner),
                 FixtureContext(server, corner, shared=True),
             ),
-            *(Address(url=server.url), Launched(url=server.url, detail=""), Load(scenario="s", url=server.url)),
+            *(Address(url=server.url), Launched(url=server.url, detail=""), LoadRun(scenario="s", url=server.url)),
             Address(url=f"unix://:{quote(PASSWORD, safe='')}@/tmp/s?password={quote(PASSWORD, safe='')}").client(),
-            dataclasses.asdict(Load(scenario="s", url=server.url)),
+            dataclasses.asdict(LoadRun(scenario="s", url=server.url)),
             pickle.loads(pickle.dumps(facade.address)),
             {**facade.client.connection_pool.connection_kwargs},
         ]
@@ -107,15 +107,15 @@ def test_no_object_of_ours_shows_the_password(server: Server) -> None:
     assert len(seen) > 300
 
 
-def test_a_plan_of_a_load_run_is_plain_data_for_its_workers(server: Server) -> None:
+def test_an_assignment_of_a_load_run_is_plain_data_for_its_workers(server: Server) -> None:
     numbers = dict.fromkeys(
         ["worker", "producers", "consumers", "first_producer", "first_consumer", "all_producers", "payload_bytes"], 1
     )
-    plan = Plan(run="a", url=server.url, engine="swarm", pipeline=1, rate="", **numbers)
-    assert not tells(repr(plan))
-    assert type(plan.as_message()["url"]) is str
-    assert Plan.of_message(plan.as_message()) == plan
-    assert "url" in {field.name for field in dataclasses.fields(Wishes)}
+    assignment = Assignment(run="a", url=server.url, engine="epoll", pipeline=1, rate="", **numbers)
+    assert not tells(repr(assignment))
+    assert type(assignment.as_message()["url"]) is str
+    assert Assignment.of_message(assignment.as_message()) == assignment
+    assert "url" in {field.name for field in dataclasses.fields(LoadOptions)}
 
 
 def test_a_password_works_whatever_is_in_it(server: Server) -> None:

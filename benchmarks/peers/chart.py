@@ -14,7 +14,7 @@ def draw(path: Path, title: str, rates: Mapping[str, float]) -> None:
     highest, rows = max(rates.values()), []
     for number, (name, rate) in enumerate(rates.items()):
         top, width = 40 + number * _ROW, rate / highest * _BAR
-        colour = "#c33" if "swarm" in name or "users" in name else "#888"
+        colour = "#c33" if "epoll" in name or "locust" in name else "#888"
         rows.append(
             f'<text x="{_LABEL - 8}" y="{top + 14}" text-anchor="end">{escape(name)}</text>'
             f'<rect x="{_LABEL}" y="{top + 2}" width="{width:.1f}" height="{_ROW - 6}" fill="{colour}"/>'

@@ -1,14 +1,14 @@
 """GET and nothing else, in Locust by either engine. No message is sent, so that nothing can be judged."""
 
-from pytest_redisq.load.actors import Actor, Repeater
-from pytest_redisq.load.desk import Desk
-from pytest_redisq.load.scenario import BlpopWorkers
-from pytest_redisq.load.users import users_of
+from pytest_redisq.load.engine.clients import LoadClient, RepeatingClient
+from pytest_redisq.load.engine.worker_context import WorkerContext
+from pytest_redisq.load.locust_run.users import users_of
+from pytest_redisq.load.scenarios.scenario import BlpopWorkers
 
 
 class GetOnly(BlpopWorkers):
-    def producer(self, desk: Desk, index: int) -> Actor:  # noqa: ARG002
-        return Repeater(("GET", "k"), name="GET k", pipeline=desk.plan.pipeline)
+    def producer(self, context: WorkerContext, index: int) -> LoadClient:  # noqa: ARG002
+        return RepeatingClient(("GET", "k"), name="GET k", pipeline=context.assignment.pipeline)
 
 
-SwarmUser, ProducerUser, ConsumerUser = users_of(GetOnly(consumers=0))
+EngineUser, ProducerUser, ConsumerUser = users_of(GetOnly(consumers=0))

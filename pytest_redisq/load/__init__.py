@@ -1,4 +1,4 @@
 """Load on Redis by Locust, with a verdict on every message at the end.
 
-Importing this package imports no Locust, which would patch the whole process; `pytest_redisq.load.users` does.
+Importing this package does not import Locust, which would patch the whole process. Only `load.locust_run` does.
 """

@@ -13,9 +13,9 @@ from pyroaring import BitMap64
 
 from pytest_redisq.check import Knowledge, Share
 from pytest_redisq.check.evidence import Counts, Example, Messages, Missing, Repeat
+from pytest_redisq.load.codec import MAX_SEQUENCE, PRODUCERS_OF_A_PROCESS, SEQUENCE_BITS, message_of
 from pytest_redisq.load.deliveries import END, LIST, Received, following
 from pytest_redisq.load.ledger import Ledger
-from pytest_redisq.load.message import MAX_SEQUENCE, PRODUCERS_OF_A_PROCESS, SEQUENCE_BITS, message_of
 from pytest_redisq.model import UNREADABLE, Message, Op
 
 #: So many ranges of each anomaly are kept.

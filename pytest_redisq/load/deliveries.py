@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Self
 from pyroaring import BitMap64
 
 from pytest_redisq.check import Knowledge
-from pytest_redisq.load.message import MAX_SEQUENCE, SEQUENCE_BITS
+from pytest_redisq.load.codec import MAX_SEQUENCE, SEQUENCE_BITS
 
 #: Above every key.
 END = 2**64
@@ -282,21 +282,21 @@ class Received:
         self.unknown_takes += other.unknown_takes
         self.unknown_dequeues += other.unknown_dequeues
 
-    def holes(self) -> int:
+    def gaps(self) -> int:
         """How many messages have not come of those that some producer sent before the last of its that has.
 
         Another thread may go on to `book`.
         """
         once = self.once.copy()  # one call, in which no other thread gets its turn
-        holes, key = 0, following(once, 0)
+        gaps, key = 0, following(once, 0)
         while key < END:
             start = key >> SEQUENCE_BITS << SEQUENCE_BITS
             end = start + MAX_SEQUENCE
             whole = start + once.range_cardinality(start, end)  # where the first to come is, if there is no hole
             if following(once, whole) < end:
-                holes += bisect_left(range(whole, end), True, key=lambda at: following(once, at) >= end)
+                gaps += bisect_left(range(whole, end), True, key=lambda at: following(once, at) >= end)
             key = following(once, end)
-        return holes
+        return gaps
 
     def dump(self) -> dict[str, Any]:
         """As plain values and bytes, to be sent (Locust's messages are msgpack)."""

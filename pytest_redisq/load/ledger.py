@@ -14,8 +14,8 @@ from typing import Any, Self
 
 from pyroaring import BitMap64
 
+from pytest_redisq.load.codec import MAX_SEQUENCE, key_of
 from pytest_redisq.load.deliveries import Ack, Coverage, Dequeue, Received, packed
-from pytest_redisq.load.message import MAX_SEQUENCE, key_of
 
 #: So many unreadable bodies are kept, as far as this many bytes, to be shown.
 _EXAMPLES, _EXAMPLE_BYTES = 5, 60

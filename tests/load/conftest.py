@@ -11,14 +11,14 @@ import redis
 
 from pytest_redisq.check import Contract, Verdict, check
 from pytest_redisq.load.bitmap_evidence import KEPT_RANGES, BitmapEvidence
+from pytest_redisq.load.engine.assignment import Assignment
 from pytest_redisq.load.ledger import Ledger
-from pytest_redisq.load.plan import Plan
-from pytest_redisq.load.runner import Load, Report, run
+from pytest_redisq.load.locust_process import LoadRun, Report, run
 from pytest_redisq.servers import Server, start
 from tests.support import eventually, local
 
-PLAN = Plan(
-    run="0", url="", engine="swarm", worker=0, producers=1, consumers=1, first_producer=0, first_consumer=0,
+ASSIGNMENT = Assignment(
+    run="0", url="", engine="epoll", worker=0, producers=1, consumers=1, first_producer=0, first_consumer=0,
     all_producers=1, payload_bytes=20, pipeline=1, rate="",
 )  # fmt: skip
 
@@ -39,11 +39,11 @@ def server() -> Iterator[Server]:
 def play(server: Server) -> Callable[..., Report]:
     """Run a scenario briefly; afterwards there is no key of it and no client left on the server."""
 
-    def briefly(scenario: str, **wishes: Any) -> Report:
+    def briefly(scenario: str, **run_options: Any) -> Report:
         with server.client() as client:
             clients = client.info("clients")["connected_clients"]
             report = run(
-                Load(**{"scenario": scenario, "url": server.url, "seconds": 1.0, "drain_seconds": 10} | wishes)
+                LoadRun(**{"scenario": scenario, "url": server.url, "seconds": 1.0, "drain_seconds": 10} | run_options)
             )
             assert client.keys("redisq:load:*") == []
             assert client.info("clients")["connected_clients"] <= clients

@@ -10,7 +10,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from pytest_redisq.load.command import load, load_options
+from pytest_redisq.load.load_command import load, load_options
 from pytest_redisq.options import Settings
 from pytest_redisq.servers import start
 from tests.support import IMAGE

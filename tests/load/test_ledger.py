@@ -13,9 +13,9 @@ from pyroaring import BitMap64
 
 from pytest_redisq.check import LAWS, AnomalyKind, Contract, Verdict
 from pytest_redisq.load.bitmap_evidence import KeySet
+from pytest_redisq.load.codec import PRODUCERS_OF_A_PROCESS, key_of
 from pytest_redisq.load.deliveries import LIST, Coverage, Dequeue
 from pytest_redisq.load.ledger import Ledger
-from pytest_redisq.load.message import PRODUCERS_OF_A_PROCESS, key_of
 from pytest_redisq.model import Message
 from tests.load.conftest import judge
 
@@ -278,7 +278,7 @@ from array import array
 from pytest_redisq.check import Contract, check
 from pytest_redisq.load.deliveries import LIST
 from pytest_redisq.load.ledger import Ledger
-from pytest_redisq.load.message import key_of
+from pytest_redisq.load.codec import key_of
 from pytest_redisq.load.bitmap_evidence import BitmapEvidence
 
 def kilobytes():

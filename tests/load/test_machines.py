@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pytest_redisq.load.runner import Load, Running, locustfile, under_way
+from pytest_redisq.load.locust_process import LoadRun, RunningLoad, locustfile, under_way
 from pytest_redisq.servers import Server
 from tests.load.conftest import when_pushing
 
@@ -22,7 +22,7 @@ WORKERS = 3
 
 
 @contextlib.contextmanager
-def machines(server: Server, seconds: float) -> Iterator[tuple[Running, list[subprocess.Popen[bytes]]]]:
+def machines(server: Server, seconds: float) -> Iterator[tuple[RunningLoad, list[subprocess.Popen[bytes]]]]:
     """Workers need the locustfile and the master's address: not the server's, and none of our options."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -36,7 +36,7 @@ def machines(server: Server, seconds: float) -> Iterator[tuple[Running, list[sub
         "--master-bind-port",
         port,
     )
-    load = Load(scenario="blpop_workers", url=server.url, seconds=seconds, drain_seconds=10, locust=master)
+    load = LoadRun(scenario="blpop_workers", url=server.url, seconds=seconds, drain_seconds=10, locust=master)
     words = ["--worker", "--master-host", "127.0.0.1", "--master-port", port, "--loglevel", "ERROR"]
     command = [sys.executable, "-m", "locust", "-f", str(locustfile("blpop_workers")), *words]
     environment = {name: value for name, value in os.environ.items() if name != "REDIS_URL"}

@@ -12,11 +12,11 @@ from pyroaring import BitMap64
 
 from pytest_redisq.check import AnomalyKind, Contract, Guarantee, Knowledge, Verdict, check
 from pytest_redisq.history import History, Quiescence
-from pytest_redisq.load.actors import Inbox
 from pytest_redisq.load.bitmap_evidence import BitmapEvidence
+from pytest_redisq.load.codec import BodyCodec, key_of
 from pytest_redisq.load.deliveries import Coverage
+from pytest_redisq.load.engine.clients import DeliveryBuffer
 from pytest_redisq.load.ledger import Ledger
-from pytest_redisq.load.message import Codec, key_of
 from pytest_redisq.model import UNREADABLE, Kind, Message, Op, Outcome
 
 CONTRACTS = [
@@ -37,7 +37,7 @@ OUTCOMES = st.sampled_from([Outcome.OK] * 6 + [Outcome.FAIL, Outcome.INFO])
 class Event:
     """An op as it is being generated; `ended` is 0 for one that never ends."""
 
-    actor: str
+    client: str
     kind: Kind
     invoked: int
     ended: int = 0
@@ -47,7 +47,7 @@ class Event:
 
     def op(self) -> Op:
         return Op(
-            actor=self.actor,
+            client=self.client,
             kind=self.kind,
             outcome=self.outcome,
             messages=tuple(self.messages),
@@ -84,19 +84,19 @@ def runs(draw: st.DrawFn) -> Run:
     busy: dict[str, Event] = {}
     got: dict[str, list[Message]] = {}
     for moment in range(1, draw(st.integers(2, 40))):
-        actor = draw(st.sampled_from(["p0", "p1", "c0", "c1", "c2"]))
-        if actor in busy:
-            event = busy.pop(actor)
+        client = draw(st.sampled_from(["p0", "p1", "c0", "c1", "c2"]))
+        if client in busy:
+            event = busy.pop(client)
             event.ended, event.outcome = moment, draw(OUTCOMES)
             _end(draw, run, event, got, never)
             continue
-        event = busy[actor] = Event(actor, Kind.ENQUEUE if actor[0] == "p" else Kind.DEQUEUE, moment)
+        event = busy[client] = Event(client, Kind.ENQUEUE if client[0] == "p" else Kind.DEQUEUE, moment)
         if event.kind is Kind.ENQUEUE:
-            event.messages = [Message(int(actor[1]), run.attempted.get(actor, 0))]
-            run.attempted[actor] = event.messages[0].sequence + 1
+            event.messages = [Message(int(client[1]), run.attempted.get(client, 0))]
+            run.attempted[client] = event.messages[0].sequence + 1
             run.invoked[event.messages[0]] = moment
         elif run.acks and draw(st.booleans()):
-            mine = [*dict.fromkeys(got.get(actor, [])), *[Message(0, never)] * (draw(st.integers(0, 5)) == 0)]
+            mine = [*dict.fromkeys(got.get(client, [])), *[Message(0, never)] * (draw(st.integers(0, 5)) == 0)]
             if mine:
                 event.kind, event.messages = Kind.ACK, [draw(st.sampled_from(mine))]
         run.events.append(event)
@@ -128,7 +128,7 @@ def _end(draw: st.DrawFn, run: Run, event: Event, got: dict[str, list[Message]],
             continue
         event.messages.append(message)
         if message.producer >= 0:
-            got.setdefault(event.actor, []).append(message)
+            got.setdefault(event.client, []).append(message)
         if run.named:
             own = run.given.get(message, f"{run.invoked.get(message, 900)}-0")
             others = [own] * 6 + [own.replace("-0", "-1")] + sorted(run.given.values())[:1]
@@ -146,7 +146,7 @@ class Recorded:
         self._run = run
         self._fan_out = fan_out
         self._ledgers = [Ledger(), Ledger()] if split else [Ledger()]
-        self._inboxes: dict[str, Inbox] = {}
+        self._buffers: dict[str, DeliveryBuffer] = {}
         self._highest: dict[str, tuple[int, int]] = {}
         self._asked: dict[int, int] = {}
         self._widest = max(
@@ -160,26 +160,26 @@ class Recorded:
         for number, (_, ended, at) in enumerate(moments):
             (self._end if ended else self._invoke)(run.events[at])
             if number in flushes:
-                for inbox in self._inboxes.values():
-                    inbox.flush()
+                for buffer in self._buffers.values():
+                    buffer.flush()
 
-    def _inbox(self, consumer: str) -> Inbox:
+    def _buffer(self, consumer: str) -> DeliveryBuffer:
         place = int(consumer[1]) % len(self._ledgers)
         name = consumer if self._fan_out else str(place)
-        if name not in self._inboxes:
+        if name not in self._buffers:
             ids = Knowledge.UNRECORDED if self._run.named else Knowledge.ABSENT
             acks = Knowledge.RECORDED if self._run.acks else Knowledge.ABSENT
             polls = Knowledge.RECORDED if self._run.named else Knowledge.ABSENT
             coverage = Coverage(ids=ids, acks=acks, polls=polls).ordered(True)
             reader = consumer if self._fan_out else ""
-            self._inboxes[name] = Inbox(self._ledgers[place], Codec(1), reader=reader, coverage=coverage)
-        return self._inboxes[name]
+            self._buffers[name] = DeliveryBuffer(self._ledgers[place], BodyCodec(1), reader=reader, coverage=coverage)
+        return self._buffers[name]
 
     def _invoke(self, event: Event) -> None:
         if event.kind is Kind.ENQUEUE:
             self._ledgers[0].attempt(event.messages[0].producer)
         elif event.kind is Kind.DEQUEUE:
-            self._asked[id(event)] = self._inbox(event.actor).ask(event.actor)
+            self._asked[id(event)] = self._buffer(event.client).ask(event.client)
 
     def _end(self, event: Event) -> None:
         ok = event.outcome is Outcome.OK
@@ -190,35 +190,35 @@ class Recorded:
             return
         if event.kind is Kind.ACK and self._fan_out:
             return  # an ack makes no reader, and fan-out has no acks
-        inbox = self._inbox(event.actor)
+        buffer = self._buffer(event.client)
         if event.kind is Kind.ACK:
-            (inbox.ack if ok else inbox.ack_failed)([*map(_key, event.messages)])
+            (buffer.ack if ok else buffer.ack_failed)([*map(_key, event.messages)])
         elif event.outcome is Outcome.INFO:
-            mine = [each for each in self._run.events if each.actor == event.actor and each.outcome is Outcome.OK]
+            mine = [each for each in self._run.events if each.client == event.client and each.outcome is Outcome.OK]
             widest = max(
                 (len(each.messages) for each in mine if each.kind is Kind.DEQUEUE and each.messages), default=1
             )
-            inbox.lose(widest if self._fan_out else max(self._widest, 1))
+            buffer.lose(widest if self._fan_out else max(self._widest, 1))
         elif event.messages:
-            start = len(inbox.keys)
+            start = len(buffer.keys)
             whole = [message for message in event.messages if message != UNREADABLE]
-            inbox.keys += map(_key, whole)
+            buffer.keys += map(_key, whole)
             for _ in range(len(event.messages) - len(whole)):
                 self._ledgers[0].corrupt(b"garbled")
-            inbox.took(event.actor, self._asked[id(event)], start)
-            self._poll(event, inbox)
+            buffer.took(event.client, self._asked[id(event)], start)
+            self._poll(event, buffer)
 
-    def _poll(self, event: Event, inbox: Inbox) -> None:
+    def _poll(self, event: Event, buffer: DeliveryBuffer) -> None:
         for message, identity in zip(event.messages, event.ids, strict=False):
             milliseconds, _, number = identity.partition("-")
             here = (int(milliseconds), int(number))
-            if here <= self._highest.get(event.actor, (-1, 0)):
-                inbox.go_back([_key(message)])
-            self._highest[event.actor] = max(here, self._highest.get(event.actor, here))
+            if here <= self._highest.get(event.client, (-1, 0)):
+                buffer.go_back([_key(message)])
+            self._highest[event.client] = max(here, self._highest.get(event.client, here))
 
     def evidence(self) -> BitmapEvidence:
-        for inbox in self._inboxes.values():
-            inbox.settle()
+        for buffer in self._buffers.values():
+            buffer.settle()
         merged, end = Ledger(), self._run.end
         for ledger in self._ledgers:
             merged.merge(Ledger.load(ledger.dump()))

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from pytest_redisq.load.exits import EXIT_BROKEN, EXIT_NOT_RUN, EXIT_PASS, EXIT_UNKNOWN
-from pytest_redisq.load.runner import Load, LoadError, Report, run, under_way
+from pytest_redisq.load.locust_process import LoadError, LoadRun, Report, run, under_way
+from pytest_redisq.load.results.exit_status import EXIT_BROKEN, EXIT_NOT_RUN, EXIT_PASS, EXIT_UNKNOWN
 from pytest_redisq.servers import Server, start
 from tests.support import eventually, local
 
@@ -55,9 +55,9 @@ def own_server() -> Iterator[Server]:
     server.stop()
 
 
-def attacked(server: Server, event: str, **wishes: object) -> Report:
+def attacked(server: Server, event: str, **run_options: object) -> Report:
     """The report of a run in the midst of which `event` happens, once messages are sent."""
-    load = Load(**{"url": server.url, "seconds": 2.0, "drain_seconds": 1.0} | wishes)
+    load = LoadRun(**{"url": server.url, "seconds": 2.0, "drain_seconds": 1.0} | run_options)
     with under_way(load, output=subprocess.PIPE) as running:
         with server.client() as client:
             eventually(lambda: calls(client) > 50 or running.process.poll() is not None, 60)
@@ -123,16 +123,16 @@ def test_what_a_flush_has_removed_is_lost(own_server: Server, scenario: str) -> 
 
 def test_a_server_that_was_full_from_the_beginning_is_no_pass(own_server: Server) -> None:
     own_server.config("maxmemory", 1)
-    report = run(Load(scenario="drain", url=own_server.url, own_server=True, seconds=1.0))
+    report = run(LoadRun(scenario="drain", url=own_server.url, own_server=True, seconds=1.0))
     assert (report.exit_code, report.outcome) == (EXIT_UNKNOWN, "unknown")
     assert report.told["verdict"]["totals"]["failed"] > 0
     with pytest.raises(LoadError, match="is out of memory: command not allowed") as error:
-        run(Load(scenario="drain", url=own_server.url, seconds=1.0))
+        run(LoadRun(scenario="drain", url=own_server.url, seconds=1.0))
     assert error.value.exit_code == EXIT_NOT_RUN
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ["swarm", "users"])
+@pytest.mark.parametrize("engine", ["epoll", "locust"])
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_server_that_freezes_is_given_up_by_each_engine(own_server: Server, engine: str, processes: int) -> None:
     report = attacked(own_server, "freezes", scenario="xadd-group", engine=engine, processes=processes)
@@ -143,15 +143,15 @@ def test_a_server_that_freezes_is_given_up_by_each_engine(own_server: Server, en
 def test_a_queue_that_cannot_say_what_is_left_in_it_is_not_judged(
     own_server: Server, saboteur: Callable[[str], str]
 ) -> None:
-    report = run(Load(scenario=saboteur("blind"), url=own_server.url, own_server=True, seconds=1.0))
+    report = run(LoadRun(scenario=saboteur("blind"), url=own_server.url, own_server=True, seconds=1.0))
     assert (report.exit_code, report.outcome) == (EXIT_UNKNOWN, "unknown")
-    assert "what is left in the queue could not be read: no such desk" in report.told["verdict"]["reasons"]
+    assert "what is left in the queue could not be read: no such context" in report.told["verdict"]["reasons"]
     assert "Traceback" not in report.output
 
 
 @pytest.mark.slow
 def test_a_server_that_froze_and_goes_on_loses_nothing(own_server: Server) -> None:
-    load = Load(scenario="drain", url=own_server.url, seconds=600.0)
+    load = LoadRun(scenario="drain", url=own_server.url, seconds=600.0)
     with under_way(load, output=subprocess.PIPE) as running:
         told = running.process.stdout
         assert told is not None
@@ -174,7 +174,7 @@ def test_files_that_cannot_be_written_any_more_cost_a_pass_and_not_the_verdict(
     if not hasattr(resource, "prlimit"):
         pytest.skip("NOT TESTED: this system cannot limit another process' files")
     words = ["--html", str(tmp_path / "told.html"), "--csv", str(tmp_path / "told")]
-    load = Load(scenario="drain", url=own_server.url, seconds=2.0, locust=words)
+    load = LoadRun(scenario="drain", url=own_server.url, seconds=2.0, locust=words)
     with under_way(load, output=subprocess.PIPE) as running:
         with own_server.client() as client:
             eventually(lambda: calls(client) > 50, 60)

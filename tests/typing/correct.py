@@ -49,7 +49,7 @@ def test_run(redisq: Redisq, redisq_start: StartServer) -> None:
     server.stop()
     stream: Stream = redisq.stream("events", maxlen=10)
     group: StreamGroup = redisq.stream("events", group="workers", max_deliveries=3)
-    redisq.load("blpop-workers", seconds=1, consumers=2, faults=["pause@1s+1s"], engine="users").verify()
+    redisq.load("blpop-workers", seconds=1, consumers=2, faults=["pause@1s+1s"], engine="locust").verify()
     print(stream, group)
 
 

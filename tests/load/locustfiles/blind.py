@@ -2,8 +2,8 @@
 
 import redis
 
-from pytest_redisq.load.scenario import OwnQueue
-from pytest_redisq.load.users import users_of
+from pytest_redisq.load.locust_run.users import users_of
+from pytest_redisq.load.scenarios.scenario import OwnQueue
 
 KEY = "redisq:load:blind"
 
@@ -20,7 +20,7 @@ class Blind:
         return popped[1] if popped else None
 
     def remaining(self) -> list[bytes]:
-        raise RuntimeError("no such desk")
+        raise RuntimeError("no such context")
 
     def pending(self) -> list[bytes]:
         return []
@@ -29,4 +29,4 @@ class Blind:
         self._client.close()
 
 
-SwarmUser, ProducerUser, ConsumerUser = users_of(OwnQueue(Blind, contract="effectively-once"))
+EngineUser, ProducerUser, ConsumerUser = users_of(OwnQueue(Blind, contract="effectively-once"))

@@ -3,17 +3,17 @@
 import os
 import signal
 
-from pytest_redisq.load.actors import Actor
-from pytest_redisq.load.desk import Desk
-from pytest_redisq.load.scenario import BlpopWorkers
-from pytest_redisq.load.users import users_of
+from pytest_redisq.load.engine.clients import LoadClient
+from pytest_redisq.load.engine.worker_context import WorkerContext
+from pytest_redisq.load.locust_run.users import users_of
+from pytest_redisq.load.scenarios.scenario import BlpopWorkers
 
 
 class Mortal(BlpopWorkers):
-    def consumer(self, desk: Desk, index: int) -> Actor:
-        if desk.plan.worker == 1:
+    def consumer(self, context: WorkerContext, index: int) -> LoadClient:
+        if context.assignment.worker == 1:
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().consumer(desk, index)
+        return super().consumer(context, index)
 
 
-SwarmUser, ProducerUser, ConsumerUser = users_of(Mortal())
+EngineUser, ProducerUser, ConsumerUser = users_of(Mortal())

@@ -1,13 +1,13 @@
 """S2's loop: every XREAD asks for `$`, what comes after what is there by now."""
 
-from pytest_redisq.load.actors import Actor, FanReader
 from pytest_redisq.load.deliveries import READER
-from pytest_redisq.load.desk import Desk
-from pytest_redisq.load.scenario import XaddFanout
-from pytest_redisq.load.users import users_of
+from pytest_redisq.load.engine.clients import LoadClient, XreadClient
+from pytest_redisq.load.engine.worker_context import WorkerContext
+from pytest_redisq.load.locust_run.users import users_of
+from pytest_redisq.load.scenarios.scenario import XaddFanout
 
 
-class DollarReader(FanReader):
+class DollarReader(XreadClient):
     __slots__ = ()
 
     def request(self, now_ns: int) -> bytes:
@@ -16,9 +16,9 @@ class DollarReader(FanReader):
 
 
 class Dollar(XaddFanout):
-    def consumer(self, desk: Desk, index: int) -> Actor:
-        inbox = desk.own_inbox(READER, reader=f"reader-{desk.plan.first_consumer + index}")
-        return DollarReader(inbox, desk.key("stream"), name="XREAD stream")
+    def consumer(self, context: WorkerContext, index: int) -> LoadClient:
+        buffer = context.own_delivery_buffer(READER, reader=f"reader-{context.assignment.first_consumer + index}")
+        return DollarReader(buffer, context.key("stream"), name="XREAD stream")
 
 
-SwarmUser, ProducerUser, ConsumerUser = users_of(Dollar())
+EngineUser, ProducerUser, ConsumerUser = users_of(Dollar())

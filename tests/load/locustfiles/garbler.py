@@ -1,12 +1,12 @@
 """A sender whose every hundredth message has a byte changed under way."""
 
-from pytest_redisq.load.actors import Actor, Pusher
-from pytest_redisq.load.desk import Desk
-from pytest_redisq.load.scenario import BlpopWorkers
-from pytest_redisq.load.users import users_of
+from pytest_redisq.load.engine.clients import LoadClient, PushClient
+from pytest_redisq.load.engine.worker_context import WorkerContext
+from pytest_redisq.load.locust_run.users import users_of
+from pytest_redisq.load.scenarios.scenario import BlpopWorkers
 
 
-class Garbler(Pusher):
+class Garbler(PushClient):
     __slots__ = ()
 
     def request(self, now_ns: int) -> bytearray:
@@ -17,10 +17,10 @@ class Garbler(Pusher):
 
 
 class Garbled(BlpopWorkers):
-    def producer(self, desk: Desk, index: int) -> Actor:
-        pusher = desk.pusher(index, ("RPUSH", desk.key("jobs:0")), name="RPUSH jobs")
-        pusher.__class__ = Garbler
-        return pusher
+    def producer(self, context: WorkerContext, index: int) -> LoadClient:
+        push_client = context.push_client(index, ("RPUSH", context.key("jobs:0")), name="RPUSH jobs")
+        push_client.__class__ = Garbler
+        return push_client
 
 
-SwarmUser, ProducerUser, ConsumerUser = users_of(Garbled())
+EngineUser, ProducerUser, ConsumerUser = users_of(Garbled())

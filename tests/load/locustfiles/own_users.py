@@ -4,8 +4,8 @@ import redis
 from locust import task
 from locust.exception import StopUser
 
-from pytest_redisq.load.message import Codec, now_ns, sent_ns
-from pytest_redisq.load.users import RedisUser
+from pytest_redisq.load.codec import BodyCodec, now_ns, sent_ns
+from pytest_redisq.load.locust_run.users import RedisUser
 
 KEY = "redisq:own-users"
 
@@ -20,7 +20,7 @@ class Somebody(RedisUser):
         except redis.ResponseError:
             self.command("DEL", KEY)
         self.command("BLPOP", KEY, 0.3, pushed_ns=lambda _: 0)  # comes back empty, after 300 ms of idleness
-        self.command("RPUSH", f"{KEY}:jobs", Codec(1).writer()(1, now_ns()), name="jobs")
+        self.command("RPUSH", f"{KEY}:jobs", BodyCodec(1).writer()(1, now_ns()), name="jobs")
         self.command("BLPOP", f"{KEY}:jobs", 0, name="jobs", pushed_ns=lambda reply: sent_ns(reply[1]))
         self.environment.runner.quit()  # all is told, and whoever runs this need not wait longer
         raise StopUser

@@ -6,17 +6,17 @@ import redis
 from locust import User, events, task
 
 from pytest_redisq.check import Contract, check
-from pytest_redisq.load.actors import Inbox
 from pytest_redisq.load.bitmap_evidence import BitmapEvidence
+from pytest_redisq.load.codec import BodyCodec, key_of, now_ns
 from pytest_redisq.load.deliveries import LIST
+from pytest_redisq.load.engine.clients import DeliveryBuffer
 from pytest_redisq.load.ledger import Ledger
-from pytest_redisq.load.message import Codec, key_of, now_ns
-from pytest_redisq.load.users import RedisUser
+from pytest_redisq.load.locust_run.users import RedisUser
 from pytest_redisq.report import verdict_data
 
 KEY = "redisq:load:plain"
-ledger, codec = Ledger(), Codec(7)
-inbox, write = Inbox(ledger, codec, coverage=LIST), codec.writer()
+ledger, codec = Ledger(), BodyCodec(7)
+buffer, write = DeliveryBuffer(ledger, codec, coverage=LIST), codec.writer()
 
 
 class Sender(User):
@@ -42,7 +42,7 @@ class Worker(RedisUser):
 
     @task
     def work(self) -> None:
-        inbox.take(self.command("BLPOP", KEY, 0)[1], now_ns())
+        buffer.take(self.command("BLPOP", KEY, 0)[1], now_ns())
 
 
 @events.init.add_listener
@@ -52,7 +52,7 @@ def spawn_all(environment, **_) -> None:
 
 @events.test_stop.add_listener
 def tell(environment, **_) -> None:
-    inbox.flush()
+    buffer.flush()
     client = redis.Redis.from_url(environment.parsed_options.redis_url)
     for body in client.lrange(KEY, 0, -1):
         ledger.remaining.add(codec.read(body).key)

@@ -5,8 +5,8 @@ import os
 import redis
 from redis.connection import parse_url
 
-from pytest_redisq.load.scenario import OwnQueue
-from pytest_redisq.load.users import users_of
+from pytest_redisq.load.locust_run.users import users_of
+from pytest_redisq.load.scenarios.scenario import OwnQueue
 
 
 class Jobs:
@@ -35,4 +35,4 @@ def as_it_comes(url: str) -> redis.Redis:
     return redis.Redis(**parse_url(url), socket_timeout=float(os.environ["SOCKET_TIMEOUT"]))
 
 
-SwarmUser, ProducerUser, ConsumerUser = users_of(OwnQueue(Jobs, client=as_it_comes, contract="effectively-once"))
+EngineUser, ProducerUser, ConsumerUser = users_of(OwnQueue(Jobs, client=as_it_comes, contract="effectively-once"))

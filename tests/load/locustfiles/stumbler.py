@@ -1,14 +1,14 @@
-"""A scenario that fails when its actors are made."""
+"""A scenario that fails when its clients are made."""
 
-from pytest_redisq.load.actors import Actor
-from pytest_redisq.load.desk import Desk
-from pytest_redisq.load.scenario import BlpopWorkers
-from pytest_redisq.load.users import users_of
+from pytest_redisq.load.engine.clients import LoadClient
+from pytest_redisq.load.engine.worker_context import WorkerContext
+from pytest_redisq.load.locust_run.users import users_of
+from pytest_redisq.load.scenarios.scenario import BlpopWorkers
 
 
 class Stumbling(BlpopWorkers):
-    def consumer(self, desk: Desk, index: int) -> Actor:  # noqa: ARG002
-        raise KeyError(f"no such desk: {index}")
+    def consumer(self, context: WorkerContext, index: int) -> LoadClient:  # noqa: ARG002
+        raise KeyError(f"no such context: {index}")
 
 
-SwarmUser, ProducerUser, ConsumerUser = users_of(Stumbling())
+EngineUser, ProducerUser, ConsumerUser = users_of(Stumbling())

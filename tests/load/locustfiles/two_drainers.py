@@ -2,15 +2,15 @@
 
 from typing import Any
 
-from pytest_redisq.load.actors import Actor, Drainer
 from pytest_redisq.load.deliveries import LIST
-from pytest_redisq.load.desk import Desk
-from pytest_redisq.load.scenario import Drain
-from pytest_redisq.load.users import users_of
+from pytest_redisq.load.engine.clients import LoadClient, LpopClient
+from pytest_redisq.load.engine.worker_context import WorkerContext
+from pytest_redisq.load.locust_run.users import users_of
+from pytest_redisq.load.scenarios.scenario import ListDrain
 from pytest_redisq.resp import encode_command
 
 
-class LookThenTrim(Drainer):
+class LookThenTrim(LpopClient):
     """Takes turns: LRANGE 0 n-1 and, once it has them, LTRIM n -1."""
 
     def __init__(self, *args: Any, key: str, **options: Any) -> None:
@@ -29,13 +29,13 @@ class LookThenTrim(Drainer):
         self._trim = len(reply)
         return super().reply(reply or None, now_ns)
 
-    def owes(self) -> bool:
+    def has_unacked(self) -> bool:
         return self._trim > 0
 
 
-class TwoDrainers(Drain):
-    def consumer(self, desk: Desk, index: int) -> Actor:  # noqa: ARG002
-        return LookThenTrim(desk.inbox(LIST), key=desk.key("list"), name="LRANGE list")
+class TwoDrainers(ListDrain):
+    def consumer(self, context: WorkerContext, index: int) -> LoadClient:  # noqa: ARG002
+        return LookThenTrim(context.delivery_buffer(LIST), key=context.key("list"), name="LRANGE list")
 
 
-SwarmUser, ProducerUser, ConsumerUser = users_of(TwoDrainers())
+EngineUser, ProducerUser, ConsumerUser = users_of(TwoDrainers())

@@ -2,8 +2,8 @@
 
 import redis
 
-from pytest_redisq.load.scenario import OwnQueue
-from pytest_redisq.load.users import users_of
+from pytest_redisq.load.locust_run.users import users_of
+from pytest_redisq.load.scenarios.scenario import OwnQueue
 
 
 class Unmade:
@@ -11,4 +11,4 @@ class Unmade:
         raise RuntimeError("no such broker")
 
 
-SwarmUser, ProducerUser, ConsumerUser = users_of(OwnQueue(Unmade))
+EngineUser, ProducerUser, ConsumerUser = users_of(OwnQueue(Unmade))

@@ -1,0 +1,1 @@
+"""The engines that drive the connections of one process, and what they drive."""

@@ -1,0 +1,484 @@
+"""Thousands of connections driven by one loop of epoll and hiredis: the fastest way from Python into a server.
+
+The loop runs in a thread of its own (`run`), so that gevent, where Locust has patched it in, goes on beside it; what it
+needs from the operating system is given to it, since under gevent the usual names mean something else. Everything else
+here may be called from any thread: orders go through a queue, and batches of figures come back through another.
+"""
+
+from __future__ import annotations
+
+import errno
+import heapq
+import itertools
+import os
+import select
+import socket
+import weakref
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import hiredis
+
+from pytest_redisq.load.codec import now_ns
+from pytest_redisq.load.engine.clients import BlpopClient, LoadClient
+from pytest_redisq.load.engine.samples import SampleBatch, Samples
+from pytest_redisq.load.engine.target import Target
+
+#: The most that one read takes, in bytes.
+READ_BYTES = 65_536
+#: So many connections are being made at a time: fewer than the 511 that a stock server lets wait to be accepted.
+CONNECTING = 200
+#: How often figures are handed over, and how long the loop sleeps at most, in seconds.
+COLLECT_SECONDS = 0.25
+#: How long connections may take to be made before the run's time counts without the rest, in nanoseconds.
+CONNECT_NS = 30_000_000_000
+#: How long a broken connection is left alone before it is made again, in nanoseconds.
+RECONNECT_NS = 50_000_000
+#: What the statistics call the end of a consumer that a fault has killed.
+KILLED = "killed, with a reply unread"
+
+_PENDING = object()
+_IN, _OUT = 1, 4  # as epoll and poll have them
+
+
+class EpollConnection:
+    """One connection and the client on it."""
+
+    __slots__ = (
+        "client",
+        "client_id",
+        "descriptor",
+        "doomed",
+        "due_ns",
+        "ended",
+        "greeted",
+        "missing",
+        "number",
+        "reader",
+        "samples",
+        "sent_ns",
+        "socket",
+        "stopping",
+        "unsent",
+        "welcomed",
+    )  # fmt: skip
+
+    def __init__(self, client: LoadClient, samples: Samples) -> None:
+        self.client = client
+        self.samples = samples
+        self.socket: Any = None
+        self.reader: Any = None
+        self.descriptor = -1
+        self.client_id = 0
+        self.greeted = False
+        self.welcomed = False  # has been greeted once
+        self.stopping = False
+        self.doomed = False  # to be cut off with its next reply unread
+        self.ended = False
+        self.missing = 0  # replies still to come; 0 between requests
+        self.sent_ns = 0
+        self.due_ns = 0  # when the request was to be sent, or the next one is
+        self.number = 0  # of requests sent at a pace
+        self.unsent: memoryview | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SystemCalls:
+    """The operating system's own things, whatever has been patched."""
+
+    socket: Callable[..., Any]
+    epoll: Callable[[], Any]
+    select: Callable[..., Any]
+
+    @classmethod
+    def unpatched(cls) -> SystemCalls:
+        return cls(socket=socket.socket, epoll=select.epoll, select=select.select)
+
+
+class EpollEngine:
+    """Drives `clients`, each on a connection of its own to `target`.
+
+    `due`, where a rate is asked for, returns when the k-th request (from 0) of the i-th producing client is to be sent,
+    in nanoseconds from when all are connected, or have had the time to be. `flush` is called before each collection of
+    figures.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        clients: Sequence[LoadClient],
+        *,
+        due: Callable[[int, int], int] | None = None,
+        flush: Callable[[], None] = lambda: None,
+        native: SystemCalls | None = None,
+    ) -> None:
+        self._target = target
+        self._native = native or SystemCalls.unpatched()
+        self._due = due
+        self._flush = flush
+        by_name = {client.name: Samples(client.name, client.replies) for client in clients}
+        self._samples = list(by_name.values())
+        self._all = [EpollConnection(client, by_name[client.name]) for client in clients]
+        self._unopened = deque(self._all)
+        self._index = {
+            id(connection): at for at, connection in enumerate(each for each in self._all if each.client.producing)
+        }
+        self._connections: dict[int, EpollConnection] = {}
+        self._connecting = 0
+        self._left = {True: len(self._index), False: len(self._all) - len(self._index)}
+        self._timers: list[tuple[int, int, EpollConnection]] = []
+        self._tickets = itertools.count()
+        self._orders: deque[Callable[[], None]] = deque()
+        self._waker: tuple[int, int] = os.pipe()
+        # Not before nobody can order anything any more: its number would soon be another file's, of anybody's.
+        weakref.finalize(self, _close_all, self._waker)
+        self._began_ns = 0
+        self._paced_ns = 0  # from when on the pace counts; 0: not yet
+        self._early: dict[EpollConnection, None] = {}  # who waits for that
+        self._unwelcomed = len(self._all)
+        self._over = False
+        self.connect_seconds = 0.0
+        self._epoll: Any = None
+        #: Figures, to be taken from the left by whoever books them.
+        self.batches: deque[SampleBatch] = deque()
+
+    # What other threads may call
+
+    @property
+    def connected(self) -> int:
+        """How many connections have been greeted by the server and not been closed."""
+        return len(self._connections) - self._connecting
+
+    def served(self) -> list[int]:
+        return [connection.client.served for connection in self._all if isinstance(connection.client, BlpopClient)]
+
+    def producing(self) -> int:
+        """How many producing clients have not ended."""
+        return self._left[True]
+
+    def consuming(self) -> int:
+        """How many other clients have not ended."""
+        return self._left[False]
+
+    def stop_producing(self) -> None:
+        """Let producing clients end, each when its request has been answered."""
+        self._order(lambda: self._stop(True))
+
+    def stop_consuming(self) -> None:
+        """Let the others end, too. Whoever waits in the server ends when it is unblocked (see `waiting`)."""
+        self._order(lambda: self._stop(False))
+
+    def kill_consumers(self) -> None:
+        """Cut each consumer off as if it had been killed at the worst moment: when a reply has come and is not read.
+
+        Another takes its place, a little later.
+        """
+        self._order(self._doom)
+
+    def waiting(self) -> list[int]:
+        """The client ids of those that are to end and may be waiting in the server."""
+        return [
+            connection.client_id
+            for connection in list(self._connections.values())
+            if connection.stopping and connection.client.blocking
+        ]
+
+    def close(self) -> None:
+        """End the loop now. What was under way is of unknown outcome, as it would be in real life."""
+        self._order(self._end)
+
+    def run(self) -> None:
+        """The loop. Returns when every client has ended, or after `close`."""
+        self._epoll = self._native.epoll()
+        self._epoll.register(self._waker[0], _IN)
+        self._began_ns = now_ns()
+        try:
+            self._loop()
+        finally:
+            for connection in list(self._connections.values()):
+                self._connection_lost(connection, "stopped")
+            self._collect()
+            self._epoll.close()
+
+    # Everything below runs in the loop's thread
+
+    def _order(self, order: Callable[[], None]) -> None:
+        self._orders.append(order)
+        os.write(self._waker[1], b".")
+
+    def _loop(self) -> None:
+        collect_ns = self._began_ns
+        while not self._over and (self._left[True] or self._left[False]):
+            while self._unopened and self._connecting < CONNECTING:
+                self._open(self._unopened.popleft())
+            for descriptor, event in self._events():
+                connection = self._connections.get(descriptor)
+                if connection is None:
+                    # The waker, or a connection that was closed since the events were asked for.
+                    if descriptor == self._waker[0]:
+                        self._obey()
+                elif event & ~_OUT:
+                    self._receive(connection)
+                else:
+                    self._proceed(connection)
+            now = now_ns()
+            while self._timers and self._timers[0][0] <= now:
+                self._fire(heapq.heappop(self._timers)[2], now)
+            if now >= collect_ns:
+                collect_ns = now + int(COLLECT_SECONDS * 1e9)
+                self._collect()
+                if not self._paced_ns and now > self._began_ns + CONNECT_NS:
+                    self._set_pace(now)
+
+    def _events(self) -> list[tuple[int, int]]:
+        """What has come, at once or within `COLLECT_SECONDS`, and no later than when something is due.
+
+        Until then it sleeps by `select`, which can tell microseconds where epoll cannot.
+        """
+        events: list[tuple[int, int]]
+        if not self._timers:
+            events = self._epoll.poll(COLLECT_SECONDS)
+            return events
+        seconds = min(COLLECT_SECONDS, (self._timers[0][0] - now_ns()) / 1e9)
+        if seconds > 0:
+            self._native.select([self._epoll], [], [], seconds)
+        events = self._epoll.poll(0)
+        return events
+
+    def _receive(self, connection: EpollConnection) -> None:
+        if connection.doomed:
+            self._lose(connection, KILLED)
+            return
+        try:
+            data = connection.socket.recv(READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._lose(connection, error.strerror or type(error).__name__)
+            return
+        if not data:
+            self._lose(connection, "Connection closed by server")
+            return
+        reader = connection.reader
+        reader.feed(data)
+        reply = reader.gets()
+        if reply is _PENDING:
+            return
+        if not connection.greeted:
+            self._welcome(connection, reply)
+            return
+        now, samples, client = now_ns(), connection.samples, connection.client
+        samples.bytes += len(data)
+        latency: int | None = None
+        missing, take, refusal = connection.missing, None if client.producing else client.reply, hiredis.ReplyError
+        while reply is not _PENDING:
+            if reply.__class__ is refusal:
+                samples.errors[str(reply)] += 1
+                client.refuse(client.replies - missing)
+                latency = 0
+            else:
+                latency = 0 if take is None else take(reply, now)
+            missing -= 1
+            reply = reader.gets()
+        connection.missing = missing
+        if missing > 0:
+            return
+        if latency is not None:
+            samples.service.append(latency or now - connection.sent_ns)
+            if connection.number:
+                samples.response.append(now - connection.due_ns)
+        if connection.stopping or self._due is not None or client.pause_ns():
+            self._next(connection, now)
+            return
+        # What follows is `_next` for most, without its calls.
+        connection.sent_ns, connection.missing = now, client.replies
+        request = client.request(now)
+        try:
+            sent = connection.socket.send(request)
+        except OSError:
+            sent = 0  # `_write` will meet the same error, and knows what to do
+        if sent < len(request):
+            self._write(connection, memoryview(request)[sent:])
+
+    def _next(self, connection: EpollConnection, now: int) -> None:
+        """Between two requests: end, wait for the moment of the next one, or send it."""
+        if connection.stopping and not connection.client.has_unacked():
+            self._retire(connection)
+            return
+        pause = connection.client.pause_ns()
+        if pause:
+            self._at(now + pause, connection)
+            return
+        if self._due is not None and connection.client.producing:
+            if not self._paced_ns:
+                self._early[connection] = None
+                return
+            connection.due_ns = self._paced_ns + self._due(self._index[id(connection)], connection.number)
+            connection.number += 1
+            if connection.due_ns > now:
+                self._at(connection.due_ns, connection)
+                return
+        self._send(connection, now)
+
+    def _send(self, connection: EpollConnection, now: int) -> None:
+        connection.sent_ns = now
+        connection.missing = connection.client.replies
+        self._write(connection, connection.client.request(now))
+
+    def _write(self, connection: EpollConnection, data: bytes | bytearray | memoryview) -> None:
+        try:
+            sent = connection.socket.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self._lose(connection, error.strerror or type(error).__name__)
+            return
+        if sent < len(data):
+            connection.unsent = memoryview(data)[sent:]
+            self._epoll.modify(connection.descriptor, _IN | _OUT)
+
+    def _proceed(self, connection: EpollConnection) -> None:
+        """The socket takes more: it has just been connected, or a long request was waiting."""
+        self._epoll.modify(connection.descriptor, _IN)
+        if connection.unsent is not None:
+            data, connection.unsent = connection.unsent, None
+            self._write(connection, data)
+
+    def _at(self, moment_ns: int, connection: EpollConnection) -> None:
+        heapq.heappush(self._timers, (moment_ns, next(self._tickets), connection))
+
+    def _fire(self, connection: EpollConnection, now: int) -> None:
+        if connection.socket is None:
+            if connection.stopping:
+                self._end_connection(connection)
+            else:
+                self._unopened.append(connection)
+        elif connection.stopping and not connection.client.has_unacked():
+            self._retire(connection)
+        elif connection.missing == 0:
+            self._send(connection, now)
+
+    # Connections come and go
+
+    def _open(self, connection: EpollConnection) -> None:
+        if connection.stopping:
+            self._end_connection(connection)
+            return
+        if connection.socket is not None:  # two timers were set: its turn, and its reconnection
+            return
+        connection.socket = self._native.socket(self._target.family, socket.SOCK_STREAM)
+        connection.socket.setblocking(False)
+        if self._target.family != socket.AF_UNIX:
+            connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.descriptor, connection.greeted = connection.socket.fileno(), False
+        connection.reader = hiredis.Reader(notEnoughData=_PENDING)
+        self._connections[connection.descriptor] = connection
+        self._connecting += 1
+        status = connection.socket.connect_ex(self._target.address)
+        connection.missing = self._target.greeting_replies
+        if status not in (0, errno.EINPROGRESS):
+            self._lose(connection, os.strerror(status))
+            return
+        self._epoll.register(connection.descriptor, _IN)
+        # Over loopback a connection is there as soon as it was asked for, so that the greeting may go at once.
+        self._write(connection, self._target.greeting)
+
+    def _welcome(self, connection: EpollConnection, reply: Any) -> None:
+        while reply is not _PENDING:
+            if reply.__class__ is hiredis.ReplyError:
+                self._lose(connection, str(reply))
+                return
+            connection.missing -= 1
+            connection.client_id = reply
+            reply = connection.reader.gets()
+        if connection.missing == 0:
+            connection.greeted = True
+            self._connecting -= 1
+            now = now_ns()
+            self._unwelcomed -= not connection.welcomed
+            connection.welcomed = True
+            if not self._unwelcomed and not self.connect_seconds:
+                self.connect_seconds = (now - self._began_ns) / 1e9
+                self._set_pace(now)
+            self._next(connection, now)
+
+    def _set_pace(self, now: int) -> None:
+        """From now on producers send at their pace: what they are late for is the server's doing, and not ours, who are
+        still connecting thousands of others.
+        """
+        self._paced_ns = self._paced_ns or now
+        for connection in self._early:
+            if connection.socket is not None and connection.greeted:
+                self._next(connection, now)
+        self._early.clear()
+
+    def _retire(self, connection: EpollConnection) -> None:
+        self._end_connection(connection)
+        self._hang_up(connection)
+
+    def _end_connection(self, connection: EpollConnection) -> None:
+        self._left[connection.client.producing] -= not connection.ended
+        connection.ended = True
+
+    def _lose(self, connection: EpollConnection, why: str) -> None:
+        """The connection broke: make another, a little later."""
+        self._connection_lost(connection, why)
+        self._at(now_ns() + RECONNECT_NS, connection)
+
+    def _connection_lost(self, connection: EpollConnection, why: str) -> None:
+        if connection.greeted and connection.missing:
+            connection.client.connection_lost(connection.client.replies - connection.missing)
+        if why != "stopped":
+            connection.samples.errors[why] += 1
+        self._hang_up(connection)
+
+    def _hang_up(self, connection: EpollConnection) -> None:
+        if not connection.greeted:
+            self._connecting -= 1
+        del self._connections[connection.descriptor]
+        connection.socket.close()  # which takes it out of epoll's books, too
+        connection.socket = connection.reader = connection.unsent = None
+        connection.missing = 0
+        connection.doomed = False
+
+    # Orders
+
+    def _obey(self) -> None:
+        os.read(self._waker[0], 4096)
+        while self._orders:
+            self._orders.popleft()()
+
+    def _doom(self) -> None:
+        for connection in self._connections.values():
+            connection.doomed = connection.greeted and not connection.stopping and not connection.client.producing
+
+    def _stop(self, producing: bool) -> None:
+        """Mark them; who has nothing under way ends now, who waits for its moment ends with its timer."""
+        for connection in self._all:
+            connection.stopping = connection.stopping or connection.client.producing == producing
+            connection.doomed = connection.doomed and not connection.stopping
+        if producing:
+            for connection in self._early:
+                self._at(0, connection)
+            self._early.clear()
+        for timer in [timer for timer in self._timers if timer[2].stopping]:
+            self._timers.remove(timer)
+            self._at(0, timer[2])
+        heapq.heapify(self._timers)
+
+    def _end(self) -> None:
+        self._over = True
+
+    def _collect(self) -> None:
+        self._flush()
+        for samples in self._samples:
+            batch = samples.collect()
+            if batch is not None:
+                self.batches.append(batch)
+
+
+def _close_all(descriptors: tuple[int, int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)

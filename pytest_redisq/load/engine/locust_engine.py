@@ -1,0 +1,300 @@
+"""The other engine: each client is a Locust user, a greenlet with a redis-py connection of its own.
+
+It is much slower than the epoll engine, and works as most locustfiles do: every request is an event of Locust's. The
+connection is used directly (`send_packed_command`, `read_response`), which is the cheapest of redis-py's public ways.
+It has no timeouts and no retries, so that the harness itself neither loses nor doubles.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import socket
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+import redis
+from gevent.resolver.blocking import Resolver
+
+from pytest_redisq.load.codec import now_ns
+from pytest_redisq.load.engine.clients import BlpopClient, LoadClient
+from pytest_redisq.load.engine.epoll_engine import COLLECT_SECONDS, CONNECT_NS, RECONNECT_NS
+from pytest_redisq.load.engine.samples import SampleBatch, Samples
+from pytest_redisq.load.scenarios.own_queue import OwnQueueClient
+from pytest_redisq.resp import encode_command
+
+#: Reports a request to Locust: its method and name, milliseconds, reply bytes, and what it raised.
+Report = Callable[[str, str, float, int, Exception | None], None]
+
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+class LocustEngine:
+    """The clients of this process that are Locust users. Each calls `work` in its own greenlet."""
+
+    def __init__(
+        self,
+        url: str,
+        client_name: str,
+        *,
+        connections: int,
+        due: Callable[[int, int], int] | None,
+        flush: Callable[[], None],
+    ) -> None:
+        # RESP2, as in the epoll engine, so that clients see the same replies.
+        self._pool = pool_of(url, protocol=2, max_connections=2**31)
+        if self._pool.connection_kwargs.get("host", "") in _LOOPBACK:
+            _hub().resolver = Resolver()  # no name to wait for, so that none need be looked up in a thread
+        #: What a new connection says first, in one round trip; redis-py would take one for each.
+        self.greeting = encode_command(["CLIENT", "SETNAME", client_name]) + encode_command(["CLIENT", "ID"])
+        self._due = due
+        self._flush = flush
+        self._samples: dict[str, Samples] = {}
+        self._connections: dict[int, _LocustConnection] = {}
+        self._left = {True: 0, False: 0}
+        self._stopping = {True: False, False: False}
+        self._began_ns = now_ns()
+        self._paced_ns = 0  # from when on the pace counts; 0: not yet
+        self._served: list[int] = []
+        self._unconnected = connections
+        self.connect_seconds = 0.0
+        self.batches: deque[SampleBatch] = deque()
+
+    @property
+    def connected(self) -> int:
+        return sum(connection.client_id > 0 for connection in self._connections.values())
+
+    def served(self) -> list[int]:
+        return self._served
+
+    def welcome(self) -> None:
+        """One more has its first connection."""
+        self._unconnected -= 1
+        if not self._unconnected:
+            self._paced_ns = self._paced_ns or now_ns()
+            self.connect_seconds = (now_ns() - self._began_ns) / 1e9
+
+    def producing(self) -> int:
+        return self._left[True]
+
+    def consuming(self) -> int:
+        return self._left[False]
+
+    def stop_producing(self) -> None:
+        self._stopping[True] = True
+
+    def stop_consuming(self) -> None:
+        self._stopping[False] = True
+
+    def kill_consumers(self) -> None:
+        for connection in self._connections.values():
+            if not connection.client.producing:
+                connection.cut_off()
+
+    def waiting(self) -> list[int]:
+        return [
+            connection.client_id
+            for connection in self._connections.values()
+            if connection.client.blocking and self._stopping[connection.client.producing] and connection.client_id
+        ]
+
+    def collect(self) -> None:
+        """Hand over what has been noted since the last time; called every `COLLECT_SECONDS`."""
+        self._flush()
+        self.batches += filter(None, [samples.collect() for samples in self._samples.values()])
+
+    def collect_for_ever(self) -> None:
+        while True:
+            gevent.sleep(COLLECT_SECONDS)
+            self.collect()
+
+    def work(self, client: LoadClient, index: int, report: Report) -> None:
+        """Do the client's work until it is to end, and through broken connections."""
+        samples = self._samples.setdefault(client.name, Samples(client.name, client.replies))
+        connection = _LocustConnection(self, client, index, samples, report)
+        self._connections[id(connection)] = connection
+        self._left[client.producing] += 1
+        try:
+            while not connection.over():
+                try:
+                    connection.connect(self._pool.make_connection())
+                    connection.turn_after_turn()
+                except (redis.ConnectionError, redis.TimeoutError) as error:
+                    connection.report_failure(error)
+                    gevent.sleep(RECONNECT_NS / 1e9)
+                finally:
+                    connection.hang_up()
+        finally:
+            self._left[client.producing] -= 1
+            if isinstance(client, BlpopClient):
+                self._served.append(client.served)
+            del self._connections[id(connection)]
+
+    def work_on_own_queue(self, client: OwnQueueClient, index: int, report: Report) -> None:
+        """Do the work of somebody's own queue, until it is to end; a consumer then goes on until nothing comes."""
+        samples = self._samples.setdefault(client.name, Samples(client.name))
+        self._left[client.producing] += 1
+        turn, came = 0, False
+        self.welcome()
+        try:
+            while not self._stopping[client.producing] or (came and not client.producing):
+                due = self.due_ns(index, turn, lambda: self._stopping[True]) if client.producing else None
+                turn += 1
+                gevent.sleep(0 if due is None else max(due - now_ns(), 0) / 1e9)
+                came = self._put_or_get(client, samples, due, report)
+        finally:
+            self._left[client.producing] -= 1
+            client.close()
+
+    def _put_or_get(self, client: OwnQueueClient, samples: Samples, due: int | None, report: Report) -> bool:
+        """Whether a consumer has to go on: a message came, or an error, which does not say that nothing is left."""
+        method, _, name = client.name.partition(" ")
+        sent = now_ns()
+        try:
+            latency = client.turn()
+        except Exception as error:
+            # Whatever somebody's queue raises is a figure of the run and not its end.
+            samples.errors[str(error)] += 1
+            report(method, name, (now_ns() - sent) / 1e6, 0, error)
+            gevent.sleep(RECONNECT_NS / 1e9)
+            return True
+        if latency is None:
+            return False
+        now = now_ns()
+        samples.service.append(latency or now - sent)
+        if due is not None:
+            samples.response.append(now - due)
+        report(method, name, (latency or now - sent) / 1e6, 0, None)
+        return True
+
+    def over(self, client: LoadClient) -> bool:
+        return self._stopping[client.producing] and not client.has_unacked()
+
+    def due_ns(self, index: int, turn: int, over: Callable[[], bool]) -> int | None:
+        """When that request is due; at no pace, None. Waits until all are connected, or have had the time to be."""
+        if self._due is None:
+            return None
+        while not self._paced_ns and not over():
+            gevent.sleep(RECONNECT_NS / 1e9)
+            if now_ns() > self._began_ns + CONNECT_NS:
+                self._paced_ns = now_ns()
+        return self._paced_ns + self._due(index, turn)
+
+
+class _LocustConnection:
+    """One user at work."""
+
+    def __init__(self, engine: LocustEngine, client: LoadClient, index: int, samples: Samples, report: Report) -> None:
+        self.client = client
+        self.client_id = 0
+        self._engine = engine
+        self._index = index
+        self._samples = samples
+        self._report = report
+        self._turn = 0
+        self._welcomed = False
+        self._connection: Any = None
+        self._answered: int | None = None  # replies to the request under way; None between requests
+        self._method, _, self._name = client.name.partition(" ")
+
+    def over(self) -> bool:
+        return self._engine.over(self.client)
+
+    def connect(self, connection: Any) -> None:
+        self._connection = connection
+        connection.connect()
+        connection.send_packed_command([self._engine.greeting], check_health=False)
+        connection.read_response()
+        self.client_id = connection.read_response()
+        if not self._welcomed:
+            self._welcomed = True
+            self._engine.welcome()
+
+    def turn_after_turn(self) -> None:
+        while not self.over():
+            due = self._engine.due_ns(self._index, self._turn, self.over) if self.client.producing else None
+            self._turn += 1
+            if not self.over() and self._wait(due):
+                self._exchange(due)
+
+    def _wait(self, due: int | None) -> bool:
+        """Sleep until the next request is due; False if it is to end meanwhile."""
+        until = now_ns() + self.client.pause_ns() if due is None else due
+        while (seconds := (until - now_ns()) / 1e9) > 0:
+            gevent.sleep(min(seconds, COLLECT_SECONDS))
+            if self.over():
+                return False
+        return True
+
+    def _exchange(self, due: int | None) -> None:
+        client, connection, samples = self.client, self._connection, self._samples
+        sent = now_ns()
+        self._answered = 0
+        connection.send_packed_command([client.request(sent)], check_health=False)
+        latency: int | None = None
+        length, refused = 0, None
+        for at in range(client.replies):
+            try:
+                reply = connection.read_response()
+            except redis.ResponseError as error:
+                client.refuse(at)
+                refused, latency = error, 0
+            else:
+                latency = client.reply(reply, now_ns())
+                length += reply_bytes(reply)
+            self._answered = at + 1
+        self._answered = None
+        if refused is not None:
+            samples.errors[str(refused)] += 1
+        if latency is None:
+            return
+        now = now_ns()
+        samples.service.append(latency or now - sent)
+        samples.bytes += length
+        if due is not None:
+            samples.response.append(now - due)
+        self._report(self._method, self._name, (latency or now - sent) / 1e6, length, refused)
+
+    def cut_off(self) -> None:
+        """Close its connection while it waits there: it meets the end of the stream, and connects again."""
+        sock = self._connection._sock if self._connection is not None else None
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+    def report_failure(self, error: Exception) -> None:
+        self._samples.errors[str(error)] += 1
+        self._report(self._method, self._name, 0.0, 0, error)
+
+    def hang_up(self) -> None:
+        if self._answered is not None:
+            self.client.connection_lost(self._answered)
+            self._answered = None
+        self.client_id = 0
+        if self._connection is not None:
+            self._connection.disconnect()
+
+
+def _hub() -> Any:
+    return gevent.get_hub()
+
+
+def pool_of(url: str, **options: Any) -> redis.ConnectionPool:
+    """Makes connections that neither lose nor double by themselves: no timeout, no retries.
+
+    They do not tell the server which library they are of, since looking that up takes two thirds of the CPU time that
+    it takes to connect. (`retry` None is none: one given is copied deeply for each connection.)
+    """
+    known = inspect.signature(redis.connection.AbstractConnection.__init__).parameters
+    nameless = ["driver_info"] if "driver_info" in known else ["lib_name", "lib_version"]
+    options = {**dict.fromkeys(nameless), "socket_timeout": None, "retry": None, **options}
+    return redis.ConnectionPool.from_url(url, **options)
+
+
+def reply_bytes(reply: Any) -> int:
+    """How many bytes of payload a reply has; a number counts as 8."""
+    if isinstance(reply, bytes):
+        return len(reply)
+    return sum(map(reply_bytes, reply)) if isinstance(reply, list) else 8

@@ -1,0 +1,62 @@
+"""Counts and latencies between two collections: what an engine appends to, and the batches it hands over."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from pytest_redisq.load.results.histogram import Timings, microseconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleBatch:
+    """What happened to one kind of request since the last batch. Latencies are {microseconds: times}."""
+
+    name: str
+    service: Counter[int]
+    response: Counter[int]
+    bytes: int
+    errors: Counter[str]
+
+    def book(self, timings: Timings) -> None:
+        timings.service.book(self.service)
+        timings.response.book(self.response)
+        timings.bytes += self.bytes
+        timings.errors.update(self.errors)
+
+
+class Samples:
+    """Where the engine's loop notes what one kind of request did, as cheaply as can be.
+
+    Each entry stands for `weight` commands: those of a pipeline have the latency of the whole.
+    """
+
+    __slots__ = ("bytes", "errors", "name", "response", "service", "weight")
+
+    def __init__(self, name: str, weight: int = 1) -> None:
+        self.name = name
+        self.weight = weight
+        self.service: list[int] = []
+        self.response: list[int] = []
+        self.bytes = 0
+        self.errors: Counter[str] = Counter()
+
+    def collect(self) -> SampleBatch | None:
+        """What was noted since the last time; None where nothing was."""
+        if not (self.service or self.errors):
+            return None
+        batch = SampleBatch(
+            name=self.name,
+            service=self._weighed(self.service),
+            response=self._weighed(self.response),
+            bytes=self.bytes,
+            errors=self.errors,
+        )
+        self.service, self.response, self.bytes, self.errors = [], [], 0, Counter()
+        return batch
+
+    def _weighed(self, nanoseconds: list[int]) -> Counter[int]:
+        counts = microseconds(nanoseconds)
+        if self.weight == 1:
+            return counts
+        return Counter({value: times * self.weight for value, times in counts.items()})

@@ -1,0 +1,40 @@
+"""Where the server is, for connections that no library makes."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any, NamedTuple, cast
+
+from redis.connection import parse_url
+
+from pytest_redisq.resp import encode_command
+
+
+class Target(NamedTuple):
+    """A server's address as sockets take it, and what a new connection has to say first."""
+
+    family: int
+    address: Any
+    greeting: bytes
+    #: How many replies the greeting gets; the last is the client's id.
+    greeting_replies: int
+
+    @classmethod
+    def of(cls, url: str, name: str) -> Target:
+        """The target that a Redis URL names, for clients called `name`. ValueError where only redis-py can go."""
+        if url.startswith("rediss:"):
+            raise ValueError("the epoll engine speaks no TLS; use --engine locust, or a tunnel")
+        options: dict[str, Any] = dict(cast(Any, parse_url)(url))
+        words: list[tuple[str | int, ...]] = []
+        if password := options.get("password"):
+            words.append(("AUTH", options.get("username") or "default", password))
+        if database := options.get("db"):
+            words.append(("SELECT", database))
+        words += [("CLIENT", "SETNAME", name), ("CLIENT", "ID")]
+        greeting = b"".join(map(encode_command, words))
+        if path := options.get("path"):
+            return cls(socket.AF_UNIX, path, greeting, len(words))
+        family, _, _, _, address = socket.getaddrinfo(
+            options.get("host", "localhost"), options.get("port", 6379), type=socket.SOCK_STREAM
+        )[0]
+        return cls(family, address, greeting, len(words))

@@ -1,0 +1,314 @@
+"""Run Locust as a subprocess (it patches the process it is imported into), and bring home what came of it."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal, TypeAlias
+
+from pytest_redisq.children import ChildProcess
+from pytest_redisq.errors import DeliveryError, RedisqError
+from pytest_redisq.load.results.exit_status import EXIT_NOT_RUN, EXIT_UNKNOWN
+from pytest_redisq.secret import Url
+from pytest_redisq.servers.scratch import scratch
+from pytest_redisq.spelling import suggest
+
+#: A run has this long, beyond its time, to start, to drain and to be judged, in seconds.
+_GRACE_SECONDS = 80.0
+#: Room that is kept on the disk for the report, in bytes.
+_REPORT_BYTES = 2**18
+#: So long one may take to say where it stands that has not come to an end, in seconds.
+_LAST_WORDS_SECONDS = 5.0
+#: Locust itself ends the run after this long, beyond its time, should a worker never begin.
+_START_SECONDS = 60.0
+
+#: What drives the connections of a run: one loop for all of a process, or a Locust user for each.
+Engine: TypeAlias = Literal["epoll", "locust"]
+
+
+class LoadError(RedisqError):
+    """A load run could not be carried out; the text says why and what to do. `exit_code` is one of `EXITS`."""
+
+    def __init__(self, text: str, exit_code: int = EXIT_NOT_RUN) -> None:
+        super().__init__(text)
+        self.exit_code = exit_code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadRun:
+    """What to run. `scenario` names one of `scenarios()`, or is the path of a locustfile."""
+
+    scenario: str
+    url: str
+    seconds: float = 10.0
+    engine: Engine = "epoll"
+    producers: int | None = None
+    consumers: int | None = None
+    rate: str = ""
+    payload_bytes: int = 100
+    pipeline: int = 1
+    processes: int = 1
+    drain_seconds: float = 30.0
+    fail_if: Sequence[str] = ()
+    #: Of the scenario's own, each NAME=VALUE, such as "elements=1_000_000".
+    settings: Sequence[str] = ()
+    #: Whether the server is redisq's own, and goes with the run: then its keys need no lease.
+    own_server: bool = False
+    #: More words for Locust's command line, such as ("--csv", "figures").
+    locust: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "url", Url(self.url))
+
+    def command(self, report: Path) -> list[str]:
+        words: list[object] = [
+            sys.executable,
+            "-X",
+            "faulthandler",
+            "-m",
+            "locust",
+            "-f",
+            locustfile(self.scenario),
+            "--headless",
+        ]
+        words += ["--produce-seconds", self.seconds, "--run-time", f"{self.seconds + _START_SECONDS:.0f}s"]
+        words += ["--loglevel", "WARNING", "--only-summary"]
+        words += ["--engine", self.engine, "--payload", self.payload_bytes, "--pipeline", self.pipeline]
+        words += ["--drain-seconds", self.drain_seconds, "--redisq-report", report]
+        options = {"--producers": self.producers, "--consumers": self.consumers, "--rate": self.rate or None}
+        for flag, value in options.items():
+            words += [flag, value] if value is not None else []
+        for threshold in self.fail_if:
+            words += ["--fail-if", threshold]
+        for setting in self.settings:
+            words += ["--set", setting]
+        words += ["--redisq-own-server"] * self.own_server
+        if self.processes > 1:
+            words += ["--processes", self.processes, *_meeting_place()]
+        return [*map(str, words), *self.locust]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What came of a run: `exit_code` is 0 (as promised), 1 (contract broken), 2 (threshold missed), 3 (not judged)."""
+
+    exit_code: int
+    told: Mapping[str, Any]
+    output: str
+    #: Whether it was ended before its time.
+    stopped: bool = False
+
+    @property
+    def outcome(self) -> str:
+        return str(self.told["verdict"]["outcome"])
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """The anomalies found, by name; those not found are left out."""
+        found: Mapping[str, int] = self.told["verdict"]["counts"]
+        return found
+
+    @property
+    def figures(self) -> Mapping[str, float]:
+        """As `LoadResult.figures` has them: latencies in microseconds."""
+        figures: Mapping[str, float] = self.told["figures"]
+        return figures
+
+    def verify(self) -> None:
+        """Raises DeliveryError, with all that was told, unless all went as promised and no threshold was missed."""
+        if self.exit_code:
+            raise DeliveryError(f"the load run ended with exit code {self.exit_code}:\n{self.output}")
+
+
+def _meeting_place() -> list[object]:
+    """Where the processes of one run meet, and no other's: Locust's own port is the same for all runs of a machine."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    where: list[object] = ["--master-host", "127.0.0.1", "--master-port", port]
+    return [*where, "--master-bind-host", "127.0.0.1", "--master-bind-port", port]
+
+
+def begun_file(report: Path) -> Path:
+    """What a run makes beside its report when all are connected, and touches while consumers drain the queue."""
+    return report.with_name(f"{report.name}.begun")
+
+
+def reserve_file(report: Path) -> Path:
+    """What keeps room on the disk for a run's report, until that is written."""
+    return report.with_name(f"{report.name}.reserve")
+
+
+def _report_in(folder: str) -> Path:
+    report = Path(folder) / "report.json"
+    try:
+        reserve_file(report).write_bytes(bytes(_REPORT_BYTES))
+    except OSError as error:
+        raise LoadError(
+            f"Temporary files cannot be written in {Path(folder).parent}: {error.strerror}.\n"
+            "What to do: free some space, or set TMPDIR to another folder."
+        ) from error
+    return report
+
+
+def scenarios() -> dict[str, Path]:
+    """The scenarios supplied, by name."""
+    return {path.stem: path for path in sorted(_folder().glob("[!_]*.py"))}
+
+
+def locustfile(scenario: str) -> Path:
+    """The file of that scenario, or the path itself. LoadError if there is neither."""
+    if scenario.endswith(".py"):
+        if not Path(scenario).is_file():
+            raise LoadError(f"There is no locustfile {scenario!r}.")
+        return Path(scenario)
+    known, name = scenarios(), scenario.replace("-", "_")
+    if name not in known:
+        raise LoadError(
+            f"There is no scenario {scenario!r}.{suggest(name, known)} There are {', '.join(known)}; "
+            "or give the path of a locustfile, ending in .py."
+        )
+    return known[name]
+
+
+def require_locust() -> None:
+    """LoadError if what load needs is not installed."""
+    missing = [name for name in ("locust", "hiredis", "hdrh", "pyroaring") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise LoadError(f"Load needs {', '.join(missing)}: pip install 'pytest-redisq[load]'")
+
+
+def run(load: LoadRun) -> Report:
+    """Run it to its end. LoadError if it ended without a report, or not at all."""
+    with under_way(load, output=subprocess.PIPE) as running:
+        return running.wait()
+
+
+class RunningLoad:
+    """A run under way."""
+
+    def __init__(self, load: LoadRun, process: subprocess.Popen[str], report: Path) -> None:
+        self._load = load
+        self._report = report
+        #: Whether it was to end before its time; also where it had just come to its end by itself.
+        self.stopped = False
+        self.process = process
+
+    def begun(self) -> bool:
+        """Whether all are connected, so that its time counts."""
+        return begun_file(self._report).exists()
+
+    def stop(self) -> None:
+        """End it before its time, in good order: what is under way is drained and judged. Once is enough."""
+        before, self.stopped = self.stopped, True
+        if not before and not self._report.exists():  # Locust stumbles over a signal while it exits
+            self.process.send_signal(signal.SIGTERM)
+
+    def wait(self) -> Report:
+        """The report, when the run has ended. LoadError if it ends without one, or neither ends nor makes headway."""
+        output = self._output()
+        if not self._report.exists() and self.stopped and not self.begun():
+            raise LoadError("The run was ended by a signal before it had begun: nothing was tried.", EXIT_UNKNOWN)
+        if not self._report.exists():
+            code = self.process.returncode
+            raise LoadError(
+                f"Locust ended with exit code {code} and without a report.\n{_last(output)}".rstrip(),
+                EXIT_NOT_RUN if code == EXIT_NOT_RUN else EXIT_UNKNOWN,
+            )
+        told = json.loads(self._report.read_text())
+        return Report(exit_code=told["exit_code"], told=told, output=output or "", stopped=self.stopped)
+
+    def _output(self) -> str | None:
+        patience = self._load.drain_seconds + _GRACE_SECONDS
+        seconds = self._load.seconds + patience
+        while True:
+            try:
+                return self.process.communicate(timeout=seconds)[0]
+            except subprocess.TimeoutExpired:
+                begun = begun_file(self._report)
+                seconds = (begun.stat().st_mtime if begun.exists() else 0.0) + patience - time.time()
+                if seconds <= 0:
+                    told = f"Locust did not come to an end, and was killed.\n{self._last_words()}"
+                    raise LoadError(told.rstrip(), EXIT_UNKNOWN) from None
+
+    def _last_words(self) -> str:
+        """Where each of its greenlets stands, and each of its threads when it is aborted (`-X faulthandler`)."""
+        if _catches(self.process.pid, signal.SIGUSR2):  # see `locust_worker.TELL_STANDS`
+            self.process.send_signal(signal.SIGUSR2)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.communicate(timeout=_LAST_WORDS_SECONDS)
+        self.process.send_signal(signal.SIGABRT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return _last(self.process.communicate(timeout=_LAST_WORDS_SECONDS)[0], lines=400)
+        return ""
+
+
+def _catches(process: int, number: signal.Signals) -> bool:
+    """Whether it handles that signal, and would not die of it, as far as the operating system (Linux) tells."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{process}/status").read_text().splitlines():
+            if line.startswith("SigCgt:"):
+                return bool(int(line.split()[1], 16) >> (number - 1) & 1)
+    return False
+
+
+def _last(output: str | None, lines: int = 40) -> str:
+    return "\n".join((output or "").splitlines()[-lines:])
+
+
+@contextlib.contextmanager
+def under_way(load: LoadRun, *, output: int | None = None) -> Iterator[RunningLoad]:
+    """Start it, in a session of its own so that Ctrl-C reaches it through us alone; it ends with the block."""
+    require_locust()
+    with tempfile.TemporaryDirectory(prefix="load-", dir=scratch()) as folder:
+        report = _report_in(folder)
+        child = ChildProcess(
+            load.command(report),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT if output is not None else None,
+            text=True,
+            # The URL is not on the command line, where anybody may read its password.
+            env=os.environ | {"REDIS_URL": load.url, "TMPDIR": folder},
+        )
+        try:
+            yield RunningLoad(load, child.process, report)
+        finally:
+            child.end()  # its workers, too, should the master have died before them
+            child.process.wait()
+            if child.process.stdout:
+                child.process.stdout.close()
+
+
+@contextlib.contextmanager
+def ended_by_signals(running: RunningLoad) -> Iterator[None]:
+    """SIGINT and SIGTERM end the run in good order instead of this process."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        running.stop()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _folder() -> Path:
+    """The locustfiles: in the package, where it is installed, and beside it in a checkout."""
+    package = Path(__file__).parent.parent
+    inside = package / "loadtests"
+    return inside if inside.is_dir() else package.parent / "loadtests"

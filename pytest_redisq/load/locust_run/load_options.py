@@ -1,0 +1,95 @@
+"""Our options on Locust's command line: the same for plain `locust -f` and for `redisq load`, which passes them on."""
+
+from __future__ import annotations
+
+from argparse import ArgumentTypeError
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Self, TypeVar
+
+from pytest_redisq.load.codec import SHORT_TRAILER_BYTES
+from pytest_redisq.load.engine.assignment import ENGINES, Engine
+from pytest_redisq.load.engine.rate_profile import RateProfile
+from pytest_redisq.load.results.thresholds import Threshold
+from pytest_redisq.secret import Url
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadOptions:
+    """What was asked for on the command line."""
+
+    url: str
+    engine: Engine
+    producers: int | None
+    consumers: int | None
+    rate: str
+    payload_bytes: int
+    pipeline: int
+    thresholds: tuple[Threshold, ...]
+    produce_seconds: float | None
+    drain_seconds: float
+    report: str | None
+    settings: tuple[str, ...] = ()
+    #: Whether the server is redisq's own, and goes with the run: then its keys need no lease.
+    own_server: bool = False
+
+    @classmethod
+    def of(cls, options: Any) -> Self:
+        return cls(
+            url=Url(options.redis_url),
+            engine=options.engine,
+            producers=options.producers,
+            consumers=options.consumers,
+            rate=options.rate,
+            payload_bytes=options.payload,
+            pipeline=options.pipeline,
+            thresholds=tuple(map(Threshold.parse, options.fail_if)),
+            produce_seconds=options.produce_seconds,
+            drain_seconds=options.drain_seconds,
+            report=options.redisq_report,
+            settings=tuple(options.set),
+            own_server=options.redisq_own_server,
+        )
+
+
+def add_arguments(parser: Any, **_: Any) -> None:
+    """Declare them; for Locust's `init_command_line_parser` event."""
+    add = parser.add_argument
+    add("--redis-url", default="redis://127.0.0.1:6379/0", env_var="REDIS_URL", is_secret=True, help="the server")
+    add("--engine", choices=ENGINES, default="epoll", help="one loop per process, or a Locust user per connection")
+    add("--producers", type=_number(1), help="connections that send (default: the scenario's)")
+    add("--consumers", type=_number(0), help="connections that receive (default: the scenario's)")
+    add("--rate", type=_checked(RateProfile.parse), default="", help="messages a second, or breakpoints SECONDS:RATE,…")
+    add("--payload", type=_number(SHORT_TRAILER_BYTES), default=100, help="size of a message, in bytes")
+    add("--pipeline", type=_number(1), default=1, help="messages sent at once by a producer")
+    add("--fail-if", type=_checked(Threshold.parse), action="append", default=[], help="as 'p99>5ms' or 'lost>0'")
+    add("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the scenario, as 'chunk=1000'")
+    add("--produce-seconds", type=float, help="end after so long, counted from when all have begun, as -t does not")
+    add("--drain-seconds", type=float, default=30.0, help="how long consumers may make no headway at the end")
+    add("--redisq-report", default=None, help="write the result to this file, as JSON")
+    add("--redisq-own-server", action="store_true", help="the server goes with the run, so that keys may stay there")
+
+
+def _number(least: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise ArgumentTypeError(f"{text!r} is no whole number from {least}")
+        return int(text)
+
+    return parse
+
+
+def _checked(parse: Callable[[str], Any]) -> Callable[[str], str]:
+    """Keeps the text, which travels to workers, and refuses what will not be understood there."""
+
+    def check(text: str) -> str:
+        if text:
+            try:
+                parse(text)
+            except ValueError as error:
+                raise ArgumentTypeError(str(error)) from None
+        return text
+
+    return check

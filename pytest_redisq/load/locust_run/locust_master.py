@@ -1,0 +1,403 @@
+"""The master's side of a run: who is to do what, the safe ending, and the verdict.
+
+Law of the ending: first all producers stop and have their answers; then consumers go on until nothing is left to get;
+then they are unblocked, end by themselves, and send their books. Only after that Locust stops its users, of whom none
+is at work any more. (Locust's plain stop kills users inside BLPOP, along with what they were being handed.)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import sys
+import time
+import traceback
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import gevent
+import gevent.event
+import redis
+from locust.env import Environment
+from locust.runners import STATE_MISSING, WORKER_REPORT_INTERVAL, MasterRunner
+from locust.stats import CSV_STATS_INTERVAL_SEC
+
+from pytest_redisq.check import Contract, Guarantee, Verdict, check
+from pytest_redisq.errors import ServerError
+from pytest_redisq.load.bitmap_evidence import KEPT_RANGES, BitmapEvidence
+from pytest_redisq.load.codec import BodyCodec
+from pytest_redisq.load.engine.assignment import Assignment, shares
+from pytest_redisq.load.engine.target import Target
+from pytest_redisq.load.ledger import Ledger
+from pytest_redisq.load.locust_process import begun_file, reserve_file
+from pytest_redisq.load.locust_run import locust_writers
+from pytest_redisq.load.locust_run.cluster_slots import run_for
+from pytest_redisq.load.locust_run.connection_limits import connection_obstacle
+from pytest_redisq.load.locust_run.load_options import LoadOptions
+from pytest_redisq.load.locust_run.locust_worker import POLL_SECONDS, STOP_SECONDS, LocustWorker
+from pytest_redisq.load.locust_run.locust_writers import write_html
+from pytest_redisq.load.locust_run.run_keys import RunKeys
+from pytest_redisq.load.locust_run.run_progress import RunProgress
+from pytest_redisq.load.locust_run.server_queries import ServerQueries, control
+from pytest_redisq.load.results.exit_status import EXIT_NOT_RUN, EXIT_PASS, EXIT_UNKNOWN
+from pytest_redisq.load.results.histogram import Timings
+from pytest_redisq.load.results.load_result import LoadResult, fairness
+from pytest_redisq.load.scenarios.scenario import LrangePayload, Scenario
+from pytest_redisq.load.scenarios.scenario_settings import with_settings
+from pytest_redisq.servers import Address
+from pytest_redisq.servers.external import explained
+from pytest_redisq.terminal import degrade
+
+#: How long workers may take to send their books once they have been told to stop.
+RESULTS_SECONDS = 30.0
+#: How long the server may take to answer a PING before the run.
+PING_SECONDS = 5.0
+
+
+class LocustMaster:
+    """Leads a run of `scenario`, called `name`. `local` is the worker in this process, if there are no others."""
+
+    def __init__(self, scenario: Scenario, name: str, local: LocustWorker) -> None:
+        self._scenario = scenario
+        self._name = name
+        self._local = local
+        self._environment: Environment
+        self._runner: Any
+        self._options: LoadOptions
+        self._client: redis.Redis
+        self._progress_client: redis.Redis
+        self._assignments: dict[str, Assignment] = {}
+        self._prepared = Ledger()
+        self._keys = RunKeys()
+        self._begun: dict[int, float] = {}  # worker → seconds that it took to connect
+        self._produced: dict[int, int] = {}  # worker → producers that did not end
+        self._results: dict[int, Mapping[str, Any]] = {}
+        self._worker_progress: dict[str, Mapping[str, Any]] = {}
+        self._over = gevent.event.Event()
+        self._run_progress: RunProgress
+        self._looking: gevent.Greenlet[..., None]
+        self._waiting: gevent.Greenlet[..., None]
+        self._ending = False
+        self._began = 0.0
+        self._queries: ServerQueries
+        self._html_file: str | None = None
+        self._result: LoadResult | None = None
+
+    def join(self, environment: Environment, load_options: LoadOptions) -> None:
+        """Lead what `environment` runs. Ends the process where the limits do not allow it."""
+        degrade(sys.stderr)
+        self._environment, self._options = environment, load_options
+        self._runner = environment.runner
+        try:
+            self._scenario = with_settings(self._scenario, load_options.settings)
+            if not isinstance(self._scenario, LrangePayload):
+                BodyCodec(0, load_options.payload_bytes)  # an error now, and not in each worker
+            if load_options.engine == "epoll":
+                Target.of(load_options.url, "")  # likewise
+            with explained(load_options.url):
+                with Address(url=load_options.url).client(socket_timeout=PING_SECONDS) as hasty:
+                    hasty.ping()
+                # Who looks does not wait: that the server is gone is what is to be told.
+                self._client, self._progress_client = control(load_options.url, patient=True), control(load_options.url)
+                run_for(self._client, lambda: secrets.token_hex(4))  # an error now, and not in the middle of it
+                obstacle = connection_obstacle(self.producers + self.consumers, self._processes(), self._client)
+        except (ServerError, ValueError) as error:
+            obstacle = str(error)
+        if obstacle:
+            print(obstacle, file=sys.stderr)
+            sys.exit(EXIT_NOT_RUN)
+        self._runner.register_message("redisq-begun", self._on_begun)
+        self._runner.register_message("redisq-produced", self._on_produced)
+        self._runner.register_message("redisq-results", self._on_results)
+        events: Any = environment.events
+        events.test_start.add_listener(self._begin)
+        events.test_stopping.add_listener(self._end)
+        events.worker_report.add_listener(self._on_report)
+        options: Any = environment.parsed_options
+        if getattr(options, "csv_prefix", None):
+            events.quit.add_listener(_let_be_written)
+        self._html_file, options.html_file = getattr(options, "html_file", None), None
+        events.quit.add_listener(self._finish_files)
+
+    @property
+    def producers(self) -> int:
+        return self._options.producers or self._scenario.producers
+
+    @property
+    def consumers(self) -> int:
+        return self._scenario.consumers if self._options.consumers is None else self._options.consumers
+
+    def _processes(self) -> int:
+        if not isinstance(self._runner, MasterRunner):
+            return 1
+        options = self._environment.parsed_options
+        return max(len(self._runner.clients), getattr(options, "expect_workers", 1) or 1)
+
+    # The beginning
+
+    def _begin(self, **_: Any) -> None:
+        self._over.clear()
+        self._ending = False
+        self._begun.clear()
+        self._produced.clear()
+        self._results.clear()
+        self._worker_progress.clear()
+        try:
+            self._set_out()
+        except ServerError as error:
+            self._give_up(str(error), EXIT_NOT_RUN)
+        except redis.ResponseError as error:
+            self._give_up(f"The scenario could not be prepared, as the server refuses a command: {error}")
+        except redis.RedisError as error:
+            self._give_up(f"The scenario could not be prepared, as the server does not answer: {error}")
+        except Exception:
+            # Locust would log it, and wait for the end of what has not begun.
+            self._give_up(f"The run could not begin:\n{traceback.format_exc()}")
+
+    def _set_out(self) -> None:
+        workers = self._workers()
+        self._assignments = dict(zip(workers, self._shares(workers), strict=True))
+        self._keys.take(self._client, self._assignments[workers[0]])
+        self._queries = ServerQueries(self._scenario, self._assignments[workers[0]], self._client, self._note_headway)
+        self._prepared = self._scenario.prepare(self._client, self._assignments[workers[0]])
+        self._began = time.monotonic()
+        for worker, assignment in self._assignments.items():
+            self._runner.send_message("redisq-assignment", assignment.as_message(), worker)
+        self._run_progress = RunProgress(
+            self._scenario,
+            next(iter(self._assignments.values())),
+            self._progress_client,
+            stats=self._environment.stats,
+            progress=self._told_so_far,
+            late=WORKER_REPORT_INTERVAL if isinstance(self._runner, MasterRunner) else 0.0,
+            tell=lambda line: print(line, file=sys.stderr, flush=True),
+        )
+        self._looking = gevent.spawn(self._run_progress.go_on)
+        self._waiting = gevent.spawn(self._wait_for_all)
+
+    def _workers(self) -> list[str]:
+        return sorted(self._runner.clients) if isinstance(self._runner, MasterRunner) else ["local"]
+
+    def _give_up(self, why: str, code: int = EXIT_UNKNOWN) -> None:
+        """End before anybody has begun."""
+        print(why, file=sys.stderr, flush=True)
+        for worker in self._workers():
+            self._runner.send_message("redisq-off", None, worker)
+        self._keys.leave()
+        self._assignments = {}
+        self._over.set()
+        self._environment.process_exit_code = code
+        gevent.spawn(self._runner.quit)
+
+    def _shares(self, workers: list[str]) -> list[Assignment]:
+        run, load_options = run_for(self._client, lambda: secrets.token_hex(4)), self._options
+        assignments: list[Assignment] = []
+        first_producer = first_consumer = 0
+        pairs = zip(shares(self.producers, len(workers)), shares(self.consumers, len(workers)), strict=True)
+        for number, (producers, consumers) in enumerate(pairs):
+            assignments.append(
+                Assignment(
+                    run=run,
+                    url=load_options.url,
+                    engine=load_options.engine,
+                    worker=number,
+                    producers=producers,
+                    consumers=consumers,
+                    first_producer=first_producer,
+                    first_consumer=first_consumer,
+                    all_producers=self.producers,
+                    payload_bytes=load_options.payload_bytes,
+                    pipeline=load_options.pipeline,
+                    rate=load_options.rate,
+                    settings=load_options.settings,
+                    own_server=load_options.own_server,
+                )
+            )
+            first_producer += producers
+            first_consumer += consumers
+        return assignments
+
+    # The end
+
+    def _end(self, **_: Any) -> None:
+        if not self._assignments:  # nobody has begun, or it has been given up
+            return
+        if self._ending:
+            self._over.wait()
+            return
+        self._ending = True
+        self._looking.kill()
+        self._waiting.kill()
+        try:
+            result = self._settle()
+            self._environment.process_exit_code = result.exit_code
+            self._publish(result)
+        except redis.RedisError as error:
+            self._environment.process_exit_code = EXIT_UNKNOWN
+            print(f"The run could not be judged, as the server does not answer: {error}", file=sys.stderr)
+        except Exception:
+            self._environment.process_exit_code = EXIT_UNKNOWN
+            print(f"the run could not be judged:\n{traceback.format_exc()}", file=sys.stderr)
+        finally:
+            self._keys.leave()
+            self._over.set()
+
+    def _settle(self) -> LoadResult:
+        assignment, queries = next(iter(self._assignments.values())), self._queries
+        contract = Contract.parse(self._scenario.contract)
+        unsettled: list[str] = []
+        notes: list[str] = []
+        seconds = time.monotonic() - self._began
+        queries.answered(self._run_progress.answered)
+        self._runner.send_message("redisq-stop-producing")
+        if not self._until(lambda: self._present() <= self._produced.keys(), RESULTS_SECONDS) or any(
+            self._produced.values()
+        ):
+            unsettled.append("the producers had not ended")
+        if not queries.drained(self._options.drain_seconds, self.consumers) and not queries.silent:
+            # What others have left in the queue is found there: only of readers of everything it is not known.
+            told = unsettled if contract.guarantee is Guarantee.FAN_OUT else notes
+            told.append(f"consumers made no headway for {self._options.drain_seconds:g} s, and were stopped")
+        self._runner.send_message("redisq-stop-consuming", {"seconds": 0.0 if queries.silent else STOP_SECONDS})
+        self._until(lambda: self._present() <= self._results.keys(), RESULTS_SECONDS)
+        unended = sum(results["unended"] for results in self._results.values())
+        if unended and not queries.silent:
+            unsettled.append(f"{unended} consumers did not end when they were told to")
+        ledger, timings = self._merged()
+        queries.check_writable()
+        queries.look_inside(ledger)
+        absent = {each.worker: worker for worker, each in self._assignments.items() if each.worker not in self._results}
+        evidence = BitmapEvidence(ledger, unsettled=[*unsettled, *queries.failures], absent=absent)
+        verdict = check(evidence, contract, keep=KEPT_RANGES)
+        self._until(lambda: (queries.clients_after() or 0) <= queries.clients_before, 2.0)
+        return LoadResult(
+            scenario=self._name,
+            engine=assignment.engine,
+            server=queries.server,
+            verdict=verdict,
+            timings=timings,
+            seconds=seconds,
+            stop_seconds=max((results["stop_seconds"] for results in self._results.values()), default=0.0),
+            clients=(queries.clients_before, queries.clients_after()),
+            seen=self._run_progress.figures() | self._of_the_processes(),
+            notes=tuple(filter(None, [*notes, *queries.events(), _refused(verdict), queries.clear(self._keys)])),
+        )
+
+    def _merged(self) -> tuple[Ledger, dict[str, Timings]]:
+        ledger, timings = self._prepared, dict[str, Timings]()
+        for results in self._results.values():
+            ledger.merge(Ledger.load(results["ledger"]))
+            for name, dumped in results["timings"].items():
+                timings.setdefault(name, Timings.empty()).merge(Timings.load(dumped))
+        return ledger, dict(sorted(timings.items()))
+
+    def _publish(self, result: LoadResult) -> None:
+        missed = result.judged_by(self._options.thresholds)
+        judged = LoadResult(**{name: getattr(result, name) for name in LoadResult.__slots__} | {"missed": missed})
+        self._environment.process_exit_code = judged.exit_code
+        print("\n".join(judged.lines()), file=sys.stderr, flush=True)
+        self._result = judged
+        self._report(judged.as_json())
+
+    def _report(self, told: Mapping[str, Any]) -> None:
+        """Write it to the file that `--redisq-report` names, on a full disk with the help of what was reserved."""
+        if self._options.report:
+            report = Path(self._options.report)
+            reserve_file(report).unlink(missing_ok=True)
+            try:
+                part = report.with_name("part")
+                part.write_text(json.dumps(told, indent=2))
+                part.replace(report)
+            except OSError as error:
+                print(f"The result could not be handed over in {report}: {error.strerror}", file=sys.stderr, flush=True)
+
+    def _finish_files(self, **_: Any) -> None:
+        """Locust's own files, at the very end. A pass without a file that was asked for is none."""
+        if self._html_file:
+            write_html(self._environment, self._html_file)
+        if locust_writers.failures and self._result:
+            told = self._result.as_json()
+            code = EXIT_NOT_RUN if told["exit_code"] == EXIT_PASS else told["exit_code"]
+            self._report({**told, "exit_code": code, "notes": [*told["notes"], *locust_writers.failures]})
+
+    # Who is there, and what they say
+
+    def _present(self) -> set[int]:
+        """The workers that have a assignment and have not gone."""
+        if not isinstance(self._runner, MasterRunner):
+            return {assignment.worker for assignment in self._assignments.values()}
+        clients = self._runner.clients
+        return {
+            assignment.worker
+            for worker, assignment in self._assignments.items()
+            if worker in clients and clients[worker].state != STATE_MISSING
+        }
+
+    def _until(self, condition: Callable[[], bool], seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > deadline:
+                return False
+            gevent.sleep(POLL_SECONDS)
+        return True
+
+    def _on_begun(self, msg: Any, **_: Any) -> None:
+        self._begun[msg.data["worker"]] = msg.data["seconds"]
+
+    def _wait_for_all(self) -> None:
+        """Time counts from when all have begun who are still there: one may have died before."""
+        while not (self._begun and self._present() <= self._begun.keys()):
+            gevent.sleep(POLL_SECONDS)
+        self._began = time.monotonic() - max(self._begun.values())  # for rates: some have been at work since then
+        self._note_headway()
+        if self._options.produce_seconds is not None:
+            gevent.spawn_later(self._options.produce_seconds, self._runner.quit)
+
+    def _note_headway(self) -> None:
+        if self._options.report:
+            with contextlib.suppress(OSError):  # a full disk is told at the end
+                begun_file(Path(self._options.report)).touch()
+
+    def _on_produced(self, msg: Any, **_: Any) -> None:
+        self._produced[msg.data["worker"]] = msg.data["unended"]
+
+    def _on_results(self, msg: Any, **_: Any) -> None:
+        self._results[msg.data["worker"]] = msg.data
+
+    def _on_report(self, client_id: str, data: Mapping[str, Any], **_: Any) -> None:
+        if "redisq" in data:
+            self._worker_progress[client_id] = data["redisq"]
+
+    def _of_the_processes(self) -> dict[str, float]:
+        """What their books say of themselves: how long it took until all were connected, the memory that they had at
+        most, in bytes, requests for each second of their CPU time, and how evenly consumers were served (`fairness`).
+        """
+        results = self._results.values()
+        figures = {name: max((each[name] for each in results), default=0.0) for name in ("connect_seconds", "memory")}
+        cpu_seconds, requests = (sum(each["cost"][which] for each in results) for which in (0, 1))
+        served = [times for each in results for times in each["served"]]
+        return {
+            **({"connect": figures["connect_seconds"]} if figures["connect_seconds"] else {}),
+            "client.memory": figures["memory"],
+            **({"requests_per_cpu_second": requests / cpu_seconds} if requests > 0 < cpu_seconds else {}),
+            **({"fairness": fairness(served)} if sum(served) else {}),
+        }
+
+    # While it runs
+
+    def _told_so_far(self) -> Collection[Mapping[str, Any]]:
+        if not isinstance(self._runner, MasterRunner):
+            self._worker_progress["local"] = self._local.progress()
+        return self._worker_progress.values()
+
+
+def _let_be_written(**_: Any) -> None:
+    """Locust writes its CSV files every so often, and closes them without the figures that have come since."""
+    gevent.sleep(1.2 * CSV_STATS_INTERVAL_SEC)
+
+
+def _refused(verdict: Verdict) -> str:
+    totals = verdict.totals
+    return f"{totals.failed:,} of {totals.attempted:,} messages were refused by the server" if totals.failed else ""

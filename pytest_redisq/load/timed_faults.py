@@ -1,0 +1,182 @@
+"""What goes wrong during a load run, on purpose and at a given moment."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, assert_never, cast, get_args
+
+import redis
+
+from pytest_redisq import interrupts
+from pytest_redisq.errors import RedisqError
+from pytest_redisq.load.locust_process import LoadRun, Report, under_way
+from pytest_redisq.load.results.exit_status import EXIT_BROKEN, EXIT_UNKNOWN
+from pytest_redisq.servers import Server
+
+Kind = Literal["pause", "kill", "restart", "drop", "kill-worker", "kill-consumers"]
+_FORM = re.compile(r"([\w-]+)@(\d+(?:\.\d+)?)s(?:\+(\d+(?:\.\d+)?)s)?")
+#: What the names of the clients of a load run begin with (see `Assignment.client_name`).
+_CLIENTS = "redisq-load-"
+#: How often is looked whether the run has begun, in seconds.
+_POLL_SECONDS = 0.02
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimedFault:
+    """`kind` strikes `at_seconds` after all have begun; a pause or a dead server is healed `for_seconds` later."""
+
+    kind: Kind
+    at_seconds: float
+    for_seconds: float
+
+
+class FaultSchedule:
+    """Strikes on time, counted from when `begun` is true, from a thread, and notes what it did."""
+
+    def __init__(
+        self,
+        faults: Sequence[TimedFault],
+        server: Server,
+        locust_pid: int,
+        *,
+        begun: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._faults = sorted(faults, key=lambda fault: fault.at_seconds)
+        self._server = server
+        self._locust_pid = locust_pid
+        self._begun = begun
+        self._over = threading.Event()
+        self._began = time.monotonic()
+        self.struck: list[str] = []
+        self._missed = False  # a fault was asked for and did not strike
+
+    @staticmethod
+    def parse(text: str) -> TimedFault:
+        """`pause@3s+7s`, `kill@5s+1s`, `restart@5s`, `drop@5s`, `kill-worker@5s`, `kill-consumers@5s`. ValueError
+        teaches.
+        """
+        form = _FORM.fullmatch(text.strip())
+        if form is None or form[1] not in get_args(Kind):
+            kinds = ", ".join(get_args(Kind))
+            raise ValueError(f"{text!r} is no fault; write KIND@SECONDS as in 'pause@3s+7s', with one of {kinds}")
+        return TimedFault(kind=cast(Kind, form[1]), at_seconds=float(form[2]), for_seconds=float(form[3] or 0))
+
+    @contextlib.contextmanager
+    def at_work(self) -> Iterator[None]:
+        """The faults strike while the block runs; what they did is undone when it ends."""
+        thread = threading.Thread(target=self._strike_all, name="redisq-load-faults")
+        with interrupts.cleared_up() as held:
+            with interrupts.deferred():
+                thread.start()
+                held.callback(self._heal, thread)
+            yield
+
+    def _heal(self, thread: threading.Thread) -> None:
+        self._over.set()
+        thread.join()
+        if self._faults and self._server.how != "url":
+            self._server.revive()
+
+    def told_by(self, report: Report) -> Report:
+        """The report with what was done. It proves nothing, and cannot be judged, if a fault did not strike."""
+        code = report.exit_code
+        if self._missed and code != EXIT_BROKEN:
+            code = EXIT_UNKNOWN
+        told = {**report.told, "exit_code": code, "faults": self.struck}
+        return replace(report, exit_code=code, told=told, output=report.output + self.lines())
+
+    def lines(self) -> str:
+        return "".join(f"fault: {line}\n" for line in self.struck)
+
+    def _strike_all(self) -> None:
+        while self._faults and not self._begun() and not self._over.wait(_POLL_SECONDS):
+            pass
+        self._began = time.monotonic()
+        for fault in self._faults:
+            if self._over.wait(max(0.0, self._began + fault.at_seconds - time.monotonic())):
+                self._miss(f"{fault.kind} never struck: the run had ended")
+                continue
+            try:
+                self._strike(fault)
+            except (RedisqError, OSError) as error:
+                self._miss(f"{fault.kind} failed: {error}")
+
+    def _strike(self, fault: TimedFault) -> None:
+        match fault.kind:
+            case "pause":
+                self._server.pause()
+                self._note("the server stands still")
+                self._over.wait(fault.for_seconds)
+                self._server.resume()
+                self._note("the server goes on")
+            case "kill":
+                self._server.kill()
+                self._note("the server was killed")
+                self._over.wait(fault.for_seconds)
+                self._server.restart()
+                self._note("the server was started again")
+            case "restart":
+                self._server.restart()
+                self._note("the server was shut down and started again")
+            case "drop":
+                self._note(f"{self._drop()} connections were closed by the server")
+            case "kill-worker":
+                self._note(self._kill_worker())
+            case "kill-consumers":
+                with self._server.client() as client:
+                    self._connections(client)
+                for process in [self._locust_pid, *self._workers()]:
+                    os.kill(process, signal.SIGUSR1)  # see `locust_worker.KILL_CONSUMERS`
+                self._note("each consumer was cut off from its next message, and another took its place")
+            case _:
+                assert_never(fault.kind)
+
+    def _drop(self) -> int:
+        with self._server.client() as client:
+            return sum(int(client.client_kill_filter(_id=each)) for each in self._connections(client))
+
+    def _connections(self, client: redis.Redis) -> list[str]:
+        """The ids of the run's connections, where there are any."""
+        ours = [each["id"] for each in client.client_list() if each.get("name", "").startswith(_CLIENTS)]
+        if not ours:
+            raise RedisqError("there is no connection of the run (those of a queue of one's own bear no name of ours)")
+        return ours
+
+    def _kill_worker(self) -> str:
+        workers = self._workers()
+        if not workers:
+            raise RedisqError("there is only one process; give --processes 2 or more")
+        os.kill(workers[-1], signal.SIGKILL)
+        return f"worker process {workers[-1]} was killed"
+
+    def _workers(self) -> list[int]:
+        told = subprocess.run(["pgrep", "-P", str(self._locust_pid)], capture_output=True, text=True, check=False)
+        return [int(word) for word in told.stdout.split()]
+
+    def _miss(self, words: str) -> None:
+        self._missed = True
+        self._note(words)
+
+    def _note(self, words: str) -> None:
+        self.struck.append(f"{time.monotonic() - self._began:.1f} s: {words}")
+
+
+def run_struck(load: LoadRun, server: Server, faults: Sequence[str]) -> Report:
+    """Run it to its end while `faults`, written as `FaultSchedule.parse` reads them, strike `server`.
+
+    What was done, and when, is told under "faults". LoadError as with `run`, ValueError for what is no fault.
+    """
+    parsed = [*map(FaultSchedule.parse, faults)]
+    with interrupts.not_replaced(), under_way(load, output=subprocess.PIPE) as running:
+        schedule = FaultSchedule(parsed, server, running.process.pid, begun=running.begun)
+        with schedule.at_work():
+            report = running.wait()
+    return schedule.told_by(report)

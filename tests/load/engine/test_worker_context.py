@@ -1,0 +1,19 @@
+"""What a process tells of itself while it is at work."""
+
+from __future__ import annotations
+
+from pytest_redisq.load.codec import key_of, now_ns
+from pytest_redisq.load.engine.worker_context import WorkerContext
+from tests.load.conftest import ASSIGNMENT
+
+
+def test_what_has_come_is_not_on_its_way_before_it_is_in_the_books_nor_twice_when_it_is() -> None:
+    context = WorkerContext(ASSIGNMENT)
+    shared, alone = context.delivery_buffer(), context.own_delivery_buffer(reader="reader")
+    for buffer in (shared, alone):
+        buffer.take(context.codec.writer()(key_of(0, 0), now_ns()), now_ns())
+    before = context.progress()
+    context.flush()
+    assert (
+        (before["received"], before["taken"]) == (context.progress()["received"], context.progress()["taken"]) == (2, 1)
+    )
