@@ -1,4 +1,4 @@
-"""What it costs that each test has an empty corner of its own: at most 1.2 times a bare client and FLUSHDB.
+"""What it costs that each test has an empty namespace of its own: at most 1.2 times a bare client and FLUSHDB.
 
     python benchmarks/isolation.py [--tests 500] [--rounds 5]
 

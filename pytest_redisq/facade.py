@@ -38,8 +38,8 @@ from pytest_redisq.keywords import (
 from pytest_redisq.load.locust_process import LoadRun, Report
 from pytest_redisq.load.timed_faults import FaultSchedule, run_struck
 from pytest_redisq.servers import Address, Server
-from pytest_redisq.servers.corner import Corner
-from pytest_redisq.servers.loops import closing_with_its_loop
+from pytest_redisq.servers.async_client import closing_with_its_loop
+from pytest_redisq.servers.namespace import Namespace
 from pytest_redisq.spelling import suggest
 
 #: How soon what a dead worker held is given to another, in seconds: a test should not wait half a minute for that.
@@ -47,11 +47,11 @@ RECOVERY_SECONDS = 1.0
 
 
 class Redisq:
-    """A private corner of a real Redis. Names of queues and keys are this test's own, whatever other tests call theirs.
+    """A private namespace on a real Redis. Its queue and key names never collide with those of other tests.
 
     A context manager; its end closes the clients that it made.
 
-    `server`: the server that it works on. `corner`: the test's part of that server. `shared`: whether tests in other
+    `server`: the server that it works on. `namespace`: the test's part of that server. `shared`: whether tests in other
     processes use the server at the same time, so that server faults are refused, by default no. `failure_folder`: where
     failing schedules are stored, by default nowhere. `schedule`: the one schedule that explorations replay, by default
     none. `tell`: called with the progress of an exploration, by default not called. `kit`:
@@ -62,7 +62,7 @@ class Redisq:
         self,
         *,
         server: Server,
-        corner: Corner,
+        namespace: Namespace,
         shared: bool = False,
         failure_folder: Path | None = None,
         schedule: str | None = None,
@@ -70,7 +70,7 @@ class Redisq:
         kit: Callable[..., str] | None = None,
     ) -> None:
         self._server = server
-        self._corner = corner
+        self._namespace = namespace
         self._shared = shared
         self._failing_schedules = explorer.ScheduleStore(failure_folder)
         self._schedule = schedule
@@ -88,7 +88,7 @@ class Redisq:
         self._held.close()
 
     def __repr__(self) -> str:
-        where = f"keys {self._corner.prefix}*" if self._corner.prefix else "a database of its own"
+        where = f"keys {self._namespace.prefix}*" if self._namespace.prefix else "a database of its own"
         return f"<Redisq: {where} on {self._server.header()}>"
 
     if not TYPE_CHECKING:  # a type checker would take every misspelt name for one that is there
@@ -104,44 +104,44 @@ class Redisq:
 
     @property
     def client(self) -> redis.Redis:
-        """A client whose every key is in this corner; replies are bytes."""
-        return self._corner.client
+        """A client whose every key is in this namespace; replies are bytes."""
+        return self._namespace.client
 
     @property
     def async_client(self) -> redis.asyncio.Redis:
         """The same for asyncio, for use in any event loop; it is closed for you."""
         if self._async_client is None:
-            self._async_client = self._held.enter_context(closing_with_its_loop(self._corner.async_client))
+            self._async_client = self._held.enter_context(closing_with_its_loop(self._namespace.async_client))
         return self._async_client
 
     @property
     def url(self) -> str:
         """For other clients and programs; on somebody's own server they must use names made by `key`."""
-        return self._corner.url
+        return self._namespace.url
 
     @property
     def address(self) -> Address:
-        """Where this corner is: its URL, and the prefix that clients made from it put before every key."""
-        return self._corner.address
+        """Where this namespace is: its URL, and the prefix that clients made from it put before every key."""
+        return self._namespace.address
 
     @contextlib.contextmanager
     def example(self) -> Iterator[Redisq]:
-        """This corner, empty: for each example of a property-based test, since fixtures are made once for all of them.
+        """Empty this namespace for one example of a property-based test; a fixture is made once for all examples.
 
         @given(bodies())
         def test_that_it_comes_out(redisq_session, body):
             with redisq_session.example() as redisq: ...
         """
-        self._corner.clean()
+        self._namespace.clean()
         yield self
 
     def new_client(self, **options: Any) -> redis.Redis:
-        """Another client of this corner, with connections of its own; `options` are those of `redis.Redis`."""
-        return self._held.enter_context(contextlib.closing(self._corner.new_client(**options)))
+        """Another client of this namespace, with connections of its own; `options` are those of `redis.Redis`."""
+        return self._held.enter_context(contextlib.closing(self._namespace.new_client(**options)))
 
     def key(self, name: str) -> str:
-        """`name` as a key in this corner, good for any client and program."""
-        return self._corner.key(name)
+        """`name` as a key in this namespace, good for any client and program."""
+        return self._namespace.key(name)
 
     def list(self, name: str, *, urgent: tuple[str, ...] = ()) -> queues.BlockingList:
         """A job queue by RPUSH and BLPOP: at most once.
@@ -196,7 +196,7 @@ class Redisq:
         """
         __tracebackhide__ = True
         checked("redisq.run", options, RunKeywords)
-        return runner.run(queue, at=self._corner.address, server=self._server, **options)
+        return runner.run(queue, at=self._namespace.address, server=self._server, **options)
 
     def load(self, scenario: str, *, faults: Sequence[str] = (), **options: Unpack[LoadKeywords]) -> Report:
         """A load run of some seconds, in a process of its own (Locust patches the one that it runs in), on this server.
@@ -214,7 +214,7 @@ class Redisq:
         if any(FaultSchedule.parse(fault).kind in ("pause", "kill", "restart") for fault in faults):
             self._check_alone("a load run's fault")
         given: dict[str, Any] = {"seconds": 3.0, "own_server": self._server.how != "url", **options}
-        return run_struck(LoadRun(scenario=scenario, url=self._corner.url, **given), self._server, faults)
+        return run_struck(LoadRun(scenario=scenario, url=self._namespace.url, **given), self._server, faults)
 
     @overload
     def explore(
@@ -225,7 +225,7 @@ class Redisq:
         self, scenario: Any, *, contract: AnyContract, **options: Unpack[ExploreQueueKeywords]
     ) -> explorer.Exploration: ...
     def explore(self, scenario: Any, *, contract: AnyContract | None = None, **options: Any) -> explorer.Exploration:
-        """Run `scenario(world)` under many schedules of its actors' commands, here, each on an empty corner.
+        """Run `scenario(world)` under many schedules of its actors' commands, here, each on an empty namespace.
 
         def scenario(world):
             one, two = world.actor(take), world.actor(take)
@@ -266,7 +266,7 @@ class Redisq:
             options = {
                 "first": self._failing_schedules.first(scenario),
                 "progress": progress,
-                **explorer.exploration_arguments(self._corner),
+                **explorer.exploration_arguments(self._namespace),
                 **options,
             }
             exploration = explorer.explore(scenario, **options)
@@ -282,7 +282,7 @@ class Redisq:
         """
         __tracebackhide__ = True
         checked("redisq.replay", options, ReplayKeywords)
-        site: dict[str, Any] = {**explorer.exploration_arguments(self._corner), **options}
+        site: dict[str, Any] = {**explorer.exploration_arguments(self._namespace), **options}
         execution = explorer.replay(scenario, schedule, **site)
         if execution.error is not None:
             execution.error.add_note(f"\n{execution.table()}\n")
@@ -290,8 +290,10 @@ class Redisq:
         return execution
 
     def conformance(self, queue: Any, *, contract: AnyContract, **options: Unpack[ConformanceKeywords]) -> str:
-        """Hold `queue` to `contract` by every property that it implies, each on this corner, empty: the table, if all
-        hold. `options` are those of `pytest_redisq.conformance`, which makes a test of each property.
+        """Check every property that `contract` implies for `queue`; returns the table if all of them hold.
+
+        Each property starts with an empty namespace. `options` are those of `pytest_redisq.conformance`, which makes a
+        test of each property.
 
         Raises DeliveryError, with the table and what each broken property has to say. Needs Hypothesis, which is in the
         extra: pip install 'pytest-redisq[property]'

@@ -34,7 +34,7 @@ from typing import Any, NamedTuple
 
 from pytest_redisq import interrupts
 from pytest_redisq.errors import RedisqError
-from pytest_redisq.servers.scratch import scratch
+from pytest_redisq.servers.temporary_folder import temporary_folder
 
 _LENGTH = struct.Struct("!I")
 #: Bytes of the secret by which a child shows that it may send; what it sends is unpickled.
@@ -236,7 +236,7 @@ class _Inbox:
             # The abstract namespace: no file, so none is left behind whatever signal ends this process.
             self.address = f"\0redisq-logs-{secrets.token_hex(8)}"
         else:
-            self._directory = tempfile.mkdtemp(prefix="logs-", dir=scratch())
+            self._directory = tempfile.mkdtemp(prefix="logs-", dir=temporary_folder())
             self.address = os.path.join(self._directory, "logs")
         self._senders: dict[socket.socket, _Sender] = {}
         self._records: deque[logging.LogRecord] = deque()

@@ -183,10 +183,10 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """After pytest itself has ended the session's fixtures, which may want the server to the last."""
     if _SESSION in session.config.stash:
         session.config.stash[_SESSION].close()
-    if "pytest_redisq.servers.scratch" in sys.modules:
-        from pytest_redisq.servers.scratch import release_scratch
+    if "pytest_redisq.servers.temporary_folder" in sys.modules:
+        from pytest_redisq.servers.temporary_folder import remove_temporary_folder
 
-        release_scratch()
+        remove_temporary_folder()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -233,7 +233,7 @@ def redisq_start(request: pytest.FixtureRequest) -> Iterator[StartServer]:
 
 @pytest.fixture
 def _redisq_context(request: pytest.FixtureRequest) -> Iterator[FixtureContext]:
-    """Where this test works: its corner of the shared server, or the server of its own that its marker asks for."""
+    """Where this test works: its namespace of the shared server, or the server of its own that its marker asks for."""
     from pytest_redisq.session import FIXTURE_CONTEXT
 
     marker = request.node.get_closest_marker("redisq_dedicated")
@@ -247,22 +247,22 @@ def _redisq_context(request: pytest.FixtureRequest) -> Iterator[FixtureContext]:
 
 @pytest.fixture
 def redisq_client(_redisq_context: FixtureContext) -> redis.Redis:
-    """A redis.Redis on this test's own, empty corner of the server; replies are bytes."""
-    return _redisq_context.corner.client
+    """A redis.Redis on this test's own, empty namespace of the server; replies are bytes."""
+    return _redisq_context.namespace.client
 
 
 @pytest.fixture
 def redisq_url(_redisq_context: FixtureContext) -> str:
-    """The URL of this test's own, empty corner of the server, for other clients and programs."""
-    return _redisq_context.corner.url
+    """The URL of this test's own, empty namespace of the server, for other clients and programs."""
+    return _redisq_context.namespace.url
 
 
 @pytest.fixture
 def redisq_async_client(_redisq_context: FixtureContext) -> Iterator[redis.asyncio.Redis]:
-    """A redis.asyncio.Redis on this test's own corner, for pytest-asyncio (both modes), anyio and unittest alike."""
-    from pytest_redisq.servers.loops import closing_with_its_loop
+    """A redis.asyncio.Redis on this test's own namespace, for pytest-asyncio (both modes), anyio and unittest alike."""
+    from pytest_redisq.servers.async_client import closing_with_its_loop
 
-    with closing_with_its_loop(_redisq_context.corner.async_client) as client:
+    with closing_with_its_loop(_redisq_context.namespace.async_client) as client:
         yield client
 
 
@@ -276,7 +276,7 @@ def _kit(*args: Any, **options: Any) -> str:
 
 @pytest.fixture
 def redisq(_redisq_context: FixtureContext) -> Iterator[Redisq]:
-    """A private corner of a real Redis: client, url, server; queues; run(...) with producers, consumers and faults."""
+    """A private namespace on a real Redis: client, url, server, queues; run(), explore(), load() and conformance()."""
     from pytest_redisq.facade import Redisq
 
     with Redisq(**_redisq_context._asdict(), kit=_kit) as facade:
@@ -285,7 +285,7 @@ def redisq(_redisq_context: FixtureContext) -> Iterator[Redisq]:
 
 @pytest.fixture(scope="session")
 def redisq_session(request: pytest.FixtureRequest) -> Iterator[Redisq]:
-    """As redisq, but one corner for the whole run (of this xdist worker): what fixtures of wider scope may build on."""
+    """Like redisq, but one namespace for the whole run (of this xdist worker), for fixtures of wider scope."""
     from pytest_redisq.facade import Redisq
 
     with _session(request.config).fixture_context() as place, Redisq(**place._asdict(), kit=_kit) as facade:

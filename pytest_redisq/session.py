@@ -1,4 +1,4 @@
-"""This process's share in a pytest run: the server, which other processes may share, and the corners of its tests."""
+"""The state of one process of a pytest run: its server, shared with other processes, and its tests' namespaces."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from pytest_redisq.errors import DeliveryError, RedisqError, ScheduleError
 from pytest_redisq.options import OptionError, OptionSource, keywords, resolve
 from pytest_redisq.secret import Secret, Url, masked
 from pytest_redisq.servers.choose import start
-from pytest_redisq.servers.keeper import end_when_orphaned
+from pytest_redisq.servers.supervisor import end_when_orphaned
 from pytest_redisq.terminal import degrade
 
 if TYPE_CHECKING:
-    from pytest_redisq.servers import Corner, Corners, Server
+    from pytest_redisq.servers import Namespace, Namespaces, Server
 
 #: Lines of the server's log that a failure report shows.
 LOG_LINES = 20
@@ -31,7 +31,7 @@ class FixtureContext(NamedTuple):
     """Where one test works."""
 
     server: Server
-    corner: Corner
+    namespace: Namespace
     #: Whether tests run on the server at the same time in other processes.
     shared: bool
     #: Where failing schedules are kept between runs; None: nowhere.
@@ -42,7 +42,7 @@ class FixtureContext(NamedTuple):
     tell: Callable[[str], None] | None = None
 
 
-#: Where a test that uses a corner works.
+#: Where a test that uses a namespace works.
 FIXTURE_CONTEXT = pytest.StashKey[FixtureContext]()
 
 
@@ -57,7 +57,7 @@ class Session:
         self._sources = sources
         self._failure = ""
         self._notes: list[str] = []
-        self._shared: tuple[Server, Corners] | None = None
+        self._shared: tuple[Server, Namespaces] | None = None
         self._held = contextlib.ExitStack()
         self._held.enter_context(interrupts.repeated_where_lost())
         config.pluginmanager.register(_Masks(), "redisq-masks")
@@ -84,17 +84,17 @@ class Session:
 
     @contextlib.contextmanager
     def fixture_context(self, settings: Mapping[str, object] | None = None) -> Iterator[FixtureContext]:
-        """A clean corner of the shared server, or of one with `settings` that nobody else uses."""
+        """A clean namespace of the shared server, or of one with `settings` that nobody else uses."""
         with contextlib.ExitStack() as held:
             with _failing_shortly():
                 if settings is None:
-                    server, corners = self._start()
+                    server, namespaces = self._start()
                 else:
-                    server, corners = self._start_dedicated(settings, "redisq_dedicated", held)
-                corner = held.enter_context(corners.corner())
+                    server, namespaces = self._start_dedicated(settings, "redisq_dedicated", held)
+                namespace = held.enter_context(namespaces.namespace())
             yield FixtureContext(
                 server,
-                corner,
+                namespace,
                 shared=settings is None and self.worker is not None,
                 **self._same_for_all,
             )
@@ -140,7 +140,7 @@ class Session:
             with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
                 write_note(terminal, line)
 
-    def _start(self) -> tuple[Server, Corners]:
+    def _start(self) -> tuple[Server, Namespaces]:
         if self._failure:
             pytest.fail(self._failure, pytrace=False)
         if self._shared is None:
@@ -150,7 +150,7 @@ class Session:
             except pytest.fail.Exception as failure:
                 self._failure = str(failure)
                 raise
-            self._shared = server, self._corners(server, self._held)
+            self._shared = server, self._namespaces(server, self._held)
             self._config.pluginmanager.register(_Reports(self), "redisq-reports")
         return self._shared
 
@@ -166,17 +166,17 @@ class Session:
 
     def _start_dedicated(
         self, settings: Mapping[str, object], where: str, held: contextlib.ExitStack
-    ) -> tuple[Server, Corners]:
+    ) -> tuple[Server, Namespaces]:
         server = start(resolve([keywords(settings, where), *self._sources]))
         held.callback(server.stop)
-        return server, self._corners(server, held)
+        return server, self._namespaces(server, held)
 
-    def _corners(self, server: Server, held: contextlib.ExitStack) -> Corners:
-        from pytest_redisq.servers.corner import Corners
+    def _namespaces(self, server: Server, held: contextlib.ExitStack) -> Namespaces:
+        from pytest_redisq.servers.namespace import Namespaces
 
-        corners = Corners(server, self._tell)
-        held.callback(corners.close)
-        return corners
+        namespaces = Namespaces(server, self._tell)
+        held.callback(namespaces.close)
+        return namespaces
 
 
 def write_note(terminal: pytest.TerminalReporter, line: str) -> None:
@@ -290,7 +290,7 @@ class _Reports:
             report.sections.append(("redisq: the history", self._keep_history(item, call.excinfo.value)))
         if call.excinfo is not None and isinstance(call.excinfo.value, ScheduleError):
             report.sections.append(("redisq: the schedule", _how_to_replay(item, call.excinfo.value)))
-        if about_the_server and place is not None and place.server.keeper is not None:
+        if about_the_server and place is not None and place.server.supervisor is not None:
             log = "\n".join(place.server.log().splitlines()[-LOG_LINES:])
             report.sections.append(("redisq: the end of the server's log", log))
         if not self._told:

@@ -112,13 +112,13 @@ def _tests_up(count: int = 2) -> Moment:
 
 
 LOAD: dict[str, Moment] = {
-    "its server starts": _file("redisq-*/data"),  # before that, for a moment, there is no keeper: see ARCHITECTURE
+    "its server starts": _file("redisq-*/data"),  # before that, for a moment, there is no supervisor: see ARCHITECTURE
     "Locust starts": _processes("locust", 1),
     "Locust has forked": _processes("locust", 3),
     "it runs": _file("redisq-*/load-*/report.json.begun"),
 }
 DEMO: dict[str, Moment] = {
-    "its server starts": _file("redisq-*/data"),  # before that, for a moment, there is no keeper: see ARCHITECTURE
+    "its server starts": _file("redisq-*/data"),  # before that, for a moment, there is no supervisor: see ARCHITECTURE
     "it explores": _file("redisq-*/explore-*"),
     "its processes log": _file("redisq-*/demo-*/round-*/app.log.1"),
 }

@@ -15,7 +15,7 @@ from pytest_redisq.errors import DeliveryError
 pytestmark = pytest.mark.server
 
 
-def test_client_url_and_key_lead_to_the_same_corner(redisq: Redisq) -> None:
+def test_client_url_and_key_lead_to_the_same_namespace(redisq: Redisq) -> None:
     redisq.client.set(redisq.key("greeting"), "hello")
     with redis.Redis.from_url(redisq.url) as other:
         assert other.get(redisq.key("greeting")) == b"hello"
@@ -24,13 +24,13 @@ def test_client_url_and_key_lead_to_the_same_corner(redisq: Redisq) -> None:
 
 
 @pytest.mark.asyncio
-async def test_the_asyncio_client_shares_the_corner(redisq: Redisq) -> None:
+async def test_the_asyncio_client_shares_the_namespace(redisq: Redisq) -> None:
     await redisq.async_client.set(redisq.key("greeting"), "hello")
     assert redisq.client.get(redisq.key("greeting")) == b"hello"
     assert redisq.async_client is redisq.async_client
 
 
-def test_the_queues_are_the_supplied_ones_on_keys_of_this_corner(redisq: Redisq) -> None:
+def test_the_queues_are_the_supplied_ones_on_keys_of_this_namespace(redisq: Redisq) -> None:
     assert redisq.list("q", urgent=("u",)) == queues.BlockingList(redisq.key("q"), urgent=("u",))
     assert redisq.reliable_list("q", lease_seconds=3) == queues.ReliableList(redisq.key("q"), lease_seconds=3)
     assert redisq.stream("q", maxlen=9) == queues.Stream(redisq.key("q"), maxlen=9)
@@ -89,7 +89,7 @@ def test_a_dedicated_server_may_be_killed_in_a_run(redisq: Redisq) -> None:
 
 def test_a_shared_server_may_not_be_struck(redisq: Redisq) -> None:
     """Other processes' tests would be hit by it."""
-    with Redisq(server=redisq.server, corner=redisq._corner, shared=True) as shared:
+    with Redisq(server=redisq.server, namespace=redisq._namespace, shared=True) as shared:
         for strike in (
             lambda: shared.kill_server(after_messages=1),
             lambda: shared.restart_server(after_messages=1),
@@ -109,7 +109,7 @@ def test_an_unknown_attribute_is_an_error_with_the_nearest_name(redisq: Redisq) 
 
 
 def test_without_a_kit_of_the_plugin_it_says_where_there_is_one(redisq: Redisq) -> None:
-    made = Redisq(server=redisq.server, corner=redisq._corner)
+    made = Redisq(server=redisq.server, namespace=redisq._namespace)
     with pytest.raises(RedisqError, match="use the redisq fixture, or "):
         made.conformance(redisq.list("jobs"), contract="at-most-once")
 

@@ -144,7 +144,7 @@ def test_what_a_crash_of_the_machine_leaves_is_deleted_by_the_next_run(
         crashed.process.send_signal(signal.SIGSTOP)
         eventually(lambda: "T" in Path(f"/proc/{crashed.process.pid}/stat").read_text())
         for pid, command in crashed.running().items():
-            if "cleaner.py" in command:
+            if "key_cleaner.py" in command:
                 os.kill(pid, signal.SIGKILL)
         crashed.kill()
         crashed.process.wait()

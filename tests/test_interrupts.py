@@ -27,7 +27,7 @@ from pytest_redisq.facade import Redisq
 from pytest_redisq.properties import check_stateful
 from pytest_redisq.queues import BlockingList, ReliableList
 from pytest_redisq.servers import Server, start
-from pytest_redisq.servers.corner import Corners
+from pytest_redisq.servers.namespace import Namespaces
 from tests.inner import InnerRuns
 from tests.interrupting import KINDS, attack
 from tests.interrupts import Line, interrupted_at, lines_of
@@ -275,14 +275,14 @@ def test_an_interrupted_example_is_none_that_fails(server: Server) -> None:
         def get(self, timeout_seconds: float) -> bytes | None:
             return None if broken else super().get(timeout_seconds)
 
-    corners = Corners(server)
+    namespaces = Namespaces(server)
     with (
-        corners.corner() as corner,
-        Redisq(server=server, corner=corner) as redisq,
+        namespaces.namespace() as namespace,
+        Redisq(server=server, namespace=namespace) as redisq,
         pytest.raises(KeyboardInterrupt),
     ):
         check_stateful(BreaksOff, redisq, contract="at-most-once", settle_seconds=0.01)
-    corners.close()
+    namespaces.close()
     assert len(broken) == 1
 
 
@@ -366,10 +366,10 @@ ACTS = {
 
 
 def _interrupt_everywhere(server: Server, act: Callable[[Redisq], object], within: str, places: slice) -> None:
-    corners = Corners(server)
+    namespaces = Namespaces(server)
 
     def whole() -> None:
-        with corners.corner() as corner, Redisq(server=server, corner=corner) as redisq:
+        with namespaces.namespace() as namespace, Redisq(server=server, namespace=namespace) as redisq:
             act(redisq)
 
     whole()  # what is done but once in a process is done
@@ -384,7 +384,7 @@ def _interrupt_everywhere(server: Server, act: Callable[[Redisq], object], withi
         reached += told != "not reached"
         if told not in ("interrupted", "not reached"):
             wrong[line] = told
-    corners.close()
+    namespaces.close()
     assert not wrong, "\n".join(f"{line}: {told}" for line, told in wrong.items())
     assert reached
     eventually(lambda: set(threading.enumerate()) <= threads)

@@ -250,7 +250,7 @@ def test_unnamed(redisq_client):
     result.stdout.no_fnmatch_line("*Traceback*")
 
 
-def test_a_session_corner_outlives_tests_and_meets_none(inner: InnerRuns) -> None:
+def test_a_session_namespace_outlives_tests_and_meets_none(inner: InnerRuns) -> None:
     inner.file(
         "test_session.py",
         """

@@ -28,7 +28,7 @@ from pytest_redisq.options import OptionError, OptionSource, check_url, resolve
 from pytest_redisq.secret import Secret, Url, masked, without_secrets
 from pytest_redisq.servers import Address, Server, start
 from pytest_redisq.servers.backend import Launched
-from pytest_redisq.servers.corner import Corners
+from pytest_redisq.servers.namespace import Namespaces
 from pytest_redisq.session import FixtureContext
 from tests.inner import InnerRuns
 from tests.support import local
@@ -74,21 +74,21 @@ def walk(thing: object, seen: set[int]) -> Iterator[object]:
 
 def test_no_object_of_ours_shows_the_password(server: Server) -> None:
     """Each public type, each object that a fixture hands out, and all that can be reached from them."""
-    corners = Corners(server)
-    with corners.corner() as corner, Redisq(server=server, corner=corner) as facade:
+    namespaces = Namespaces(server)
+    with namespaces.namespace() as namespace, Redisq(server=server, namespace=namespace) as facade:
         run = facade.run(facade.list("jobs"), messages=2, producers=1, consumers=1)
         exploration = facade.explore(lambda world: world.run(), schedules=1)
         things: list[object] = [
             *(pytest_redisq.Settings(server=server.url), local(server_args=("--requirepass", PASSWORD))),
-            *(server, corner, corners, facade, facade.client, facade.async_client, facade.address, facade.url),
+            *(server, namespace, namespaces, facade, facade.client, facade.async_client, facade.address, facade.url),
             *(facade.reliable_list("a"), facade.stream("b"), facade.stream("c", group="g"), facade.new_client()),
             *(
                 run,
                 run.history,
                 run.verify("at-least-once"),
                 exploration,
-                exploration_arguments(corner),
-                FixtureContext(server, corner, shared=True),
+                exploration_arguments(namespace),
+                FixtureContext(server, namespace, shared=True),
             ),
             *(Address(url=server.url), Launched(url=server.url, detail=""), LoadRun(scenario="s", url=server.url)),
             Address(url=f"unix://:{quote(PASSWORD, safe='')}@/tmp/s?password={quote(PASSWORD, safe='')}").client(),
@@ -103,7 +103,7 @@ def test_no_object_of_ours_shows_the_password(server: Server) -> None:
             assert not tells(pprint.pformat(thing)), type(thing)
             if not isinstance(thing, str):
                 assert not tells(str(thing)), type(thing)
-    corners.close()
+    namespaces.close()
     assert len(seen) > 300
 
 
@@ -130,13 +130,13 @@ def test_a_password_works_whatever_is_in_it(server: Server) -> None:
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="NOT TESTED: there is no /proc here")
 def test_no_command_line_shows_the_password(server: Server) -> None:
     """`ps` shows them to every user of the machine; the server's is among them."""
-    assert server.keeper
+    assert server.supervisor
     ours = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
             line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            ours += [line] if str(server.keeper.directory) in line else []
-    assert len(ours) >= 2, "the keeper and the server"
+            ours += [line] if str(server.supervisor.directory) in line else []
+    assert len(ours) >= 2, "the supervisor and the server"
     assert not any(map(tells, ours))
 
 
@@ -256,18 +256,18 @@ import pytest
 from pytest_redisq.facade import Redisq
 from pytest_redisq.options import OptionSource, resolve
 from pytest_redisq.servers import start
-from pytest_redisq.servers.corner import Corners
+from pytest_redisq.servers.namespace import Namespaces
 
 PASSWORD = %r
 
 def scenario():
     settings = resolve([OptionSource({"server": %r, "server_args": [f"requirepass '{PASSWORD}'"]}, lambda o: o.flag)])
     server = start(settings)
-    corners = Corners(server)
+    namespaces = Namespaces(server)
     try:
-        with corners.corner() as corner, Redisq(server=server, corner=corner) as redisq:
+        with namespaces.namespace() as namespace, Redisq(server=server, namespace=namespace) as redisq:
             theirs = start(resolve([OptionSource({"server": redisq.url}, lambda o: o.flag)]))
-            with Corners(theirs).corner() as prefixed:
+            with Namespaces(theirs).namespace() as prefixed:
                 prefixed.client.set("a", 1)
             server.restart()
             redisq.async_client

@@ -13,8 +13,8 @@ from pytest_redisq.check import Verdict
 from pytest_redisq.demo import s1_drain, s2_stream, s3_logs, s4_workers
 from pytest_redisq.demo.story import Attempt, Stage, Story
 from pytest_redisq.servers import Server
-from pytest_redisq.servers.corner import Corners
-from pytest_redisq.servers.scratch import scratch
+from pytest_redisq.servers.namespace import Namespaces
+from pytest_redisq.servers.temporary_folder import temporary_folder
 
 STORIES = (s1_drain.STORY, s2_stream.STORY, s3_logs.STORY, s4_workers.STORY)
 
@@ -46,18 +46,21 @@ class Opening:
 
 def play(server: Server, stories: Sequence[Story] = STORIES) -> Iterator[Opening | Act]:
     """Play each story broken, then fixed: announces each act, then gives what came of it."""
-    corners = Corners(server)
+    namespaces = Namespaces(server)
     try:
         for story in stories:
             for side in get_args(Side):
                 version = story.broken if side == "broken" else story.fixed
                 yield Opening(story=story, side=side, title=version.title)
-                with corners.corner() as corner, tempfile.TemporaryDirectory(prefix="demo-", dir=scratch()) as folder:
-                    stage = Stage(server=server, corner=corner, folder=Path(folder), run=secrets.token_hex(3))
+                with (
+                    namespaces.namespace() as namespace,
+                    tempfile.TemporaryDirectory(prefix="demo-", dir=temporary_folder()) as folder,
+                ):
+                    stage = Stage(server=server, namespace=namespace, folder=Path(folder), run=secrets.token_hex(3))
                     attempt = version.play(stage)
                 yield Act(story=story, side=side, attempt=attempt)
     finally:
-        corners.close()
+        namespaces.close()
 
 
 def as_json(server: Server, acts: Sequence[Act]) -> dict[str, object]:

@@ -14,7 +14,7 @@ from pytest_redisq.explore import World, exploration_arguments, explore
 from pytest_redisq.history import History
 from pytest_redisq.model import UNREADABLE, Message, decode_body, encode_body
 from pytest_redisq.servers import Server
-from pytest_redisq.servers.corner import Corner
+from pytest_redisq.servers.namespace import Namespace
 
 #: Schedules under which a right version has to hold, and within which a broken one has to be caught.
 SCHEDULES = 40
@@ -22,28 +22,28 @@ SCHEDULES = 40
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """Where an attempt is played: a server, a clean corner of it, and an empty folder.
+    """Where an attempt is played: a server, a clean namespace of it, and an empty folder.
 
     `run` marks the bodies of this attempt, so that a message of another one is never taken for one of its own.
     """
 
     server: Server
-    corner: Corner
+    namespace: Namespace
     folder: Path
     run: str
 
     @property
     def client(self) -> redis.Redis:
-        """The corner's client, for whoever sets up and looks on."""
-        return self.corner.client
+        """The namespace's client, for whoever sets up and looks on."""
+        return self.namespace.client
 
     def connect(self, name: str | None = None) -> redis.Redis:
         """An actor's own client, called `name` in CLIENT LIST. The caller closes it."""
-        return self.corner.new_client(client_name=name)
+        return self.namespace.new_client(client_name=name)
 
     def key(self, name: str) -> str:
-        """The name of a key in the corner."""
-        return self.corner.key(name)
+        """The name of a key in the namespace."""
+        return self.namespace.key(name)
 
     def bodies(self, producer: int, sequences: Iterable[int]) -> tuple[list[Message], list[bytes]]:
         """Messages of `producer`, and the bodies that carry them."""
@@ -80,7 +80,7 @@ def explored(
         lambda world: verdicts.append(scenario(world)),
         schedules=SCHEDULES,
         faults=faults,
-        **exploration_arguments(stage.corner),
+        **exploration_arguments(stage.namespace),
     )
     failure = exploration.failure
     if failure is None:

@@ -19,7 +19,7 @@ from typing import Any, Literal, TypeAlias
 
 from pytest_redisq.children import ChildProcess, follow_parent
 from pytest_redisq.explore.actor_threads import ActorKilled, ActorRunner, ActorThread, Mailbox, runnable
-from pytest_redisq.servers.scratch import keep_multiprocessing_folder
+from pytest_redisq.servers.temporary_folder import keep_multiprocessing_folder
 
 #: How `multiprocessing` makes a process. Not by fork: it would hold copies of the proxy's own connections, which then
 #: do not end when they are cut.

@@ -1,4 +1,4 @@
-"""Where explorations take place: what `explore` and `replay` need, to keep to a corner of a server."""
+"""Where explorations take place: what `explore` and `replay` need, to keep to a namespace of a server."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TypedDict
 import redis
 import redis.asyncio
 
-from pytest_redisq.servers.corner import Corner
+from pytest_redisq.servers.namespace import Namespace
 
 
 class ExplorationArguments(TypedDict):
@@ -20,13 +20,13 @@ class ExplorationArguments(TypedDict):
     async_client: Callable[[str], redis.asyncio.Redis]
 
 
-def exploration_arguments(corner: Corner) -> ExplorationArguments:
-    """Explore in this corner, which each run finds empty, with clients that keep to it and do nothing twice."""
-    address = corner.address
+def exploration_arguments(namespace: Namespace) -> ExplorationArguments:
+    """Explore in this namespace, which each run finds empty, with clients that keep to it and do nothing twice."""
+    address = namespace.address
     named = frozenset(address.seen)
 
     def clean() -> None:
-        corner.clean()
+        namespace.clean()
         address.seen.update(named)  # by `key`, whose keys programs write without our seeing it
 
     return ExplorationArguments(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pytest_redisq.resp import Value
-from pytest_redisq.servers.keyspec import Command, parse_commands
+from pytest_redisq.servers.keyspec import CommandSpec, parse_commands
 
 #: Stands for every key there is or may be.
 EVERYTHING: Final = b"\xff*everything*\xff"
@@ -66,7 +66,7 @@ class CommandTable:
     def __init__(self, ask: Callable[[bytes], Value]) -> None:
         self._ask = ask
         #: Each by its own name and those of its subcommands; empty where the server does not know it.
-        self._commands: dict[bytes, Mapping[bytes, Command]] = {}
+        self._commands: dict[bytes, Mapping[bytes, CommandSpec]] = {}
         #: What has been found out about requests, by their bytes: runs repeat the same ones over and over.
         self.remembered: dict[bytes, object] = {}
 
@@ -94,7 +94,7 @@ class CommandTable:
             return _channels(name, args)
         return _by_keys(command, args)
 
-    def _command(self, name: bytes, sub: bytes = b"") -> Command | None:
+    def _command(self, name: bytes, sub: bytes = b"") -> CommandSpec | None:
         if name not in self._commands:
             entry = self._ask(name)
             self._commands[name] = parse_commands([entry] if isinstance(entry, list) else [])
@@ -102,7 +102,7 @@ class CommandTable:
         return known.get(name + b"|" + sub) or known.get(name)
 
 
-def _by_keys(command: Command, args: Sequence[bytes]) -> Footprint:
+def _by_keys(command: CommandSpec, args: Sequence[bytes]) -> Footprint:
     whole = ALL_READ if b"readonly" in command.flags else ALL
     if not command.is_sure(args):
         return whole

@@ -22,7 +22,7 @@ from pytest_redisq.explore.schedule import EnabledStep, StepKind
 from pytest_redisq.explore.script_cache import ScriptCache
 from pytest_redisq.explore.server_connection import ServerClosedError, ServerConnection, listen_at
 from pytest_redisq.resp import Request, RequestParser, UnparsedBytes, encode_command
-from pytest_redisq.servers.scratch import scratch
+from pytest_redisq.servers.temporary_folder import temporary_folder
 
 _CHUNK_BYTES = 1 << 16
 _FENCE = b"redisq-fence-6f1d"
@@ -81,7 +81,7 @@ class Proxy:
         # Not `selectors`: with so few sockets a bare poll is the cheapest, and this is the busiest line of a run.
         self._poll = select.poll()
         self._handlers: dict[int, ProxiedConnection | tuple[socket.socket, int] | Callable[[], None]] = {}
-        self._directory = tempfile.TemporaryDirectory(prefix="explore-", dir=scratch())
+        self._directory = tempfile.TemporaryDirectory(prefix="explore-", dir=temporary_folder())
         self._listeners: list[list[socket.socket]] = []
         self._urls: list[tuple[str, str]] = []
         self._outbox: list[tuple[ProxiedConnection, bytes]] = []

@@ -22,7 +22,7 @@ from pytest_redisq.children import ChildProcess
 from pytest_redisq.errors import DeliveryError, RedisqError
 from pytest_redisq.load.results.exit_status import EXIT_NOT_RUN, EXIT_UNKNOWN
 from pytest_redisq.secret import Url
-from pytest_redisq.servers.scratch import scratch
+from pytest_redisq.servers.temporary_folder import temporary_folder
 from pytest_redisq.spelling import suggest
 
 #: A run has this long, beyond its time, to start, to drain and to be judged, in seconds.
@@ -272,7 +272,7 @@ def _last(output: str | None, lines: int = 40) -> str:
 def under_way(load: LoadRun, *, output: int | None = None) -> Iterator[RunningLoad]:
     """Start it, in a session of its own so that Ctrl-C reaches it through us alone; it ends with the block."""
     require_locust()
-    with tempfile.TemporaryDirectory(prefix="load-", dir=scratch()) as folder:
+    with tempfile.TemporaryDirectory(prefix="load-", dir=temporary_folder()) as folder:
         report = _report_in(folder)
         child = ChildProcess(
             load.command(report),

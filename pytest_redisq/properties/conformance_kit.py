@@ -134,7 +134,7 @@ def conformance(queue: Any, *, contract: AnyContract, **options: Unpack[Conforma
 def check_conformance(
     queue: Any, redisq: Redisq, *, contract: AnyContract, **options: Unpack[ConformanceKeywords]
 ) -> str:
-    """All of it within one test, each property on an empty corner: the table, if all hold. As for `conformance`.
+    """All of it within one test, each property on an empty namespace: the table, if all hold. As for `conformance`.
 
     Raises DeliveryError, with the table and what each broken property has to say, from the first of them.
     """

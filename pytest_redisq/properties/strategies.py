@@ -9,7 +9,7 @@
             worker.put(body)
             assert worker.get(0).body == body
 
-Each example wants a clean corner of the server: `redisq_session.example()` is one. Smaller draws are simpler ones.
+Each example wants a clean namespace of the server: `redisq_session.example()` is one. Smaller draws are simpler ones.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from pytest_redisq.history import History, Journal, read_history
 from pytest_redisq.logs import LogConfig
 from pytest_redisq.runner.control_channel import NO_SLOT, STOP, ChannelAddress, ControlServer
 from pytest_redisq.runner.worker_pool import GRACE_SECONDS, WorkerFailure
-from pytest_redisq.servers.scratch import keep_multiprocessing_folder
+from pytest_redisq.servers.temporary_folder import keep_multiprocessing_folder
 
 #: Looking whether processes have ended, in seconds.
 _POLL_SECONDS = 0.002

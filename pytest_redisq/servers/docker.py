@@ -1,8 +1,9 @@
 """A server in a container of a Docker daemon on this machine.
 
-The container's first process is the keeper's script, so that the server can be killed and restarted within it; the
-image's own entry script is not run. On this machine a guard (`docker_guard.py`) creates the container, links the lease
-to the script, and deletes the container when the lease ends; testcontainers' reaper, Ryuk, is not needed.
+The container's first process is the supervisor's script, so that the server can be killed and restarted inside it. The
+image's own entry script is not run. On this machine the container supervisor (`container_supervisor.py`) creates the
+container, connects the lease to the script, and deletes the container when the lease ends. The reaper of
+testcontainers, Ryuk, is not needed.
 
 testcontainers (a third of a second to import, as long as a container takes to start) is called where it is of use: to
 fetch an image, with the registries' credentials (`docker_image.py`). Its settings say which daemon is meant.
@@ -21,12 +22,12 @@ from urllib.parse import quote
 from pytest_redisq.errors import ServerError
 from pytest_redisq.options import Settings
 from pytest_redisq.secret import Secret, Url
-from pytest_redisq.servers import docker_guard
+from pytest_redisq.servers import container_supervisor
 from pytest_redisq.servers.backend import SOCKET_FOLDER, Launched
 from pytest_redisq.servers.boot import ServerDiedError, boot
 from pytest_redisq.servers.configuration import configuration, given, on_command_line, shown
 from pytest_redisq.servers.docker_daemon import Daemon, find_daemon, has_image, words
-from pytest_redisq.servers.keeper import SCRIPT, Keeper
+from pytest_redisq.servers.supervisor import SCRIPT, Supervisor
 
 #: What runs where no image is asked for.
 DEFAULT_IMAGE = "valkey/valkey:9.1"
@@ -88,7 +89,7 @@ def can_fetch(settings: Settings) -> bool:
     return True
 
 
-def launch(settings: Settings, keeper: Keeper) -> Launched:
+def launch(settings: Settings, supervisor: Supervisor) -> Launched:
     """Start a container with the image that the settings name, fetching it if need be, and wait for its answer."""
     image = settings.image or DEFAULT_IMAGE
     own = given(settings.server_args)
@@ -98,17 +99,17 @@ def launch(settings: Settings, keeper: Keeper) -> Launched:
             "What to do: leave 'port' out of --redisq-server-arg, or choose --redisq-server process."
         )
     daemon = _daemon()
-    _guard(keeper, daemon)
+    _supervise(supervisor, daemon)
     if not has_image(daemon, image):
         # testcontainers takes a third of a second to import: only who fetches an image pays for it.
         from pytest_redisq.servers.docker_image import fetch
 
         fetch(daemon, image, settings.origin.get("image", "default"))
     password = Secret(own.get("requirepass", secrets.token_hex(16)))
-    socket = keeper.directory / SOCKET_FOLDER
+    socket = supervisor.directory / SOCKET_FOLDER
     here = socket.is_dir() and daemon.address.startswith("unix:")
-    host, port = _create(keeper, settings, image, password, socket if here else None)
-    _boot(keeper, settings, image, host, port, password)
+    host, port = _create(supervisor, settings, image, password, socket if here else None)
+    _boot(supervisor, settings, image, host, port, password)
     auth = f":{quote(password, safe='')}@" if password else ""
     url = Url(f"redis://{auth}{host}:{port}/0")
     return Launched(url=url, detail=f"image {image}", socket=socket / _SOCKET if here else None)
@@ -118,14 +119,22 @@ def _daemon() -> Daemon:
     return find_daemon(os.environ, Path.home())
 
 
-def _guard(keeper: Keeper, daemon: Daemon) -> None:
-    """Start the guard on the keeper's lease. It is nobody's child, so that nobody has to wait for it."""
-    container = f"{keeper.directory.name}-{secrets.token_hex(4)}"
-    guard = [sys.executable, "-I", "-S", docker_guard.__file__, daemon.address, container, str(keeper.directory)]
-    read_end = keeper.establish()
+def _supervise(supervisor: Supervisor, daemon: Daemon) -> None:
+    """Start the container supervisor on the lease. It is detached, so that no process has to wait for it."""
+    container = f"{supervisor.directory.name}-{secrets.token_hex(4)}"
+    program = [
+        sys.executable,
+        "-I",
+        "-S",
+        container_supervisor.__file__,
+        daemon.address,
+        container,
+        str(supervisor.directory),
+    ]
+    read_end = supervisor.establish()
     try:
         subprocess.run(
-            ["/bin/sh", "-c", _DETACHED, "redisq-guard", *guard],
+            ["/bin/sh", "-c", _DETACHED, "redisq-container-supervisor", *program],
             stdin=read_end,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -137,13 +146,15 @@ def _guard(keeper: Keeper, daemon: Daemon) -> None:
         os.close(read_end)
 
 
-def _create(keeper: Keeper, settings: Settings, image: str, password: str, socket: Path | None) -> tuple[str, int]:
-    """Have the guard create and start the container; the address on this machine where its port is published."""
-    file = keeper.directory / "container.json"
+def _create(
+    supervisor: Supervisor, settings: Settings, image: str, password: str, socket: Path | None
+) -> tuple[str, int]:
+    """Have the container supervisor create and start the container; returns the published host and port."""
+    file = supervisor.directory / "container.json"
     file.touch(mode=0o600)
-    file.write_text(json.dumps(_description(settings, image, password, str(keeper.directory), socket)))
-    keeper.order("create", seconds=settings.startup_seconds)
-    head, _, body = (keeper.directory / "answer").read_bytes().partition(b"\n")
+    file.write_text(json.dumps(_description(settings, image, password, str(supervisor.directory), socket)))
+    supervisor.order("create", seconds=settings.startup_seconds)
+    head, _, body = (supervisor.directory / "answer").read_bytes().partition(b"\n")
     step, status = head.decode().split()
     if step != "inspect" or status != "200":
         raise _refusal(step, image, words(body))
@@ -164,7 +175,14 @@ def _description(
     port = f"{PORT}/tcp"
     return {
         "Image": image,
-        "Entrypoint": ["sh", "-c", _PRELUDE + SCRIPT, "redisq-keeper", _FOLDER, *on_command_line(settings.server_args)],
+        "Entrypoint": [
+            "sh",
+            "-c",
+            _PRELUDE + SCRIPT,
+            "redisq-supervisor",
+            _FOLDER,
+            *on_command_line(settings.server_args),
+        ],
         "Cmd": [],
         "Env": [f"REDISQ_CONFIGURATION={conf}"],
         "Labels": {LABEL: run},
@@ -191,9 +209,9 @@ def _refusal(step: str, image: str, said: str) -> ServerError:
     )
 
 
-def _boot(keeper: Keeper, settings: Settings, image: str, host: str, port: int, password: str) -> None:
+def _boot(supervisor: Supervisor, settings: Settings, image: str, host: str, port: int, password: str) -> None:
     try:
-        boot(keeper, host, port, password, seconds=settings.startup_seconds, name=f"image {image}")
+        boot(supervisor, host, port, password, seconds=settings.startup_seconds, name=f"image {image}")
     except ServerDiedError as death:
         if "redisq: neither" in death.log:
             advice = f"name an image of a Redis or Valkey with --redisq-image ({image} is none)."

@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from pytest_redisq.errors import ServerError
-from pytest_redisq.servers.docker_guard import ask
+from pytest_redisq.servers.container_supervisor import ask
 
 DEFAULT_ADDRESS = "unix:///var/run/docker.sock"
 

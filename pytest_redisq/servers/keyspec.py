@@ -12,7 +12,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Range:
+class KeyRange:
     """Every `step`-th word from the begin to `last` (from the begin, or if negative from the end of the command)."""
 
     last: int
@@ -28,7 +28,7 @@ class Range:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Counted:
+class CountedKeys:
     """As many as the word at `count` says, from the word at `first` on (both from the begin)."""
 
     count: int
@@ -55,7 +55,7 @@ class KeySpec:
 
     index: int
     keyword: bytes | None
-    find: Range | Counted
+    find: KeyRange | CountedKeys
     once: bool = False
     reads: bool = False
 
@@ -69,7 +69,7 @@ class KeySpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Command:
+class CommandSpec:
     """What is known of a command. `known` is False where some of its keys cannot be found by rule; `flags` are the
     server's own words, such as b"readonly" and b"blocking".
     """
@@ -89,38 +89,38 @@ class Command:
         return self.known and all(upper.count(keyword) <= 1 for keyword in keywords)
 
 
-def parse_commands(reply: Sequence[Any]) -> dict[bytes, Command]:
+def parse_commands(reply: Sequence[Any]) -> dict[bytes, CommandSpec]:
     """The reply of COMMAND, by upper-case name; subcommands as b"XGROUP|CREATE"."""
     return {name: command for entry in reply if entry for name, command in _parse(entry)}
 
 
-def _parse(entry: Sequence[Any]) -> Iterator[tuple[bytes, Command]]:
+def _parse(entry: Sequence[Any]) -> Iterator[tuple[bytes, CommandSpec]]:
     name, _arity, flags, first, last, step = entry[:6]
     if len(entry) > 8:
         raw = [_pairs(spec) for spec in entry[8]]
         keys = [spec for spec in raw if b"not_key" not in spec[b"flags"]]
         specs = [_key_spec(spec) for spec in keys]
         found = tuple(spec for spec in specs if spec)
-        yield name.upper(), Command(specs=found, known=None not in specs, flags=frozenset(flags))
+        yield name.upper(), CommandSpec(specs=found, known=None not in specs, flags=frozenset(flags))
         for subcommand in entry[9]:
             yield from _parse(subcommand)
         return
     # Before 7.0 there is one range a command, and a flag where that is not the whole truth.
-    find = Range(last=last - first if last >= 0 else last, step=step, limit=0)
+    find = KeyRange(last=last - first if last >= 0 else last, step=step, limit=0)
     specs_before_7 = (KeySpec(index=first, keyword=None, find=find),) if first else ()
-    yield name.upper(), Command(specs=specs_before_7, known=b"movablekeys" not in flags, flags=frozenset(flags))
+    yield name.upper(), CommandSpec(specs=specs_before_7, known=b"movablekeys" not in flags, flags=frozenset(flags))
 
 
 def _key_spec(spec: Mapping[bytes, Any]) -> KeySpec | None:
     """None where the server itself says that it has no rule, or not the whole one."""
     begin, find = _pairs(spec[b"begin_search"]), _pairs(spec[b"find_keys"])
     begin_spec, find_spec = _pairs(begin[b"spec"]), _pairs(find[b"spec"])
-    rule: Range | Counted
+    rule: KeyRange | CountedKeys
     match find[b"type"]:
         case b"range":
-            rule = Range(last=find_spec[b"lastkey"], step=find_spec[b"keystep"], limit=find_spec[b"limit"])
+            rule = KeyRange(last=find_spec[b"lastkey"], step=find_spec[b"keystep"], limit=find_spec[b"limit"])
         case b"keynum":
-            rule = Counted(count=find_spec[b"keynumidx"], first=find_spec[b"firstkey"], step=find_spec[b"keystep"])
+            rule = CountedKeys(count=find_spec[b"keynumidx"], first=find_spec[b"firstkey"], step=find_spec[b"keystep"])
         case _:
             return None
     incomplete, reads = b"incomplete" in spec[b"flags"], b"RO" in spec[b"flags"]

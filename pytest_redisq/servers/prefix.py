@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pytest_redisq.errors import ServerError
-from pytest_redisq.servers.keyspec import Command
+from pytest_redisq.servers.keyspec import CommandSpec
 
 #: What becomes of a reply.
 Undo = Callable[[Any], Any]
@@ -40,7 +40,7 @@ _NAMES_STREAMS = frozenset({b"XREAD", b"XREADGROUP"})
 class Prefixer:
     """The state of one connection: what becomes of each reply still to come, and of those a transaction holds back."""
 
-    def __init__(self, prefix: str, commands: Mapping[bytes, Command], database: int, seen: set[bytes]) -> None:
+    def __init__(self, prefix: str, commands: Mapping[bytes, CommandSpec], database: int, seen: set[bytes]) -> None:
         self._prefix = prefix.encode()
         self._commands = commands
         self._database = database

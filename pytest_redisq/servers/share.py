@@ -1,7 +1,7 @@
 """One server for all processes of one test run; two runs never meet.
 
 The processes meet in a folder named after the run. Whoever comes first starts the server there, under a file lock, and
-writes `server.json`; the others join its lease. The folder is the keeper's, and goes with the server.
+writes `server.json`; the others join its lease. The folder is the supervisor's, and goes with the server.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from pathlib import Path
 
 from pytest_redisq.errors import ServerError
 from pytest_redisq.options import Settings
+from pytest_redisq.servers.abandoned_folders import end_and_remove, folder_prefix
 from pytest_redisq.servers.choose import choose, connect, start_in
-from pytest_redisq.servers.keeper import Keeper
-from pytest_redisq.servers.leftovers import clear, prefix
 from pytest_redisq.servers.server import Server
+from pytest_redisq.servers.supervisor import Supervisor
 
 #: Commands that nobody may use on a server which several processes share.
 CROSSING = ("flushall", "swapdb")
 
-#: How long a folder whose keeper is on its way out may take to vanish, in seconds.
+#: How long a folder whose supervisor is on its way out may take to vanish, in seconds.
 _VANISH_SECONDS = 5.0
 
 
@@ -43,25 +43,25 @@ def share(settings: Settings, run_id: str) -> Iterator[Server]:
 def meeting_place(run_id: str) -> Path:
     """The folder of the run: of this user's alone, and short, since a unix socket may have to fit in."""
     name = hashlib.sha256(run_id.encode()).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"{prefix()}{name}"
+    return Path(tempfile.gettempdir()) / f"{folder_prefix()}{name}"
 
 
 def _meet(settings: Settings, run_id: str) -> Server:
     directory = meeting_place(run_id)
-    # Before the folder is made: nobody clears it away until a keeper has it, so that has to follow at once.
+    # Before the folder is made: nobody clears it away until a supervisor has it, so that has to follow at once.
     how, reason = choose(settings) if not (directory / "server.json").exists() else (None, "")
     while True:
         with _locked(directory) as current:
             if not current:
                 continue
-            record, keeper = directory / "server.json", Keeper(directory)
-            if not keeper.listening():
+            record, supervisor = directory / "server.json", Supervisor(directory)
+            if not supervisor.listening():
                 try:
                     there = os.listdir(directory)
-                except FileNotFoundError:  # its keeper took it away just now
+                except FileNotFoundError:  # its supervisor took it away just now
                     continue
-                if there != ["lock"]:  # of a keeper that was killed itself
-                    clear(directory)
+                if there != ["lock"]:  # of a supervisor that was killed itself
+                    end_and_remove(directory)
                     continue
                 if how is None:
                     how, reason = choose(settings)
@@ -69,10 +69,10 @@ def _meet(settings: Settings, run_id: str) -> Server:
                 _forbid_what_crosses_databases(server)
                 record.write_text(json.dumps(server.record()))
                 return server
-            if record.exists() and keeper.join():
-                return Server(**json.loads(record.read_text()), keeper=keeper)
-        # A start that failed, or a run that has just ended: the keeper is about to take its folder away.
-        if not keeper.gone(_VANISH_SECONDS):
+            if record.exists() and supervisor.join():
+                return Server(**json.loads(record.read_text()), supervisor=supervisor)
+        # A start that failed, or a run that has just ended: the supervisor is about to take its folder away.
+        if not supervisor.gone(_VANISH_SECONDS):
             raise ServerError(f"The server in {directory} does not end.\nWhat to do: end it, or remove that folder.")
 
 

@@ -18,7 +18,7 @@ from pytest_redisq.demo.story import Stage, Story
 from pytest_redisq.explore import Schedule
 from pytest_redisq.options import environment, resolve
 from pytest_redisq.servers import Server, start
-from pytest_redisq.servers.corner import Corners
+from pytest_redisq.servers.namespace import Namespaces
 
 pytestmark = pytest.mark.server
 
@@ -41,10 +41,10 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def stage(server: Server, tmp_path: Path) -> Iterator[Stage]:
-    corners = Corners(server)
-    with corners.corner() as corner:
-        yield Stage(server=server, corner=corner, folder=tmp_path, run=secrets.token_hex(3))
-    corners.close()
+    namespaces = Namespaces(server)
+    with namespaces.namespace() as namespace:
+        yield Stage(server=server, namespace=namespace, folder=tmp_path, run=secrets.token_hex(3))
+    namespaces.close()
 
 
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: story.id)

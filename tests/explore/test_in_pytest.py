@@ -21,7 +21,7 @@ from pytest_redisq.explore import World
 from pytest_redisq.facade import Redisq
 from pytest_redisq.servers import Server
 from pytest_redisq.servers.address import Address
-from pytest_redisq.servers.corner import Corner
+from pytest_redisq.servers.namespace import Namespace
 from tests.explore.stories import STORIES, drain_by_popping, drain_by_trimming, two_drainers
 
 DRAINERS = """
@@ -202,7 +202,7 @@ def test_a_replay_by_flag_is_made_with_the_clients_that_were_asked_for(redisq_se
         world.run()
         seen.append(actor.result)
 
-    told = Redisq(server=redisq_server, corner=redisq._corner, schedule="A")
+    told = Redisq(server=redisq_server, namespace=redisq._namespace, schedule="A")
     told.explore(scenario, client=lambda url: redis.Redis.from_url(url, decode_responses=True), faults="kill")
     assert seen == ["text"]
 
@@ -231,9 +231,9 @@ def test_hypothesis_shrinks_the_workload_around_the_schedule(redisq_session: Red
 
 @pytest.fixture
 def elsewhere(redisq_server: Server) -> Redisq:
-    """A corner by prefix, as on somebody's own server."""
+    """A namespace by prefix, as on somebody's own server."""
     address = Address(url=redisq_server.url, prefix="ours:")
-    return Redisq(server=redisq_server, corner=Corner(address, address.client()))
+    return Redisq(server=redisq_server, namespace=Namespace(address, address.client()))
 
 
 @pytest.mark.server
@@ -259,7 +259,7 @@ def test_what_befalls_somebodys_own_server_befalls_the_prefix_alone(
             elsewhere.replay(scenario, f"AAA{kind}")
             assert theirs.lrange("jobs", 0, -1) == [b"precious"]
         finally:
-            elsewhere._corner.clean()
+            elsewhere._namespace.clean()
             theirs.delete("jobs")
         assert list(theirs.scan_iter(match="ours:*")) == []
 
@@ -275,6 +275,6 @@ def test_somebodys_own_server_is_explored_behind_a_prefix(redisq_server: Server,
             elsewhere.explore(two_drainers(drain_by_popping), schedules=20)
             assert theirs.lrange("jobs", 0, -1) == [b"precious"]
         finally:
-            elsewhere._corner.clean()
+            elsewhere._namespace.clean()
             theirs.delete("jobs")
         assert list(theirs.scan_iter(match="ours:*")) == []

@@ -40,13 +40,13 @@ def test_the_socket_is_there_again_after_a_restart_and_gone_with_the_server() ->
     try:
         url = server.local_url
         assert url.startswith("unix://")
-        assert server.keeper is not None
-        folder = server.keeper.directory
+        assert server.supervisor is not None
+        folder = server.supervisor.directory
         server.restart()
         assert server.local_url == url
     finally:
         server.stop()
-    assert server.keeper.gone(5.0)
+    assert server.supervisor.gone(5.0)
     assert not folder.exists()
 
 

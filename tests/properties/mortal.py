@@ -55,7 +55,7 @@ class Fate:
 
 @contextlib.contextmanager
 def doomed(redisq: Redisq, fate: Fate) -> Iterator[redis.Redis]:
-    """A client of the corner that meets its `fate`. `Killed` ends the block, as the process would have ended.
+    """A client of the namespace that meets its `fate`. `Killed` ends the block, as the process would have ended.
 
     When the block ends the server has carried out all that was on its way: what a dead drainer had sent ahead, say.
     """

@@ -25,7 +25,7 @@ def main() -> None:
 
 
 def hold(server: Server) -> None:
-    print(server.url, server.keeper and server.keeper.directory, flush=True)
+    print(server.url, server.supervisor and server.supervisor.directory, flush=True)
     sys.stdin.read()
 
 

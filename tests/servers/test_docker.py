@@ -137,8 +137,8 @@ def test_a_snapshot_file_keeps_all_at_a_restart_and_what_was_saved_at_a_kill(run
 
 def test_it_is_published_on_loopback_alone_and_carries_the_runs_label(run: Run, daemon: DockerClient) -> None:
     server = run(settings())
-    assert server.keeper
-    [container] = daemon.containers.list(filters={"label": f"{LABEL}={server.keeper.directory}"})
+    assert server.supervisor
+    [container] = daemon.containers.list(filters={"label": f"{LABEL}={server.supervisor.directory}"})
     [published] = container.ports["6379/tcp"]
     assert published["HostIp"] == "127.0.0.1"
     assert f"@127.0.0.1:{published['HostPort']}/0" in server.url

@@ -15,7 +15,7 @@ import redis
 
 from pytest_redisq.errors import ServerError
 from pytest_redisq.options import Settings
-from pytest_redisq.servers import Corners, Server, start
+from pytest_redisq.servers import Namespaces, Server, start
 from pytest_redisq.servers.key_lease import LEASE_SECONDS, REGISTRY, KeyLease
 from tests.foreign_keys import contents, populate
 from tests.support import eventually, local
@@ -176,12 +176,12 @@ def test_ten_thousand_keys_that_look_like_ours_are_as_before(process: Server, cl
     client.delete(f"{OTHER}~lease")
     told: list[str] = []
     external = start(Settings(server=process.url))
-    corners = Corners(external, told.append)
-    with corners.corner() as corner:
-        corner.client.rpush("jobs", "ours")
-        with corner.new_client() as other:
+    namespaces = Namespaces(external, told.append)
+    with namespaces.namespace() as namespace:
+        namespace.client.rpush("jobs", "ours")
+        with namespace.new_client() as other:
             other.set("*", "ours")
-    corners.close()
+    namespaces.close()
     external.stop()
     assert len(told) == 1
     lease = KeyLease(process.url, PREFIX)
@@ -243,7 +243,7 @@ def test_the_password_is_in_no_command_line_or_environment(
 ) -> None:
     monkeypatch.setenv("REDIS_URL", process.url)
     lease.take()
-    eventually(lambda: b"cleaner.py" in Path(f"/proc/{lease.cleaner}/cmdline").read_bytes())
+    eventually(lambda: b"key_cleaner.py" in Path(f"/proc/{lease.cleaner}/cmdline").read_bytes())
     password = str(urlsplit(process.url).password).encode()
     for what in ("cmdline", "environ"):
         assert password not in Path(f"/proc/{lease.cleaner}/{what}").read_bytes()
@@ -293,7 +293,7 @@ def test_a_script_that_outlives_its_test_leaves_no_key_either(process: Server, c
 
 _ORPHAN = """
 import os, signal, sys
-from pytest_redisq.servers.keeper import end_when_orphaned
+from pytest_redisq.servers.supervisor import end_when_orphaned
 from pytest_redisq.servers.key_lease import KeyLease
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 end_when_orphaned()

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from pytest_redisq.servers import Server
-from pytest_redisq.servers.keyspec import Command, Counted, KeySpec, Range, parse_commands
+from pytest_redisq.servers.keyspec import CommandSpec, CountedKeys, KeyRange, KeySpec, parse_commands
 
 COMMANDS = [
     "GET k",
@@ -36,13 +36,13 @@ COMMANDS = [
 
 
 @pytest.fixture
-def commands(server: Server) -> Mapping[bytes, Command]:
+def commands(server: Server) -> Mapping[bytes, CommandSpec]:
     with server.client(protocol=2) as client:
         client.set_response_callback("COMMAND", lambda reply, **_: reply)
         return parse_commands(client.execute_command("COMMAND"))
 
 
-def test_the_keys_found_are_those_that_the_server_finds(server: Server, commands: Mapping[bytes, Command]) -> None:
+def test_the_keys_found_are_those_that_the_server_finds(server: Server, commands: Mapping[bytes, CommandSpec]) -> None:
     with server.client() as client:
         for line in COMMANDS:
             words = line.encode().split()
@@ -53,15 +53,15 @@ def test_the_keys_found_are_those_that_the_server_finds(server: Server, commands
             assert found == client.execute_command("COMMAND GETKEYS", *words), line
 
 
-def test_commands_without_a_rule_are_known_as_such(commands: Mapping[bytes, Command]) -> None:
+def test_commands_without_a_rule_are_known_as_such(commands: Mapping[bytes, CommandSpec]) -> None:
     unknown = {name for name, command in commands.items() if not command.known}
     assert unknown == {b"SORT", b"SORT_RO", b"MIGRATE"}
 
 
 def test_a_rule_that_the_server_warns_of_is_relied_on_where_it_cannot_mislead() -> None:
     """Redis 8.0.2 says so of XREAD: a key may be called as the word that the keys follow."""
-    streams = KeySpec(index=1, keyword=b"STREAMS", find=Range(last=-1, step=1, limit=2), once=True)
-    xread = Command(specs=(streams,), known=True)
+    streams = KeySpec(index=1, keyword=b"STREAMS", find=KeyRange(last=-1, step=1, limit=2), once=True)
+    xread = CommandSpec(specs=(streams,), known=True)
     assert xread.is_sure(b"XREAD COUNT 2 STREAMS a 0".split())
     assert not xread.is_sure(b"XREAD STREAMS streams 0".split())
 
@@ -87,11 +87,15 @@ def test_rules_of_a_server_before_7() -> None:
 @pytest.mark.parametrize(
     ("spec", "words", "places"),
     [
-        (KeySpec(index=1, keyword=None, find=Range(last=0, step=1, limit=0)), [b"GET"], []),
-        (KeySpec(index=1, keyword=None, find=Counted(count=0, first=1, step=1)), [b"X", b"not-a-number"], []),
-        (KeySpec(index=1, keyword=None, find=Counted(count=0, first=1, step=1)), [b"X", b"9", b"a"], [2]),
-        (KeySpec(index=1, keyword=b"STORE", find=Range(last=0, step=1, limit=0)), [b"X", b"k"], []),
-        (KeySpec(index=-2, keyword=b"KEYS", find=Range(last=-1, step=1, limit=0)), [b"X", b"keys", b"a", b"b"], [2, 3]),
+        (KeySpec(index=1, keyword=None, find=KeyRange(last=0, step=1, limit=0)), [b"GET"], []),
+        (KeySpec(index=1, keyword=None, find=CountedKeys(count=0, first=1, step=1)), [b"X", b"not-a-number"], []),
+        (KeySpec(index=1, keyword=None, find=CountedKeys(count=0, first=1, step=1)), [b"X", b"9", b"a"], [2]),
+        (KeySpec(index=1, keyword=b"STORE", find=KeyRange(last=0, step=1, limit=0)), [b"X", b"k"], []),
+        (
+            KeySpec(index=-2, keyword=b"KEYS", find=KeyRange(last=-1, step=1, limit=0)),
+            [b"X", b"keys", b"a", b"b"],
+            [2, 3],
+        ),
     ],
 )
 def test_malformed_commands_have_the_keys_that_are_there(spec: KeySpec, words: list[bytes], places: list[int]) -> None:

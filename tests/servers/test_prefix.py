@@ -9,22 +9,24 @@ import pytest
 from syrupy.assertion import SnapshotAssertion
 
 from pytest_redisq.errors import ServerError
-from pytest_redisq.servers.keyspec import Command, Counted, KeySpec, Range
+from pytest_redisq.servers.keyspec import CommandSpec, CountedKeys, KeyRange, KeySpec
 from pytest_redisq.servers.prefix import Prefixer
 
 
-def _range(first: int, last: int, step: int = 1) -> Command:
-    find = Range(last=last, step=step, limit=0)
-    return Command(specs=(KeySpec(index=first, keyword=None, find=find),), known=True)
+def _range(first: int, last: int, step: int = 1) -> CommandSpec:
+    find = KeyRange(last=last, step=step, limit=0)
+    return CommandSpec(specs=(KeySpec(index=first, keyword=None, find=find),), known=True)
 
 
-def _counted(index: int) -> Command:
-    find = Counted(count=0, first=1, step=1)
-    return Command(specs=(KeySpec(index=index, keyword=None, find=find),), known=True)
+def _counted(index: int) -> CommandSpec:
+    find = CountedKeys(count=0, first=1, step=1)
+    return CommandSpec(specs=(KeySpec(index=index, keyword=None, find=find),), known=True)
 
 
-_NONE = Command(specs=(), known=True)
-_STREAMS = Command(specs=(KeySpec(index=1, keyword=b"STREAMS", find=Range(last=-1, step=1, limit=2)),), known=True)
+_NONE = CommandSpec(specs=(), known=True)
+_STREAMS = CommandSpec(
+    specs=(KeySpec(index=1, keyword=b"STREAMS", find=KeyRange(last=-1, step=1, limit=2)),), known=True
+)
 WITHOUT_KEYS = b"""
     PING MULTI EXEC DISCARD SUBSCRIBE SELECT KEYS SCAN FLUSHALL FLUSHDB SWAPDB RANDOMKEY SHUTDOWN CONFIG CONFIG|SET
     CONFIG|GET CLIENT CLIENT|ID CLIENT|KILL SCRIPT|FLUSH DEBUG REPLICAOF FUNCTION|FLUSH SAVE MONITOR
@@ -40,8 +42,8 @@ COMMANDS = dict.fromkeys(WITHOUT_KEYS.split(), _NONE) | {
     b"XREAD": _STREAMS,
     b"XGROUP": _NONE,
     b"XGROUP|CREATE": _range(2, 0),
-    b"SORT": Command(specs=(), known=False),
-    b"MIGRATE": Command(specs=(), known=False),
+    b"SORT": CommandSpec(specs=(), known=False),
+    b"MIGRATE": CommandSpec(specs=(), known=False),
 }
 
 

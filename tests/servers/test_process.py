@@ -89,8 +89,8 @@ def test_the_password_is_on_no_command_line() -> None:
 @pytest.mark.parametrize("persistence", ["none", "aof", "rdb"])
 def test_its_files_are_private_and_gone_at_the_end(persistence: Persistence) -> None:
     server = start(local(persistence=persistence))
-    assert server.keeper
-    directory = server.keeper.directory
+    assert server.supervisor
+    directory = server.supervisor.directory
     assert directory.stat().st_mode & 0o077 == 0
     with server.client() as client:
         client.set("key", "value")

@@ -139,7 +139,7 @@ def test_revive_makes_a_paused_or_dead_server_answer(server: Server) -> None:
 
 
 def test_stop_can_be_said_twice_and_leaves_nothing(server: Server) -> None:
-    port, directory = _port(server), server.keeper and server.keeper.directory
+    port, directory = _port(server), server.supervisor and server.supervisor.directory
     server.stop()
     server.stop()
     eventually(lambda: not (directory and directory.exists()))
@@ -184,7 +184,7 @@ def test_a_forked_child_does_not_hold_the_server_but_may_use_it(process: Server)
     try:
         assert os.read(read_end, 10) == b"used"
         assert process.config("maxmemory-policy") == "allkeys-lfu"
-        directory = process.keeper and process.keeper.directory
+        directory = process.supervisor and process.supervisor.directory
         process.stop()
         eventually(lambda: not (directory and directory.exists()))
     finally:

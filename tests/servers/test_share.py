@@ -92,7 +92,7 @@ def test_a_failed_start_leaves_the_place_to_the_next(run_id: str) -> None:
         assert server.info("server")
 
 
-def test_a_place_whose_keeper_was_killed_is_cleared(run_id: str) -> None:
+def test_a_place_whose_supervisor_was_killed_is_cleared(run_id: str) -> None:
     place = meeting_place(run_id)
     place.mkdir(mode=0o700)
     (place / "server.json").write_text("{}")

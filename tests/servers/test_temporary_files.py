@@ -75,12 +75,12 @@ _WITHOUT_ROOM = """
 import tempfile
 from pathlib import Path
 from pytest_redisq.errors import RedisqError
-from pytest_redisq.servers.scratch import told_if_full
+from pytest_redisq.servers.temporary_folder import explain_full_disk
 from pytest_redisq.endpoint.status_table import KillRequest, StatusTable
 
 folder = Path(tempfile.mkdtemp(dir={folder!r}))
 try:
-    with told_if_full():
+    with explain_full_disk():
         table = StatusTable(folder / "status_table", 10_000)
         for index in range(10_000):  # what is not there when it is wanted ends the process by SIGBUS
             table.status(index).request_kill(KillRequest.DIE_RECEIVING)

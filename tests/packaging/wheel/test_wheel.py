@@ -18,7 +18,7 @@ def test_a_list_keeps_what_it_was_given(redisq):
     redisq.client.rpush(redisq.key("jobs"), b"one", b"two")
     assert redisq.client.lrange(redisq.key("jobs"), 0, -1) == [b"one", b"two"]
 
-def test_the_corner_is_clean(redisq):
+def test_the_namespace_is_clean(redisq):
     assert redisq.client.llen(redisq.key("jobs")) == 0
 """
 

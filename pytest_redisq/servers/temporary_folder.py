@@ -13,19 +13,19 @@ from pathlib import Path
 
 from pytest_redisq import interrupts
 from pytest_redisq.errors import RedisqError
-from pytest_redisq.servers.keeper import Keeper
-from pytest_redisq.servers.leftovers import prefix
+from pytest_redisq.servers.abandoned_folders import folder_prefix
+from pytest_redisq.servers.supervisor import Supervisor
 
 #: What an operating system says of a folder that is full or cannot be written.
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
 _lock = threading.Lock()
-_keeper: Keeper | None = None
-_multiprocessing: Keeper | None = None
+_supervisor: Supervisor | None = None
+_multiprocessing: Supervisor | None = None
 
 
 @contextlib.contextmanager
-def told_if_full() -> Iterator[None]:
+def explain_full_disk() -> Iterator[None]:
     """Says in words that the folder of temporary files has no room or cannot be written; raises RedisqError."""
     try:
         yield
@@ -38,18 +38,18 @@ def told_if_full() -> Iterator[None]:
         ) from error
 
 
-def scratch() -> Path:
-    """The folder, made at first need: give it as `dir` to `tempfile`. A keeper removes it when this process ends."""
-    global _keeper
+def temporary_folder() -> Path:
+    """The folder, created at first use; pass it as `dir` to `tempfile`. It is removed when this process ends."""
+    global _supervisor
     with interrupts.deferred(), _lock:
-        if _keeper is None or not _keeper.listening():
+        if _supervisor is None or not _supervisor.listening():
             _release()
-            _keeper = _launch(prefix())
-        return _keeper.directory
+            _supervisor = _launch(folder_prefix())
+        return _supervisor.directory
 
 
-def release_scratch() -> None:
-    """Have the folder removed now; the next `scratch` makes a new one."""
+def remove_temporary_folder() -> None:
+    """Have the folder removed now; the next `temporary_folder` makes a new one."""
     with _lock:
         _release()
 
@@ -60,32 +60,32 @@ def keep_multiprocessing_folder() -> None:
     config = vars(multiprocessing.current_process())["_config"]
     with _lock:
         if not config.get("tempdir"):
-            # Not in `scratch`, which may be released while the fork server lives.
+            # Not in `temporary_folder`, which may be released while the fork server lives.
             _multiprocessing = _launch("pymp-")
             config["tempdir"] = str(_multiprocessing.directory)
 
 
-def _launch(name: str) -> Keeper:
-    keeper = Keeper(Path(tempfile.mkdtemp(prefix=name)))
+def _launch(name: str) -> Supervisor:
+    supervisor = Supervisor(Path(tempfile.mkdtemp(prefix=name)))
     try:
-        keeper.launch([])
+        supervisor.launch([])
     except BaseException:
-        keeper.discard()
+        supervisor.discard()
         raise
-    return keeper
+    return supervisor
 
 
 def _release() -> None:
-    global _keeper
-    if _keeper is not None:
-        _keeper.discard()
-        _keeper = None
+    global _supervisor
+    if _supervisor is not None:
+        _supervisor.discard()
+        _supervisor = None
 
 
 def _forget() -> None:
     # The folder is the parent's; a forked process makes its own.
-    global _keeper, _lock
-    _keeper, _lock = None, threading.Lock()
+    global _supervisor, _lock
+    _supervisor, _lock = None, threading.Lock()
 
 
 os.register_at_fork(after_in_child=_forget)

@@ -1,12 +1,12 @@
-"""A server lives for as long as somebody holds its lease; a keeper sees to that, whatever signal ends the holders.
+"""The supervisor of a server: it ends the server and removes its folder when the last holder of the lease is gone.
 
-The lease is a FIFO. Every process that uses the server holds its write end open, and the keeper, a shell script that
-runs in a session of its own, reads from it. End-of-file means that the last holder is gone, even by SIGKILL; then the
-keeper kills the server and removes the folder. The same pipe carries orders. What the keeper answers, and that the
-server died, it writes to `events`; the server's output goes to `log`.
+The lease is a FIFO. Every process that uses the server keeps its write end open. The supervisor, a shell script in its
+own session, reads from it. End of file means that the last holder is gone, by whatever signal, including SIGKILL. Then
+the supervisor kills the server and removes the folder. Orders to the supervisor go through the same FIFO. It writes its
+answers, and each exit of the server, to `events`; the server's output goes to `log`.
 
-On this machine a keeper is three processes. Two of them only wait for the first: should that be killed itself, they
-kill the server and remove the folder. `leftovers` deals with what is left when all are killed.
+On this machine a supervisor is three processes. Two of them only wait for the first: should that be killed itself, they
+kill the server and remove the folder. `abandoned_folders` deals with what is left when all are killed.
 
 A shell script, since it must also run inside containers, where there is nothing else, and because it starts in 1 ms.
 """
@@ -32,7 +32,7 @@ from pytest_redisq.errors import ServerError
 #: The name of the FIFO in the folder.
 LEASE = "lease"
 
-#: What a keeper does; "create" is for a container's guard, before there is a keeper in it.
+#: The orders that a supervisor takes; "create" is for the container supervisor, before the script in it runs.
 Order = Literal["create", "hello", "start", "kill", "pause", "resume"]
 
 #: How often a condition is looked at while waiting, in seconds.
@@ -41,12 +41,12 @@ POLL_SECONDS = 0.002
 ORPHAN_SECONDS = 0.2
 #: How long an orphaned process may take to end by SIGINT, in seconds.
 ORPHAN_END_SECONDS = 1.0
-#: How long a keeper may take for an order, in seconds. It needs a millisecond; a machine on its knees needs more.
+#: Seconds that a supervisor may take for an order. It needs a millisecond; an overloaded machine needs more.
 ORDER_SECONDS = 10.0
 #: The lines of the server's log that an error message ends with.
 LOG_LINES = 12
 
-#: $1 is a folder that exists for the keeper's own files, the rest is the server's command.
+#: $1 is a folder that exists for the supervisor's own files, the rest is the server's command.
 #: stdin: "<token> <order>" a line. stdout: "done <token>" when carried out, "start <n>" before the n-th server (from 1)
 #: starts, "exit <n> <status>" when it has ended. stderr: the server's output. The server's pid is signalled only until
 #: it has been seen to end, for then it may be another's.
@@ -96,7 +96,7 @@ end finally  # even if what waits for the server was killed
 # The launching process does not become the parent, so that it has nobody to wait for. `kill 0` takes what the server
 # may have forked (a background save) along with the script itself. The folder goes first, and all at once, since
 # another run may be about to make it anew. The second process reads from a pipe of which only the script has the write
-# end (6), and has the lease open (4), so that the keeper counts as listening until the folder is gone. Their parent
+# end (6), and has the lease open (4), so that the supervisor counts as listening until the folder is gone. Their parent
 # waits for both, and comes last.
 _DETACHED = f"""
 folder=$1
@@ -122,17 +122,17 @@ exec 4<&0 5>&1
 """
 
 
-class Holder(Protocol):
+class LeaseHolder(Protocol):
     """What this process holds for as long as it lives: a server's lease, or that of keys on somebody's own server."""
 
     def release(self) -> object: ...
 
 
-_holders: weakref.WeakSet[Holder] = weakref.WeakSet()
+_holders: weakref.WeakSet[LeaseHolder] = weakref.WeakSet()
 
 
-class Keeper:
-    """The handle on one keeper: its folder, the hold on its lease, and the orders it takes. Thread-safe.
+class Supervisor:
+    """The handle on one supervisor: its folder, the hold on its lease, and the orders it takes. Thread-safe.
 
     A forked child holds nothing (its parent's end must end the server), but may still give orders.
     """
@@ -147,7 +147,7 @@ class Keeper:
         return self.directory / LEASE
 
     def establish(self) -> int:
-        """Make the lease and hold it; the read end, close-on-exec, is for the keeper's stdin. The caller closes it."""
+        """Create the lease and hold it; returns the read end for the supervisor's stdin, which the caller closes."""
         new = self.directory / f"{LEASE}.new"
         os.mkfifo(new, 0o600)
         read_end = os.open(new, os.O_RDONLY | os.O_NONBLOCK)
@@ -157,7 +157,7 @@ class Keeper:
         return read_end
 
     def launch(self, command: Sequence[str]) -> None:
-        """Start the keeper on this machine. It starts the server only when told."""
+        """Start the supervisor on this machine. It starts the server only when told."""
         with interrupts.deferred():  # in the midst of it, the folder would look kept and be nobody's
             self._launch(command)
 
@@ -166,7 +166,7 @@ class Keeper:
         try:
             with open(self.directory / "events", "ab") as events, open(self.directory / "log", "ab") as log:
                 subprocess.run(
-                    ["/bin/sh", "-c", _DETACHED, "redisq-keeper", str(self.directory), *command],
+                    ["/bin/sh", "-c", _DETACHED, "redisq-supervisor", str(self.directory), *command],
                     stdin=read_end,
                     stdout=events,
                     stderr=log,
@@ -178,7 +178,7 @@ class Keeper:
             os.close(read_end)
 
     def join(self) -> bool:
-        """Hold the lease of a keeper that another process started; False if that one is gone."""
+        """Hold the lease of a supervisor that another process started; False if that one is gone."""
         try:
             self._hold = os.open(self._lease, os.O_WRONLY | os.O_NONBLOCK)
             self.order("hello")
@@ -188,7 +188,7 @@ class Keeper:
         return True
 
     def release(self) -> bool:
-        """Let go of the lease; whether a keeper was there to notice, or the lease was let go of before.
+        """Let go of the lease; whether a supervisor was there to notice, or the lease was let go of before.
 
         When nobody holds it the server and the folder are gone within milliseconds.
         """
@@ -200,25 +200,25 @@ class Keeper:
         return kept
 
     def discard(self) -> None:
-        """Let go after a failed start; the folder goes, even if there is no keeper yet to see to that."""
+        """Let go after a failed start; the folder goes, even if there is no supervisor yet to see to that."""
         kept = self.listening()
         self.release()
         if not kept:
             shutil.rmtree(self.directory, ignore_errors=True)
 
     def order(self, order: Order, *, seconds: float = ORDER_SECONDS) -> None:
-        """Have it done, and wait until it is. Raises ServerError if the keeper is gone or does not answer."""
+        """Have it done, and wait until it is. Raises ServerError if the supervisor is gone or does not answer."""
         token = secrets.token_hex(8)
         try:
             lease = os.open(self._lease, os.O_WRONLY | os.O_NONBLOCK)
             with open(lease, "wb", buffering=0) as pipe:
                 pipe.write(f"{token} {order}\n".encode())
         except OSError as error:
-            raise ServerError(f"Cannot {order} the server: its keeper is gone ({error.strerror}).") from error
+            raise ServerError(f"Cannot {order} the server: its supervisor is gone ({error.strerror}).") from error
         if not wait_until(lambda: ["done", token] in self._events() or not self.listening(), seconds):
-            raise ServerError(f"Cannot {order} the server: its keeper did not answer within {seconds:g} s.")
+            raise ServerError(f"Cannot {order} the server: its supervisor did not answer within {seconds:g} s.")
         if ["done", token] not in self._events():
-            raise ServerError(f"Cannot {order} the server: its keeper has just gone.")
+            raise ServerError(f"Cannot {order} the server: its supervisor has just gone.")
 
     def listening(self) -> bool:
         """Whether somebody still reads the lease."""
@@ -271,7 +271,7 @@ def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
     return True
 
 
-def release_with_all(holder: Holder) -> None:
+def release_with_all(holder: LeaseHolder) -> None:
     """Have it let go, too, wherever every lease is: in a forked child, and in a process whose parent has died."""
     _holders.add(holder)
 

@@ -1,4 +1,4 @@
-"""What is left where even the keeper was killed: a folder whose lease has no reader, and perhaps a server in it."""
+"""What is left where even the supervisor was killed: a folder whose lease has no reader, and perhaps a server in it."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from pytest_redisq.servers.keeper import LEASE
+from pytest_redisq.servers.supervisor import LEASE
 
 #: How long a server may take for one answer, in seconds.
 _ANSWER_SECONDS = 1.0
 
 
-def prefix() -> str:
+def folder_prefix() -> str:
     """What the names of our folders in TMPDIR begin with; each user has folders of their own."""
     return f"redisq-{os.getuid()}-"
 
 
-def sweep() -> None:
-    """Remove the folders in TMPDIR that no keeper keeps any more, and end the servers in them.
+def remove_abandoned_folders() -> None:
+    """Remove the folders in TMPDIR that no supervisor keeps any more, and end the servers in them.
 
     A folder is touched only if it belongs to this user alone, and its lease has no reader. A folder without a lease is
     about to get one.
     """
-    for folder in Path(tempfile.gettempdir()).glob(f"{prefix()}*"):
+    for folder in Path(tempfile.gettempdir()).glob(f"{folder_prefix()}*"):
         with contextlib.suppress(OSError):
             owner = folder.lstat()
             if owner.st_uid != os.getuid() or owner.st_mode & 0o077 or not stat.S_ISDIR(owner.st_mode):
                 continue
             with _locked(folder) as ours:
                 if ours and (folder.suffix == ".gone" or _abandoned(folder)):
-                    clear(folder)
+                    end_and_remove(folder)
 
 
-def clear(folder: Path) -> None:
+def end_and_remove(folder: Path) -> None:
     """End the server in `folder`, if one runs there, and remove the folder."""
     with contextlib.suppress(OSError, ValueError):
         _shut_down(folder)

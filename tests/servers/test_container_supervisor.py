@@ -1,4 +1,4 @@
-"""A container's guard: what it hears, and that nothing is left behind whichever process dies when.
+"""The container supervisor: what it reads, and that nothing is left behind whichever process dies when.
 
 How whole pytest runs end, also under xdist, is in tests/test_endings.py, for every kind of server.
 """
@@ -23,8 +23,8 @@ from docker import DockerClient
 
 from pytest_redisq.options import Settings
 from pytest_redisq.servers import start
+from pytest_redisq.servers.container_supervisor import Frames
 from pytest_redisq.servers.docker import LABEL
-from pytest_redisq.servers.docker_guard import Frames
 from tests.support import IMAGE, eventually
 
 #: How often a life is ended at each point; CI's thorough run asks for 20.
@@ -80,7 +80,7 @@ class Run:
         return [str(container["Names"]) for container in found]
 
     def processes(self) -> list[str]:
-        """The command lines that name the run's folder, where /proc tells: its guard's."""
+        """The command lines that name the run's folder, where /proc tells: the container supervisor's."""
         found = []
         for entry in Path("/proc").glob("[0-9]*/cmdline"):
             with contextlib.suppress(OSError):
@@ -152,19 +152,19 @@ def test_killed_at_each_step_of_a_start_it_leaves_nothing(begin: Callable[[], Ru
 
 
 @pytest.mark.docker
-def test_without_its_guard_the_container_ends_by_itself(daemon: DockerClient) -> None:
-    """The second line of defence: its stdin closes, the keeper ends, the daemon removes it."""
+def test_without_its_supervisor_the_container_ends_by_itself(daemon: DockerClient) -> None:
+    """The second line of defence: its stdin closes, the supervisor ends, the daemon removes it."""
     server = start(Settings(server="docker", image=IMAGE))
-    assert server.keeper
-    run = str(server.keeper.directory)
-    guards = [
+    assert server.supervisor
+    run = str(server.supervisor.directory)
+    supervisors = [
         int(entry.parent.name)
         for entry in Path("/proc").glob("[0-9]*/cmdline")
-        if b"docker_guard" in (line := entry.read_bytes()) and run.encode() in line
+        if b"container_supervisor" in (line := entry.read_bytes()) and run.encode() in line
     ]
-    assert len(guards) == 1
-    os.kill(guards[0], signal.SIGKILL)
+    assert len(supervisors) == 1
+    os.kill(supervisors[0], signal.SIGKILL)
     eventually(lambda: not daemon.api.containers(all=True, filters={"label": f"{LABEL}={run}"}), GONE_SECONDS)
-    server.keeper.discard()
+    server.supervisor.discard()
     server.stop()
-    eventually(lambda: not server.keeper or not server.keeper.directory.exists())
+    eventually(lambda: not server.supervisor or not server.supervisor.directory.exists())

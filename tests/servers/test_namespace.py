@@ -1,4 +1,4 @@
-"""Each test's own corner: clean, apart from all others, and on somebody's own Redis without a trace."""
+"""Each test's own namespace: clean, apart from all others, and on somebody's own Redis without a trace."""
 
 from __future__ import annotations
 
@@ -15,86 +15,87 @@ import redis
 
 from pytest_redisq.errors import ServerError
 from pytest_redisq.options import Settings
-from pytest_redisq.servers import Corner, Corners, Server, start
-from pytest_redisq.servers.corner import ROTATION
+from pytest_redisq.servers import Namespace, Namespaces, Server, start
+from pytest_redisq.servers.namespace import ROTATION
 from tests.support import eventually, local
 
 
 @pytest.fixture
-def corners(server: Server) -> Iterator[Corners]:
+def namespaces(server: Server) -> Iterator[Namespaces]:
     """Of a server of our own, of each kind."""
-    corners = Corners(server)
-    yield corners
-    corners.close()
+    namespaces = Namespaces(server)
+    yield namespaces
+    namespaces.close()
 
 
-def test_each_corner_is_clean(corners: Corners) -> None:
+def test_each_namespace_is_clean(namespaces: Namespaces) -> None:
     for _ in range(3 * ROTATION):
-        with corners.corner() as corner:
-            assert corner.client.dbsize() == 0
-            corner.client.set("jobs", "mine")
+        with namespaces.namespace() as namespace:
+            assert namespace.client.dbsize() == 0
+            namespace.client.set("jobs", "mine")
 
 
-def test_nested_corners_do_not_meet(corners: Corners) -> None:
-    with corners.corner() as outer, corners.corner() as inner:
+def test_nested_namespaces_do_not_meet(namespaces: Namespaces) -> None:
+    with namespaces.namespace() as outer, namespaces.namespace() as inner:
         outer.client.set("jobs", "outer")
         assert inner.client.get("jobs") is None
         inner.clean()
         assert outer.client.get("jobs") == b"outer"
 
 
-def test_what_a_test_left_running_cannot_write_into_the_next(corners: Corners) -> None:
-    with corners.corner() as first:
+def test_what_a_test_left_running_cannot_write_into_the_next(namespaces: Namespaces) -> None:
+    with namespaces.namespace() as first:
         straggler = first.new_client()
-    with corners.corner() as second:
+    with namespaces.namespace() as second:
         straggler.set("jobs", "late")
         assert second.client.get("jobs") is None
     straggler.close()
 
 
-def test_all_clients_of_a_corner_see_the_same(corners: Corners) -> None:
-    async def get(corner: Corner) -> bytes | None:
-        async with corner.async_client() as client:
-            answer: bytes | None = await client.get(corner.key("jobs"))
+def test_all_clients_of_a_namespace_see_the_same(namespaces: Namespaces) -> None:
+    async def get(namespace: Namespace) -> bytes | None:
+        async with namespace.async_client() as client:
+            answer: bytes | None = await client.get(namespace.key("jobs"))
             return answer
 
-    with corners.corner() as corner:
-        corner.client.set("jobs", "here")
-        assert asyncio.run(get(corner)) == b"here"
-        with corner.new_client() as other, redis.Redis.from_url(corner.url) as plain:
-            assert other.get("jobs") == plain.get(corner.key("jobs")) == b"here"
-        with pickle.loads(pickle.dumps(corner.address)).client() as elsewhere:
+    with namespaces.namespace() as namespace:
+        namespace.client.set("jobs", "here")
+        assert asyncio.run(get(namespace)) == b"here"
+        with namespace.new_client() as other, redis.Redis.from_url(namespace.url) as plain:
+            assert other.get("jobs") == plain.get(namespace.key("jobs")) == b"here"
+        with pickle.loads(pickle.dumps(namespace.address)).client() as elsewhere:
             assert elsewhere.get("jobs") == b"here"
 
 
-def test_a_server_left_dead_or_paused_is_revived_for_the_next_test(corners: Corners, server: Server) -> None:
+def test_a_server_left_dead_or_paused_is_revived_for_the_next_test(namespaces: Namespaces, server: Server) -> None:
     for _ in range(ROTATION):
-        with corners.corner():
+        with namespaces.namespace():
             pass
     server.kill()
-    with corners.corner() as corner:
-        assert corner.client.ping()
+    with namespaces.namespace() as namespace:
+        assert namespace.client.ping()
     server.pause()
-    with corners.corner() as corner:
-        assert corner.client.ping()
+    with namespaces.namespace() as namespace:
+        assert namespace.client.ping()
 
 
 def test_processes_of_a_run_take_different_databases(process: Server) -> None:
     """And those of a process that ended, however, are free again."""
-    assert process.keeper
+    assert process.supervisor
     program = f"""if True:
         import os, signal, sys
         from pathlib import Path
-        from pytest_redisq.servers import Corners, Server
-        from pytest_redisq.servers.keeper import Keeper
-        corners = Corners(Server(**{process.record()!r}, keeper=Keeper(Path({str(process.keeper.directory)!r}))))
-        with corners.corner() as corner:
-            print(corner.url, flush=True)
+        from pytest_redisq.servers import Namespaces, Server
+        from pytest_redisq.servers.supervisor import Supervisor
+        supervisor = Supervisor(Path({str(process.supervisor.directory)!r}))
+        namespaces = Namespaces(Server(**{process.record()!r}, supervisor=supervisor))
+        with namespaces.namespace() as namespace:
+            print(namespace.url, flush=True)
             sys.stdin.read()
             os.kill(os.getpid(), signal.SIGKILL)
         """
-    corners = Corners(process)
-    with corners.corner() as ours:
+    namespaces = Namespaces(process)
+    with namespaces.namespace() as ours:
         pair = [
             subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             for _ in range(2)
@@ -103,18 +104,18 @@ def test_processes_of_a_run_take_different_databases(process: Server) -> None:
         assert len({ours.url, *urls}) == 3
         for other in pair:
             other.communicate()
-    with corners.corner() as again:
+    with namespaces.namespace() as again:
         assert again.url in urls
-    corners.close()
+    namespaces.close()
 
 
 def test_a_server_without_databases_to_spare_says_so() -> None:
     server = start(local(server_args=("--databases", "2")))
-    one, other = Corners(server), Corners(server)
+    one, other = Namespaces(server), Namespaces(server)
     with (
-        one.corner(),
+        one.namespace(),
         pytest.raises(ServerError, match=r"All 2 databases of this server are taken.*\nWhat to do: "),
-        other.corner(),
+        other.namespace(),
     ):
         pass
     one.close()
@@ -185,9 +186,9 @@ def test_somebodys_keys_are_as_before(populated: Server, protocol: int) -> None:
     """Checked by a digest of all keys; the twin below shows that the digest would tell."""
     before = digest(populated)
     external = start(Settings(server=populated.url))
-    corners = Corners(external)
+    namespaces = Namespaces(external)
     for _ in range(3):
-        with corners.corner() as corner, corner.new_client(protocol=protocol) as client:
+        with namespaces.namespace() as namespace, namespace.new_client(protocol=protocol) as client:
             assert client.keys() == []
             destroy(client)
             client.rpush("jobs", "left behind")
@@ -195,7 +196,7 @@ def test_somebodys_keys_are_as_before(populated: Server, protocol: int) -> None:
                 with pytest.raises(ServerError, match="is refused: this Redis is not ours"):
                     client.execute_command(*line.split())
             assert client.lrange("jobs", 0, -1) == [b"left behind"]
-    corners.close()
+    namespaces.close()
     external.stop()
     assert digest(populated) == before
 
@@ -208,8 +209,8 @@ def test_a_plain_client_would_be_noticed(populated: Server) -> None:
 
 
 def test_somebodys_keys_are_as_before_under_asyncio(populated: Server) -> None:
-    async def use(corner: Corner) -> None:
-        async with corner.async_client() as client:
+    async def use(namespace: Namespace) -> None:
+        async with namespace.async_client() as client:
             await client.rpush("jobs", "a", "b")
             assert (await client.blpop(["jobs"]))[1] == b"a"
             async with client.pipeline() as pipe:
@@ -221,10 +222,10 @@ def test_somebodys_keys_are_as_before_under_asyncio(populated: Server) -> None:
 
     before = digest(populated)
     external = start(Settings(server=populated.url))
-    corners = Corners(external)
-    with corners.corner() as corner:
-        asyncio.run(use(corner))
-    corners.close()
+    namespaces = Namespaces(external)
+    with namespaces.namespace() as namespace:
+        asyncio.run(use(namespace))
+    namespaces.close()
     external.stop()
     assert digest(populated) == before
 
@@ -232,14 +233,14 @@ def test_somebodys_keys_are_as_before_under_asyncio(populated: Server) -> None:
 def test_keys_of_other_programs_are_deleted_by_name_or_found_at_the_end(populated: Server) -> None:
     before = digest(populated)
     external = start(Settings(server=populated.url))
-    corners = Corners(external)
-    with corners.corner() as corner, redis.Redis.from_url(corner.url) as other:
-        other.rpush(corner.key("jobs"), "named")
-        assert corner.client.lrange("jobs", 0, -1) == [b"named"]
-        other.set(f"{corner.prefix}unnamed", "by a child process, say")
+    namespaces = Namespaces(external)
+    with namespaces.namespace() as namespace, redis.Redis.from_url(namespace.url) as other:
+        other.rpush(namespace.key("jobs"), "named")
+        assert namespace.client.lrange("jobs", 0, -1) == [b"named"]
+        other.set(f"{namespace.prefix}unnamed", "by a child process, say")
     with populated.client() as client:
-        assert [key.decode() for key in client.keys(f"{corner.prefix}*")] == [f"{corner.prefix}unnamed"]
-    corners.close()
+        assert [key.decode() for key in client.keys(f"{namespace.prefix}*")] == [f"{namespace.prefix}unnamed"]
+    namespaces.close()
     external.stop()
     assert digest(populated) == before
 
@@ -247,11 +248,11 @@ def test_keys_of_other_programs_are_deleted_by_name_or_found_at_the_end(populate
 def test_threads_stay_inside_the_prefix_on_connections_that_break(populated: Server) -> None:
     """A reply must never be taken for another command's, however many connections there are and end."""
     external = start(Settings(server=populated.url))
-    corners = Corners(external)
+    namespaces = Namespaces(external)
     before = digest(populated)
 
     def work(number: int) -> None:
-        with corner.new_client() as client:
+        with namespace.new_client() as client:
             for turn in range(50):
                 client.rpush(f"jobs:{number}", turn)
                 assert client.blpop(f"jobs:{number}") in (
@@ -261,29 +262,29 @@ def test_threads_stay_inside_the_prefix_on_connections_that_break(populated: Ser
                 if turn % 10 == 9:
                     client.connection_pool.disconnect()
 
-    with corners.corner() as corner, ThreadPoolExecutor(8) as pool:
+    with namespaces.namespace() as namespace, ThreadPoolExecutor(8) as pool:
         list(pool.map(work, range(8)))
-    corners.close()
+    namespaces.close()
     external.stop()
     assert digest(populated) == before
 
 
 def test_a_single_connection_is_kept_inside_too(populated: Server) -> None:
     external = start(Settings(server=populated.url))
-    corners = Corners(external)
-    with corners.corner() as corner, corner.new_client(single_connection_client=True) as client:
+    namespaces = Namespaces(external)
+    with namespaces.namespace() as namespace, namespace.new_client(single_connection_client=True) as client:
         assert client.lpop("jobs") is None
-    corners.close()
+    namespaces.close()
     external.stop()
 
 
 def test_subscriptions_work_inside_a_prefix(process: Server) -> None:
     external = start(Settings(server=process.url))
-    corners = Corners(external)
-    with corners.corner() as corner, corner.client.pubsub(ignore_subscribe_messages=True) as news:
+    namespaces = Namespaces(external)
+    with namespaces.namespace() as namespace, namespace.client.pubsub(ignore_subscribe_messages=True) as news:
         news.subscribe("news")
-        corner.client.publish("news", "text")
+        namespace.client.publish("news", "text")
         message = eventually(lambda: news.get_message(timeout=0.1))
         assert message["data"] == b"text"
-    corners.close()
+    namespaces.close()
     external.stop()

@@ -1,13 +1,15 @@
-"""The process on this machine that guards a container: it creates it, speaks for it, and in the end clears it away.
+"""The container supervisor: a process on this machine that creates a container, forwards to it, and deletes it.
 
-Run as `python -I -S docker_guard.py ADDRESS CONTAINER DIRECTORY` with the lease as standard input, in a session of its
-own so that no Ctrl-C reaches it. Law: once every holder of the lease is gone, whatever signal ended them and however
-far the container had come, the container is deleted and the directory removed. There is no moment between creating and
-guarding, since one process does both. Should it be killed itself, the container's stdin closes, the keeper in there
-ends, and the daemon removes the container.
+Run as `python -I -S container_supervisor.py ADDRESS CONTAINER DIRECTORY` with the lease as standard input, in its own
+session, so that Ctrl-C does not reach it.
 
-The standard library alone, and little of it: it is at work 20 ms after it was called, long before a client library
-would be imported.
+Law: when the last holder of the lease is gone, the container is deleted and the directory removed, whatever signal
+ended the holders and however far the container had started. One process creates and supervises, so there is no moment
+between the two. If this process is killed, the container's stdin closes, the supervisor script inside it ends, and the daemon
+removes the container.
+
+It imports little of the standard library and nothing else, and so works 20 ms after its start, long before a client
+library would be imported.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ START_SECONDS = 60.0
 #: The descriptor of the lease.
 LEASE = 0
 
-#: The file for each stream of the container; the keeper speaks on stdout and leaves stderr to the server.
+#: The file for each stream of the container; the supervisor speaks on stdout and leaves stderr to the server.
 STREAMS = {1: "events", 2: "log"}
 
 
@@ -115,12 +117,12 @@ def delete(address: str, container: str) -> None:
         select.select([], [], [], 0.01)
 
 
-class Guard:
-    """Between the lease and one container: orders go in, what the keeper and the server say comes out into files.
+class ContainerSupervisor:
+    """Between the lease and one container: orders go in, what the supervisor and the server say comes out into files.
 
     One order is its own: `create` makes the container that `container.json` describes, starts it, and leaves in
     `answer` the step that it reached, the status and the daemon's words (of an `inspect`, if all went well). The other
-    orders are the keeper's, whose answers go to `events` and the server's output to `log`, as if it ran right here.
+    orders are the supervisor's, whose answers go to `events` and the server's output to `log`, as if it ran right here.
     """
 
     def __init__(self, address: str, container: str, directory: str) -> None:
@@ -219,4 +221,4 @@ class Guard:
 if __name__ == "__main__":
     for unwanted in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(unwanted, signal.SIG_IGN)
-    Guard(*sys.argv[1:]).run()
+    ContainerSupervisor(*sys.argv[1:]).run()

@@ -1,6 +1,6 @@
-"""Connections that stay inside a key prefix, whatever kind of client uses them (see prefix.py).
+"""Namespaced connections: they put a key prefix before every key, for any kind of client (see prefix.py).
 
-Only a test on somebody's own server needs them: `Address` loads this, and the parser of key rules, when one does.
+Only tests on the user's own server need them. `Address` imports this module, and the parser of key rules, only then.
 """
 
 from __future__ import annotations
@@ -12,28 +12,31 @@ from typing import Any, cast
 import redis
 
 from pytest_redisq.servers.external import explained
-from pytest_redisq.servers.keyspec import Command, parse_commands
+from pytest_redisq.servers.keyspec import CommandSpec, parse_commands
 from pytest_redisq.servers.prefix import Prefixer
 
-_commands_of: dict[str, Mapping[bytes, Command]] = {}
+_commands_of: dict[str, Mapping[bytes, CommandSpec]] = {}
 _lock = threading.Lock()
 
 
-def kept(pool: Any, prefix: str, seen: set[bytes], *, origin: str, asyncio: bool) -> type:
-    """The pool's own kind of connection (TCP, TLS, unix socket), kept inside `prefix`; its keys are added to `seen`.
+def namespaced_connection_class(pool: Any, prefix: str, seen: set[bytes], *, origin: str, asyncio: bool) -> type:
+    """A class like the pool's connection class (TCP, TLS, unix socket) that keeps every command inside `prefix`.
 
-    `origin` is the URL of the server that is asked what its commands are.
+    `seen`: collects the keys that its commands name. `origin`: the URL of the server whose COMMAND reply tells
+    where a command has its keys. `asyncio`: whether it is an asyncio pool.
     """
     commands, database = _commands(origin), int(pool.connection_kwargs.get("db") or 0)
 
     def prefixer() -> Prefixer:
         return Prefixer(prefix, commands, database, seen)
 
-    guard = _AsyncInside if asyncio else _Inside
-    return type(f"Inside{pool.connection_class.__name__}", (guard, pool.connection_class), {"prefixer": prefixer})
+    namespaced = _AsyncNamespacedConnection if asyncio else _NamespacedConnection
+    return type(
+        f"Namespaced{pool.connection_class.__name__}", (namespaced, pool.connection_class), {"prefixer": prefixer}
+    )
 
 
-def _commands(url: str) -> Mapping[bytes, Command]:
+def _commands(url: str) -> Mapping[bytes, CommandSpec]:
     """The key specifications of the server, asked for once a process. In RESP2, whose shape they are parsed from."""
     with _lock:
         if url not in _commands_of:
@@ -45,7 +48,7 @@ def _commands(url: str) -> Mapping[bytes, Command]:
 
 # redis-py offers no other place where every command of every kind of client passes (pipelines, locks, scripts and
 # blocking calls included) than the connection's class; hence these two inherit, and from a base known at run time only.
-class _Inside:
+class _NamespacedConnection:
     prefixer: Callable[[], Prefixer]
 
     def __init__(self, **options: Any) -> None:
@@ -76,7 +79,7 @@ class _Inside:
         base.disconnect(*args, **options)
 
 
-class _AsyncInside:
+class _AsyncNamespacedConnection:
     prefixer: Callable[[], Prefixer]
 
     def __init__(self, **options: Any) -> None:
@@ -85,7 +88,7 @@ class _AsyncInside:
 
     async def send_command(self, *args: Any, **options: Any) -> None:
         base: Any = super()
-        await base.connect()  # as in _Inside
+        await base.connect()  # as in _NamespacedConnection
         await base.send_command(*self._prefixer.send(args), **options)
 
     def pack_commands(self, commands: Any) -> Any:

@@ -10,20 +10,20 @@ from pathlib import Path
 
 import pytest
 
-from pytest_redisq.servers.scratch import release_scratch, scratch
+from pytest_redisq.servers.temporary_folder import remove_temporary_folder, temporary_folder
 from tests.attack import Attacked
 from tests.support import eventually
 
 _PROGRAM = """
 import os, pathlib, signal
-from pytest_redisq.servers.scratch import scratch
+from pytest_redisq.servers.temporary_folder import temporary_folder
 
-folder = scratch()
-assert scratch() == folder
+folder = temporary_folder()
+assert temporary_folder() == folder
 (folder / "file").touch()
 if os.fork() == 0:
-    assert scratch() != folder
-    (scratch() / "up").touch()
+    assert temporary_folder() != folder
+    (temporary_folder() / "up").touch()
 signal.pause()
 """
 
@@ -42,12 +42,12 @@ def test_it_goes_with_the_process(tmp_path: Path, ending: str) -> None:
 
 
 def test_it_is_made_anew_once_it_is_gone() -> None:
-    first = scratch()
+    first = temporary_folder()
     shutil.rmtree(first)
-    second = scratch()
+    second = temporary_folder()
     assert second.is_dir()
     assert second != first
-    release_scratch()
+    remove_temporary_folder()
     eventually(lambda: not second.exists(), 2)
-    assert scratch() not in (first, second)
-    release_scratch()
+    assert temporary_folder() not in (first, second)
+    remove_temporary_folder()

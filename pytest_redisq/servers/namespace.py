@@ -1,4 +1,4 @@
-"""The isolated corner that each test has of a server which it shares with others.
+"""The isolated namespace that each test has of a server which it shares with others.
 
 On a server of our own it is a logical database that no other process uses, emptied before each test; on somebody's own
 server it is a key prefix, and of the keys only our own are ever deleted, by name.
@@ -24,9 +24,9 @@ from pytest_redisq.errors import ServerError
 from pytest_redisq.secret import Url
 from pytest_redisq.servers.address import Address
 from pytest_redisq.servers.external import KEY_PREFIX, explained
-from pytest_redisq.servers.keeper import Keeper
 from pytest_redisq.servers.key_lease import KeyLease
 from pytest_redisq.servers.server import Server
+from pytest_redisq.servers.supervisor import Supervisor
 
 #: Databases that a process's tests take in turn, so that what one left running cannot write into the next one's.
 ROTATION = 4
@@ -34,7 +34,7 @@ ROTATION = 4
 _BATCH = 500
 
 
-class Corner:
+class Namespace:
     """One test's part of a server. `client` and `url` lead there; `key` gives names that are the test's own."""
 
     def __init__(self, address: Address, client: redis.Redis) -> None:
@@ -52,9 +52,9 @@ class Corner:
         return self.address.prefix
 
     def key(self, name: str) -> str:
-        """`name` as a key of this test's own, for any client; it will be deleted with the corner.
+        """`name` as a key of this test's own, for any client; it will be deleted with the namespace.
 
-        A client of the corner takes both forms for the same key.
+        A client of the namespace takes both forms for the same key.
         """
         key = self.prefix + name.removeprefix(self.prefix)
         if self.prefix:
@@ -62,11 +62,11 @@ class Corner:
         return key
 
     def new_client(self, **options: Any) -> redis.Redis:
-        """Another client of this corner, with connections of its own. The caller closes it."""
+        """Another client of this namespace, with connections of its own. The caller closes it."""
         return self.address.client(**options)
 
     def async_client(self, **options: Any) -> redis.asyncio.Redis:
-        """An asyncio client of this corner. The caller closes it, in the loop that used it."""
+        """An asyncio client of this namespace. The caller closes it, in the loop that used it."""
         return self.address.async_client(**options)
 
     def clean(self) -> None:
@@ -85,8 +85,8 @@ def _to_stderr(text: str) -> None:
     print(f"redisq: {text}", file=sys.stderr)
 
 
-class Corners:
-    """Hands out corners of `server` to the tests of this process, one after the other or nested.
+class Namespaces:
+    """Hands out namespaces of `server` to the tests of this process, one after the other or nested.
 
     `tell` is given what is to be said about keys on somebody's own server: what an earlier run had left there, say.
     """
@@ -95,27 +95,27 @@ class Corners:
         self._server = server
         self._tell = tell
         self._claims: list[int] = []
-        self._free: list[Corner] = []
+        self._free: list[Namespace] = []
         self._lease: KeyLease | None = None
         self._numbers = itertools.count()
 
     @contextlib.contextmanager
-    def corner(self) -> Iterator[Corner]:
-        """A clean corner, for one test."""
-        corner = self._on_our_own() if self._server.keeper else self._by_prefix()
+    def namespace(self) -> Iterator[Namespace]:
+        """A clean namespace, for one test."""
+        namespace = self._by_database() if self._server.supervisor else self._by_prefix()
         try:
-            yield corner
+            yield namespace
         finally:
-            if corner.prefix:
-                corner.clean()
-                corner.client.close()
+            if namespace.prefix:
+                namespace.clean()
+                namespace.client.close()
             else:
-                self._free.append(corner)
+                self._free.append(namespace)
 
     def close(self) -> None:
         """Give all back; on somebody's own server look once more for keys of ours that nobody named (a SCAN)."""
-        for corner in self._free:
-            corner.client.close()
+        for namespace in self._free:
+            namespace.client.close()
         self._free.clear()
         while self._claims:
             os.close(self._claims.pop())
@@ -123,43 +123,43 @@ class Corners:
         if lease is not None:
             self._tell_all(lease.close())
 
-    def _on_our_own(self) -> Corner:
+    def _by_database(self) -> Namespace:
         if len(self._claims) < ROTATION or not self._free:
-            corner = self._claim(self._server.keeper)
+            namespace = self._claim(self._server.supervisor)
         else:
-            corner = self._free.pop(0)
+            namespace = self._free.pop(0)
         if self._server.paused:  # it would not refuse us but keep us waiting
             self._server.revive()
         try:
-            corner.clean()
+            namespace.clean()
         except ServerError:
             self._server.revive()
-            corner.clean()
-        return corner
+            namespace.clean()
+        return namespace
 
-    def _claim(self, keeper: Keeper | None) -> Corner:
+    def _claim(self, supervisor: Supervisor | None) -> Namespace:
         """A database that no other process of this run uses: a file lock says so, and ends with the process."""
-        assert keeper, "only servers of our own have databases to claim"
+        assert supervisor, "only servers of our own have databases to claim"
         databases = int(self._server.config("databases"))
         for number in range(1, databases):
-            claim = _lock(keeper.directory / f"database.{number}")
+            claim = _lock(supervisor.directory / f"database.{number}")
             if claim is not None:
                 self._claims.append(claim)
                 address = Address(url=_with_database(self._server.url, number))
-                return Corner(address, address.client())
+                return Namespace(address, address.client())
         raise ServerError(
             f"All {databases} databases of this server are taken by other processes of this run.\n"
             "What to do: leave 'databases' out of --redisq-server-arg, or run with fewer workers."
         )
 
-    def _by_prefix(self) -> Corner:
+    def _by_prefix(self) -> Namespace:
         if self._lease is None:
             lease = KeyLease(self._server.url, f"{KEY_PREFIX}{secrets.token_hex(8)}:")
             self._tell_all(lease.take())
             self._lease = lease
         self._lease.ensure_cleaner()
         address = Address(url=self._server.url, prefix=f"{self._lease.prefix}{next(self._numbers)}:")
-        return Corner(address, address.client())
+        return Namespace(address, address.client())
 
     def _tell_all(self, texts: list[str]) -> None:
         for text in texts:
