@@ -5,8 +5,8 @@ session, so that Ctrl-C does not reach it.
 
 Law: when the last holder of the lease is gone, the container is deleted and the directory removed, whatever signal
 ended the holders and however far the container had started. One process creates and supervises, so there is no moment
-between the two. If this process is killed, the container's stdin closes, the supervisor script inside it ends, and the daemon
-removes the container.
+between the two. If this process is killed, the stdin of the container closes, the supervisor script in it ends, and the
+daemon removes the container.
 
 It imports little of the standard library and nothing else, and so works 20 ms after its start, long before a client
 library would be imported.
