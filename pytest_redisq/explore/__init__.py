@@ -6,24 +6,21 @@
 from __future__ import annotations
 
 from pytest_redisq.errors import ScheduleError
+from pytest_redisq.explore.actor import Actor
+from pytest_redisq.explore.actor_controller import StuckError
 from pytest_redisq.explore.actor_threads import ActorKilled
+from pytest_redisq.explore.execution import Execution, NondeterminismError
+from pytest_redisq.explore.execution_loop import DeadlockError, EndlessError
+from pytest_redisq.explore.exploration import Exploration, Failure
 from pytest_redisq.explore.exploration_arguments import exploration_arguments
 from pytest_redisq.explore.exploration_progress import progress_line
-from pytest_redisq.explore.explorer import (
-    Execution,
-    Exploration,
-    Failure,
-    NondeterminismError,
-    Scenario,
-    explore,
-    replay,
-)
+from pytest_redisq.explore.explorer import explore, replay
 from pytest_redisq.explore.failures import ScheduleStore
 from pytest_redisq.explore.queue_scenario import queue_scenario
-from pytest_redisq.explore.quiescence import Actor, StuckError
+from pytest_redisq.explore.scenario_runner import Scenario
 from pytest_redisq.explore.schedule import FAULTS, Schedule, Step, StepKind
-from pytest_redisq.explore.schedulers_all import STRATEGIES, Strategy
-from pytest_redisq.explore.world import DeadlockError, EndlessError, World
+from pytest_redisq.explore.schedulers.scheduler_factory import STRATEGIES, Strategy
+from pytest_redisq.explore.world import World
 
 __all__ = [
     "FAULTS",

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from pytest_redisq.children import ChildProcess, follow_parent
-from pytest_redisq.explore.actor_threads import ActorKilled, ActorRunner, ActorThread, Mailbox, runnable
+from pytest_redisq.explore.actor_threads import ActorKilled, ActorRunner, ActorThread, runnable
+from pytest_redisq.explore.mailbox import Mailbox
 from pytest_redisq.servers.temporary_folder import keep_multiprocessing_folder
 
 #: How `multiprocessing` makes a process. Not by fork: it would hold copies of the proxy's own connections, which then

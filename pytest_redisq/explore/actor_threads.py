@@ -1,30 +1,23 @@
-"""What runs an actor's code: a thread, or a thread with an event loop. Both tell the rim what they are about to do."""
+"""Runs an actor's code in a thread, which can be killed; its sleeps and waits are virtual."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import ctypes
 import gc
-import os
 import queue
-import selectors
 import sys
 import threading
 import time
 import traceback
 from abc import ABC, abstractmethod
-from collections import deque
-from collections.abc import Callable, Coroutine, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Any, TypeAlias
+from typing import Any
 
-from pytest_redisq.explore.virtual_time import VirtualDateClock, use_clock
-
-#: How long a killed actor's event loop looks for what may come yet, in seconds.
-_HURRY_SECONDS = 0.002
+from pytest_redisq.explore.mailbox import ActorEnded, ActorSleeps, Mailbox
+from pytest_redisq.explore.virtual_time import use_clock
 
 
 class ActorKilled(BaseException):
@@ -46,85 +39,6 @@ def silent_kills() -> Iterator[None]:
         yield
     finally:
         sys.unraisablehook = complain
-
-
-@dataclass(frozen=True, slots=True)
-class ActorEnded:
-    """The actor's code is through."""
-
-    actor: int
-
-
-@dataclass(frozen=True, slots=True)
-class ActorSleeps:
-    """The actor's thread sleeps for so many seconds, or (`event`) waits that long or (None) for ever."""
-
-    actor: int
-    seconds: float | None
-    event: threading.Event | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class EventLoopIdle:
-    """The actor's event loop has nothing to do until something comes, or for so many seconds.
-
-    It had seen everything up to `generation`.
-    """
-
-    actor: int
-    generation: int
-    seconds: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class EventSet:
-    """Some thread has set an event."""
-
-    event: threading.Event
-
-
-ActorReport: TypeAlias = ActorEnded | ActorSleeps | EventLoopIdle | EventSet
-
-
-class Mailbox:
-    """Where actors' threads leave their reports for the thread that runs the schedule."""
-
-    def __init__(self) -> None:
-        self.reader, self._writer = os.pipe()
-        os.set_blocking(self.reader, False)
-        self._reports: deque[ActorReport] = deque()
-        #: Held while an actor is given something and its `generation` counts it.
-        self.lock = threading.Lock()
-        self.now = 0.0  # seconds since the run began
-        self._open = True
-        self._closing = threading.RLock()  # a destructor may set an event, whatever it interrupts
-
-    def report(self, report: ActorReport) -> None:
-        """Leave a report; from any thread, also from one that was given up and comes too late."""
-        with self._closing:
-            if self._open:
-                self._reports.append(report)
-                os.write(self._writer, b".")
-
-    def event_set(self, event: threading.Event) -> None:
-        """An event was set; from any thread."""
-        self.report(EventSet(event))
-
-    def drain(self) -> list[ActorReport]:
-        """The reports left since the last time."""
-        with contextlib.suppress(BlockingIOError):
-            os.read(self.reader, 4096)
-        reports: list[ActorReport] = []
-        while self._reports:
-            reports.append(self._reports.popleft())
-        return reports
-
-    def close(self) -> None:
-        """Close the pipe."""
-        with self._closing:
-            self._open = False
-            os.close(self.reader)
-            os.close(self._writer)
 
 
 class ActorThread:
@@ -289,91 +203,3 @@ class ThreadRunner(ActorRunner):
             self._gate.acquire()
         if self.killed:
             raise ActorKilled
-
-
-class _ReportingSelector(selectors.DefaultSelector):
-    """Says when its event loop is about to wait."""
-
-    runner: EventLoopRunner
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        with self.runner.mailbox.lock:
-            generation = self.runner.generation
-        ready = super().select(0)
-        if ready or (timeout is not None and timeout <= 0):
-            return ready
-        if self.runner.killed:
-            return self._hurry(timeout)
-        self.runner.mailbox.report(EventLoopIdle(self.runner.actor, generation, timeout))
-        return super().select(None)
-
-    def _hurry(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
-        """What a killed actor waits for while it clears up is not the schedule's: if nothing is there, it is late."""
-        ready = super().select(_HURRY_SECONDS)
-        if not ready and timeout is not None:
-            self.runner.skipped += timeout
-        return ready
-
-
-class _VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """An event loop whose clock is the schedule's, less the time for which its actor stood still, as a machine's
-    monotonic clock leaves out what it has slept through: what is sent then has not been waited for. Once its actor has
-    been killed, and only clears up, time passes as fast as it likes."""
-
-    def __init__(self, runner: EventLoopRunner) -> None:
-        selector = _ReportingSelector()
-        selector.runner = runner
-        self._body = runner
-        super().__init__(selector)
-
-    def time(self) -> float:
-        return self._body.mailbox.now - self._body.paused_seconds + self._body.skipped
-
-
-class EventLoopRunner(ActorRunner):
-    """A coroutine in an event loop of its own, with virtual time; it may have many connections and commands at once."""
-
-    #: A task is cancelled, and has connections to close: interrupted, it would leave them lying about.
-    exit_seconds = 2.0
-
-    def __init__(
-        self, mailbox: Mailbox, actor: int, worker: ActorThread, function: Callable[[], Coroutine[Any, Any, Any]]
-    ) -> None:
-        super().__init__(mailbox, actor, worker)
-        self._function = function
-        #: What of time has passed for it alone, in seconds.
-        self.skipped = 0.0
-        self._loop: _VirtualTimeLoop | None = None
-        self._task: asyncio.Task[Any] | None = None
-
-    def call(self) -> Any:
-        """Run the coroutine to its end."""
-        __tracebackhide__ = True
-        with (
-            use_clock(VirtualDateClock(lambda: self.mailbox.now)),
-            asyncio.Runner(loop_factory=self._new_loop) as runner,
-        ):
-            return runner.run(self._main_task())
-
-    def _new_loop(self) -> _VirtualTimeLoop:
-        self._loop = _VirtualTimeLoop(self)
-        return self._loop
-
-    async def _main_task(self) -> Any:
-        self._task = asyncio.current_task()
-        try:
-            return await self._function()
-        except asyncio.CancelledError:
-            if self.killed:
-                raise ActorKilled from None
-            raise
-
-    def wake(self) -> None:
-        """Have the loop look at its timers."""
-        if self._loop and not self._loop.is_closed():
-            with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._cancel_if_doomed)
-
-    def _cancel_if_doomed(self) -> None:
-        if self.killed and self._task:
-            self._task.cancel()

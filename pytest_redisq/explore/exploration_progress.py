@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from pytest_redisq.explore.explorer import Exploration
+from pytest_redisq.explore.exploration import Exploration
 
 #: Seconds between two lines.
 EVERY_SECONDS = 0.1

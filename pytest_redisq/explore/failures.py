@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 from pytest_redisq import failure_store
-from pytest_redisq.explore.explorer import Exploration, Scenario
+from pytest_redisq.explore.exploration import Exploration
+from pytest_redisq.explore.scenario_runner import Scenario
 from pytest_redisq.explore.schedule import Schedule
 
 

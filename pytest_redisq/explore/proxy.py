@@ -10,52 +10,21 @@ import select
 import socket
 import tempfile
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import assert_never
 
 from pytest_redisq.explore.connection_state import ConnectionState, HeldCommand, PassedCommand, ProxyReply, RawStream
 from pytest_redisq.explore.footprint import CommandTable
-from pytest_redisq.explore.schedule import EnabledStep, StepKind
+from pytest_redisq.explore.proxied_connection import ProxiedConnection
+from pytest_redisq.explore.schedule import Step, StepKind
 from pytest_redisq.explore.script_cache import ScriptCache
 from pytest_redisq.explore.server_connection import ServerClosedError, ServerConnection, listen_at
-from pytest_redisq.resp import Request, RequestParser, UnparsedBytes, encode_command
+from pytest_redisq.resp import Request, UnparsedBytes, encode_command
 from pytest_redisq.servers.temporary_folder import temporary_folder
 
 _CHUNK_BYTES = 1 << 16
 _FENCE = b"redisq-fence-6f1d"
-
-
-@dataclass(eq=False, slots=True)
-class ProxiedConnection:
-    """One connection of an actor, and ours to the server behind it."""
-
-    actor: int
-    client: socket.socket
-    server: ServerConnection
-    state: ConnectionState
-    requests: RequestParser = field(default_factory=RequestParser)
-    queue: deque[Request | UnparsedBytes] = field(default_factory=deque)
-    #: The command that waits to be chosen.
-    held: HeldCommand | None = None
-    #: The command that waits in the server, and what will happen to its reply.
-    blocked: HeldCommand | None = None
-    blocked_kind: StepKind = StepKind.RUN
-    #: When its time is up, on the schedule's clock; None: never.
-    deadline: float | None = None
-    #: When its actor, which stands still before the held command, goes on, on the same clock; None: it does not.
-    paused_until: float | None = None
-    #: Since when it has stood still.
-    paused_at: float = 0.0
-    #: Its number among its actor's connections in this run, from 1; 0: it has not held a command yet.
-    number: int = 0
-    #: `held` as an option of the schedule, while nothing about it has changed.
-    enabled: EnabledStep | None = None
-    raw: bool = False
-    unsent: bytes = b""
-    open: bool = True
 
 
 class Proxy:
@@ -148,6 +117,13 @@ class Proxy:
     def of(self, actor: int) -> Iterator[ProxiedConnection]:
         """The actor's open connections."""
         return (connection for connection in self.connections if connection.actor == actor)
+
+    def connection_of(self, step: Step) -> ProxiedConnection | None:
+        """The open connection that a step is about, if there is one."""
+        for connection in self.connections:
+            if connection.actor == step.actor and connection.number == step.connection:
+                return connection
+        return None
 
     def _accept(self, listener: socket.socket, actor: int) -> None:
         with contextlib.suppress(OSError):

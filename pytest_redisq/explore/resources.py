@@ -11,8 +11,9 @@ import redis
 import redis.asyncio
 
 from pytest_redisq import interrupts
-from pytest_redisq.explore.actor_threads import ActorThread, Mailbox
+from pytest_redisq.explore.actor_threads import ActorThread
 from pytest_redisq.explore.footprint import CommandTable
+from pytest_redisq.explore.mailbox import Mailbox
 from pytest_redisq.explore.proxy import Proxy
 from pytest_redisq.explore.server_connection import ServerConnection
 from pytest_redisq.resp import Value

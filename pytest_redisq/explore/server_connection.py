@@ -24,7 +24,7 @@ from pytest_redisq.resp import Reply, ReplyError, ReplyParser, Value, decode_rep
 from pytest_redisq.secret import hide
 
 #: How long the server may take for what it answers at once, in seconds.
-PATIENCE_SECONDS = 10.0
+_REPLY_SECONDS = 10.0
 _CHUNK_BYTES = 1 << 18
 #: The longest path that a unix socket may have on each system: macOS takes four less than Linux.
 _PATH_BYTES = 103
@@ -60,7 +60,7 @@ class ServerConnection:
         if not isinstance(self._socket, ssl.SSLSocket):
             # The kernel's own timeout spares a poll before every read, which is a good part of a fast round trip.
             self._socket.setblocking(True)
-            limit = struct.pack("@ll", int(PATIENCE_SECONDS), 0)
+            limit = struct.pack("@ll", int(_REPLY_SECONDS), 0)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
         self._replies = ReplyParser()
         self._frames: list[Reply] = []
@@ -139,7 +139,7 @@ class ServerConnection:
             data = self._socket.recv(_CHUNK_BYTES)
         except (TimeoutError, BlockingIOError) as error:
             raise ServerError(
-                f"The server has not answered for {PATIENCE_SECONDS:g} s while a schedule was explored.\n"
+                f"The server has not answered for {_REPLY_SECONDS:g} s while a schedule was explored.\n"
                 "What to do: see whether it is paused, overloaded, or runs a script that does not end."
             ) from error
         except OSError as error:
@@ -188,11 +188,11 @@ def _value(args: tuple[str | bytes | int | float, ...], raw: bytes) -> Value:
 def _connect(options: Mapping[str, Any]) -> socket.socket:
     if path := options.get("path"):
         connection = socket.socket(socket.AF_UNIX)
-        connection.settimeout(PATIENCE_SECONDS)
+        connection.settimeout(_REPLY_SECONDS)
         connection.connect(os.fspath(path))
         return connection
     host = options.get("host", "localhost")
-    connection = socket.create_connection((host, options.get("port", 6379)), PATIENCE_SECONDS)
+    connection = socket.create_connection((host, options.get("port", 6379)), _REPLY_SECONDS)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if "connection_class" not in options or "SSL" not in options["connection_class"].__name__:
         return connection

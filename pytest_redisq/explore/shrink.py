@@ -13,7 +13,7 @@ from math import comb
 from typing import TypeAlias
 
 from pytest_redisq.explore.schedule import ChoicePoint, Schedule, Step, StepKind
-from pytest_redisq.explore.schedulers_all import DeviationPlan, PlanPosition, command_numbers
+from pytest_redisq.explore.schedulers.deviation_plan import DeviationPlan, PlanPosition, command_numbers
 
 Choices: TypeAlias = Sequence[tuple[ChoicePoint, Step]]
 #: Runs the plan and gives the choices that were made, or None where the run does not fail as the first one did.

@@ -211,7 +211,7 @@ def test_a_producer_that_dies_as_it_opens_the_queue_breaks_nothing(redisq: Redis
 
 
 def test_a_run_in_which_nobody_was_to_send_anything_is_no_success(redisq: Redisq) -> None:
-    with pytest.raises(ScheduleError, match="no message was sent"):
+    with pytest.raises(ScheduleError, match="no message was acknowledged"):
         redisq.explore(ReliableList("jobs"), contract="at-least-once", messages=0, faults="kill", schedules=1)
 
 

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from pytest_redisq.explore.schedule import StepKind
-from pytest_redisq.explore.schedulers_all import DeviationPlan, PlanScheduler, SchedulerFactory
+from pytest_redisq.explore.schedulers.deviation_plan import DeviationPlan
+from pytest_redisq.explore.schedulers.plan_scheduler import PlanScheduler
+from pytest_redisq.explore.schedulers.scheduler_factory import SchedulerFactory
 from pytest_redisq.explore.shrink import Choices, Shrinker, size
 from tests.explore.toy import Run, Toy
 

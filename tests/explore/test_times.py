@@ -13,7 +13,7 @@ import pytest
 from pytest_redisq.check import AnomalyKind
 from pytest_redisq.errors import DeliveryError
 from pytest_redisq.explore import World, explore, queue_scenario, replay
-from pytest_redisq.explore.explorer import Scenario
+from pytest_redisq.explore.scenario_runner import Scenario
 from pytest_redisq.explore.virtual_time import RecordClock
 from pytest_redisq.queues import BlockingList, ReliableList, Stream, StreamGroup
 from tests import saboteurs

@@ -9,10 +9,10 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pytest_redisq.explore.exhaustive_scheduler import StepEffect
+from pytest_redisq.explore.equivalence import StepEffect
 from pytest_redisq.explore.footprint import ALL, NOTHING, Footprint
 from pytest_redisq.explore.schedule import ChoicePoint, EnabledStep, Schedule, Step, StepKind
-from pytest_redisq.explore.schedulers_all import Scheduler
+from pytest_redisq.explore.schedulers.scheduler import Scheduler
 
 Program = Callable[[], Generator[tuple[Any, ...], Any, Any]]
 _WRITES = {"set", "push", "pop", "bpop"}

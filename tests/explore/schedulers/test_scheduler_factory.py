@@ -11,15 +11,10 @@ from typing import Any
 import pytest
 
 from pytest_redisq.explore.schedule import Schedule, StepKind
-from pytest_redisq.explore.schedulers_all import (
-    STRATEGIES,
-    DeviationPlan,
-    DivergedError,
-    PlanScheduler,
-    ReplayScheduler,
-    SchedulerFactory,
-    Strategy,
-)
+from pytest_redisq.explore.schedulers.deviation_plan import DeviationPlan
+from pytest_redisq.explore.schedulers.plan_scheduler import PlanScheduler
+from pytest_redisq.explore.schedulers.replay_scheduler import DivergedError, ReplayScheduler
+from pytest_redisq.explore.schedulers.scheduler_factory import STRATEGIES, SchedulerFactory, Strategy
 from tests.explore.toy import Toy
 
 Command = tuple[Any, ...]
@@ -63,7 +58,7 @@ def test_a_seed_gives_the_same_schedules_in_another_process(strategy: Strategy) 
     """Whatever the hash seed of the other process is."""
     here = sampled(SchedulerFactory(seed=7, strategy=strategy, max_faults=2), 40)
     code = (
-        "from tests.explore.test_search import *;"
+        "from tests.explore.schedulers.test_scheduler_factory import *;"
         f"print(' '.join(sampled(SchedulerFactory(seed=7, strategy={strategy!r}, max_faults=2), 40)))"
     )
     there = subprocess.run(

@@ -9,80 +9,19 @@ Blocked commands fit in: the step that wakes one acts for both actors.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeAlias
 
+from pytest_redisq.explore.equivalence import (
+    StepEffect,
+    StepRecord,
+    StepSource,
+    check_same,
+    source_of,
+    step_record,
+)
 from pytest_redisq.explore.footprint import NOTHING, ON_RECORD, Footprint
 from pytest_redisq.explore.schedule import OF_THE_SERVER, ChoicePoint, EnabledStep, Step, StepKind, run_on
-from pytest_redisq.explore.schedulers_all import Scheduler
-
-#: Who acts: an actor, one of its connections, and whether it is a command of its own or time that passes.
-_StepSource: TypeAlias = tuple[int, int, bool]
-
-
-def _source_of(step: Step) -> _StepSource:
-    return step.actor, step.connection, step.kind is StepKind.TIME
-
-
-class StepEffect(NamedTuple):
-    """What a step did: what it touched, and the actors whose blocked commands it ended."""
-
-    footprint: Footprint
-    woken: tuple[int, ...] = ()
-
-
-#: What schedules have in common that differ only in the order of independent steps.
-EquivalenceKey: TypeAlias = frozenset[object]
-
-
-def equivalence_key(choices: Sequence[tuple[ChoicePoint, Step]], last: StepEffect) -> EquivalenceKey:
-    """The steps of a run, and which of those that conflict came first: all that matters of its schedule.
-
-    `last` is what its last step did.
-    """
-    effects = [*(StepEffect(point.effect, point.woken) for point, _ in choices[1:]), last]
-    events = [_step_record(point, step, effect) for (point, step), effect in zip(choices, effects, strict=False)]
-    seen: dict[Step, int] = {}
-    names: list[tuple[Step, int]] = []
-    for _, step in choices:
-        seen[step] = seen.get(step, 0) + 1
-        names.append((step, seen[step]))
-    pairs = {
-        (names[earlier], names[later])
-        for later, two in enumerate(events)
-        for earlier, one in enumerate(events[:later])
-        if one.actors & two.actors or one.footprint.conflicts(two.footprint)
-    }
-    return frozenset([*names, *pairs])
-
-
-class EnabledStepsChangedError(Exception):
-    """The same choices led to other options than before: something is not under the schedule's control."""
-
-    def __init__(self, position: int, before: ChoicePoint, now: ChoicePoint) -> None:
-        was, has = (", ".join(str(enabled.step) for enabled in point.enabled_steps) for point in (before, now))
-        super().__init__(f"after the same {position} steps {has} can go next, but it was {was} the first time")
-        self.position = position
-
-
-def _check_same(before: ChoicePoint, now: ChoicePoint) -> None:
-    if [enabled.step for enabled in before.enabled_steps] != [enabled.step for enabled in now.enabled_steps]:
-        raise EnabledStepsChangedError(before.position, before, now)
-
-
-class _StepRecord(NamedTuple):
-    """An executed step: who did it, who took part (it and those it woke), and what was touched."""
-
-    process: _StepSource
-    actors: frozenset[int]
-    footprint: Footprint
-
-
-def _step_record(point: ChoicePoint, step: Step, effect: StepEffect) -> _StepRecord:
-    enabled = point.enabled_step(step)
-    footprint = enabled.footprint if enabled else point.effect
-    return _StepRecord(_source_of(step), frozenset([step.actor, *effect.woken]), footprint | effect.footprint)
 
 
 @dataclass(slots=True)
@@ -92,8 +31,8 @@ class _Node:
     point: ChoicePoint
     step: Step
     #: Processes whose every way of going first has been explored, here or where it leads to the same.
-    sleep: dict[_StepSource, Footprint]
-    backtrack: set[_StepSource]
+    sleep: dict[StepSource, Footprint]
+    backtrack: set[StepSource]
     #: Faulty variants of `step` still to do.
     variants: list[Step] = field(default_factory=list)
     #: What the step, in any of its variants, did on the record beside what its command touches.
@@ -103,8 +42,8 @@ class _Node:
         self.step, self.recorded = enabled.step, NOTHING
         self.variants = enabled.faulty()
 
-    def processes(self) -> dict[_StepSource, EnabledStep]:
-        return {_source_of(enabled.step): enabled for enabled in (*self.point.enabled_steps, *self.point.early)}
+    def processes(self) -> dict[StepSource, EnabledStep]:
+        return {source_of(enabled.step): enabled for enabled in (*self.point.enabled_steps, *self.point.early)}
 
 
 class ExhaustiveScheduler:
@@ -135,7 +74,7 @@ class ExhaustiveScheduler:
             self._effects.append(StepEffect(point.effect, point.woken))
         if point.position < len(self._path):
             node = self._path[point.position]
-            _check_same(node.point, point)
+            check_same(node.point, point)
             return node.step
         return run_on(point) if self._cut else self._extend(point)
 
@@ -144,26 +83,26 @@ class ExhaustiveScheduler:
         # no race tells that they might have sent one before. No reduction is possible while it may come.
         fatal = any(kind in OF_THE_SERVER for enabled in point.enabled_steps for kind in enabled.faults)
         sleep = {} if fatal else self._inherited_sleep(point)
-        awake = [enabled for enabled in point.enabled_steps if _source_of(enabled.step) not in sleep]
+        awake = [enabled for enabled in point.enabled_steps if source_of(enabled.step) not in sleep]
         if not awake:
             self._cut = True
             return run_on(point)
         default = run_on(point)
         first = next((enabled for enabled in awake if enabled.step == default), awake[0])
-        node = _Node(point, first.step, sleep, {_source_of(first.step)})
+        node = _Node(point, first.step, sleep, {source_of(first.step)})
         # A wait that ends early conflicts with everything: no reduction is possible.
-        node.backtrack.update(_source_of(enabled.step) for enabled in (point.enabled_steps if fatal else ()))
-        node.backtrack.update(_source_of(enabled.step) for enabled in point.early)
+        node.backtrack.update(source_of(enabled.step) for enabled in (point.enabled_steps if fatal else ()))
+        node.backtrack.update(source_of(enabled.step) for enabled in point.early)
         node.choose(first)
         # Nor where waits end because nobody can run: what ran before one of them seems to be what it followed from, so
         # that no race tells that it might have ended first.
         node.backtrack.update(
-            _source_of(enabled.step) for enabled in point.enabled_steps if enabled.kind is StepKind.TIME
+            source_of(enabled.step) for enabled in point.enabled_steps if enabled.kind is StepKind.TIME
         )
         self._path.append(node)
         return node.step
 
-    def _inherited_sleep(self, point: ChoicePoint) -> dict[_StepSource, Footprint]:
+    def _inherited_sleep(self, point: ChoicePoint) -> dict[StepSource, Footprint]:
         if not self._path:
             return {}
         parent = self._path[-1]
@@ -194,7 +133,7 @@ class ExhaustiveScheduler:
                 node.step = node.variants.pop(0)
                 return True
             enabled_steps = node.processes()
-            done = _source_of(node.step)
+            done = source_of(node.step)
             node.sleep[done] = enabled_steps[done].footprint | node.recorded
             remaining = sorted(node.backtrack - node.sleep.keys())
             if remaining:
@@ -206,7 +145,7 @@ class ExhaustiveScheduler:
     def _plan_reversals(self) -> None:
         """For each race, see to it that the later of the two will also be tried first."""
         events = [
-            _step_record(node.point, node.step, effect) for node, effect in zip(self._path, self._effects, strict=True)
+            step_record(node.point, node.step, effect) for node, effect in zip(self._path, self._effects, strict=True)
         ]
         before = [0] * len(events)
         for earlier, later in _races(events, before):
@@ -220,10 +159,10 @@ class ExhaustiveScheduler:
             if process in enabled_steps:
                 node.backtrack.add(process)
             elif not process[2]:  # a wait that ends when nobody can run could never have ended sooner
-                node.backtrack.update(_source_of(enabled.step) for enabled in node.point.enabled_steps)
+                node.backtrack.update(source_of(enabled.step) for enabled in node.point.enabled_steps)
 
 
-def _races(events: list[_StepRecord], before: list[int]) -> Iterator[tuple[int, int]]:
+def _races(events: list[StepRecord], before: list[int]) -> Iterator[tuple[int, int]]:
     """Pairs of conflicting events with nothing between them that orders them. `before` becomes, per event, the bit set
     of the events that happen before it."""
     for later, event in enumerate(events):
@@ -239,77 +178,8 @@ def _races(events: list[_StepRecord], before: list[int]) -> Iterator[tuple[int, 
                     yield earlier, later
 
 
-def _initials(events: list[_StepRecord], before: list[int], sequence: list[int]) -> Iterator[_StepSource]:
+def _initials(events: list[StepRecord], before: list[int], sequence: list[int]) -> Iterator[StepSource]:
     """The processes that could begin `sequence`: their first event there waits for no other event of it."""
     for at in sequence:
         if not any(before[at] >> other & 1 for other in sequence if other < at):
             yield events[at].process
-
-
-@dataclass(slots=True)
-class _ScheduleTree:
-    """The schedules that begin in one way: where that leads to, and the next steps behind which some are left."""
-
-    point: ChoicePoint | None = None  # nobody has been there, or all ends there
-    left: dict[Step, _ScheduleTree] = field(default_factory=dict)
-
-    def reach(self, point: ChoicePoint) -> None:
-        """Raises `EnabledStepsChangedError` where the same steps have led elsewhere before."""
-        if self.point is not None:
-            _check_same(self.point, point)
-            return
-        self.point = point
-        ways = [way for enabled in (*point.enabled_steps, *point.early) for way in (enabled.step, *enabled.faulty())]
-        self.left = {way: _ScheduleTree() for way in ways}
-
-
-class RandomSampler:
-    """Schedules by lot, out of all there are without any reduction, and no two of them the same: a chooser.
-
-    `begin` a run with the chooser whose choices are followed as far as they lead to a schedule that was not run yet,
-    and `end` it. Law: `exhausted` is true exactly when all schedules that there are have been run.
-    """
-
-    def __init__(self) -> None:
-        self._root = _ScheduleTree()
-        self._path: list[_ScheduleTree] = []
-        self._steps: list[Step] = []
-        self._new: list[_ScheduleTree] = []  # where the run was the first to come
-        self._guide: Scheduler | None = None
-        self.exhausted = False
-
-    def begin(self, guide: Scheduler) -> RandomSampler:
-        self._guide = guide
-        return self
-
-    def again(self) -> None:
-        """The run is to be done again, and may go another way where it was the first to come: forget that."""
-        for branch in self._new:
-            branch.point, branch.left = None, {}
-
-    def choose(self, point: ChoicePoint) -> Step:
-        """The guide's choice, or another where nothing is left behind that.
-
-        Raises `EnabledStepsChangedError` where the same steps have led elsewhere before.
-        """
-        assert self._guide is not None
-        if point.position == 0:
-            self._path, self._steps, self._new = [self._root], [], []
-        branch = self._path[-1]
-        if branch.point is None:
-            self._new.append(branch)
-        branch.reach(point)
-        step = self._guide.choose(point)
-        if step not in branch.left:
-            step = next(iter(branch.left))
-        self._steps.append(step)
-        self._path.append(branch.left[step])
-        return step
-
-    def end(self) -> None:
-        """The run was the last one behind its last step, and perhaps behind those before."""
-        while self._steps:
-            if self._path.pop().left:
-                return
-            del self._path[-1].left[self._steps.pop()]
-        self.exhausted = not self._root.left

@@ -10,16 +10,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pytest_redisq.explore.exhaustive_scheduler import (
-    EnabledStepsChangedError,
-    ExhaustiveScheduler,
-    RandomSampler,
-    StepEffect,
-    equivalence_key,
-)
+from pytest_redisq.explore.equivalence import EnabledStepsChangedError, StepEffect, equivalence_key
 from pytest_redisq.explore.footprint import Footprint
 from pytest_redisq.explore.schedule import ChoicePoint, EnabledStep, Step, StepKind
-from pytest_redisq.explore.schedulers_all import RandomScheduler, SchedulerFactory
+from pytest_redisq.explore.schedulers.exhaustive_scheduler import ExhaustiveScheduler
+from pytest_redisq.explore.schedulers.random_sampler import RandomSampler
+from pytest_redisq.explore.schedulers.random_scheduler import RandomScheduler
+from pytest_redisq.explore.schedulers.scheduler_factory import SchedulerFactory
 from tests.explore.toy import Program, Run, Toy
 
 Command = tuple[Any, ...]

@@ -1,0 +1,329 @@
+"""Where the actors of a run are: each at a seat, and what it is doing as far as it can be known from outside.
+
+Law of quiescence: `settle` returns only when every actor that lives holds a command, is blocked in the server (which
+was asked), sleeps, waits, or has ended; then nothing happens until somebody is chosen.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+
+from pytest_redisq.errors import RedisqError
+from pytest_redisq.explore.actor import ActorState
+from pytest_redisq.explore.actor_event_loops import EventLoopRunner
+from pytest_redisq.explore.actor_processes import ProcessRunner
+from pytest_redisq.explore.mailbox import ActorEnded, ActorReport, ActorSleeps, EventLoopIdle, EventSet
+from pytest_redisq.explore.resources import Resources
+from pytest_redisq.explore.schedule import letter
+from pytest_redisq.explore.trace import command_text
+
+#: After so many commands that it has sent before, with the replies of before, an actor is polling: others go first.
+POLLING_AFTER = 3
+
+
+_NUMBER = re.compile(rb"[0-9]+")
+
+
+#: How long an actor may neither act nor compute before the run is given up, in seconds.
+PATIENCE_SECONDS = 10.0
+
+
+#: How much longer, if it computes.
+_COMPUTING = 6
+
+
+#: Who has had this share of the time on a processor computes; one that waits has next to nothing.
+_COMPUTING_SHARE = 0.02
+
+
+#: How long a subscriber, or another program, must be silent to be believed to wait, in seconds.
+_SILENCE_SECONDS = 0.005
+
+
+#: How long nothing must come from those who are blocked in the server before time passes, in seconds.
+_STILL_SECONDS = 0.001
+
+
+#: And how long before it is called a deadlock, where somebody may wait for a thread or a program, in seconds.
+_LAST_SECONDS = 1.0
+
+
+class StuckError(RedisqError):
+    """An actor neither sends a command nor sleeps nor ends."""
+
+
+class ActorController:
+    """All seats of a run."""
+
+    def __init__(self, resources: Resources, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
+        self._patience_seconds = patience_seconds
+        self._proxy = resources.proxy
+        self._mailbox = resources.mailbox
+        self._resources = resources
+        self._reports: list[ActorReport] = []
+        self._running: set[int] = set()
+        self.states: list[ActorState] = []
+        resources.delivered = self._delivered
+        resources.reported = self._reported
+
+    def start(self, states: list[ActorState]) -> None:
+        """Let these actors begin, one after the other, and come to their first commands.
+
+        Processes begin together: while they take their time, nobody else's, by the real clock, should run out.
+        """
+        for state in sorted(states, key=lambda state: not isinstance(state.runner, ProcessRunner)):
+            state.started = True
+            self._running.add(state.actor.index)
+            state.runner.start()
+            if not isinstance(state.runner, ProcessRunner):
+                self.settle()
+        self.settle()
+
+    def resume(self, state: ActorState) -> None:
+        """End its sleep or wait."""
+        state.status, state.deadline, state.waits_for = "running", None, None
+        self._running.add(state.actor.index)
+        with self._mailbox.lock:
+            state.runner.generation += 1
+        state.runner.wake()
+
+    def shift_timers(self, state: ActorState, seconds: float) -> None:
+        """It knew nothing of so much time: its own timers go on where they were."""
+        if state.deadline is not None:
+            state.deadline += seconds
+        state.runner.paused_seconds += seconds
+
+    def kill(self, state: ActorState) -> None:
+        """Nothing that it does reaches the server any more, and its code is made to end."""
+        self._proxy.ban(state.actor.index)
+        if state.status != "ended" and state.killed_at is None:
+            state.actor.killed = True
+            self._give_time_to_die(state)
+            state.status = "running"
+            self._running.add(state.actor.index)
+            state.runner.kill()
+
+    def _give_time_to_die(self, state: ActorState) -> None:
+        state.killed_at, state.cpu_seconds_when_killed = time.monotonic(), state.runner.cpu_seconds()
+
+    def settle(self) -> None:
+        """Wait until everybody is quiet.
+
+        Raises `StuckError`.
+        """
+        silent_since = None
+        self._proxy.flush()
+        while self._running:
+            happened = self._proxy.poll(_SILENCE_SECONDS)
+            while self._reports:
+                self._take(self._reports.pop(0))
+            for index in tuple(self._running):
+                if self._quiet(self.states[index], silent=not happened):
+                    self._running.discard(index)
+            # One that was killed may go on knocking at the door: that is no sign of life.
+            if happened and not self._proxy.banned:
+                silent_since = None
+            elif self._running:
+                if silent_since is None:
+                    silent_since = time.monotonic()
+                    self._look_at_clocks()
+                self._lose_patience(silent_since)
+
+    def note_repetition(self, state: ActorState, args: tuple[bytes, ...], reply: bytes) -> None:
+        """Keep in mind what it has sent and got, to know whether it only polls."""
+        if isinstance(
+            state.runner, ProcessRunner
+        ):  # whose clock is the real one: polling, it may tell another date each time
+            args = tuple(_NUMBER.sub(b"#", arg) for arg in args)
+        if (args, reply) in state.seen:
+            state.repeats += 1
+            return
+        # All may look again, but what they have seen stays seen: two who poll would take each other for news for ever.
+        for other in self.states:
+            other.repeats = 0
+        state.seen.add((args, reply))
+
+    def waiting(self, state: ActorState) -> str:
+        """Who it is, and what it waits for."""
+        blocked = [
+            command_text(connection.blocked.args)
+            for connection in self._proxy.of(state.actor.index)
+            if connection.blocked
+        ]
+        what = f"is blocked in {', '.join(blocked)}" if blocked else "waits for something inside the program"
+        return f"  {letter(state.actor.index)} ({state.actor.name}) {what}"
+
+    def busy_with(self, state: ActorState) -> str:
+        """Who it is, and whether it polls, goes on, or waits."""
+        if not any(connection.held for connection in self._proxy.of(state.actor.index)):
+            return self.waiting(state)
+        polls = "polls: it sends again what it has sent, and gets the same replies"
+        what = polls if state.repeats >= POLLING_AFTER else "goes on"
+        return f"  {letter(state.actor.index)} ({state.actor.name}) {what}"
+
+    def is_active(self, *, to_the_last: bool) -> bool:
+        """Whether somebody who has a command at the server does something else meanwhile, as one that polls sockets.
+
+        Asked before time passes, and (`to_the_last`) before everybody is said to wait for nothing.
+        """
+        believed = [state for state in self.states if state.started and state.status == "running"]
+        if not believed:
+            return False
+        patient = to_the_last and any(map(self._may_wait_inside, believed))
+        until = time.monotonic() + (_LAST_SECONDS if patient else _STILL_SECONDS)
+        while not self._proxy.poll(_STILL_SECONDS):
+            if time.monotonic() >= until and not any(state.runner.busy() for state in believed):
+                return False
+        self._running.update(state.actor.index for state in believed)
+        self.settle()
+        return True
+
+    def _may_wait_inside(self, state: ActorState) -> bool:
+        subscribed = any(
+            connection.state.subscribed or connection.raw for connection in self._proxy.of(state.actor.index)
+        )
+        return subscribed or isinstance(state.runner, ProcessRunner)
+
+    def _delivered(self, index: int) -> None:
+        # The last of a connection that an actor of the run before has left may come once this run has begun.
+        if index >= len(self.states) or not self.states[index].started:
+            return
+        state = self.states[index]
+        state.runner.generation += 1
+        if state.status == "idle":
+            state.status, state.deadline = "running", None
+        if state.status == "running":
+            self._running.add(index)
+
+    def _reported(self) -> None:
+        self._reports.extend(self._mailbox.drain())
+
+    def _quiet(self, state: ActorState, *, silent: bool) -> bool:
+        if state.status != "running":
+            return True
+        if isinstance(state.runner, EventLoopRunner) or state.killed_at is not None:
+            return False
+        unseen = isinstance(state.runner, ProcessRunner)
+        for connection in self._proxy.connections:
+            if connection.actor != state.actor.index:
+                continue
+            # Nobody waits for the reply to SUBSCRIBE, or for messages, without doing anything else meanwhile.
+            waits = not unseen and (connection.blocked or (connection.held and not connection.held.subscribes))
+            may_wait = connection.held or connection.blocked or connection.state.subscribed or connection.raw
+            if waits or (silent and may_wait and not state.runner.busy()):
+                return True
+        return False
+
+    def _take(self, report: ActorReport) -> None:
+        match report:
+            case ActorEnded():
+                state = self.states[report.actor]
+                state.status, state.deadline = "ended", None
+                state.actor.end(state.runner.result, state.runner.error)
+            case ActorSleeps():
+                self._sleep(self.states[report.actor], report)
+            case EventLoopIdle():
+                while self._proxy.poll(0):  # what it has sent before it said so
+                    pass
+                state = self.states[report.actor]
+                if (
+                    report.generation == state.runner.generation
+                    and state.status == "running"
+                    and not state.runner.killed
+                ):
+                    state.status = "idle"
+                    state.deadline = None if report.seconds is None else self._mailbox.now + report.seconds
+            case EventSet():
+                for state in self.states:
+                    if state.status == "sleeping" and state.waits_for is report.event:
+                        self.resume(state)
+
+    def _sleep(self, state: ActorState, report: ActorSleeps) -> None:
+        if state.killed_at is not None:
+            return
+        state.status, state.waits_for = "sleeping", report.event
+        state.deadline = None if report.seconds is None else self._mailbox.now + report.seconds
+        if report.seconds == 0 or (report.event and report.event.is_set()):
+            self.resume(state)
+
+    def _lose_patience(self, silent_since: float) -> None:
+        now = time.monotonic()
+        states = [self.states[index] for index in sorted(self._running)]
+        for state in states:
+            if state.killed_at is not None and state.runner.should_interrupt(
+                now - state.killed_at, state.runner.cpu_seconds() - state.cpu_seconds_when_killed
+            ):
+                self._interrupt(state)
+        if now < silent_since + self._patience_seconds:
+            return
+        elapsed = now - silent_since
+        computing = [state for state in states if self._has_computed(state) > _COMPUTING_SHARE * elapsed]
+        if not computing or elapsed > _COMPUTING * self._patience_seconds:
+            self._running.clear()
+            raise StuckError(self._stuck(states, computing, elapsed))
+
+    def _look_at_clocks(self) -> None:
+        for index in self._running:
+            self.states[index].cpu_seconds_at_silence = self.states[index].runner.cpu_seconds()
+
+    def _has_computed(self, state: ActorState) -> float:
+        return state.runner.cpu_seconds() - state.cpu_seconds_at_silence
+
+    def _stuck(self, states: list[ActorState], computing: list[ActorState], elapsed: float) -> str:
+        places = "".join(
+            f"{letter(state.actor.index)} ({state.actor.name}) "
+            + (f"has computed for {self._has_computed(state):.1f} s of them" if state in computing else "waits")
+            + f", and is at\n{state.runner.worker.where()}"
+            for state in states
+        )
+        cure = (
+            "shorten what the actor computes, or see whether it ends at all; or give it more patience_seconds."
+            if computing
+            else "let actors wait for each other through Redis, threading.Event or sleep; a lock, a queue.Queue or "
+            "other input cannot be seen from here."
+        )
+        return (
+            f"Nothing has come for {elapsed:.1f} s from an actor that neither holds a command nor sleeps nor has "
+            f"ended.\n{places}What to do: {cure}"
+        )
+
+    def _interrupt(self, state: ActorState) -> None:
+        """Again and again: what it interrupts may swallow it, as a destructor does."""
+        state.interrupted = True
+        self._give_time_to_die(state)
+        if state.runner.worker.thread.is_alive():
+            state.runner.worker.interrupt()
+        else:
+            self._take(ActorEnded(state.actor.index))
+
+    def close(self) -> None:
+        """End all actors that are left, and leave nothing that a next run would find in another state."""
+        try:
+            for state in self.states:
+                if state.started and state.status != "ended":
+                    self.kill(state)
+            self.settle()
+        finally:
+            for state in self.states:
+                self._put_away(state)
+            self._proxy.banned.clear()
+            self._proxy.scripts.reset()
+            self._mailbox.drain()
+            self._mailbox.now = 0.0
+
+    def _put_away(self, state: ActorState) -> None:
+        connections = list(self._proxy.of(state.actor.index))
+        tidy = all(
+            connection.state.reusable and not (connection.held or connection.blocked or connection.queue)
+            for connection in connections
+        )
+        disturbed = state.actor.killed or state.actor.error or state.faulted
+        if state.started and not (state.reuses_client and tidy and state.status == "ended" and not disturbed):
+            self._resources.drop_client(state.actor.index)
+        for connection in connections:
+            connection.number, connection.enabled = 0, None
+        if state.interrupted or (state.started and state.status != "ended"):
+            self._resources.retire(state.runner.worker)
+        else:
+            self._resources.release(state.runner.worker)

@@ -1,0 +1,104 @@
+"""Runs an actor's coroutine in an event loop of its own, whose clock is virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import selectors
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from pytest_redisq.explore.actor_threads import ActorKilled, ActorRunner, ActorThread
+from pytest_redisq.explore.mailbox import EventLoopIdle, Mailbox
+from pytest_redisq.explore.virtual_time import VirtualDateClock, use_clock
+
+#: How long a killed actor's event loop looks for what may come yet, in seconds.
+_HURRY_SECONDS = 0.002
+
+
+class _ReportingSelector(selectors.DefaultSelector):
+    """Says when its event loop is about to wait."""
+
+    runner: EventLoopRunner
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        with self.runner.mailbox.lock:
+            generation = self.runner.generation
+        ready = super().select(0)
+        if ready or (timeout is not None and timeout <= 0):
+            return ready
+        if self.runner.killed:
+            return self._hurry(timeout)
+        self.runner.mailbox.report(EventLoopIdle(self.runner.actor, generation, timeout))
+        return super().select(None)
+
+    def _hurry(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
+        """What a killed actor waits for while it clears up is not the schedule's: if nothing is there, it is late."""
+        ready = super().select(_HURRY_SECONDS)
+        if not ready and timeout is not None:
+            self.runner.skipped += timeout
+        return ready
+
+
+class _VirtualTimeLoop(asyncio.SelectorEventLoop):
+    """An event loop whose clock is the schedule's, less the time for which its actor stood still, as a machine's
+    monotonic clock leaves out what it has slept through: what is sent then has not been waited for. Once its actor has
+    been killed, and only clears up, time passes as fast as it likes."""
+
+    def __init__(self, runner: EventLoopRunner) -> None:
+        selector = _ReportingSelector()
+        selector.runner = runner
+        self._body = runner
+        super().__init__(selector)
+
+    def time(self) -> float:
+        return self._body.mailbox.now - self._body.paused_seconds + self._body.skipped
+
+
+class EventLoopRunner(ActorRunner):
+    """A coroutine in an event loop of its own, with virtual time; it may have many connections and commands at once."""
+
+    #: A task is cancelled, and has connections to close: interrupted, it would leave them lying about.
+    exit_seconds = 2.0
+
+    def __init__(
+        self, mailbox: Mailbox, actor: int, worker: ActorThread, function: Callable[[], Coroutine[Any, Any, Any]]
+    ) -> None:
+        super().__init__(mailbox, actor, worker)
+        self._function = function
+        #: What of time has passed for it alone, in seconds.
+        self.skipped = 0.0
+        self._loop: _VirtualTimeLoop | None = None
+        self._task: asyncio.Task[Any] | None = None
+
+    def call(self) -> Any:
+        """Run the coroutine to its end."""
+        __tracebackhide__ = True
+        with (
+            use_clock(VirtualDateClock(lambda: self.mailbox.now)),
+            asyncio.Runner(loop_factory=self._new_loop) as runner,
+        ):
+            return runner.run(self._main_task())
+
+    def _new_loop(self) -> _VirtualTimeLoop:
+        self._loop = _VirtualTimeLoop(self)
+        return self._loop
+
+    async def _main_task(self) -> Any:
+        self._task = asyncio.current_task()
+        try:
+            return await self._function()
+        except asyncio.CancelledError:
+            if self.killed:
+                raise ActorKilled from None
+            raise
+
+    def wake(self) -> None:
+        """Have the loop look at its timers."""
+        if self._loop and not self._loop.is_closed():
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._cancel_if_doomed)
+
+    def _cancel_if_doomed(self) -> None:
+        if self.killed and self._task:
+            self._task.cancel()

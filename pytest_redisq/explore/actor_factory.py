@@ -1,0 +1,108 @@
+"""Makes the actors of an execution: functions in threads, coroutines in event loops, programs and processes."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, get_args
+
+from pytest_redisq.explore.actor import Actor, ActorState
+from pytest_redisq.explore.actor_controller import ActorController
+from pytest_redisq.explore.actor_event_loops import EventLoopRunner
+from pytest_redisq.explore.actor_processes import FunctionRunner, ProgramRunner, StartMethod
+from pytest_redisq.explore.actor_threads import ActorRunner, ThreadRunner
+from pytest_redisq.explore.resources import Resources
+from pytest_redisq.explore.schedule import MAX_ACTORS
+
+
+class ActorFactory:
+    """Makes actors of one execution, each with its runner, and hands them to `controller`."""
+
+    def __init__(self, resources: Resources, controller: ActorController) -> None:
+        self._resources = resources
+        self._proxy = resources.proxy
+        self._mailbox = resources.mailbox
+        self._controller = controller
+
+    def function(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...] = (),
+        *,
+        name: str | None = None,
+        gets: Literal["client", "url"] = "client",
+        background: bool = False,
+        fault_free: bool = False,
+        process: StartMethod | None = None,
+    ) -> Actor[Any]:
+        """An actor that calls `function(client, *args)`, or `function(url, *args)`; parameters as for `World.actor`.
+
+        Raises `ValueError` for a start method that does not exist, or a client for another process.
+        """
+        if process and process not in get_args(StartMethod):
+            raise ValueError(f"process={process!r}: an actor's process is made by {' or '.join(get_args(StartMethod))}")
+        if process and gets != "url":
+            raise ValueError(f'process="{process}" wants gets="url": a client cannot be taken to another process')
+        index = self._next_index()
+        named = name or str(getattr(function, "__name__", function))
+        actor: Actor[Any] = Actor(index, named, background=background, fault_free=fault_free)
+        is_async = inspect.iscoroutinefunction(function)
+        runner: ActorRunner
+        thread = self._resources.worker()
+        if process:
+            url = self._proxy.url(index, tcp=True)
+            runner = FunctionRunner(self._mailbox, index, thread, process, function, url, *args)
+        elif is_async:
+            runner = EventLoopRunner(self._mailbox, index, thread, self._coroutine(index, function, args, gets))
+        else:
+            runner = ThreadRunner(self._mailbox, index, thread, self._call(index, function, args, gets))
+        self._controller.states.append(
+            ActorState(actor=actor, runner=runner, reuses_client=gets == "client" and not is_async)
+        )
+        return actor
+
+    def program(
+        self, command: Sequence[str], *, env: Mapping[str, str] | None, name: str | None, background: bool
+    ) -> Actor[subprocess.CompletedProcess[bytes]]:
+        """An actor that runs a program; parameters as for `World.process`."""
+        index = self._next_index()
+        url = self._proxy.url(index, tcp=True)
+        actor: Actor[subprocess.CompletedProcess[bytes]] = Actor(
+            index, name or os.path.basename(command[0]), background=background
+        )
+        runner = ProgramRunner(
+            self._mailbox,
+            index,
+            self._resources.worker(),
+            [word.replace("{url}", url) for word in command],
+            {**os.environ, **(env or {}), "REDIS_URL": url},
+        )
+        self._controller.states.append(ActorState(actor=actor, runner=runner, reuses_client=False))
+        return actor
+
+    def _next_index(self) -> int:
+        index = len(self._controller.states)
+        if index >= MAX_ACTORS:
+            raise ValueError(f"at most {MAX_ACTORS} actors, one per letter")
+        return index
+
+    def _call(self, index: int, function: Callable[..., Any], args: tuple[Any, ...], gets: str) -> Callable[[], Any]:
+        if gets == "url":
+            return lambda: function(self._proxy.url(index, tcp=True), *args)
+        return lambda: function(self._resources.client(index), *args)
+
+    def _coroutine(self, index: int, function: Callable[..., Any], args: tuple[Any, ...], gets: str) -> Any:
+        url = self._proxy.url(index, tcp=gets == "url")
+
+        async def with_client() -> Any:
+            if gets == "url":
+                return await function(url, *args)
+            client = self._resources.async_client(url)
+            try:
+                return await function(client, *args)
+            finally:
+                await client.aclose()
+
+        return with_client

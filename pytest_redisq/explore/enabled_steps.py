@@ -1,0 +1,130 @@
+"""Lists the steps that can be chosen next: held commands, waits that can end, and faults. Executes nothing."""
+
+from __future__ import annotations
+
+from pytest_redisq.explore.actor_controller import POLLING_AFTER, ActorController
+from pytest_redisq.explore.footprint import ALL
+from pytest_redisq.explore.proxied_connection import ProxiedConnection
+from pytest_redisq.explore.resources import Resources
+from pytest_redisq.explore.schedule import EnabledStep, StepKind, letter
+
+#: Deadlines that are closer to each other than this are the same, in seconds.
+_SAME_SECONDS = 1e-6
+
+
+class EnabledSteps:
+    """Lists the steps that the scheduler may choose from.
+
+    `faults`: per actor's name or letter (`""`: all actors) the faults that may strike it. `budget`: how many faults may
+    still happen in this execution; the execution loop counts it down.
+    """
+
+    def __init__(
+        self, resources: Resources, controller: ActorController, faults: dict[str, frozenset[StepKind]], budget: int
+    ) -> None:
+        self._proxy = resources.proxy
+        self._mailbox = resources.mailbox
+        self._controller = controller
+        self._faults = faults
+        self.budget = budget
+
+    def choices(self, held: list[ProxiedConnection]) -> tuple[tuple[EnabledStep, ...], tuple[EnabledStep, ...]]:
+        """What can be chosen for nothing, and which waits could end early, as a fault.
+
+        Those who only poll must let the others go first, and if there are none, let time pass.
+        """
+        states = self._controller.states
+        if self._proxy.paused:
+            held = [connection for connection in held if connection.actor not in self._proxy.paused]
+        ready = [connection for connection in held if states[connection.actor].repeats < POLLING_AFTER]
+        waits = self._waits()
+        if ready:
+            limit = self._mailbox.now + _SAME_SECONDS
+            due = tuple(enabled for deadline, enabled in waits if deadline <= limit)
+            early = [
+                enabled
+                for deadline, enabled in waits
+                if deadline > limit and self._may_be(StepKind.TIME, enabled.actor)
+            ]
+            return self._commands(ready) + due, tuple(
+                _early(enabled, StepKind.TIME) for enabled in early
+            ) + self._cuttable()
+        if waits:
+            soonest = waits[0][0] + _SAME_SECONDS
+            return tuple(enabled for deadline, enabled in waits if deadline <= soonest), ()
+        return self._commands(held), ()
+
+    def _commands(self, connections: list[ProxiedConnection]) -> tuple[EnabledStep, ...]:
+        for connection in connections:
+            if not connection.number:
+                connection.number = self._free_connection_number(connection.actor)
+            if connection.enabled is None or (connection.enabled.faults and self.budget <= 0):
+                connection.enabled = self._enabled_step(connection)
+        enabled_steps = [connection.enabled for connection in connections if connection.enabled]
+        return tuple(sorted(enabled_steps, key=_place) if len(enabled_steps) > 1 else enabled_steps)
+
+    def _free_connection_number(self, index: int) -> int:
+        """The lowest number that none of the actor's connections has: one that replaces a lost one takes its place."""
+        taken = {connection.number for connection in self._proxy.of(index)}
+        return next(connection for connection in range(1, len(taken) + 2) if connection not in taken)
+
+    def _enabled_step(self, connection: ProxiedConnection) -> EnabledStep:
+        assert connection.held
+        kinds = sorted(self._kinds(connection.actor) - {StepKind.TIME}) if self.budget > 0 else ()
+        return EnabledStep(
+            actor=connection.actor,
+            connection=connection.number,
+            footprint=connection.held.footprint,
+            faults=tuple(kinds),
+        )
+
+    def _may_be(self, kind: StepKind, actor: int) -> bool:
+        return self.budget > 0 and kind in self._kinds(actor)
+
+    def _cuttable(self) -> tuple[EnabledStep, ...]:
+        """Those who wait in the server, where it may drop them."""
+        waits = [
+            _wait(connection.actor, connection.number) for connection in self._proxy.connections if connection.blocked
+        ]
+        return tuple(
+            _early(wait, StepKind.DISCONNECT) for wait in waits if self._may_be(StepKind.DISCONNECT, wait.actor)
+        )
+
+    def _kinds(self, index: int) -> frozenset[StepKind]:
+        faults = self._faults
+        if not faults or self._controller.states[index].actor.fault_free:
+            return frozenset()
+        names = ("", letter(index), self._controller.states[index].actor.name)
+        return frozenset().union(*(faults.get(name, ()) for name in names))
+
+    def _waits(self) -> list[tuple[float, EnabledStep]]:
+        """Who waits for time to pass, and until when, the soonest first."""
+        waits: list[tuple[float, EnabledStep]] = []
+        for state in self._controller.states:
+            if state.deadline is not None and state.status in ("sleeping", "idle"):
+                waits.append((state.deadline, _wait(state.actor.index, 1 if state.status == "sleeping" else 0)))
+        for connection in self._proxy.connections:
+            if connection.paused_until is not None:
+                waits.append((connection.paused_until, _wait(connection.actor, connection.number)))
+            if connection.deadline is not None and connection.blocked:
+                waits.append((connection.deadline, _wait(connection.actor, connection.number)))
+        if self._proxy.paused:
+            waits = [wait for wait in waits if self._goes_on(wait[1])]
+        return sorted(waits, key=lambda wait: (wait[0], _place(wait[1]))) if waits else waits
+
+    def _goes_on(self, wait: EnabledStep) -> bool:
+        """Whether the end of a wait is that of a pause, or nobody who is paused waits."""
+        connection = self._proxy.connection_of(wait.step)
+        return wait.actor not in self._proxy.paused or (connection is not None and connection.paused_until is not None)
+
+
+def _place(enabled: EnabledStep) -> tuple[int, int]:
+    return enabled.actor, enabled.connection
+
+
+def _wait(index: int, connection: int) -> EnabledStep:
+    return EnabledStep(actor=index, connection=connection, kind=StepKind.TIME, footprint=ALL)
+
+
+def _early(wait: EnabledStep, kind: StepKind) -> EnabledStep:
+    return EnabledStep(actor=wait.actor, connection=wait.connection, kind=kind, footprint=ALL, faults=(kind,))

@@ -1,0 +1,73 @@
+"""The result of one execution: its choices, what happened, and the error that ended it."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pytest_redisq.errors import DeliveryError, RedisqError
+from pytest_redisq.explore.equivalence import EquivalenceKey, StepEffect, equivalence_key
+from pytest_redisq.explore.schedule import ChoicePoint, Schedule, Step
+from pytest_redisq.explore.trace import ExecutedStep, table
+
+
+class NondeterminismError(RedisqError):
+    """The same schedule went two ways: something that the schedule does not control decides.
+
+    `scripts_missing`: the server did not know a script of the scenario, which the clients then had to send.
+    """
+
+    def __init__(self, text: str, *, scripts_missing: bool = False) -> None:
+        super().__init__(text)
+        self.scripts_missing = scripts_missing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """One run: what was chosen, what happened, and the exception that ended it, if any."""
+
+    choices: tuple[tuple[ChoicePoint, Step], ...]
+    events: tuple[ExecutedStep, ...]
+    names: tuple[str, ...]
+    last: StepEffect
+    error: BaseException | None = None
+
+    @property
+    def schedule(self) -> Schedule:
+        """The choices as a schedule."""
+        return Schedule(step for _, step in self.choices)
+
+    @property
+    def order(self) -> EquivalenceKey:
+        """What it has in common with the runs that differ from it in nothing that matters."""
+        return equivalence_key(self.choices, self.last)
+
+    @property
+    def failure_kind(self) -> tuple[str, str]:
+        """What makes two failures the same: the type of the exception, and the line of the scenario that it left."""
+        if self.error is None:
+            return "", ""
+        frames = traceback.extract_tb(self.error.__traceback__)
+        outside = [frame for frame in frames if "pytest_redisq" not in frame.filename]
+        return type(self.error).__name__, f"{outside[0].filename}:{outside[0].lineno}" if outside else ""
+
+    @property
+    def at_fault(self) -> frozenset[bytes]:
+        """The bodies of the messages that the failure is about, where it is one of a contract."""
+        return self.error.bodies if isinstance(self.error, DeliveryError) else frozenset()
+
+    def table(self) -> str:
+        """The run for people: a lane per actor, a row per step, a point where a message at fault is handled."""
+        if not self.events:
+            return "(no command was sent)"
+        return table(self.events, names=self.names, at_fault=self.at_fault)
+
+
+def uncontrolled(what: str, events: Sequence[ExecutedStep], names: Sequence[str]) -> str:
+    return (
+        f"The same schedule went two ways: {what}.\n{table(events, names=names) if events else ''}\n"
+        "What to do: look for what the schedule does not control: random numbers, set or dict order, clocks, "
+        "threads of the actor's own, data outside of the explored database; a schedule of old may also be that of a "
+        "scenario which has changed since."
+    )

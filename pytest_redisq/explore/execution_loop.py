@@ -1,0 +1,192 @@
+"""The loop that runs one execution: it waits until all actors are quiet, has a step chosen, and executes it.
+
+Law of time: it passes only when no actor holds a command (or, as a fault, sooner), and then to the next deadline. What
+the server ages by its own clock, expiring keys and idle pending entries, ages along.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+import redis.asyncio
+
+from pytest_redisq.errors import RedisqError
+from pytest_redisq.explore.actor import Actor
+from pytest_redisq.explore.actor_controller import PATIENCE_SECONDS, POLLING_AFTER, ActorController
+from pytest_redisq.explore.enabled_steps import EnabledSteps
+from pytest_redisq.explore.equivalence import StepEffect
+from pytest_redisq.explore.footprint import ON_RECORD
+from pytest_redisq.explore.resources import Resources
+from pytest_redisq.explore.schedule import ChoicePoint, Step, StepKind
+from pytest_redisq.explore.schedulers.scheduler import Scheduler
+from pytest_redisq.explore.step_executor import StepExecutor
+from pytest_redisq.explore.trace import ExecutedStep, command_text
+
+
+class DeadlockError(AssertionError):
+    """Everybody waits for somebody, and nothing can come any more."""
+
+
+class EndlessError(RedisqError):
+    """A run does not come to an end within its bound of steps."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionLimits:
+    """What a run may do: the faults that may meet each actor (`""`: any), how many of them, how many steps, and for how
+    long nothing may come from an actor.
+    """
+
+    faults: dict[str, frozenset[StepKind]]
+    max_faults: int
+    max_steps: int
+    patience_seconds: float = PATIENCE_SECONDS
+
+
+class ExecutionLoop:
+    """One execution of a scenario: the actors in `controller`, the steps chosen so far, and what they did."""
+
+    def __init__(self, resources: Resources, scheduler: Scheduler, limits: ExecutionLimits) -> None:
+        self._proxy = resources.proxy
+        self._mailbox = resources.mailbox
+        self._scheduler = scheduler
+        self._max_steps = limits.max_steps
+        self.controller = ActorController(resources, patience_seconds=limits.patience_seconds)
+        self._enabled = EnabledSteps(resources, self.controller, limits.faults, limits.max_faults)
+        undo_writes = any(StepKind.FAILOVER in kinds for kinds in limits.faults.values())
+        self._executor = StepExecutor(resources, self.controller, undo_writes=undo_writes)
+        self._recorded_at = -1
+        #: The steps chosen so far, each with what could be chosen.
+        self.choices: list[tuple[ChoicePoint, Step]] = []
+
+    @property
+    def events(self) -> list[ExecutedStep]:
+        """The steps executed so far."""
+        return self._executor.events
+
+    @property
+    def actors(self) -> tuple[Actor[Any], ...]:
+        """All actors so far, in order of their letters."""
+        return tuple(state.actor for state in self.controller.states)
+
+    @property
+    def paused(self) -> bool:
+        """Whether the schedule has paused an actor."""
+        return bool(self._proxy.paused)
+
+    @property
+    def now(self) -> float:
+        """Seconds of virtual time since the execution began."""
+        return self._mailbox.now
+
+    def note_recorded(self) -> None:
+        """Say that an op on the record began or ended now, whose time the contract compares with other actors' ops."""
+        self._recorded_at = len(self.choices)
+
+    @property
+    def last(self) -> StepEffect:
+        """What the last step did, as far as it has been seen."""
+        effect = self._executor.effect
+        return StepEffect(
+            effect | ON_RECORD if self._recorded_at == len(self.choices) else effect, self._executor.woken
+        )
+
+    def run(self) -> None:
+        """Let all actors act until they have ended, as the schedule says.
+
+        Raises what an actor raised (unless a fault explains it), `DeadlockError`, `EndlessError`, `StuckError`.
+        """
+        __tracebackhide__ = True
+        self.controller.start([state for state in self.controller.states if not state.started])
+        while point := self._point():
+            if len(self.choices) - self._executor.uncounted_steps >= self._max_steps:
+                raise EndlessError(self._endless())
+            step = self._scheduler.choose(point)
+            self.choices.append((point, step))
+            self._executor.execute(step)
+            self._enabled.budget -= point.costs(step)
+            self.controller.settle()
+            if self._proxy.paused:
+                self._executor.watch_pause()
+        for state in self.controller.states:
+            if state.status != "ended":
+                self.controller.kill(state)
+        self.controller.settle()
+
+    def check_that_all_acted(self) -> None:
+        """Raises `RedisqError` for actors whom no `run` has let act: the scenario would hold whatever they do."""
+        __tracebackhide__ = True
+        if idle := [state.actor.name for state in self.controller.states if not state.started]:
+            raise RedisqError(f"The scenario ended before these had acted: {', '.join(idle)}. Call world.run() in it.")
+
+    def close(self) -> None:
+        """End what is left of the run."""
+        self.controller.close()
+
+    def _point(self) -> ChoicePoint | None:
+        """The next choice; None when there is none to make any more."""
+        __tracebackhide__ = True
+        self._raise_errors()
+        held = [connection for connection in self._proxy.connections if connection.held]
+        if self._only_background_left() and all(
+            self.controller.states[each.actor].repeats >= POLLING_AFTER for each in held
+        ):
+            return None
+        enabled_steps, early = self._enabled.choices(held)
+        if all(enabled.kind is StepKind.TIME for enabled in enabled_steps) and self.controller.is_active(
+            to_the_last=not enabled_steps
+        ):
+            return self._point()
+        if not enabled_steps:
+            self._kill_deadlocked()
+            return self._point()
+        last = self.last
+        return ChoicePoint(
+            position=len(self.choices),
+            enabled_steps=enabled_steps,
+            early=early,
+            previous=self.choices[-1][1].actor if self.choices else None,
+            effect=last.footprint,
+            woken=last.woken,
+        )
+
+    def _only_background_left(self) -> bool:
+        return all(state.status == "ended" or state.actor.background for state in self.controller.states)
+
+    def _kill_deadlocked(self) -> None:
+        """Actors that are to die of what they are blocked in, and wait for it in vain, die now.
+
+        Raises `DeadlockError` where there are none: nothing can go on.
+        """
+        __tracebackhide__ = True
+        dying = {
+            connection.actor for connection in self._proxy.connections if connection.blocked_kind is StepKind.KILL_AFTER
+        }
+        if not dying:
+            lines = [self.controller.waiting(state) for state in self.controller.states if state.status != "ended"]
+            raise DeadlockError("everybody waits, and nothing can come any more:\n" + "\n".join(lines))
+        for index in dying:
+            self.controller.kill(self.controller.states[index])
+        self.controller.settle()
+
+    def _endless(self) -> str:
+        last = ", ".join(command_text(event.args) for event in self.events[-4:])
+        counts = Counter(step.actor for _, step in self.choices)
+        alive = [state for state in self.controller.states if state.status != "ended"]
+        actors = "\n".join(f"{self.controller.busy_with(state)} ({counts[state.actor.index]} steps)" for state in alive)
+        return (
+            f"The run has not ended after {self._max_steps} steps; the last were: {last}.\n{actors}\n"
+            "What to do: give the actors an end (one that serves others can be background=True), or raise max_steps."
+        )
+
+    def _raise_errors(self) -> None:
+        __tracebackhide__ = True
+        for state in self.controller.states:
+            error = None if state.actor.killed else state.actor.error  # what it does when it is dead is not done
+            if error and not (
+                state.faulted and isinstance(error, (redis.ConnectionError, redis.TimeoutError, OSError))
+            ):
+                raise error

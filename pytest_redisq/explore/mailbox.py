@@ -1,0 +1,89 @@
+"""What actors' threads report to the thread that runs the schedule, and the mailbox where they leave it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections import deque
+from dataclasses import dataclass
+from typing import TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class ActorEnded:
+    """The actor's code is through."""
+
+    actor: int
+
+
+@dataclass(frozen=True, slots=True)
+class ActorSleeps:
+    """The actor's thread sleeps for so many seconds, or (`event`) waits that long or (None) for ever."""
+
+    actor: int
+    seconds: float | None
+    event: threading.Event | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EventLoopIdle:
+    """The actor's event loop has nothing to do until something comes, or for so many seconds.
+
+    It had seen everything up to `generation`.
+    """
+
+    actor: int
+    generation: int
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class EventSet:
+    """Some thread has set an event."""
+
+    event: threading.Event
+
+
+ActorReport: TypeAlias = ActorEnded | ActorSleeps | EventLoopIdle | EventSet
+
+
+class Mailbox:
+    """Where actors' threads leave their reports for the thread that runs the schedule."""
+
+    def __init__(self) -> None:
+        self.reader, self._writer = os.pipe()
+        os.set_blocking(self.reader, False)
+        self._reports: deque[ActorReport] = deque()
+        #: Held while an actor is given something and its `generation` counts it.
+        self.lock = threading.Lock()
+        self.now = 0.0  # seconds since the run began
+        self._open = True
+        self._closing = threading.RLock()  # a destructor may set an event, whatever it interrupts
+
+    def report(self, report: ActorReport) -> None:
+        """Leave a report; from any thread, also from one that was given up and comes too late."""
+        with self._closing:
+            if self._open:
+                self._reports.append(report)
+                os.write(self._writer, b".")
+
+    def event_set(self, event: threading.Event) -> None:
+        """An event was set; from any thread."""
+        self.report(EventSet(event))
+
+    def drain(self) -> list[ActorReport]:
+        """The reports left since the last time."""
+        with contextlib.suppress(BlockingIOError):
+            os.read(self.reader, 4096)
+        reports: list[ActorReport] = []
+        while self._reports:
+            reports.append(self._reports.popleft())
+        return reports
+
+    def close(self) -> None:
+        """Close the pipe."""
+        with self._closing:
+            self._open = False
+            os.close(self.reader)
+            os.close(self._writer)

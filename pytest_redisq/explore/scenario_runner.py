@@ -1,0 +1,150 @@
+"""Executes a scenario once under one scheduler, and shrinks a failing execution."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import random
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from pytest_redisq import interrupts
+from pytest_redisq.errors import DeliveryError, RedisqError
+from pytest_redisq.explore.actor_threads import silent_kills
+from pytest_redisq.explore.equivalence import EnabledStepsChangedError
+from pytest_redisq.explore.execution import Execution, NondeterminismError, uncontrolled
+from pytest_redisq.explore.execution_loop import ExecutionLimits, ExecutionLoop
+from pytest_redisq.explore.exploration import Failure
+from pytest_redisq.explore.resources import Resources
+from pytest_redisq.explore.schedule import OF_THE_SERVER, ChoicePoint, Step, StepKind
+from pytest_redisq.explore.schedulers.deviation_plan import DeviationPlan
+from pytest_redisq.explore.schedulers.exhaustive_scheduler import ExhaustiveScheduler
+from pytest_redisq.explore.schedulers.plan_scheduler import PlanScheduler
+from pytest_redisq.explore.schedulers.random_sampler import RandomSampler
+from pytest_redisq.explore.schedulers.replay_scheduler import DivergedError, ReplayScheduler
+from pytest_redisq.explore.schedulers.scheduler import Scheduler
+from pytest_redisq.explore.shrink import Shrinker
+from pytest_redisq.explore.trace import ExecutedStep, first_difference
+from pytest_redisq.explore.virtual_time import virtual_time
+from pytest_redisq.explore.world import World
+
+Scenario: TypeAlias = Callable[[World], object]
+
+
+@dataclass(slots=True)
+class ScenarioRunner:
+    """Runs the scenario, each time on an empty database."""
+
+    scenario: Scenario
+    resources: Resources
+    limits: ExecutionLimits
+
+    def run(self, scheduler: Scheduler) -> Execution:
+        """One run. A first one that had to load its scripts is done again: with them loaded, as all that follow."""
+        __tracebackhide__ = True
+        execution = self._run_once(scheduler)
+        if _lacks_scripts(execution.events) and not _flushes(execution):
+            if isinstance(scheduler, ExhaustiveScheduler | RandomSampler):
+                scheduler.again()
+            execution = self._run_once(scheduler)
+        return execution
+
+    def _run_once(self, scheduler: Scheduler) -> Execution:
+        __tracebackhide__ = True
+        self.resources.clean()
+        random.seed(0)
+        loop = ExecutionLoop(self.resources, scheduler, self.limits)
+        error: BaseException | None = None
+        try:
+            try:
+                self.scenario(World(self.resources, loop))
+                loop.check_that_all_acted()
+            finally:
+                with interrupts.deferred():
+                    loop.close()
+        except (DivergedError, EnabledStepsChangedError) as changed:
+            names = [actor.name for actor in loop.actors]
+            raise NondeterminismError(
+                uncontrolled(str(changed), loop.events, names), scripts_missing=_lacks_scripts(loop.events)
+            ) from None
+        except BaseException as failure:
+            if not _is_failure(failure) or interrupts.interrupt_behind(failure):
+                raise
+            error = failure
+        return Execution(
+            choices=tuple(loop.choices),
+            events=tuple(loop.events),
+            names=tuple(actor.name for actor in loop.actors),
+            last=loop.last,
+            error=error,
+        )
+
+    def shrink(self, execution: Execution, number: int) -> Failure:
+        """The smallest run that fails in the same way; run twice, to know that it can be replayed."""
+        __tracebackhide__ = True
+        runs: dict[int, Execution] = {}
+
+        def attempt(plan: DeviationPlan) -> tuple[tuple[ChoicePoint, Step], ...] | None:
+            again = self.run(PlanScheduler(plan))
+            if again.failure_kind != execution.failure_kind:
+                return None
+            runs[id(again.choices)] = again
+            return again.choices
+
+        smallest = Shrinker(attempt).shrink(execution.choices)
+        best = runs.get(id(smallest), execution)
+        again = self.run(ReplayScheduler(best.schedule))
+        differs = first_difference(best.events, again.events)
+        if differs is not None or again.failure_kind != best.failure_kind:
+            place = f"step {differs + 1} is another" if differs is not None else "the outcome is another"
+            raise NondeterminismError(uncontrolled(f"replayed, {place}", best.events[: (differs or 0) + 1], best.names))
+        return Failure(execution=best, found=execution.schedule, number=number)
+
+
+def check_scenario(scenario: object) -> None:
+    """Raises TypeError for what cannot be called with a world, or would come back before anything in it has run."""
+    __tracebackhide__ = True
+    if not callable(scenario):
+        raise TypeError(
+            f"{scenario!r} is no scenario: give a function of a world, or a queue and its contract, as in "
+            'redisq.explore(queue, contract="at-least-once")'
+        )
+    lazy = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+    if any(is_lazy(scenario) for is_lazy in lazy):
+        raise TypeError(
+            f"{scenario!r} is no plain function, and nothing in it would run: make it one. Its actors may be coroutine "
+            "functions."
+        )
+
+
+@contextlib.contextmanager
+def scenario_runner(
+    scenario: Scenario, make_resources: Callable[[], Resources], limits: ExecutionLimits
+) -> Iterator[ScenarioRunner]:
+    """Whatever is drawn by lot within is drawn the same each time, and time is the schedule's."""
+    with interrupts.not_replaced(), interrupts.cleared_up() as held:
+        with interrupts.deferred():
+            held.callback(random.setstate, random.getstate())
+            resources = make_resources()
+            held.callback(resources.close)
+            held.enter_context(virtual_time(resources.mailbox))
+            held.enter_context(silent_kills())
+        yield ScenarioRunner(scenario, resources, limits)
+
+
+def _is_failure(error: BaseException) -> bool:
+    """Whether an exception is a verdict on the scenario; skips, assumptions and interrupts are not, nor our own."""
+    if type(error).__module__.partition(".")[0] == "hypothesis":
+        return False
+    if isinstance(error, RedisqError) and not isinstance(error, DeliveryError):
+        return False
+    return isinstance(error, Exception) or type(error).__name__ == "Failed"
+
+
+def _lacks_scripts(events: Iterable[ExecutedStep]) -> bool:
+    return any(event.reply.startswith(b"-NOSCRIPT") for event in events)
+
+
+def _flushes(execution: Execution) -> bool:
+    return any(step.kind is StepKind.FLUSH_SCRIPTS or step.kind in OF_THE_SERVER for _, step in execution.choices)

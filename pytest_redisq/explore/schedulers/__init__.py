@@ -1,0 +1,1 @@
+"""Schedulers: each chooses the next step of an execution, in its own way."""

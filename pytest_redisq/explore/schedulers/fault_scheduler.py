@@ -1,0 +1,35 @@
+"""Adds faults to the choices of another scheduler."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from pytest_redisq.explore.schedule import ChoicePoint, Step
+from pytest_redisq.explore.schedulers.scheduler import Scheduler, random_below
+
+
+class FaultScheduler:
+    """Lets another chooser choose, and makes a fault of some of its steps: budgeted, and equally likely at each step.
+
+    As mere peers of the commands, faults fire too early and find nothing (measured); hence places fixed beforehand.
+    """
+
+    def __init__(self, inner: Scheduler, rng: random.Random, *, places: Sequence[int]) -> None:
+        self._inner = inner
+        self._rng = rng
+        self._places = set(places)
+        self._seen = 0
+
+    def choose(self, point: ChoicePoint) -> Step:
+        """The inner choice, marked with a fault where it is time for one."""
+        step = self._inner.choose(point)
+        steps = [other.step for other in point.early]
+        for enabled in point.enabled_steps:
+            if enabled.step == step:
+                steps += [Step(step.actor, kind, step.connection) for kind in enabled.faults]
+        if not steps:
+            return step
+        due = self._seen in self._places
+        self._seen += 1
+        return steps[random_below(self._rng, len(steps))] if due else step

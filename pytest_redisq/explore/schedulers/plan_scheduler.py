@@ -1,0 +1,31 @@
+"""Follows a plan of deviations, as far as it is possible."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pytest_redisq.explore.schedule import ChoicePoint, Step, run_on
+from pytest_redisq.explore.schedulers.deviation_plan import PlanPosition
+
+
+class PlanScheduler:
+    """Runs on, but for the plan's deviations; one that is not possible any more is left out."""
+
+    def __init__(self, plan: Mapping[PlanPosition, Step]) -> None:
+        self._plan = plan
+        self._counts: dict[int, int] = {}
+
+    def choose(self, point: ChoicePoint) -> Step:
+        """The planned step if possible, else the default; with the fault that is planned for its command."""
+        step = self._plan.get(point.position)
+        if step is None or not point.enabled_step(step):
+            step = run_on(point)
+        if not point.sends(step):
+            return step
+        number = self._counts.get(step.actor, 0)
+        self._counts[step.actor] = number + 1
+        fault = self._plan.get((step.actor, number))
+        if fault is not None:
+            marked = step._replace(kind=fault.kind)
+            return marked if point.enabled_step(marked) else step
+        return step

@@ -1,0 +1,160 @@
+"""What a chosen step does: a command goes to the server, a fault strikes, a blocked command wakes, time passes."""
+
+from __future__ import annotations
+
+from pytest_redisq.explore.actor import ActorState
+from pytest_redisq.explore.actor_controller import ActorController
+from pytest_redisq.explore.connection_state import HeldCommand
+from pytest_redisq.explore.footprint import ALL, NOTHING, Footprint
+from pytest_redisq.explore.pause_monitor import PAUSE_SECONDS, PauseMonitor
+from pytest_redisq.explore.proxied_connection import ProxiedConnection
+from pytest_redisq.explore.resources import Resources
+from pytest_redisq.explore.schedule import OF_THE_SERVER, Step, StepKind
+from pytest_redisq.explore.server_faults import ServerFaults
+from pytest_redisq.explore.server_time import ServerTime
+from pytest_redisq.explore.trace import ExecutedStep, WokenCommand
+
+_RESUMED = (b"(resumed)",)
+
+
+class StepExecutor:
+    """Carries out the steps of one execution, and records them in `events`.
+
+    `effect` is what the last step read and wrote, `woken` the actors whose blocked commands it ended.
+    """
+
+    def __init__(self, resources: Resources, controller: ActorController, *, undo_writes: bool) -> None:
+        self._proxy = resources.proxy
+        self._mailbox = resources.mailbox
+        self._controller = controller
+        self._server_time = ServerTime(resources.control)
+        self._pause_monitor = PauseMonitor()
+        self._server_faults = ServerFaults(resources, remembers=undo_writes)
+        self.effect = NOTHING
+        self.woken: tuple[int, ...] = ()
+        self.events: list[ExecutedStep] = []
+
+    @property
+    def uncounted_steps(self) -> int:
+        """How many steps repeated earlier ones during a pause: they do not count against the step limit."""
+        return self._pause_monitor.uncounted
+
+    def execute(self, step: Step) -> None:
+        """Carry out one step, and record it."""
+        if step.kind is StepKind.TIME:
+            self._pass_time(step)
+        else:
+            self._execute_command(step)
+
+    def _execute_command(self, step: Step) -> None:
+        connection = self._proxy.connection_of(step)
+        assert connection is not None
+        under_way = connection.held or connection.blocked
+        assert under_way is not None
+        if step.kind in OF_THE_SERVER:
+            self._strike(step)
+        elif step.kind is StepKind.PAUSE:
+            self._proxy.pause(connection, self._mailbox.now, self._mailbox.now + PAUSE_SECONDS)
+            self.effect, self.woken = under_way.footprint, ()
+        elif connection.blocked:
+            self._drop(list(self._proxy.of(step.actor)))
+            self.effect, self.woken = ALL, ()
+        else:
+            self._send(step, connection, under_way)
+            return
+        self.events.append(ExecutedStep(step=step, args=under_way.args))
+
+    def watch_pause(self) -> None:
+        """End a pause when nothing new comes of it any more; called after each step while an actor is paused."""
+        event = self.events[-1]
+        if event.step.kind is StepKind.PAUSE or event.args == _RESUMED:
+            self._pause_monitor.begin(self._mailbox.now)
+            return
+        self._pause_monitor.note(event.step.actor, event.args, event.reply)
+        if self._pause_monitor.is_enough(self._mailbox.now, self._server_time.lease_seconds):
+            paused = [connection for connection in self._proxy.connections if connection.paused_until is not None]
+            first = min(paused, key=lambda connection: (connection.paused_at, connection.actor))
+            first.paused_until = self._mailbox.now
+
+    def _strike(self, step: Step) -> None:
+        self._drop(list(self._proxy.connections))
+        self._server_faults.strike(step.kind, self._mailbox.now)
+        self.effect = ALL
+        self.woken = tuple(state.actor.index for state in self._controller.states if state.actor.index != step.actor)
+
+    def _drop(self, connections: list[ProxiedConnection]) -> None:
+        """These connections go, and with them who was to die of what he waits for there."""
+        self._proxy.disconnect(connections)
+        for connection in connections:
+            state = self._controller.states[connection.actor]
+            state.faulted = True
+            if connection.blocked_kind is StepKind.KILL_AFTER:
+                self._controller.kill(state)
+
+    def _send(self, step: Step, connection: ProxiedConnection, held: HeldCommand) -> None:
+        state = self._controller.states[step.actor]
+        state.faulted |= step.kind is not StepKind.RUN
+        # Before its connection is cut: so its code can tell its death from an error that it has to live with.
+        state.actor.killed |= step.kind in (StepKind.KILL_BEFORE, StepKind.KILL_AFTER)
+        if self._server_faults.remembers:
+            waiting = [other.blocked.footprint for other in self._proxy.connections if other.blocked]
+            self._server_faults.write(self._mailbox.now, [held.footprint, *waiting])
+        reply = self._proxy.execute(connection, step.kind)
+        blocks = connection.blocked is not None
+        if blocks and held.timeout_seconds is not None:
+            connection.deadline = self._mailbox.now + held.timeout_seconds
+        if step.actor in self._proxy.banned:
+            self._controller.kill(state)
+        self.effect, woken = self._wake(held.footprint, connection)
+        self.woken = tuple(event.actor for event in woken)
+        self._server_time.touch(held.args, self.effect)
+        self.events.append(ExecutedStep(step=step, args=held.args, reply=reply, blocks=blocks, woken=woken))
+        self._controller.note_repetition(state, held.args, reply)
+        self._proxy.push_messages()
+
+    def _wake(self, effect: Footprint, actor: ProxiedConnection) -> tuple[Footprint, tuple[WokenCommand, ...]]:
+        """Those whose blocked commands a step has ended, and what it touched together with them."""
+        blocked = [
+            connection
+            for connection in self._proxy.connections
+            if connection.blocked and connection is not actor and connection.blocked.footprint.conflicts(effect)
+        ]
+        if not effect.writes or not blocked:
+            return effect, ()
+        woken: list[WokenCommand] = []
+        for connection, held, reply in self._proxy.woken(blocked):
+            if connection.actor in self._proxy.banned:
+                self._controller.kill(self._controller.states[connection.actor])
+            effect |= held.footprint
+            woken.append(WokenCommand(actor=connection.actor, args=held.args, reply=reply))
+        return effect, tuple(woken)
+
+    def _pass_time(self, step: Step) -> None:
+        state, connection = self._controller.states[step.actor], self._proxy.connection_of(step)
+        sleeping = state.status == "sleeping" or step.connection == 0
+        deadline = state.deadline
+        if connection and not sleeping:
+            deadline = connection.deadline if connection.paused_until is None else connection.paused_until
+        if deadline is not None and deadline > self._mailbox.now:
+            self._server_time.advance(deadline - self._mailbox.now)
+            self._mailbox.now = deadline
+        for other in self._controller.states:
+            other.repeats = 0
+            other.seen.clear()
+        self.effect, self.woken = ALL, ()
+        if sleeping or connection is None:
+            self._controller.resume(state)
+            self.events.append(ExecutedStep(step=step, args=(b"(wait)",)))
+        elif connection.paused_until is not None:
+            self._controller.shift_timers(state, self._mailbox.now - connection.paused_at)
+            self._proxy.resume(connection)
+            self.events.append(ExecutedStep(step=step, args=_RESUMED))
+        else:
+            held, reply = self._time_out(connection, state)
+            self.events.append(ExecutedStep(step=step, args=held.args, reply=reply))
+
+    def _time_out(self, connection: ProxiedConnection, state: ActorState) -> tuple[HeldCommand, bytes]:
+        _, held, reply = self._proxy.time_out(connection)
+        if connection.actor in self._proxy.banned:
+            self._controller.kill(state)
+        return held, reply
