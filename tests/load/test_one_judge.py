@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -249,7 +249,7 @@ def agree(columns: Verdict, bitmaps: Verdict) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(runs(), st.booleans(), st.lists(st.integers(0, 80), max_size=4))
 def test_the_same_events_have_one_verdict_however_they_were_recorded(run: Run, split: bool, flushes: list[int]) -> None:
     for text in CONTRACTS:
@@ -257,3 +257,53 @@ def test_the_same_events_have_one_verdict_however_they_were_recorded(run: Run, s
         fan_out = contract.guarantee is Guarantee.FAN_OUT
         evidence = Recorded(run, fan_out=fan_out, split=split, flushes=flushes).evidence()
         agree(check(run.history(), contract), check(evidence, contract))
+
+
+def _by_one_consumer(*deliveries: int, acked: Sequence[int]) -> Run:
+    """A consumer gets these messages of the only producer; `acked` are the places of the deliveries that it acks."""
+    run = Run(named=True, acks=True, attempted={"p0": 2})
+    moments = iter(range(1, 1000))
+    for at in range(2):
+        message = Message(0, at)
+        run.given[message] = f"{at + 1}-0"
+        run.events.append(_event("p0", Kind.ENQUEUE, moments, message, run))
+    for at, sequence in enumerate(deliveries):
+        run.events.append(_event("c0", Kind.DEQUEUE, moments, Message(0, sequence), run))
+        if at in acked:
+            run.events.append(_event("c0", Kind.ACK, moments, Message(0, sequence), run))
+    return run
+
+
+def _event(actor: str, kind: Kind, moments: Iterator[int], message: Message, run: Run) -> Event:
+    ids = [run.given[message]] if kind is not Kind.ACK else []
+    return Event(actor, kind, next(moments), next(moments), Outcome.OK, [message], ids)
+
+
+@pytest.mark.parametrize("flush", [False, True])
+@pytest.mark.parametrize(
+    ("contract", "deliveries", "acked", "columns", "bitmaps", "left_out"),
+    [
+        ("effectively-once", [0, 1, 1], [], "pass", "unknown", {"wrong-id", "cloned"}),
+        ("at-least-once", [0, 1], [0], "fail", "fail", {"wrong-id"}),
+        ("at-least-once", [0, 1, 0], [0, 1, 2], "fail", "unknown", {"wrong-id", "cloned", "false-ack"}),
+        ("at-least-once", [0, 1, 0], [1, 2], "pass", "pass", {"wrong-id", "cloned"}),
+        ("at-least-once", [0, 1], [0, 1], "pass", "pass", {"wrong-id"}),
+    ],
+    ids=["again under the same id", "ended holding it", "again after its ack", "again before its ack", "once"],
+)
+def test_what_load_cannot_tell_it_names(
+    flush: bool,
+    contract: str,
+    deliveries: list[int],
+    acked: list[int],
+    columns: str,
+    bitmaps: str,
+    left_out: set[str],
+) -> None:
+    """`flush`: what came is booked after each event, so that an ack and a delivery are not booked together."""
+    run = _by_one_consumer(*deliveries, acked=acked)
+    bitmaps_of = Recorded(run, fan_out=False, split=False, flushes=range(100) if flush else [])
+    one, other = (check(each, Contract.parse(contract)) for each in (run.history(), bitmaps_of.evidence()))
+    assert (one.outcome, other.outcome) == (columns, bitmaps)
+    assert set(other.not_judged) == left_out
+    agree(one, other)
