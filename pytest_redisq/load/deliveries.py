@@ -102,17 +102,16 @@ class KeyMultiset:
     once: BitMap64 = field(default_factory=BitMap64)
     repeated: Counter[int] = field(default_factory=Counter)
 
-    def add(self, keys: array[int]) -> BitMap64:
-        """Returns those that occur more than once from now on because of `keys`."""
-        fresh = BitMap64(keys)
-        again = fresh & self.once
+    def add(self, keys: array[int], different: BitMap64) -> BitMap64:
+        """Add `keys`, given also without repetitions. Returns those that occur more than once from now on."""
+        again = different & self.once
         if again:
             self.repeated.update(again)
-        if len(fresh) < len(keys):
+        if len(different) < len(keys):
             twice = {key: times - 1 for key, times in Counter(keys).items() if times > 1}
             self.repeated.update(twice)
             again |= BitMap64(twice)
-        self.once |= fresh
+        self.once |= different
         return again
 
     def merge(self, other: KeyMultiset) -> None:
@@ -166,9 +165,9 @@ class _FirstAcks:
         self._eras: list[tuple[int, int, BitMap64]] = []
         self._known = BitMap64()
 
-    def add(self, acks: Sequence[Ack]) -> None:
-        keys = BitMap64(array("Q", b"".join(key for ack in acks for key in ack.keys)))
-        self._eras.append((acks[0].ended, acks[-1].ended, keys - self._known))
+    def add(self, first: int, last: int, keys: BitMap64) -> None:
+        """Acks of `keys` ended, the first and the last of them as the events of these numbers."""
+        self._eras.append((first, last, keys - self._known))
         self._known |= keys
         if len(self._eras) > _ERAS:
             (first, _, some), (_, last, more), *rest = self._eras
@@ -217,13 +216,12 @@ class Received:
 
         `dequeues` is needed only where order or acks are recorded; all `keys` then belong to one of them.
         """
-        before = self.delivered.once if dequeues else BitMap64()
-        fresh = BitMap64(keys) - before if dequeues else BitMap64()
-        again = self.delivered.add(keys)
+        came = BitMap64(keys)
         if self.coverage.order is Knowledge.RECORDED:
-            self._book_order(keys, dequeues, fresh)
+            self._book_order(keys, dequeues, came - self.once)
+        again = self.delivered.add(keys, came)
         if self.coverage.acks is Knowledge.RECORDED:
-            self._book_acks(keys, dequeues, acks, again)
+            self._book_acks(keys, dequeues, acks, again | self._first_acks.known(came))
 
     def _book_order(self, keys: array[int], dequeues: Sequence[Dequeue], fresh: BitMap64) -> None:
         """Every delivery of a message has to be late, or the message is not reordered."""
@@ -239,9 +237,10 @@ class Received:
         if self._order.blurred:
             self.coverage = self.coverage.ordered(False)
 
-    def _book_acks(self, keys: array[int], dequeues: Sequence[Dequeue], acks: Sequence[Ack], again: BitMap64) -> None:
+    def _book_acks(
+        self, keys: array[int], dequeues: Sequence[Dequeue], acks: Sequence[Ack], suspects: BitMap64
+    ) -> None:
         asked: dict[int, int] = {}  # key → when the last dequeue that brought it was invoked
-        suspects = again | self._first_acks.known(BitMap64(keys))
         for dequeue, some in _of_each(keys, dequeues) if suspects else ():
             for key in some:
                 if key in suspects:
@@ -253,14 +252,14 @@ class Received:
                 self.maybe_after_ack.add(key)
             elif before:
                 self.after_ack.add(key)
-        for ack in acks:
-            some = array("Q", b"".join(ack.keys))
-            if asked:
-                new = (key for key in some if key in asked and key not in known)
-                self.after_ack.update(key for key in new if ack.ended <= asked[key])
-            self.acked.add(some)
+        for ack in acks if asked else ():
+            new = (key for key in array("Q", b"".join(ack.keys)) if key in asked and key not in known)
+            self.after_ack.update(key for key in new if ack.ended <= asked[key])
         if acks:
-            self._first_acks.add(acks)
+            some = array("Q", b"".join([b"".join(ack.keys) for ack in acks]))
+            acked = BitMap64(some)
+            self.acked.add(some, acked)
+            self._first_acks.add(acks[0].ended, acks[-1].ended, acked)
 
     def merge(self, other: Received) -> None:
         """Add what another process' consumers of the same reader got.
