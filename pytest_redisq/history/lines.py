@@ -57,7 +57,7 @@ def read_history(path: str | os.PathLike[str]) -> History:
     Any other line that cannot be read raises `HistoryError`, saying which and why. What is written while it is read is
     left out, so that a file that grows has an end; a pipe or a device, which may have none, raises `HistoryError`.
     """
-    reader = _Reader(Path(path))
+    reader = _LineReader(Path(path))
     if not Path(path).is_file():  # before it is opened: a pipe without a writer would keep us waiting
         raise HistoryError(f"{path} is no regular file.\nWhat to do: write the history to a file first.")
     try:
@@ -81,7 +81,7 @@ def _lines(file: BinaryIO, size: int) -> Iterator[bytes]:
         yield line if line.endswith(b"\n") or not size else line + b"\n"  # a line cut by us, not by its writer
 
 
-class _Reader:
+class _LineReader:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._builder = HistoryBuilder()

@@ -12,7 +12,7 @@ from pytest_redisq.endpoint.forms import EndpointFactory, QueueEndpoint
 from pytest_redisq.endpoint.jobs import ConsumerJob, ProducerJob
 from pytest_redisq.endpoint.workload import ReceivedMessage
 from pytest_redisq.queues import Stopped
-from pytest_redisq.queues.protocol import Counts
+from pytest_redisq.queues.protocol import ListsMessages
 from pytest_redisq.servers import Address
 
 
@@ -63,7 +63,7 @@ class ManualWorker:
     def inside(self, *, handed_out: bool = True) -> list[bytes] | None:
         """What is in the queue, that which is `handed_out` too if asked for; None where it does not tell."""
         queue = self._taker.queue
-        if not isinstance(queue, Counts):
+        if not isinstance(queue, ListsMessages):
             return None
         return [*self._do(queue.remaining), *(self._do(queue.pending) if handed_out else ())]
 

@@ -26,7 +26,7 @@ from redis.exceptions import RedisError
 
 from pytest_redisq.errors import DrainHeldError, RedisqError
 from pytest_redisq.queues.connection import QueueConnection, place_of, recommend_hiredis
-from pytest_redisq.queues.drain_journal import Journal
+from pytest_redisq.queues.drain_journal import DrainJournal
 from pytest_redisq.queues.drain_pen import Part, Pen
 from pytest_redisq.queues.draining import Claim, Drainer, UnfinishedDrain, noted
 from pytest_redisq.queues.framing import Compress, Framing, compressor, framer, last_byte
@@ -97,8 +97,8 @@ def drain_to_file(
     with contextlib.closing(QueueConnection(client, grace_seconds=GRACE_SECONDS)) as wire:
         try:
             with _locked(target) as file:
-                journal = Journal(target, file, lease_seconds=lease_seconds, take_over=take_over)
-                session = _Session(drainer, wire, journal, target, f"{key!r} at {place_of(client)}")
+                journal = DrainJournal(target, file, lease_seconds=lease_seconds, take_over=take_over)
+                session = _DrainSession(drainer, wire, journal, target, f"{key!r} at {place_of(client)}")
                 with session.pen(file, compress) as pen:
                     return session.drain(pen, encode, progress, take_over=take_over)
         except DrainHeldError as error:
@@ -106,10 +106,10 @@ def drain_to_file(
             raise
 
 
-class _Session:
+class _DrainSession:
     """One drain of one list to one file."""
 
-    def __init__(self, drainer: Drainer, wire: QueueConnection, journal: Journal, target: Path, of: str) -> None:
+    def __init__(self, drainer: Drainer, wire: QueueConnection, journal: DrainJournal, target: Path, of: str) -> None:
         self._drainer = drainer
         self._wire = wire
         self._journal = journal

@@ -60,7 +60,7 @@ class Chunk:
     marks: str
 
 
-class Journal:
+class DrainJournal:
     """The journal of the file at `target`, which the caller has locked. `begin` makes it; `end` removes it if it can.
 
     DrainHeldError: a drain on another host, which file locks may not reach, may still be writing.

@@ -13,7 +13,7 @@ from dataclasses import replace
 from io import FileIO
 from typing import NamedTuple
 
-from pytest_redisq.queues.drain_journal import Chunk, Journal, marks
+from pytest_redisq.queues.drain_journal import Chunk, DrainJournal, marks
 from pytest_redisq.queues.framing import Compress, checksum
 
 #: So many jobs may be under way while the next chunk is read: as much as is done while the disk is waited for. A chunk
@@ -45,7 +45,7 @@ class Pen:
     def __init__(
         self,
         file: FileIO,
-        journal: Journal,
+        journal: DrainJournal,
         compress: Compress,
         press: Executor,
         disk: Executor,

@@ -69,56 +69,20 @@ class AsyncQueue(Protocol):
 
 @runtime_checkable
 class Acknowledges(Protocol):
-    """The queue keeps a message until it is told that the work is done.
+    """A queue that keeps each message until the consumer acknowledges it.
 
-    True: the queue forgot it on our word. False: it was no longer ours, and somebody else gets it or has got it.
+    `ack` returns True if the queue forgot the message because of this call. It returns False if the message was no
+    longer this consumer's: another consumer gets it or has got it.
     """
 
     def ack(self, delivery: Delivery, /) -> Any: ...
 
 
 @runtime_checkable
-class GivesBack(Protocol):
-    """The work was not done: let somebody have the message again, at once or when its idle time is over."""
+class ListsMessages(Protocol):
+    """A queue that can list the bodies of the messages in it, so that a judge can look for lost ones.
 
-    def give_back(self, delivery: Delivery, /) -> Any: ...
-
-
-@runtime_checkable
-class Subscribes(Protocol):
-    """Begin now: once this has returned, whatever is put will be got. The first `get` does it where nobody has."""
-
-    def subscribe(self) -> Any: ...
-
-
-@runtime_checkable
-class Stops(Protocol):
-    """Makes a blocked `get` return or raise `Stopped` at once, from any thread or a signal handler, losing nothing."""
-
-    def stop(self) -> Any: ...
-
-
-@runtime_checkable
-class Binds(Protocol):
-    """The same queue, as a worker of its own on `client`: a sync client gives a sync queue, an asyncio one an async
-    queue.
-    """
-
-    def bind(self, client: Any, /) -> Any: ...
-
-
-@runtime_checkable
-class Recovers(Protocol):
-    """Gives the messages that dead workers held back to the living; returns how many."""
-
-    def recover(self) -> Any: ...
-
-
-@runtime_checkable
-class Counts(Protocol):
-    """What is still inside, for the question whether anything was lost: bodies, not numbers.
-
-    `remaining`: nobody has taken them yet. `pending`: taken, and neither acknowledged nor given back.
+    `remaining`: not delivered yet. `pending`: delivered, and neither acknowledged nor given back.
     """
 
     def remaining(self) -> Any: ...
@@ -127,14 +91,7 @@ class Counts(Protocol):
 
 
 @runtime_checkable
-class Trims(Protocol):
-    """Reports the entries that were thrown away before this reader saw them, as `Gap`s."""
-
-    def trimmed(self) -> Any: ...
-
-
-@runtime_checkable
 class Closes(Protocol):
-    """Gives back connections and threads."""
+    """A queue that has connections or threads to release."""
 
     def close(self) -> Any: ...

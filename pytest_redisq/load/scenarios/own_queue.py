@@ -15,7 +15,7 @@ from pytest_redisq.load.engine.assignment import Assignment
 from pytest_redisq.load.engine.clients import DeliveryBuffer, LoadClient
 from pytest_redisq.load.engine.worker_context import WorkerContext, in_order
 from pytest_redisq.load.ledger import Ledger
-from pytest_redisq.queues.protocol import Acknowledges, Closes, Counts, Delivery, Stopped
+from pytest_redisq.queues.protocol import Acknowledges, Closes, Delivery, ListsMessages, Stopped
 from pytest_redisq.servers import Address
 
 #: How long one `get` waits, in seconds; a consumer is not stopped before one has come back empty.
@@ -92,7 +92,7 @@ class OwnQueue:
     def _inside(self, client: redis.Redis, assignment: Assignment, what: str) -> Iterator[bytes]:  # noqa: ARG002
         queue = self._end(assignment)
         try:
-            yield from (getattr(queue, what)() if isinstance(queue, Counts) else ())
+            yield from (getattr(queue, what)() if isinstance(queue, ListsMessages) else ())
         finally:
             _close(queue)
 
