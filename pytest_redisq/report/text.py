@@ -122,7 +122,9 @@ def _advice(verdict: Verdict, broken: Sequence[AnomalyKind], history_path: str) 
     if hints:
         yield "What to look at:"
         yield from (f"  - {hint}" for hint in hints)
-    if verdict.outcome == "unknown":
+    if verdict.outcome == "unknown" and any(map(verdict.contract.needs, verdict.not_judged)):
+        yield "To have these laws judged, use redisq.run or redisq.explore: they record every operation with its ids."
+    elif verdict.outcome == "unknown":
         yield "To be told more, let the run end in quiescence: producers done, faults healed, the queue drained."
     if history_path and verdict.outcome != "pass":
         yield f"Every op is in {history_path}, a line of JSON each."

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from syrupy.assertion import SnapshotAssertion
 
-from pytest_redisq.check import LAWS, AnomalyKind
+from pytest_redisq.check import LAWS, AnomalyKind, Contract, Verdict
 from pytest_redisq.model import Message, Op, Outcome
-from pytest_redisq.report import describe, explain
+from pytest_redisq.report import describe, explain, verdict_data
 from pytest_redisq.report.text import HINTS
 from tests.check.literals import ack, get, judge, put, quiet
 
@@ -51,3 +51,15 @@ def test_an_op_that_never_ended_says_so() -> None:
 def test_hints_are_about_what_can_break_a_contract() -> None:
     assert all(LAWS[kind].breaks for kind in HINTS)
     assert AnomalyKind.RECOVERED not in HINTS
+
+
+def test_what_was_not_judged_is_named_and_where_it_is() -> None:
+    contract = Contract.parse("effectively-once")
+    counts = dict.fromkeys(AnomalyKind, 0)
+    verdict = Verdict(
+        contract=contract, outcome="unknown", counts=counts, not_judged={AnomalyKind.CLONED: "no ids were recorded"}
+    )
+    text = explain(verdict)
+    assert "Not judged:\n  - cloned: no ids were recorded" in text
+    assert "redisq.run or redisq.explore" in text
+    assert verdict_data(verdict)["not_judged"] == {"cloned": "no ids were recorded"}
