@@ -7,6 +7,6 @@ collect_ignore = [
     "pytest_redisq/load/engine/locust_engine.py",
     *(
         f"pytest_redisq/load/locust_run/{name}.py"
-        for name in ("locust_stats", "locust_master", "locust_worker", "users")
+        for name in ("locust_stats", "locust_master", "locust_worker", "users", "worker_reports")
     ),
 ]

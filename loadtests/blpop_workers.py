@@ -5,6 +5,6 @@ redisq load blpop_workers --time 10s --consumers 1000
 """
 
 from pytest_redisq.load.locust_run.users import users_of
-from pytest_redisq.load.scenarios.scenario import BlpopWorkers
+from pytest_redisq.load.scenarios import BlpopWorkers
 
 EngineUser, ProducerUser, ConsumerUser = users_of(BlpopWorkers())

@@ -1,6 +1,6 @@
 """A list that is drained in chunks while others push to it; nothing is lost and nothing comes twice."""
 
 from pytest_redisq.load.locust_run.users import users_of
-from pytest_redisq.load.scenarios.scenario import ListDrain
+from pytest_redisq.load.scenarios import ListDrain
 
 EngineUser, ProducerUser, ConsumerUser = users_of(ListDrain())

@@ -12,7 +12,7 @@ from collections import deque
 import redis
 
 from pytest_redisq.load.locust_run.users import users_of
-from pytest_redisq.load.scenarios.own_queue import OwnQueue
+from pytest_redisq.load.scenarios import OwnQueue
 from pytest_redisq.queues import drain_to_file
 
 KEY = "to-file"

@@ -5,6 +5,6 @@ redisq load lrange-payload --payload 1000 --set elements=1_000_000 --set chunk=1
 """
 
 from pytest_redisq.load.locust_run.users import users_of
-from pytest_redisq.load.scenarios.scenario import LrangePayload
+from pytest_redisq.load.scenarios import LrangePayload
 
 EngineUser, ProducerUser, ConsumerUser = users_of(LrangePayload())

@@ -6,7 +6,7 @@ redisq load loadtests/own_queue.py
 import redis
 
 from pytest_redisq.load.locust_run.users import users_of
-from pytest_redisq.load.scenarios.scenario import OwnQueue
+from pytest_redisq.load.scenarios import OwnQueue
 
 
 class Orders:

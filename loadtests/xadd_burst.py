@@ -5,6 +5,6 @@ redisq load xadd-burst --set maxlen=100000 --set 'contract=fan-out, bounded' --f
 """
 
 from pytest_redisq.load.locust_run.users import users_of
-from pytest_redisq.load.scenarios.stream_burst import XaddBurst
+from pytest_redisq.load.scenarios import XaddBurst
 
 EngineUser, ProducerUser, ConsumerUser = users_of(XaddBurst())

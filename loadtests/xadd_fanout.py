@@ -1,6 +1,6 @@
 """Bursts of XADD, and readers who each get every entry."""
 
 from pytest_redisq.load.locust_run.users import users_of
-from pytest_redisq.load.scenarios.scenario import XaddFanout
+from pytest_redisq.load.scenarios import XaddFanout
 
 EngineUser, ProducerUser, ConsumerUser = users_of(XaddFanout())

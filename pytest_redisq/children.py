@@ -105,6 +105,19 @@ class ChildProcess:
             os.close(lease)
 
 
+def children_of(process: int) -> list[int]:
+    """The ids of the child processes of `process`, ascending. Raises OSError where there is no /proc."""
+    found: list[int] = []
+    for name in os.listdir("/proc"):
+        if name.isdecimal():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended in the meantime
+                with open(f"/proc/{name}/stat", "rb") as stat:
+                    _, _, rest = stat.read().rpartition(b")")  # a program's name may contain blanks and brackets
+                if int(rest.split()[1]) == process:
+                    found.append(int(name))
+    return sorted(found)
+
+
 def follow_parent() -> None:
     """End this process, made by `multiprocessing`, as soon as its parent process has died."""
     parent = multiprocessing.parent_process()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pytest_redisq.endpoint.jobs import ClientFactory, Pace, Payload, Workers
     from pytest_redisq.explore import Exploration, Schedule, Strategy
     from pytest_redisq.faults import Fault
-    from pytest_redisq.load.locust_process import Engine
+    from pytest_redisq.load.engine import Engine
     from pytest_redisq.queues.drain_list import Guarantee as DrainGuarantee
     from pytest_redisq.queues.framing import Framing
     from pytest_redisq.servers import Server

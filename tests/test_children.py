@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_redisq.children import ChildProcess
+from pytest_redisq.children import ChildProcess, children_of
 from tests.attack import GONE_SECONDS, Attacked
 from tests.support import eventually
 
@@ -110,3 +110,17 @@ def test_a_child_without_its_watchdog_is_ended_all_the_same(child: ChildProcess)
 def test_what_is_no_program_is_told_at_once() -> None:
     with pytest.raises(FileNotFoundError, match="no-such-program"):
         ChildProcess(["no-such-program"])
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="NOT TESTED: there is no /proc here")
+def test_children_of_lists_a_child_whose_name_has_blanks_and_brackets(tmp_path: Path) -> None:
+    program = tmp_path / "a) 1 2 (b"
+    program.symlink_to("/bin/sleep")
+    child = subprocess.Popen([program, "1000"])
+    try:
+        assert child.pid in children_of(os.getpid())
+        assert child.pid not in children_of(child.pid)
+    finally:
+        child.kill()
+        child.wait()
+    assert child.pid not in children_of(os.getpid())

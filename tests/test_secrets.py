@@ -243,7 +243,7 @@ def test_a_command_that_cannot_reach_your_server_does_not_show_its_password(comm
         check=False,
         env=os.environ | {"PYTHONFAULTHANDLER": "1"},
     )
-    assert done.returncode == {"doctor": 0, "load": 3}[command[0]], done.stderr
+    assert done.returncode == {"doctor": 0, "load": 4}[command[0]], done.stderr
     assert "redis://ann:***@127.0.0.1:1/0" in done.stdout + done.stderr
     assert not tells(done.stdout + done.stderr)
 

@@ -24,9 +24,11 @@ SEQUENCE_BITS = 32
 MAX_SEQUENCE = 2**SEQUENCE_BITS
 PRODUCERS_OF_A_PROCESS = 2**16
 
-_RESIDUE = 0x2144DF1C
+#: The CRC-32 of every whole body, its own checksum included.
+RESIDUE = 0x2144DF1C
 _HEAD = struct.Struct("<QQ")
-_STAMP = struct.Struct("<Q")
+#: How the moment of sending stands in a body.
+STAMP = struct.Struct("<Q")
 
 #: By the lowest byte of a key: what it changes in the checksum, and in each byte of that. (Bytearrays, since anything
 #: else that goes into one by columns is copied into a bytearray first.)
@@ -141,7 +143,7 @@ class BodyCodec:
 
     def whole(self, body: bytes) -> bool:
         """Whether `body` is one of this run's, unchanged."""
-        return zlib.crc32(body, self.salt) == _RESIDUE and len(body) >= TRAILER_BYTES
+        return zlib.crc32(body, self.salt) == RESIDUE and len(body) >= TRAILER_BYTES
 
     def read(self, body: bytes) -> DecodedBody | None:
         """What a body says; None where it is not whole."""
@@ -177,7 +179,7 @@ class ShortBodyCodec:
 
     def read(self, body: bytes) -> DecodedBody | None:
         """What a body says, with 0 for when it was sent; None where it is not whole."""
-        if zlib.crc32(body, self.salt) != _RESIDUE or len(body) < SHORT_TRAILER_BYTES:
+        if zlib.crc32(body, self.salt) != RESIDUE or len(body) < SHORT_TRAILER_BYTES:
             return None
         return DecodedBody(int.from_bytes(body[-10:-4], "little"), 0)
 
@@ -189,5 +191,5 @@ def key_bytes(body: bytes) -> bytes:
 
 def sent_ns(body: bytes) -> int:
     """When a whole body was sent."""
-    moment: int = _STAMP.unpack_from(body, len(body) - TRAILER_BYTES)[0]
+    moment: int = STAMP.unpack_from(body, len(body) - TRAILER_BYTES)[0]
     return moment

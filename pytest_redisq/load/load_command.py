@@ -13,7 +13,7 @@ import click
 
 from pytest_redisq.errors import RedisqError
 from pytest_redisq.load.codec import SHORT_TRAILER_BYTES
-from pytest_redisq.load.engine.assignment import ENGINES
+from pytest_redisq.load.engine import ENGINES
 from pytest_redisq.load.engine.rate_profile import RateProfile
 from pytest_redisq.load.knee import capacity
 from pytest_redisq.load.locust_process import (

@@ -16,10 +16,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from pytest_redisq.children import ChildProcess
 from pytest_redisq.errors import DeliveryError, RedisqError
+from pytest_redisq.load.engine import Engine
 from pytest_redisq.load.results.exit_status import EXIT_NOT_RUN, EXIT_UNKNOWN
 from pytest_redisq.secret import Url
 from pytest_redisq.servers.temporary_folder import temporary_folder
@@ -33,9 +34,6 @@ _REPORT_BYTES = 2**18
 _LAST_WORDS_SECONDS = 5.0
 #: Locust itself ends the run after this long, beyond its time, should a worker never begin.
 _START_SECONDS = 60.0
-
-#: What drives the connections of a run: one loop for all of a process, or a Locust user for each.
-Engine: TypeAlias = Literal["epoll", "locust"]
 
 
 class LoadError(RedisqError):

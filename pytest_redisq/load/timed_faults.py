@@ -16,6 +16,7 @@ from typing import Literal, assert_never, cast, get_args
 import redis
 
 from pytest_redisq import interrupts
+from pytest_redisq.children import children_of
 from pytest_redisq.errors import RedisqError
 from pytest_redisq.load.locust_process import LoadRun, Report, under_way
 from pytest_redisq.load.results.exit_status import EXIT_BROKEN, EXIT_UNKNOWN
@@ -158,8 +159,10 @@ class FaultSchedule:
         return f"worker process {workers[-1]} was killed"
 
     def _workers(self) -> list[int]:
-        told = subprocess.run(["pgrep", "-P", str(self._locust_pid)], capture_output=True, text=True, check=False)
-        return [int(word) for word in told.stdout.split()]
+        try:
+            return children_of(self._locust_pid)
+        except OSError as error:
+            raise RedisqError(f"the worker processes cannot be found, as there is no /proc here ({error})") from error
 
     def _miss(self, words: str) -> None:
         self._missed = True

@@ -15,7 +15,7 @@ from pytest_redisq.history import History, Quiescence
 from pytest_redisq.load.bitmap_evidence import BitmapEvidence
 from pytest_redisq.load.codec import BodyCodec, key_of
 from pytest_redisq.load.deliveries import Coverage
-from pytest_redisq.load.engine.clients import DeliveryBuffer
+from pytest_redisq.load.engine.delivery_buffer import DeliveryBuffer
 from pytest_redisq.load.ledger import Ledger
 from pytest_redisq.model import UNREADABLE, Kind, Message, Op, Outcome
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Self, get_args
+from typing import Any, Self
 
 from pytest_redisq.load.codec import PRODUCERS_OF_A_PROCESS
+from pytest_redisq.load.engine import Engine
 from pytest_redisq.load.engine.rate_profile import RateProfile
 from pytest_redisq.secret import Url
-
-Engine = Literal["epoll", "locust"]
-ENGINES: tuple[Engine, ...] = get_args(Engine)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,90 +11,33 @@ import errno
 import heapq
 import itertools
 import os
-import select
-import socket
-import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import hiredis
 
 from pytest_redisq.load.codec import now_ns
-from pytest_redisq.load.engine.clients import BlpopClient, LoadClient
+from pytest_redisq.load.engine.clients import LoadClient
+from pytest_redisq.load.engine.consumer_clients import BlpopClient
+from pytest_redisq.load.engine.epoll_connection import PENDING, EpollConnection, LoopCalls, SystemCalls
 from pytest_redisq.load.engine.samples import SampleBatch, Samples
 from pytest_redisq.load.engine.target import Target
 
-#: The most that one read takes, in bytes.
+#: Bytes that one read takes at most.
 READ_BYTES = 65_536
-#: So many connections are being made at a time: fewer than the 511 that a stock server lets wait to be accepted.
+#: Connections that are made at the same time: fewer than the 511 that a server lets wait by default.
 CONNECTING = 200
-#: How often figures are handed over, and how long the loop sleeps at most, in seconds.
+#: Seconds between two collections of figures, and the longest sleep of the loop.
 COLLECT_SECONDS = 0.25
-#: How long connections may take to be made before the run's time counts without the rest, in nanoseconds.
+#: Nanoseconds that all connections may take to be made, before the run's time counts without the rest.
 CONNECT_NS = 30_000_000_000
-#: How long a broken connection is left alone before it is made again, in nanoseconds.
+#: Nanoseconds before a broken connection is made again.
 RECONNECT_NS = 50_000_000
 #: What the statistics call the end of a consumer that a fault has killed.
 KILLED = "killed, with a reply unread"
 
-_PENDING = object()
-_IN, _OUT = 1, 4  # as epoll and poll have them
-
-
-class EpollConnection:
-    """One connection and the client on it."""
-
-    __slots__ = (
-        "client",
-        "client_id",
-        "descriptor",
-        "doomed",
-        "due_ns",
-        "ended",
-        "greeted",
-        "missing",
-        "number",
-        "reader",
-        "samples",
-        "sent_ns",
-        "socket",
-        "stopping",
-        "unsent",
-        "welcomed",
-    )  # fmt: skip
-
-    def __init__(self, client: LoadClient, samples: Samples) -> None:
-        self.client = client
-        self.samples = samples
-        self.socket: Any = None
-        self.reader: Any = None
-        self.descriptor = -1
-        self.client_id = 0
-        self.greeted = False
-        self.welcomed = False  # has been greeted once
-        self.stopping = False
-        self.doomed = False  # to be cut off with its next reply unread
-        self.ended = False
-        self.missing = 0  # replies still to come; 0 between requests
-        self.sent_ns = 0
-        self.due_ns = 0  # when the request was to be sent, or the next one is
-        self.number = 0  # of requests sent at a pace
-        self.unsent: memoryview | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SystemCalls:
-    """The operating system's own things, whatever has been patched."""
-
-    socket: Callable[..., Any]
-    epoll: Callable[[], Any]
-    select: Callable[..., Any]
-
-    @classmethod
-    def unpatched(cls) -> SystemCalls:
-        return cls(socket=socket.socket, epoll=select.epoll, select=select.select)
+_IN, _OUT = 1, 4  # EPOLLIN and EPOLLOUT
 
 
 class EpollEngine:
@@ -130,10 +73,7 @@ class EpollEngine:
         self._left = {True: len(self._index), False: len(self._all) - len(self._index)}
         self._timers: list[tuple[int, int, EpollConnection]] = []
         self._tickets = itertools.count()
-        self._orders: deque[Callable[[], None]] = deque()
-        self._waker: tuple[int, int] = os.pipe()
-        # Not before nobody can order anything any more: its number would soon be another file's, of anybody's.
-        weakref.finalize(self, _close_all, self._waker)
+        self._calls = LoopCalls()
         self._began_ns = 0
         self._paced_ns = 0  # from when on the pace counts; 0: not yet
         self._early: dict[EpollConnection, None] = {}  # who waits for that
@@ -164,18 +104,18 @@ class EpollEngine:
 
     def stop_producing(self) -> None:
         """Let producing clients end, each when its request has been answered."""
-        self._order(lambda: self._stop(True))
+        self._calls.add(lambda: self._stop(True))
 
     def stop_consuming(self) -> None:
         """Let the others end, too. Whoever waits in the server ends when it is unblocked (see `waiting`)."""
-        self._order(lambda: self._stop(False))
+        self._calls.add(lambda: self._stop(False))
 
     def kill_consumers(self) -> None:
         """Cut each consumer off as if it had been killed at the worst moment: when a reply has come and is not read.
 
         Another takes its place, a little later.
         """
-        self._order(self._doom)
+        self._calls.add(self._doom)
 
     def waiting(self) -> list[int]:
         """The client ids of those that are to end and may be waiting in the server."""
@@ -187,12 +127,12 @@ class EpollEngine:
 
     def close(self) -> None:
         """End the loop now. What was under way is of unknown outcome, as it would be in real life."""
-        self._order(self._end)
+        self._calls.add(self._end)
 
     def run(self) -> None:
         """The loop. Returns when every client has ended, or after `close`."""
         self._epoll = self._native.epoll()
-        self._epoll.register(self._waker[0], _IN)
+        self._epoll.register(self._calls.descriptor, _IN)
         self._began_ns = now_ns()
         try:
             self._loop()
@@ -204,10 +144,6 @@ class EpollEngine:
 
     # Everything below runs in the loop's thread
 
-    def _order(self, order: Callable[[], None]) -> None:
-        self._orders.append(order)
-        os.write(self._waker[1], b".")
-
     def _loop(self) -> None:
         collect_ns = self._began_ns
         while not self._over and (self._left[True] or self._left[False]):
@@ -216,9 +152,9 @@ class EpollEngine:
             for descriptor, event in self._events():
                 connection = self._connections.get(descriptor)
                 if connection is None:
-                    # The waker, or a connection that was closed since the events were asked for.
-                    if descriptor == self._waker[0]:
-                        self._obey()
+                    # A call from another thread, or a connection that was closed since the events were asked for.
+                    if descriptor == self._calls.descriptor:
+                        self._calls.run()
                 elif event & ~_OUT:
                     self._receive(connection)
                 else:
@@ -264,7 +200,7 @@ class EpollEngine:
         reader = connection.reader
         reader.feed(data)
         reply = reader.gets()
-        if reply is _PENDING:
+        if reply is PENDING:
             return
         if not connection.greeted:
             self._welcome(connection, reply)
@@ -273,7 +209,7 @@ class EpollEngine:
         samples.bytes += len(data)
         latency: int | None = None
         missing, take, refusal = connection.missing, None if client.producing else client.reply, hiredis.ReplyError
-        while reply is not _PENDING:
+        while reply is not PENDING:
             if reply.__class__ is refusal:
                 samples.errors[str(reply)] += 1
                 client.refuse(client.replies - missing)
@@ -368,16 +304,9 @@ class EpollEngine:
             return
         if connection.socket is not None:  # two timers were set: its turn, and its reconnection
             return
-        connection.socket = self._native.socket(self._target.family, socket.SOCK_STREAM)
-        connection.socket.setblocking(False)
-        if self._target.family != socket.AF_UNIX:
-            connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.descriptor, connection.greeted = connection.socket.fileno(), False
-        connection.reader = hiredis.Reader(notEnoughData=_PENDING)
+        status = connection.open(self._native, self._target)
         self._connections[connection.descriptor] = connection
         self._connecting += 1
-        status = connection.socket.connect_ex(self._target.address)
-        connection.missing = self._target.greeting_replies
         if status not in (0, errno.EINPROGRESS):
             self._lose(connection, os.strerror(status))
             return
@@ -386,7 +315,7 @@ class EpollEngine:
         self._write(connection, self._target.greeting)
 
     def _welcome(self, connection: EpollConnection, reply: Any) -> None:
-        while reply is not _PENDING:
+        while reply is not PENDING:
             if reply.__class__ is hiredis.ReplyError:
                 self._lose(connection, str(reply))
                 return
@@ -438,17 +367,9 @@ class EpollEngine:
         if not connection.greeted:
             self._connecting -= 1
         del self._connections[connection.descriptor]
-        connection.socket.close()  # which takes it out of epoll's books, too
-        connection.socket = connection.reader = connection.unsent = None
-        connection.missing = 0
-        connection.doomed = False
+        connection.close()
 
-    # Orders
-
-    def _obey(self) -> None:
-        os.read(self._waker[0], 4096)
-        while self._orders:
-            self._orders.popleft()()
+    # Calls from other threads
 
     def _doom(self) -> None:
         for connection in self._connections.values():
@@ -477,8 +398,3 @@ class EpollEngine:
             batch = samples.collect()
             if batch is not None:
                 self.batches.append(batch)
-
-
-def _close_all(descriptors: tuple[int, int]) -> None:
-    for descriptor in descriptors:
-        os.close(descriptor)

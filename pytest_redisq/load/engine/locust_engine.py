@@ -19,10 +19,10 @@ import redis
 from gevent.resolver.blocking import Resolver
 
 from pytest_redisq.load.codec import now_ns
-from pytest_redisq.load.engine.clients import BlpopClient, LoadClient
+from pytest_redisq.load.engine.clients import LoadClient, OwnQueueClient
+from pytest_redisq.load.engine.consumer_clients import BlpopClient
 from pytest_redisq.load.engine.epoll_engine import COLLECT_SECONDS, CONNECT_NS, RECONNECT_NS
 from pytest_redisq.load.engine.samples import SampleBatch, Samples
-from pytest_redisq.load.scenarios.own_queue import OwnQueueClient
 from pytest_redisq.resp import encode_command
 
 #: Reports a request to Locust: its method and name, milliseconds, reply bytes, and what it raised.

@@ -9,7 +9,8 @@ from pytest_redisq.check import Contract
 from pytest_redisq.load.codec import TRAILER_BYTES, BodyCodec
 from pytest_redisq.load.deliveries import Coverage
 from pytest_redisq.load.engine.assignment import Assignment
-from pytest_redisq.load.engine.clients import DeliveryBuffer, PushClient
+from pytest_redisq.load.engine.clients import PushClient
+from pytest_redisq.load.engine.delivery_buffer import DeliveryBuffer
 from pytest_redisq.load.ledger import Ledger
 
 

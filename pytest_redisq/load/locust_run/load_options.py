@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
 from pytest_redisq.load.codec import SHORT_TRAILER_BYTES
-from pytest_redisq.load.engine.assignment import ENGINES, Engine
+from pytest_redisq.load.engine import ENGINES, Engine
+from pytest_redisq.load.engine.assignment import Assignment, shares
 from pytest_redisq.load.engine.rate_profile import RateProfile
 from pytest_redisq.load.results.thresholds import Threshold
 from pytest_redisq.secret import Url
@@ -52,6 +53,34 @@ class LoadOptions:
             settings=tuple(options.set),
             own_server=options.redisq_own_server,
         )
+
+    def assignments(self, run: str, producers: int, consumers: int, workers: int) -> list[Assignment]:
+        """What each of `workers` processes is to do in the run called `run`: equal shares, to one."""
+        assignments: list[Assignment] = []
+        first_producer = first_consumer = 0
+        pairs = zip(shares(producers, workers), shares(consumers, workers), strict=True)
+        for number, (own_producers, own_consumers) in enumerate(pairs):
+            assignments.append(
+                Assignment(
+                    run=run,
+                    url=self.url,
+                    engine=self.engine,
+                    worker=number,
+                    producers=own_producers,
+                    consumers=own_consumers,
+                    first_producer=first_producer,
+                    first_consumer=first_consumer,
+                    all_producers=producers,
+                    payload_bytes=self.payload_bytes,
+                    pipeline=self.pipeline,
+                    rate=self.rate,
+                    settings=self.settings,
+                    own_server=self.own_server,
+                )
+            )
+            first_producer += own_producers
+            first_consumer += own_consumers
+        return assignments
 
 
 def add_arguments(parser: Any, **_: Any) -> None:

@@ -13,7 +13,7 @@ import secrets
 import sys
 import time
 import traceback
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,14 @@ import gevent
 import gevent.event
 import redis
 from locust.env import Environment
-from locust.runners import STATE_MISSING, WORKER_REPORT_INTERVAL, MasterRunner
+from locust.runners import WORKER_REPORT_INTERVAL, MasterRunner
 from locust.stats import CSV_STATS_INTERVAL_SEC
 
 from pytest_redisq.check import Contract, Guarantee, Verdict, check
 from pytest_redisq.errors import ServerError
 from pytest_redisq.load.bitmap_evidence import KEPT_RANGES, BitmapEvidence
 from pytest_redisq.load.codec import BodyCodec
-from pytest_redisq.load.engine.assignment import Assignment, shares
+from pytest_redisq.load.engine.assignment import Assignment
 from pytest_redisq.load.engine.target import Target
 from pytest_redisq.load.ledger import Ledger
 from pytest_redisq.load.locust_process import begun_file, reserve_file
@@ -41,10 +41,10 @@ from pytest_redisq.load.locust_run.locust_writers import write_html
 from pytest_redisq.load.locust_run.run_keys import RunKeys
 from pytest_redisq.load.locust_run.run_progress import RunProgress
 from pytest_redisq.load.locust_run.server_queries import ServerQueries, control
+from pytest_redisq.load.locust_run.worker_reports import WorkerReports
 from pytest_redisq.load.results.exit_status import EXIT_NOT_RUN, EXIT_PASS, EXIT_UNKNOWN
-from pytest_redisq.load.results.histogram import Timings
-from pytest_redisq.load.results.load_result import LoadResult, fairness
-from pytest_redisq.load.scenarios.scenario import LrangePayload, Scenario
+from pytest_redisq.load.results.load_result import LoadResult
+from pytest_redisq.load.scenarios import LrangePayload, Scenario
 from pytest_redisq.load.scenarios.scenario_settings import with_settings
 from pytest_redisq.servers import Address
 from pytest_redisq.servers.external import explained
@@ -71,10 +71,7 @@ class LocustMaster:
         self._assignments: dict[str, Assignment] = {}
         self._prepared = Ledger()
         self._keys = RunKeys()
-        self._begun: dict[int, float] = {}  # worker → seconds that it took to connect
-        self._produced: dict[int, int] = {}  # worker → producers that did not end
-        self._results: dict[int, Mapping[str, Any]] = {}
-        self._worker_progress: dict[str, Mapping[str, Any]] = {}
+        self._reports: WorkerReports
         self._over = gevent.event.Event()
         self._run_progress: RunProgress
         self._looking: gevent.Greenlet[..., None]
@@ -108,13 +105,10 @@ class LocustMaster:
         if obstacle:
             print(obstacle, file=sys.stderr)
             sys.exit(EXIT_NOT_RUN)
-        self._runner.register_message("redisq-begun", self._on_begun)
-        self._runner.register_message("redisq-produced", self._on_produced)
-        self._runner.register_message("redisq-results", self._on_results)
+        self._reports = WorkerReports(environment, self._local)
         events: Any = environment.events
         events.test_start.add_listener(self._begin)
         events.test_stopping.add_listener(self._end)
-        events.worker_report.add_listener(self._on_report)
         options: Any = environment.parsed_options
         if getattr(options, "csv_prefix", None):
             events.quit.add_listener(_let_be_written)
@@ -140,10 +134,7 @@ class LocustMaster:
     def _begin(self, **_: Any) -> None:
         self._over.clear()
         self._ending = False
-        self._begun.clear()
-        self._produced.clear()
-        self._results.clear()
-        self._worker_progress.clear()
+        self._reports.clear()
         try:
             self._set_out()
         except ServerError as error:
@@ -158,7 +149,9 @@ class LocustMaster:
 
     def _set_out(self) -> None:
         workers = self._workers()
-        self._assignments = dict(zip(workers, self._shares(workers), strict=True))
+        run = run_for(self._client, lambda: secrets.token_hex(4))
+        shares = self._options.assignments(run, self.producers, self.consumers, len(workers))
+        self._assignments = self._reports.assignments = dict(zip(workers, shares, strict=True))
         self._keys.take(self._client, self._assignments[workers[0]])
         self._queries = ServerQueries(self._scenario, self._assignments[workers[0]], self._client, self._note_headway)
         self._prepared = self._scenario.prepare(self._client, self._assignments[workers[0]])
@@ -170,7 +163,7 @@ class LocustMaster:
             next(iter(self._assignments.values())),
             self._progress_client,
             stats=self._environment.stats,
-            progress=self._told_so_far,
+            progress=self._reports.progress,
             late=WORKER_REPORT_INTERVAL if isinstance(self._runner, MasterRunner) else 0.0,
             tell=lambda line: print(line, file=sys.stderr, flush=True),
         )
@@ -190,34 +183,6 @@ class LocustMaster:
         self._over.set()
         self._environment.process_exit_code = code
         gevent.spawn(self._runner.quit)
-
-    def _shares(self, workers: list[str]) -> list[Assignment]:
-        run, load_options = run_for(self._client, lambda: secrets.token_hex(4)), self._options
-        assignments: list[Assignment] = []
-        first_producer = first_consumer = 0
-        pairs = zip(shares(self.producers, len(workers)), shares(self.consumers, len(workers)), strict=True)
-        for number, (producers, consumers) in enumerate(pairs):
-            assignments.append(
-                Assignment(
-                    run=run,
-                    url=load_options.url,
-                    engine=load_options.engine,
-                    worker=number,
-                    producers=producers,
-                    consumers=consumers,
-                    first_producer=first_producer,
-                    first_consumer=first_consumer,
-                    all_producers=self.producers,
-                    payload_bytes=load_options.payload_bytes,
-                    pipeline=load_options.pipeline,
-                    rate=load_options.rate,
-                    settings=load_options.settings,
-                    own_server=load_options.own_server,
-                )
-            )
-            first_producer += producers
-            first_consumer += consumers
-        return assignments
 
     # The end
 
@@ -252,24 +217,22 @@ class LocustMaster:
         seconds = time.monotonic() - self._began
         queries.answered(self._run_progress.answered)
         self._runner.send_message("redisq-stop-producing")
-        if not self._until(lambda: self._present() <= self._produced.keys(), RESULTS_SECONDS) or any(
-            self._produced.values()
-        ):
+        if not self._until(self._reports.all_produced, RESULTS_SECONDS) or any(self._reports.produced.values()):
             unsettled.append("the producers had not ended")
         if not queries.drained(self._options.drain_seconds, self.consumers) and not queries.silent:
             # What others have left in the queue is found there: only of readers of everything it is not known.
             told = unsettled if contract.guarantee is Guarantee.FAN_OUT else notes
             told.append(f"consumers made no headway for {self._options.drain_seconds:g} s, and were stopped")
         self._runner.send_message("redisq-stop-consuming", {"seconds": 0.0 if queries.silent else STOP_SECONDS})
-        self._until(lambda: self._present() <= self._results.keys(), RESULTS_SECONDS)
-        unended = sum(results["unended"] for results in self._results.values())
+        self._until(self._reports.all_results, RESULTS_SECONDS)
+        unended = sum(results["unended"] for results in self._reports.results.values())
         if unended and not queries.silent:
             unsettled.append(f"{unended} consumers did not end when they were told to")
-        ledger, timings = self._merged()
+        ledger, timings = self._prepared, self._reports.merge_into(self._prepared)
         queries.check_writable()
         queries.look_inside(ledger)
-        absent = {each.worker: worker for worker, each in self._assignments.items() if each.worker not in self._results}
-        evidence = BitmapEvidence(ledger, unsettled=[*unsettled, *queries.failures], absent=absent)
+        unsettled += queries.failures
+        evidence = BitmapEvidence(ledger, unsettled=unsettled, absent=self._reports.absent())
         verdict = check(evidence, contract, keep=KEPT_RANGES)
         self._until(lambda: (queries.clients_after() or 0) <= queries.clients_before, 2.0)
         return LoadResult(
@@ -279,19 +242,11 @@ class LocustMaster:
             verdict=verdict,
             timings=timings,
             seconds=seconds,
-            stop_seconds=max((results["stop_seconds"] for results in self._results.values()), default=0.0),
+            stop_seconds=self._reports.most("stop_seconds"),
             clients=(queries.clients_before, queries.clients_after()),
-            seen=self._run_progress.figures() | self._of_the_processes(),
+            seen=self._run_progress.figures() | self._reports.figures(),
             notes=tuple(filter(None, [*notes, *queries.events(), _refused(verdict), queries.clear(self._keys)])),
         )
-
-    def _merged(self) -> tuple[Ledger, dict[str, Timings]]:
-        ledger, timings = self._prepared, dict[str, Timings]()
-        for results in self._results.values():
-            ledger.merge(Ledger.load(results["ledger"]))
-            for name, dumped in results["timings"].items():
-                timings.setdefault(name, Timings.empty()).merge(Timings.load(dumped))
-        return ledger, dict(sorted(timings.items()))
 
     def _publish(self, result: LoadResult) -> None:
         missed = result.judged_by(self._options.thresholds)
@@ -322,18 +277,7 @@ class LocustMaster:
             code = EXIT_NOT_RUN if told["exit_code"] == EXIT_PASS else told["exit_code"]
             self._report({**told, "exit_code": code, "notes": [*told["notes"], *locust_writers.failures]})
 
-    # Who is there, and what they say
-
-    def _present(self) -> set[int]:
-        """The workers that have a assignment and have not gone."""
-        if not isinstance(self._runner, MasterRunner):
-            return {assignment.worker for assignment in self._assignments.values()}
-        clients = self._runner.clients
-        return {
-            assignment.worker
-            for worker, assignment in self._assignments.items()
-            if worker in clients and clients[worker].state != STATE_MISSING
-        }
+    # Waiting
 
     def _until(self, condition: Callable[[], bool], seconds: float) -> bool:
         deadline = time.monotonic() + seconds
@@ -343,14 +287,12 @@ class LocustMaster:
             gevent.sleep(POLL_SECONDS)
         return True
 
-    def _on_begun(self, msg: Any, **_: Any) -> None:
-        self._begun[msg.data["worker"]] = msg.data["seconds"]
-
     def _wait_for_all(self) -> None:
         """Time counts from when all have begun who are still there: one may have died before."""
-        while not (self._begun and self._present() <= self._begun.keys()):
+        while not self._reports.all_begun():
             gevent.sleep(POLL_SECONDS)
-        self._began = time.monotonic() - max(self._begun.values())  # for rates: some have been at work since then
+        # For rates: some workers have sent requests since then.
+        self._began = time.monotonic() - max(self._reports.begun.values())
         self._note_headway()
         if self._options.produce_seconds is not None:
             gevent.spawn_later(self._options.produce_seconds, self._runner.quit)
@@ -359,38 +301,6 @@ class LocustMaster:
         if self._options.report:
             with contextlib.suppress(OSError):  # a full disk is told at the end
                 begun_file(Path(self._options.report)).touch()
-
-    def _on_produced(self, msg: Any, **_: Any) -> None:
-        self._produced[msg.data["worker"]] = msg.data["unended"]
-
-    def _on_results(self, msg: Any, **_: Any) -> None:
-        self._results[msg.data["worker"]] = msg.data
-
-    def _on_report(self, client_id: str, data: Mapping[str, Any], **_: Any) -> None:
-        if "redisq" in data:
-            self._worker_progress[client_id] = data["redisq"]
-
-    def _of_the_processes(self) -> dict[str, float]:
-        """What their books say of themselves: how long it took until all were connected, the memory that they had at
-        most, in bytes, requests for each second of their CPU time, and how evenly consumers were served (`fairness`).
-        """
-        results = self._results.values()
-        figures = {name: max((each[name] for each in results), default=0.0) for name in ("connect_seconds", "memory")}
-        cpu_seconds, requests = (sum(each["cost"][which] for each in results) for which in (0, 1))
-        served = [times for each in results for times in each["served"]]
-        return {
-            **({"connect": figures["connect_seconds"]} if figures["connect_seconds"] else {}),
-            "client.memory": figures["memory"],
-            **({"requests_per_cpu_second": requests / cpu_seconds} if requests > 0 < cpu_seconds else {}),
-            **({"fairness": fairness(served)} if sum(served) else {}),
-        }
-
-    # While it runs
-
-    def _told_so_far(self) -> Collection[Mapping[str, Any]]:
-        if not isinstance(self._runner, MasterRunner):
-            self._worker_progress["local"] = self._local.progress()
-        return self._worker_progress.values()
 
 
 def _let_be_written(**_: Any) -> None:

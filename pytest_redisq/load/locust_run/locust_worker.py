@@ -24,8 +24,9 @@ from locust.exception import StopUser
 from locust.runners import MasterRunner, WorkerRunner
 
 from pytest_redisq.load.engine.assignment import Assignment
-from pytest_redisq.load.engine.clients import LoadClient
-from pytest_redisq.load.engine.epoll_engine import COLLECT_SECONDS, CONNECT_NS, EpollEngine, SystemCalls
+from pytest_redisq.load.engine.clients import LoadClient, is_own_queue_client
+from pytest_redisq.load.engine.epoll_connection import SystemCalls
+from pytest_redisq.load.engine.epoll_engine import COLLECT_SECONDS, CONNECT_NS, EpollEngine
 from pytest_redisq.load.engine.load_engine import LoadEngine
 from pytest_redisq.load.engine.locust_engine import LocustEngine, Report
 from pytest_redisq.load.engine.target import Target
@@ -33,8 +34,7 @@ from pytest_redisq.load.engine.worker_context import WorkerContext
 from pytest_redisq.load.locust_run.connection_limits import raise_descriptor_limit
 from pytest_redisq.load.locust_run.locust_stats import add_batch, use_microseconds
 from pytest_redisq.load.results.histogram import Timings
-from pytest_redisq.load.scenarios.own_queue import is_own_queue_client
-from pytest_redisq.load.scenarios.scenario import Scenario
+from pytest_redisq.load.scenarios import Scenario
 from pytest_redisq.load.scenarios.scenario_settings import with_settings
 from pytest_redisq.resp import encode_command
 from pytest_redisq.servers import Address

@@ -13,13 +13,8 @@ import redis
 from pytest_redisq.check import Contract, Guarantee
 from pytest_redisq.load.engine.assignment import Assignment
 from pytest_redisq.load.results.thresholds import shown
-from pytest_redisq.load.scenarios.scenario import (
-    OwnQueue,
-    Scenario,
-    ScenarioWithFigures,
-    ScenarioWithGroups,
-    ScenarioWithTrimming,
-)
+from pytest_redisq.load.scenarios import OwnQueue, Scenario
+from pytest_redisq.load.scenarios.scenario import ScenarioWithFigures, ScenarioWithGroups, ScenarioWithTrimming
 
 #: How often it looks, and how often it tells what it saw, in seconds.
 LOOK_SECONDS, TELL_SECONDS = 0.5, 2.0

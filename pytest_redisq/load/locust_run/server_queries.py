@@ -23,7 +23,8 @@ from pytest_redisq.load.engine.worker_context import WorkerContext
 from pytest_redisq.load.ledger import Ledger
 from pytest_redisq.load.locust_run.run_keys import RunKeys
 from pytest_redisq.load.locust_run.run_progress import TELL_SECONDS
-from pytest_redisq.load.scenarios.scenario import Scenario, ScenarioWithTrimming
+from pytest_redisq.load.scenarios import Scenario
+from pytest_redisq.load.scenarios.scenario import ScenarioWithTrimming
 from pytest_redisq.secret import without_secrets
 from pytest_redisq.servers import Address
 

@@ -1,6 +1,6 @@
 """What a locustfile imports: users for Locust. Importing it imports Locust, which patches the whole process.
 
-from pytest_redisq.load.scenarios.scenario import BlpopWorkers
+from pytest_redisq.load.scenarios import BlpopWorkers
 from pytest_redisq.load.locust_run.users import users_of
 
 EngineUser, ProducerUser, ConsumerUser = users_of(BlpopWorkers())
@@ -26,7 +26,7 @@ from pytest_redisq.load.locust_run.load_options import LoadOptions, add_argument
 from pytest_redisq.load.locust_run.locust_master import LocustMaster
 from pytest_redisq.load.locust_run.locust_stats import use_microseconds
 from pytest_redisq.load.locust_run.locust_worker import LocustWorker
-from pytest_redisq.load.scenarios.scenario import OwnQueue, Scenario
+from pytest_redisq.load.scenarios import OwnQueue, Scenario
 from pytest_redisq.load.standard_streams import outlive_readers
 
 outlive_readers()

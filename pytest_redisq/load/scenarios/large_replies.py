@@ -19,7 +19,8 @@ from pytest_redisq.load.codec import (
 )
 from pytest_redisq.load.deliveries import LIST
 from pytest_redisq.load.engine.assignment import Assignment
-from pytest_redisq.load.engine.clients import DeliveryBuffer, LoadClient, RepeatingClient
+from pytest_redisq.load.engine.clients import LoadClient, RepeatingClient
+from pytest_redisq.load.engine.delivery_buffer import DeliveryBuffer
 from pytest_redisq.load.engine.worker_context import WorkerContext
 from pytest_redisq.load.ledger import Ledger
 from pytest_redisq.load.scenarios.scenario_settings import at_least_one

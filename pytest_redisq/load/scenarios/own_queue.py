@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeGuard
+from typing import Any
 
 import redis
 
@@ -12,7 +12,8 @@ from pytest_redisq.check import Contract, Guarantee, Knowledge
 from pytest_redisq.load.codec import key_of, now_ns
 from pytest_redisq.load.deliveries import Coverage
 from pytest_redisq.load.engine.assignment import Assignment
-from pytest_redisq.load.engine.clients import DeliveryBuffer, LoadClient
+from pytest_redisq.load.engine.clients import OwnQueueClient
+from pytest_redisq.load.engine.delivery_buffer import DeliveryBuffer
 from pytest_redisq.load.engine.worker_context import WorkerContext, in_order
 from pytest_redisq.load.ledger import Ledger
 from pytest_redisq.queues.protocol import Acknowledges, Closes, Delivery, ListsMessages, Stopped
@@ -20,23 +21,6 @@ from pytest_redisq.servers import Address
 
 #: How long one `get` waits, in seconds; a consumer is not stopped before one has come back empty.
 GET_SECONDS = 0.5
-
-
-class OwnQueueClient(Protocol):
-    """One user's work on a queue that speaks to the server by itself; only the engine of Locust users can do it."""
-
-    name: str
-    producing: bool
-
-    def turn(self) -> int | None:
-        """Put or get one message. Returns a latency as `LoadClient.reply` does. Raises the queue's errors."""
-
-    def close(self) -> None: ...
-
-
-def is_own_queue_client(work: LoadClient | OwnQueueClient) -> TypeGuard[OwnQueueClient]:
-    """Whether it is not an client. By one attribute, since it is asked of each of ten thousand."""
-    return hasattr(work, "turn")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

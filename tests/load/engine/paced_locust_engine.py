@@ -15,7 +15,9 @@ import gevent  # noqa: E402
 import redis  # noqa: E402
 
 from pytest_redisq.load.codec import BodyCodec  # noqa: E402
-from pytest_redisq.load.engine.clients import BlpopClient, DeliveryBuffer, PushClient  # noqa: E402
+from pytest_redisq.load.engine.clients import PushClient  # noqa: E402
+from pytest_redisq.load.engine.consumer_clients import BlpopClient  # noqa: E402
+from pytest_redisq.load.engine.delivery_buffer import DeliveryBuffer  # noqa: E402
 from pytest_redisq.load.engine.locust_engine import LocustEngine  # noqa: E402
 from pytest_redisq.load.ledger import Ledger  # noqa: E402
 

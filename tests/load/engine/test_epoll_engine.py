@@ -14,7 +14,9 @@ from pytest_redisq.check import AnomalyKind, Contract
 from pytest_redisq.load.codec import BodyCodec
 from pytest_redisq.load.deliveries import GROUP, LIST
 from pytest_redisq.load.engine.assignment import Assignment
-from pytest_redisq.load.engine.clients import BlpopClient, DeliveryBuffer, PushClient, RepeatingClient, XreadgroupClient
+from pytest_redisq.load.engine.clients import PushClient, RepeatingClient
+from pytest_redisq.load.engine.consumer_clients import BlpopClient, XreadgroupClient
+from pytest_redisq.load.engine.delivery_buffer import DeliveryBuffer
 from pytest_redisq.load.engine.epoll_engine import KILLED, EpollEngine
 from pytest_redisq.load.engine.target import Target
 from pytest_redisq.load.engine.worker_context import WorkerContext

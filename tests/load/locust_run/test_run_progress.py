@@ -18,7 +18,7 @@ from pytest_redisq.load.codec import MAX_SEQUENCE, key_of
 from pytest_redisq.load.deliveries import KeyMultiset, Received
 from pytest_redisq.load.locust_process import LoadRun, Report, RunningLoad, under_way
 from pytest_redisq.load.locust_run.run_progress import ProgressSample, RunProgress, in_flight, lost
-from pytest_redisq.load.scenarios.scenario import ListDrain
+from pytest_redisq.load.scenarios import ListDrain
 from pytest_redisq.servers import Server
 from tests.load.conftest import ASSIGNMENT
 

@@ -6,7 +6,7 @@ import signal
 from pytest_redisq.load.engine.clients import LoadClient
 from pytest_redisq.load.engine.worker_context import WorkerContext
 from pytest_redisq.load.locust_run.users import users_of
-from pytest_redisq.load.scenarios.scenario import BlpopWorkers
+from pytest_redisq.load.scenarios import BlpopWorkers
 
 
 class Mortal(BlpopWorkers):

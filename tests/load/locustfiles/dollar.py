@@ -1,10 +1,11 @@
 """S2's loop: every XREAD asks for `$`, what comes after what is there by now."""
 
 from pytest_redisq.load.deliveries import READER
-from pytest_redisq.load.engine.clients import LoadClient, XreadClient
+from pytest_redisq.load.engine.clients import LoadClient
+from pytest_redisq.load.engine.consumer_clients import XreadClient
 from pytest_redisq.load.engine.worker_context import WorkerContext
 from pytest_redisq.load.locust_run.users import users_of
-from pytest_redisq.load.scenarios.scenario import XaddFanout
+from pytest_redisq.load.scenarios import XaddFanout
 
 
 class DollarReader(XreadClient):

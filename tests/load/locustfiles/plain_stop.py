@@ -9,7 +9,7 @@ from pytest_redisq.check import Contract, check
 from pytest_redisq.load.bitmap_evidence import BitmapEvidence
 from pytest_redisq.load.codec import BodyCodec, key_of, now_ns
 from pytest_redisq.load.deliveries import LIST
-from pytest_redisq.load.engine.clients import DeliveryBuffer
+from pytest_redisq.load.engine.delivery_buffer import DeliveryBuffer
 from pytest_redisq.load.ledger import Ledger
 from pytest_redisq.load.locust_run.users import RedisUser
 from pytest_redisq.report import verdict_data

@@ -6,7 +6,7 @@ import redis
 from redis.connection import parse_url
 
 from pytest_redisq.load.locust_run.users import users_of
-from pytest_redisq.load.scenarios.scenario import OwnQueue
+from pytest_redisq.load.scenarios import OwnQueue
 
 
 class Jobs:

@@ -3,10 +3,11 @@
 from typing import Any
 
 from pytest_redisq.load.deliveries import LIST
-from pytest_redisq.load.engine.clients import LoadClient, LpopClient
+from pytest_redisq.load.engine.clients import LoadClient
+from pytest_redisq.load.engine.consumer_clients import LpopClient
 from pytest_redisq.load.engine.worker_context import WorkerContext
 from pytest_redisq.load.locust_run.users import users_of
-from pytest_redisq.load.scenarios.scenario import ListDrain
+from pytest_redisq.load.scenarios import ListDrain
 from pytest_redisq.resp import encode_command
 
 

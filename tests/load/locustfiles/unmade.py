@@ -3,7 +3,7 @@
 import redis
 
 from pytest_redisq.load.locust_run.users import users_of
-from pytest_redisq.load.scenarios.scenario import OwnQueue
+from pytest_redisq.load.scenarios import OwnQueue
 
 
 class Unmade:

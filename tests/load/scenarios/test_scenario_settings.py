@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_redisq.load.scenarios.large_replies import LrangePayload
-from pytest_redisq.load.scenarios.scenario import BlpopWorkers, ListDrain
+from pytest_redisq.load.scenarios import BlpopWorkers, ListDrain, LrangePayload
 from pytest_redisq.load.scenarios.scenario_settings import settings_of, with_settings
 
 

@@ -1,4 +1,4 @@
-"""Bursts of XADD on one stream, read in both ways at once: by groups that share it out, and by readers of all of it."""
+"""Scenarios on one stream: a consumer group, readers of every entry, and both at once."""
 
 from __future__ import annotations
 
@@ -10,12 +10,86 @@ import redis
 
 from pytest_redisq.load.deliveries import GROUP, READER
 from pytest_redisq.load.engine.assignment import Assignment
-from pytest_redisq.load.engine.clients import LoadClient, XreadClient, XreadgroupClient
+from pytest_redisq.load.engine.clients import LoadClient
+from pytest_redisq.load.engine.consumer_clients import XreadClient, XreadgroupClient
 from pytest_redisq.load.engine.worker_context import WorkerContext, in_order
 from pytest_redisq.load.ledger import Ledger
 
-#: So many entries are looked at by one command when what is left is counted, or as many as have so many bytes.
+#: Entries that one command reads when the rest of a stream is counted, and the most bytes of them.
 _LOOK, _LOOK_BYTES = 1000, 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class XaddGroup:
+    """Bursts of XADD, shared by the consumers of one group, who acknowledge what they get."""
+
+    contract: str = "at-least-once"
+    producers: int = 10
+    consumers: int = 10
+
+    def prepare(self, client: redis.Redis, assignment: Assignment) -> Ledger:
+        client.xgroup_create(assignment.key("stream"), "group", id="0", mkstream=True)
+        return Ledger()
+
+    def producer(self, context: WorkerContext, index: int) -> LoadClient:
+        return context.push_client(index, ("XADD", context.key("stream"), "*", "b"), name="XADD stream")
+
+    def consumer(self, context: WorkerContext, index: int) -> LoadClient:
+        name = f"consumer-{context.assignment.first_consumer + index}"
+        key = context.key("stream")
+        buffer = context.delivery_buffer(GROUP.ordered(in_order(self.contract)))
+        return XreadgroupClient(buffer, key, "group", name, name="XREADGROUP stream")
+
+    def backlog(self, client: redis.Redis, assignment: Assignment) -> int:
+        """0 where the group is gone, as the server was flushed: its consumers can get nothing more."""
+        return sum(int(group["pending"]) + behind(client, assignment, group) for group in groups_of(client, assignment))
+
+    def remaining(self, client: redis.Redis, assignment: Assignment) -> Iterator[bytes]:
+        groups = groups_of(client, assignment)
+        return entries_after(
+            client, assignment.key("stream"), groups[0]["last-delivered-id"].decode() if groups else "0-0"
+        )
+
+    def pending(self, client: redis.Redis, assignment: Assignment) -> Iterator[bytes]:
+        key, last = assignment.key("stream"), "-"
+        if not groups_of(client, assignment):
+            return
+        while entries := cast(list[Any], client.xpending_range(key, "group", min=last, max="+", count=_LOOK)):
+            for entry in entries:
+                for _, fields in cast(list[Any], client.xrange(key, entry["message_id"], entry["message_id"])):
+                    yield fields[b"b"]
+            last = f"({entries[-1]['message_id'].decode()}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class XaddFanout:
+    """Bursts of XADD, and readers who each get every entry."""
+
+    contract: str = "fan-out"
+    producers: int = 10
+    consumers: int = 3
+
+    def prepare(self, client: redis.Redis, assignment: Assignment) -> Ledger:  # noqa: ARG002
+        return Ledger()
+
+    def producer(self, context: WorkerContext, index: int) -> LoadClient:
+        return context.push_client(index, ("XADD", context.key("stream"), "*", "b"), name="XADD stream")
+
+    def consumer(self, context: WorkerContext, index: int) -> LoadClient:
+        reader = f"reader-{context.assignment.first_consumer + index}"
+        coverage = READER._replace(from_start=True).ordered(in_order(self.contract))
+        buffer = context.own_delivery_buffer(coverage, reader=reader)
+        return XreadClient(buffer, context.key("stream"), name="XREAD stream")
+
+    def backlog(self, client: redis.Redis, assignment: Assignment) -> int:
+        """How many readers are not waiting for more: only they may have something still to get."""
+        return busy(client, assignment)
+
+    def remaining(self, client: redis.Redis, assignment: Assignment) -> Iterator[bytes]:  # noqa: ARG002
+        return iter(())
+
+    def pending(self, client: redis.Redis, assignment: Assignment) -> Iterator[bytes]:  # noqa: ARG002
+        return iter(())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,102 @@
+"""Where the bodies that consumers receive are collected, before they go into the ledger by the thousand."""
+
+from __future__ import annotations
+
+import zlib
+from array import array
+
+from pytest_redisq.check import Knowledge
+from pytest_redisq.load.codec import RESIDUE, STAMP, TRAILER_BYTES, BodyCodec
+from pytest_redisq.load.deliveries import Ack, Coverage, Dequeue
+from pytest_redisq.load.ledger import Ledger
+
+
+class DeliveryBuffer:
+    """Takes bodies for one reader (see Ledger) and books them by the thousand.
+
+    `coverage` says what is recorded. If `tracks`, the order or the acks are: then each consumer calls `ask` before a
+    dequeue and `took` after it, and `ack` or `ack_failed` after an acknowledgement.
+    """
+
+    __slots__ = (
+        "_acks", "_clock", "_dequeues", "_in_hand", "_ledger", "_received", "_salt", "keys", "reader", "received",
+        "tracks",
+    )  # fmt: skip
+
+    def __init__(self, ledger: Ledger, codec: BodyCodec, *, reader: str = "", coverage: Coverage | None = None) -> None:
+        self._ledger = ledger
+        self._salt = codec.salt
+        self._received = ledger.reader(reader, coverage)
+        known = self._received.coverage
+        self.tracks = Knowledge.RECORDED in (known.order, known.acks)
+        self.reader = reader
+        self.keys: list[bytes] = []
+        self.received = 0
+        self._clock = 0  # counts the ends of dequeues and acks
+        self._dequeues: list[Dequeue] = []
+        self._acks: list[Ack] = []
+        self._in_hand: dict[object, list[bytes]] = {}  # consumer → what its last dequeue brought
+
+    def take(self, body: bytes, now_ns: int) -> int:
+        """Book a body; how long it has been under way, in nanoseconds, 0 where it cannot say."""
+        if zlib.crc32(body, self._salt) == RESIDUE and len(body) >= TRAILER_BYTES:
+            self.keys.append(body[-12:-4])
+            under_way: int = now_ns - STAMP.unpack_from(body, len(body) - TRAILER_BYTES)[0]
+            return max(under_way, 1)
+        self._ledger.corrupt(body)
+        return 0
+
+    def whole(self, body: bytes) -> bool:
+        """Whether `body` is one of this run's, unchanged."""
+        return zlib.crc32(body, self._salt) == RESIDUE and len(body) >= TRAILER_BYTES
+
+    def ask(self, consumer: object) -> int:
+        """`consumer` is about to invoke a dequeue: returns what `took` is to be given."""
+        self._in_hand.pop(consumer, None)
+        return self._clock
+
+    def took(self, consumer: object, asked: int, start: int) -> list[bytes]:
+        """The dequeue has ended, and `keys` has what it brought from `start` on; returns these."""
+        self._clock += 1
+        self._dequeues.append(Dequeue(start, asked, self._clock))
+        brought = self.keys[start:]
+        self._in_hand[consumer] = brought
+        return brought
+
+    def ack(self, keys: list[bytes]) -> None:
+        """The messages have been acknowledged."""
+        self._clock += 1
+        self._acks.append(Ack(self._clock, keys))
+
+    def ack_failed(self, keys: list[bytes]) -> None:
+        """An ack of the messages failed, or its outcome is unknown."""
+        self._received.ack_tried.update(array("Q", b"".join(keys)))
+
+    def lose(self, most: int) -> None:
+        """A dequeue ended with unknown outcome; it may have taken so many messages."""
+        self._received.unknown_dequeues += 1
+        self._received.unknown_takes += most
+
+    def go_back(self, keys: list[bytes]) -> None:
+        """Entries came under ids that are not above all before."""
+        self._received.backwards.update(array("Q", b"".join(keys)))
+
+    def name_ids(self) -> None:
+        """Deliveries have ids, which are not recorded, nor in which order of them a reader got entries."""
+        unrecorded = Knowledge.UNRECORDED
+        self._received.coverage = self._received.coverage._replace(ids=unrecorded, polls=unrecorded)
+
+    def flush(self) -> None:
+        """Book what has come."""
+        keys, self.keys = self.keys, []
+        dequeues, self._dequeues = self._dequeues, []
+        acks, self._acks = self._acks, []
+        self.received += len(keys)
+        self._ledger.receive(keys, reader=self.reader, dequeues=dequeues, acks=acks)
+
+    def settle(self) -> None:
+        """All consumers have ended: what their last dequeues brought was in flight at the end."""
+        self.flush()
+        for keys in self._in_hand.values():
+            self._received.in_flight.update(array("Q", b"".join(keys)))
+        self._in_hand.clear()

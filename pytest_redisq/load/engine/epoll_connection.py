@@ -1,0 +1,119 @@
+"""What the epoll engine's loop drives: its connections, and the calls that other threads give it."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import weakref
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import hiredis
+
+from pytest_redisq.load.engine.clients import LoadClient
+from pytest_redisq.load.engine.samples import Samples
+from pytest_redisq.load.engine.target import Target
+
+#: What a connection's reader returns while no whole reply has come.
+PENDING = object()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SystemCalls:
+    """The operating system's own functions, whatever gevent has patched."""
+
+    socket: Callable[..., Any]
+    epoll: Callable[[], Any]
+    select: Callable[..., Any]
+
+    @classmethod
+    def unpatched(cls) -> SystemCalls:
+        return cls(socket=socket.socket, epoll=select.epoll, select=select.select)
+
+
+class EpollConnection:
+    """One connection and its client. Where `socket` is None it is not open."""
+
+    __slots__ = (
+        "client",
+        "client_id",
+        "descriptor",
+        "doomed",
+        "due_ns",
+        "ended",
+        "greeted",
+        "missing",
+        "number",
+        "reader",
+        "samples",
+        "sent_ns",
+        "socket",
+        "stopping",
+        "unsent",
+        "welcomed",
+    )  # fmt: skip
+
+    def __init__(self, client: LoadClient, samples: Samples) -> None:
+        self.client = client
+        self.samples = samples
+        self.socket: Any = None
+        self.reader: Any = None
+        self.descriptor = -1
+        self.client_id = 0
+        self.greeted = False
+        self.welcomed = False  # has been greeted once
+        self.stopping = False
+        self.doomed = False  # to be cut off with its next reply unread
+        self.ended = False
+        self.missing = 0  # replies still to come; 0 between requests
+        self.sent_ns = 0
+        self.due_ns = 0  # when the request was to be sent, or the next one is
+        self.number = 0  # of requests sent at a pace
+        self.unsent: memoryview | None = None
+
+    def open(self, native: SystemCalls, target: Target) -> int:
+        """Make a socket and begin to connect it to `target`. Returns the status of `connect_ex`."""
+        self.socket = native.socket(target.family, socket.SOCK_STREAM)
+        self.socket.setblocking(False)
+        if target.family != socket.AF_UNIX:
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.descriptor, self.greeted = self.socket.fileno(), False
+        self.reader = hiredis.Reader(notEnoughData=PENDING)
+        self.missing = target.greeting_replies
+        return int(self.socket.connect_ex(target.address))
+
+    def close(self) -> None:
+        """Close the socket, which takes it out of epoll, too."""
+        self.socket.close()
+        self.socket = self.reader = self.unsent = None
+        self.missing = 0
+        self.doomed = False
+
+
+class LoopCalls:
+    """Calls that other threads want to be made in the loop's thread. `descriptor` is readable while there are any."""
+
+    def __init__(self) -> None:
+        self._calls: deque[Callable[[], None]] = deque()
+        self.descriptor, self._write_end = os.pipe()
+        # Closed only when no thread can add a call any more: another file could get the same number.
+        weakref.finalize(self, _close_all, (self.descriptor, self._write_end))
+
+    def add(self, call: Callable[[], None]) -> None:
+        """Have `call` made by the loop. For any thread."""
+        self._calls.append(call)
+        os.write(self._write_end, b".")
+
+    def run(self) -> None:
+        """Make the calls. For the loop's thread."""
+        os.read(self.descriptor, 4096)
+        while self._calls:
+            self._calls.popleft()()
+
+
+def _close_all(descriptors: tuple[int, int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)

@@ -1,0 +1,122 @@
+"""What the Locust workers of a run have reported to the master so far."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from locust.env import Environment
+from locust.runners import STATE_MISSING, MasterRunner
+
+from pytest_redisq.load.engine.assignment import Assignment
+from pytest_redisq.load.ledger import Ledger
+from pytest_redisq.load.locust_run.locust_worker import LocustWorker
+from pytest_redisq.load.results.histogram import Timings
+from pytest_redisq.load.results.load_result import fairness
+
+
+class WorkerReports:
+    """Collects the messages of the workers that have `assignments`, by the number of the worker.
+
+    `local` is the worker in this process, if there are no others.
+    """
+
+    def __init__(self, environment: Environment, local: LocustWorker) -> None:
+        runner: Any = environment.runner
+        self._runner = runner
+        self._local = local
+        self._progress: dict[str, Mapping[str, Any]] = {}
+        #: By the worker's id in Locust.
+        self.assignments: Mapping[str, Assignment] = {}
+        #: Seconds that each worker took to connect.
+        self.begun: dict[int, float] = {}
+        #: Producers of each worker that did not end.
+        self.produced: dict[int, int] = {}
+        #: Each worker's ledger, timings and figures.
+        self.results: dict[int, Mapping[str, Any]] = {}
+        runner.register_message("redisq-begun", self._on_begun)
+        runner.register_message("redisq-produced", self._on_produced)
+        runner.register_message("redisq-results", self._on_results)
+        events: Any = environment.events
+        events.worker_report.add_listener(self._on_report)
+
+    def clear(self) -> None:
+        """Forget what was reported of the run before."""
+        for reports in (self.begun, self.produced, self.results, self._progress):
+            reports.clear()
+
+    def all_begun(self) -> bool:
+        """Whether all workers are connected, except those that have died."""
+        return bool(self.begun) and self._present() <= self.begun.keys()
+
+    def all_produced(self) -> bool:
+        """Whether the producers of all workers have stopped, except in workers that have died."""
+        return self._present() <= self.produced.keys()
+
+    def all_results(self) -> bool:
+        """Whether all workers have sent their results, except those that have died."""
+        return self._present() <= self.results.keys()
+
+    def absent(self) -> dict[int, str]:
+        """The workers that have sent no results: number → id in Locust."""
+        return {each.worker: worker for worker, each in self.assignments.items() if each.worker not in self.results}
+
+    def progress(self) -> Collection[Mapping[str, Any]]:
+        """What each worker has done so far (see `LocustWorker.progress`)."""
+        if not isinstance(self._runner, MasterRunner):
+            self._progress["local"] = self._local.progress()
+        return self._progress.values()
+
+    def merge_into(self, ledger: Ledger) -> dict[str, Timings]:
+        """Add all workers' ledgers to `ledger`. Returns their timings, added up by the name of the request."""
+        timings: dict[str, Timings] = {}
+        for results in self.results.values():
+            ledger.merge(Ledger.load(results["ledger"]))
+            for name, dumped in results["timings"].items():
+                timings.setdefault(name, Timings.empty()).merge(Timings.load(dumped))
+        return dict(sorted(timings.items()))
+
+    def most(self, name: str) -> float:
+        """The highest of that figure among the workers; 0.0 if there is none."""
+        return max((results[name] for results in self.results.values()), default=0.0)
+
+    def figures(self) -> dict[str, float]:
+        """The figures of the processes.
+
+        `connect`: seconds until all were connected. `client.memory`: the most bytes that one process had.
+        `requests_per_cpu_second`. `fairness`: how evenly consumers were served. The unknown ones are left out.
+        """
+        results = self.results.values()
+        connect_seconds = self.most("connect_seconds")
+        cpu_seconds, requests = (sum(each["cost"][which] for each in results) for which in (0, 1))
+        served = [times for each in results for times in each["served"]]
+        return {
+            **({"connect": connect_seconds} if connect_seconds else {}),
+            "client.memory": self.most("memory"),
+            **({"requests_per_cpu_second": requests / cpu_seconds} if requests > 0 < cpu_seconds else {}),
+            **({"fairness": fairness(served)} if sum(served) else {}),
+        }
+
+    def _present(self) -> set[int]:
+        """The workers that have an assignment and have not gone."""
+        if not isinstance(self._runner, MasterRunner):
+            return {assignment.worker for assignment in self.assignments.values()}
+        clients = self._runner.clients
+        return {
+            assignment.worker
+            for worker, assignment in self.assignments.items()
+            if worker in clients and clients[worker].state != STATE_MISSING
+        }
+
+    def _on_begun(self, msg: Any, **_: Any) -> None:
+        self.begun[msg.data["worker"]] = msg.data["seconds"]
+
+    def _on_produced(self, msg: Any, **_: Any) -> None:
+        self.produced[msg.data["worker"]] = msg.data["unended"]
+
+    def _on_results(self, msg: Any, **_: Any) -> None:
+        self.results[msg.data["worker"]] = msg.data
+
+    def _on_report(self, client_id: str, data: Mapping[str, Any], **_: Any) -> None:
+        if "redisq" in data:
+            self._progress[client_id] = data["redisq"]
