@@ -14,9 +14,15 @@ from pytest_redisq.endpoint.workload import Steps, WorkerContext, consume, produ
 def steps_of(job: Job, context: WorkerContext, endpoint: QueueEndpoint) -> Steps:
     match job:
         case ProducerJob():
-            return produce(job, context)
+            return produce(job, context, outcome_of=endpoint.outcome_of)
         case ConsumerJob():
-            return consume(job, context, acknowledges=endpoint.acknowledges, runs_dry=endpoint.runs_dry)
+            return consume(
+                job,
+                context,
+                outcome_of=endpoint.outcome_of,
+                acknowledges=endpoint.acknowledges,
+                runs_dry=endpoint.runs_dry,
+            )
 
 
 def drive(steps: Steps, endpoint: QueueEndpoint) -> None:

@@ -1,4 +1,4 @@
-"""Cuts a worker that lives in this process off from the server, as its death would."""
+"""Watches the connections of one worker: counts the commands that it sends, and can cut it off from the server."""
 
 from __future__ import annotations
 
@@ -6,33 +6,60 @@ import inspect
 import socket
 import threading
 import weakref
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import redis
 
+#: Commands that execute several commands of their own.
+_SCRIPTS = (b"EVAL", b"EVALSHA", b"EVAL_RO", b"EVALSHA_RO", b"FCALL", b"FCALL_RO")
+
 
 class Fence:
-    """Cuts a worker in a thread or task off from the server, for good, as its death would."""
+    """Stands between a worker and the server. `close` cuts a worker in a thread or task off, as its death would."""
 
     def __init__(self) -> None:
         self.shut = False
+        #: Commands sent since an operation set it to 0. The handshake of a new connection does not count.
+        self.commands = 0
         self._connections: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._connecting: weakref.WeakSet[Any] = weakref.WeakSet()
         self._lock = threading.Lock()
 
     def guard(self, client: Any) -> None:
-        """Every connection that `client`'s pool makes from now on, or that is made like them, passes this fence."""
+        """Have every connection that `client`'s pool makes from now on pass this fence."""
         pool = getattr(client, "connection_pool", None)
         if pool is not None:
             pool.connection_class = _fenced(pool.connection_class, self)
 
     def enter(self, connection: Any) -> None:
+        """Raise `redis.ConnectionError` if the fence is closed."""
         with self._lock:
             if self.shut:
                 raise redis.ConnectionError("this worker was killed by a fault")
             self._connections.add(connection)
 
+    def count(self, connection: Any, packed: Any) -> None:
+        """Count a command that is about to be sent; `packed` as redis-py packs it."""
+        if connection not in self._connecting:
+            self.commands += 2 if _is_script(packed) else 1
+
+    @contextmanager
+    def connecting(self, connection: Any) -> Iterator[None]:
+        """In this block `connection` sends its handshake."""
+        self.enter(connection)
+        self._connecting.add(connection)
+        try:
+            yield
+        finally:
+            self._connecting.discard(connection)
+
     def close(self) -> None:
-        """Nothing passes any more, and what waits for a reply gets a ConnectionError. For tasks, in their loop."""
+        """Let no command pass from now on, and end waits for a reply by a `ConnectionError`.
+
+        For tasks: call it in their event loop.
+        """
         with self._lock:
             self.shut = True
             connections = list(self._connections)
@@ -42,24 +69,38 @@ class Fence:
 
 def _fenced(base: type[Any], fence: Fence) -> type[Any]:
     async def connect_async(self: Any, *args: Any, **options: Any) -> Any:
-        fence.enter(self)
-        return await base.connect(self, *args, **options)
+        with fence.connecting(self):
+            return await base.connect(self, *args, **options)
 
-    async def send_async(self: Any, *args: Any, **options: Any) -> Any:
+    async def send_async(self: Any, command: Any, *args: Any, **options: Any) -> Any:
         fence.enter(self)
-        return await base.send_packed_command(self, *args, **options)
+        fence.count(self, command)
+        return await base.send_packed_command(self, command, *args, **options)
 
     def connect(self: Any, *args: Any, **options: Any) -> Any:
-        fence.enter(self)
-        return base.connect(self, *args, **options)
+        with fence.connecting(self):
+            return base.connect(self, *args, **options)
 
-    def send(self: Any, *args: Any, **options: Any) -> Any:
+    def send(self: Any, command: Any, *args: Any, **options: Any) -> Any:
         fence.enter(self)
-        return base.send_packed_command(self, *args, **options)
+        fence.count(self, command)
+        return base.send_packed_command(self, command, *args, **options)
+
+    def pack_commands(self: Any, commands: Iterable[Any]) -> Any:
+        pipelined = list(commands)
+        fence.commands += len(pipelined) - 1  # `send` counts a pipeline once
+        return base.pack_commands(self, pipelined)
 
     is_async = inspect.iscoroutinefunction(base.connect)
     methods = (connect_async, send_async) if is_async else (connect, send)
-    return type(base.__name__, (base,), {"connect": methods[0], "send_packed_command": methods[1]})
+    overridden = {"connect": methods[0], "send_packed_command": methods[1], "pack_commands": pack_commands}
+    return type(base.__name__, (base,), overridden)
+
+
+def _is_script(packed: Any) -> bool:
+    first = packed if isinstance(packed, (bytes, str)) else next(iter(packed), b"")
+    head = (first.encode() if isinstance(first, str) else bytes(first[:64])).split(b"\r\n", 3)
+    return len(head) > 2 and head[2].upper() in _SCRIPTS
 
 
 def _cut(connection: Any) -> None:

@@ -23,8 +23,10 @@ from typing import Any, TypeVar
 
 from pytest_redisq.endpoint.fence import Fence
 from pytest_redisq.endpoint.jobs import ClientFactory, Job, ProducerJob
+from pytest_redisq.endpoint.outcomes import outcome_of
 from pytest_redisq.endpoint.subprocess_workers import Command, CommandConsumer, CommandProducer
 from pytest_redisq.endpoint.workload import ReceivedMessage
+from pytest_redisq.model import Outcome
 from pytest_redisq.servers import Address
 
 T = TypeVar("T")
@@ -50,39 +52,45 @@ def worker_client(factory: EndpointFactory, name: str, *, is_async: bool) -> Any
 
 
 class QueueEndpoint:
-    """A worker's end in one shape: `call(verb, value)`; for async queues what it returns is to be awaited."""
+    """A worker's access to a queue, in one form for all queues. Asynchronous queues use the methods named `…_async`."""
 
-    def __init__(self, factory: EndpointFactory, job: Job, *, is_async: bool, fence: Fence | None) -> None:
+    def __init__(self, factory: EndpointFactory, job: Job, *, is_async: bool, fence: Fence) -> None:
         self._client: Any = None
         self._is_async = is_async
-        self.queue = self._open(factory, job, fence)
+        self._fence = fence
+        self.queue = self._open(factory, job)
         self.acknowledges = callable(getattr(self.queue, "ack", None))
         self.runs_dry = isinstance(self.queue, CommandConsumer)
 
-    def _open(self, factory: EndpointFactory, job: Job, fence: Fence | None) -> Any:
+    def _open(self, factory: EndpointFactory, job: Job) -> Any:
         queue = factory.queue
         if isinstance(queue, tuple):
             half = queue[0] if isinstance(job, ProducerJob) else queue[1]
             if isinstance(half, Command):
                 foreign = CommandProducer if isinstance(job, ProducerJob) else CommandConsumer
                 return foreign(half, factory.address.url, job.name)
-            return _FunctionEndpoint(half, self._connect(factory, job, fence), is_producer=isinstance(job, ProducerJob))
+            return _FunctionEndpoint(half, self._connect(factory, job), is_producer=isinstance(job, ProducerJob))
         if _binds(queue):
-            return queue.bind(self._connect(factory, job, fence))
+            return queue.bind(self._connect(factory, job))
         if is_queue(queue):
             return queue
-        return _checked(queue(self._connect(factory, job, fence)), queue)
+        return _checked(queue(self._connect(factory, job)), queue)
 
-    def _connect(self, factory: EndpointFactory, job: Job, fence: Fence | None) -> Any:
+    def _connect(self, factory: EndpointFactory, job: Job) -> Any:
         self._client = worker_client(factory, job.name, is_async=self._is_async)
-        if fence is not None:
-            fence.guard(self._client)
+        self._fence.guard(self._client)
         return self._client
 
+    def outcome_of(self, error: Exception) -> Outcome | None:
+        """Return how the last operation ended, which raised `error`; None if the error comes from the queue's code."""
+        return outcome_of(error, commands=None if self._client is None else self._fence.commands)
+
     def put(self, body: bytes) -> str | None:
+        self._fence.commands = 0
         return _id_of(self.queue.put(body))
 
     def get(self, wait_seconds: float) -> ReceivedMessage | None:
+        self._fence.commands = 0
         return message_of(self.queue.get(wait_seconds))
 
     async def put_async(self, body: bytes) -> str | None:
@@ -95,6 +103,7 @@ class QueueEndpoint:
         return await self._awaitable("ack", delivery)
 
     def _awaitable(self, method: str, value: Any) -> Awaitable[Any]:
+        self._fence.commands = 0
         function = getattr(self.queue, method)
         answer = function(value)
         if not inspect.isawaitable(answer):
@@ -102,6 +111,7 @@ class QueueEndpoint:
         return answer
 
     def ack(self, delivery: Any) -> Any:
+        self._fence.commands = 0
         return self.queue.ack(delivery)
 
     def subscribe(self) -> Any:

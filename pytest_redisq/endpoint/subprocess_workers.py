@@ -28,9 +28,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
 
 from pytest_redisq.children import ChildProcess
+from pytest_redisq.endpoint.outcomes import DeclaredFailureError
 from pytest_redisq.errors import TrafficError
 from pytest_redisq.queues import Delivery, Stopped
 from pytest_redisq.terminal import escaped
@@ -172,7 +172,7 @@ class CommandProducer:
             case "ok":
                 return rest.strip() or None
             case "fail":
-                raise ResponseError(rest)
+                raise DeclaredFailureError(rest)
             case "info":
                 raise RedisConnectionError(rest)
             case _:

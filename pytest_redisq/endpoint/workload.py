@@ -11,18 +11,13 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
-from redis.exceptions import TimeoutError as RedisTimeoutError
-
 from pytest_redisq.endpoint.jobs import ConsumerJob, ProducerJob
+from pytest_redisq.endpoint.outcomes import CONNECTION_ERRORS
 from pytest_redisq.endpoint.status_table import KillRequest, WorkerState, WorkerStatus
 from pytest_redisq.history import Recording
-from pytest_redisq.model import UNREADABLE, Kind, Message, decode_body, encode_body
+from pytest_redisq.model import UNREADABLE, Kind, Message, Outcome, decode_body, encode_body
 from pytest_redisq.queues import Stopped
 
-#: Errors after which nobody knows whether the call took effect.
-_UNKNOWN = (RedisConnectionError, RedisTimeoutError, OSError, EOFError)
 #: After such an error a worker waits, at first this long and each time twice as long, up to the second number.
 _BACKOFF_SECONDS = (0.005, 0.2)
 #: No single wait of a worker is longer than this, so that it sees in time that it is to stop.
@@ -43,6 +38,8 @@ class Operation(NamedTuple):
 
 
 Steps: TypeAlias = Generator[Operation, Any, None]
+#: The outcome of an operation that raised this error; None if the error comes from the queue's own code.
+OutcomeOf: TypeAlias = Callable[[Exception], Outcome | None]
 
 
 class ReceivedMessage(NamedTuple):
@@ -70,7 +67,7 @@ class WorkerContext:
             raise WorkerKilled
 
 
-def produce(job: ProducerJob, context: WorkerContext) -> Steps:
+def produce(job: ProducerJob, context: WorkerContext, *, outcome_of: OutcomeOf) -> Steps:
     backoff = _Backoff()
     for sequence in range(job.messages):
         if job.pace is not None:
@@ -83,7 +80,7 @@ def produce(job: ProducerJob, context: WorkerContext) -> Steps:
         body = encode_body(job.run, message, job.payload_for(message))
         token = context.recording.invoke(job.name, Kind.ENQUEUE, (message,))
         context.status.enter(WorkerState.PUTTING)
-        answer = yield from _call(Operation("put", body), token, context)
+        answer = yield from _call(Operation("put", body), token, context, outcome_of)
         if isinstance(answer, _FailedCall):
             yield from backoff.wait(context)
             continue
@@ -92,14 +89,16 @@ def produce(job: ProducerJob, context: WorkerContext) -> Steps:
         backoff.reset()
 
 
-def consume(job: ConsumerJob, context: WorkerContext, *, acknowledges: bool, runs_dry: bool = False) -> Steps:
+def consume(
+    job: ConsumerJob, context: WorkerContext, *, outcome_of: OutcomeOf, acknowledges: bool, runs_dry: bool = False
+) -> Steps:
     """`runs_dry`: once told to stop, the end still hands things out, and says by `Stopped` when it has no more."""
     backoff = _Backoff()
     while runs_dry or not context.stopping:
         token = context.recording.invoke(job.name, Kind.DEQUEUE)
         invoked_ns = context.status.enter(WorkerState.GETTING)
         try:
-            received = yield from _call(Operation("get", job.wait_seconds), token, context)
+            received = yield from _call(Operation("get", job.wait_seconds), token, context, outcome_of)
         except Stopped:
             context.recording.ok(token, ())
             return
@@ -111,7 +110,7 @@ def consume(job: ConsumerJob, context: WorkerContext, *, acknowledges: bool, run
         else:
             message = _received(job, context, token, received)
             if acknowledges:
-                yield from _acknowledge(job, context, message, received)
+                yield from _acknowledge(job, context, message, received, outcome_of)
             backoff.reset()
 
 
@@ -131,18 +130,20 @@ def _received(job: ConsumerJob, context: WorkerContext, token: int, received: Re
     return message
 
 
-def _acknowledge(job: ConsumerJob, context: WorkerContext, message: Message, received: ReceivedMessage) -> Steps:
+def _acknowledge(
+    job: ConsumerJob, context: WorkerContext, message: Message, received: ReceivedMessage, outcome_of: OutcomeOf
+) -> Steps:
     """Where it is unknown whether that happened, do it again, as a consumer should: it can do no harm."""
     backoff = _Backoff()
     while True:
         token = context.recording.invoke(job.name, Kind.ACK, (message,))
         context.status.enter(WorkerState.ACKNOWLEDGING)
-        answer = yield from _call(Operation("ack", received.delivery), token, context)
+        answer = yield from _call(Operation("ack", received.delivery), token, context, outcome_of)
         if answer is False:
             context.recording.fail(token, "the message was no longer ours")
         elif not isinstance(answer, _FailedCall):
             context.recording.ok(token, None, () if received.id is None else (received.id,))
-        elif isinstance(answer.error, _UNKNOWN) and not context.stopping:
+        elif isinstance(answer.error, CONNECTION_ERRORS) and not context.stopping:
             yield from backoff.wait(context)
             continue
         return
@@ -154,7 +155,9 @@ class _FailedCall(NamedTuple):
     error: Exception
 
 
-def _call(operation: Operation, token: int, context: WorkerContext) -> Generator[Operation, Any, Any]:
+def _call(
+    operation: Operation, token: int, context: WorkerContext, outcome_of: OutcomeOf
+) -> Generator[Operation, Any, Any]:
     """Yield `operation` and return its result, or `_FailedCall` after an error of the network or the server.
 
     Other errors come from the queue's own code. They are recorded as *unknown* and raised.
@@ -166,18 +169,16 @@ def _call(operation: Operation, token: int, context: WorkerContext) -> Generator
         if operation.verb != "get":
             context.recording.info(token, "the queue was stopped")
         raise
-    except ResponseError as error:
-        context.check_alive()
-        context.recording.fail(token, _words(error))
-        return _FailedCall(error)
-    except _UNKNOWN as error:
-        context.check_alive()
-        context.recording.info(token, _words(error))
-        return _FailedCall(error)
     except Exception as error:
         context.check_alive()
-        context.recording.info(token, _words(error))
-        raise
+        outcome = outcome_of(error)
+        if outcome is Outcome.FAIL:
+            context.recording.fail(token, _words(error))
+        else:
+            context.recording.info(token, _words(error))
+        if outcome is None:
+            raise
+        return _FailedCall(error)
     context.check_alive()
     context.status.enter(WorkerState.WORKING)
     return answer

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pytest_redisq.endpoint.drivers import drive, steps_of
+from pytest_redisq.endpoint.fence import Fence
 from pytest_redisq.endpoint.forms import EndpointFactory, QueueEndpoint
 from pytest_redisq.endpoint.jobs import ConsumerJob, Job, ProducerJob
 from pytest_redisq.endpoint.status_table import StatusTable, WorkerState
@@ -100,7 +101,7 @@ class _ProcessWorker:
     def work(self, context: WorkerContext) -> None:
         self._context = context
         self._endpoint = endpoint = QueueEndpoint(
-            self._assignment.factory, self._assignment.job, is_async=False, fence=None
+            self._assignment.factory, self._assignment.job, is_async=False, fence=Fence()
         )
         self._listener.start()
         try:

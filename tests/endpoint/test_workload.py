@@ -9,6 +9,7 @@ import pytest
 import redis
 
 from pytest_redisq.endpoint.jobs import ConsumerJob, ProducerJob, Rate
+from pytest_redisq.endpoint.outcomes import outcome_of
 from pytest_redisq.endpoint.status_table import KillRequest, StatusTable, WorkerState, WorkerStatus
 from pytest_redisq.endpoint.workload import Operation, ReceivedMessage, WorkerContext, WorkerKilled, consume, produce
 from pytest_redisq.history import Recorder
@@ -18,6 +19,10 @@ from pytest_redisq.queues import Stopped
 RUN = "7f3a"
 BODY = encode_body(RUN, Message(0, 0))
 GET = Operation("get", 0.1)
+
+
+def single_command(error: Exception) -> Outcome | None:
+    return outcome_of(error, commands=1)
 
 
 class Room:
@@ -42,11 +47,11 @@ class Room:
 
     def producer(self, messages: int = 1, pace: Rate | None = None) -> Any:
         job = ProducerJob(name="p", slot=0, run=RUN, producer=0, producers=1, messages=messages, payload=0, pace=pace)
-        return produce(job, self.context)
+        return produce(job, self.context, outcome_of=single_command)
 
     def consumer(self, *, acknowledges: bool = True) -> Any:
         job = ConsumerJob(name="c", slot=0, run=RUN, wait_seconds=0.1)
-        return consume(job, self.context, acknowledges=acknowledges)
+        return consume(job, self.context, outcome_of=single_command, acknowledges=acknowledges)
 
 
 @pytest.fixture
