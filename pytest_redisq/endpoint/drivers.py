@@ -8,10 +8,10 @@ from typing import Any
 
 from pytest_redisq.endpoint.forms import QueueEndpoint
 from pytest_redisq.endpoint.jobs import ConsumerJob, Job, ProducerJob
-from pytest_redisq.endpoint.workload import Steps, WorkerContext, consume, produce
+from pytest_redisq.endpoint.workload import Steps, WorkloadContext, consume, produce
 
 
-def steps_of(job: Job, context: WorkerContext, endpoint: QueueEndpoint) -> Steps:
+def steps_of(job: Job, context: WorkloadContext, endpoint: QueueEndpoint) -> Steps:
     match job:
         case ProducerJob():
             return produce(job, context, outcome_of=endpoint.outcome_of)

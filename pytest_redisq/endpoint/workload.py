@@ -51,7 +51,7 @@ class ReceivedMessage(NamedTuple):
 
 
 @dataclass(slots=True, kw_only=True)
-class WorkerContext:
+class WorkloadContext:
     """What a worker has at hand. `die` kills it (a process: for good; a thread or task: by raising `WorkerKilled`)."""
 
     status: WorkerStatus
@@ -67,7 +67,7 @@ class WorkerContext:
             raise WorkerKilled
 
 
-def produce(job: ProducerJob, context: WorkerContext, *, outcome_of: OutcomeOf) -> Steps:
+def produce(job: ProducerJob, context: WorkloadContext, *, outcome_of: OutcomeOf) -> Steps:
     backoff = _Backoff()
     for sequence in range(job.messages):
         if job.pace is not None:
@@ -90,7 +90,7 @@ def produce(job: ProducerJob, context: WorkerContext, *, outcome_of: OutcomeOf) 
 
 
 def consume(
-    job: ConsumerJob, context: WorkerContext, *, outcome_of: OutcomeOf, acknowledges: bool, runs_dry: bool = False
+    job: ConsumerJob, context: WorkloadContext, *, outcome_of: OutcomeOf, acknowledges: bool, runs_dry: bool = False
 ) -> Steps:
     """`runs_dry`: once told to stop, the end still hands things out, and says by `Stopped` when it has no more."""
     backoff = _Backoff()
@@ -114,7 +114,7 @@ def consume(
             backoff.reset()
 
 
-def _received(job: ConsumerJob, context: WorkerContext, token: int, received: ReceivedMessage) -> Message:
+def _received(job: ConsumerJob, context: WorkloadContext, token: int, received: ReceivedMessage) -> Message:
     if context.status.kill_request is KillRequest.DIE_RECEIVING:
         context.die()
     message = decode_body(job.run, received.body)
@@ -131,7 +131,7 @@ def _received(job: ConsumerJob, context: WorkerContext, token: int, received: Re
 
 
 def _acknowledge(
-    job: ConsumerJob, context: WorkerContext, message: Message, received: ReceivedMessage, outcome_of: OutcomeOf
+    job: ConsumerJob, context: WorkloadContext, message: Message, received: ReceivedMessage, outcome_of: OutcomeOf
 ) -> Steps:
     """Where it is unknown whether that happened, do it again, as a consumer should: it can do no harm."""
     backoff = _Backoff()
@@ -156,7 +156,7 @@ class _FailedCall(NamedTuple):
 
 
 def _call(
-    operation: Operation, token: int, context: WorkerContext, outcome_of: OutcomeOf
+    operation: Operation, token: int, context: WorkloadContext, outcome_of: OutcomeOf
 ) -> Generator[Operation, Any, Any]:
     """Yield `operation` and return its result, or `_FailedCall` after an error of the network or the server.
 
@@ -188,7 +188,7 @@ def _words(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _wait_until(due_ns: int, context: WorkerContext) -> Steps:
+def _wait_until(due_ns: int, context: WorkloadContext) -> Steps:
     context.status.enter(WorkerState.WAITING)
     while not context.stopping and (left_ns := due_ns - time.monotonic_ns()) > 0:
         yield Operation("wait", min(left_ns / 1e9, _SLICE_SECONDS))
@@ -201,6 +201,6 @@ class _Backoff:
     def reset(self) -> None:
         self._seconds = _BACKOFF_SECONDS[0]
 
-    def wait(self, context: WorkerContext) -> Steps:
+    def wait(self, context: WorkloadContext) -> Steps:
         yield from _wait_until(time.monotonic_ns() + int(self._seconds * 1e9), context)
         self._seconds = min(2 * self._seconds, _BACKOFF_SECONDS[1])

@@ -24,7 +24,7 @@ from pytest_redisq.endpoint.fence import Fence
 from pytest_redisq.endpoint.forms import EndpointFactory, QueueEndpoint
 from pytest_redisq.endpoint.jobs import ConsumerJob, Job, ProducerJob
 from pytest_redisq.endpoint.status_table import StatusTable, WorkerState
-from pytest_redisq.endpoint.workload import WorkerContext
+from pytest_redisq.endpoint.workload import WorkloadContext
 from pytest_redisq.history import History, Journal, read_history
 from pytest_redisq.logs import LogConfig
 from pytest_redisq.runner.control_channel import NO_SLOT, STOP, ChannelAddress, ControlServer
@@ -71,7 +71,7 @@ def run_worker(assignment: WorkerAssignment) -> None:
         if assignment.logs is not None:
             assignment.logs.attach(worker=assignment.job.name)
         with Journal(assignment.journal) as journal:
-            worker.work(WorkerContext(status=status, recording=journal, die=_die))
+            worker.work(WorkloadContext(status=status, recording=journal, die=_die))
     except BaseException:  # SystemExit, too
         assignment.crash.write_text(traceback.format_exc())
     finally:
@@ -94,11 +94,11 @@ class _ProcessWorker:
         self._go = threading.Event()
         self._stopping = False
         self._finished = False
-        self._context: WorkerContext | None = None
+        self._context: WorkloadContext | None = None
         self._endpoint: QueueEndpoint | None = None
         self._listener = threading.Thread(target=self._listen, name="redisq-line", daemon=True)
 
-    def work(self, context: WorkerContext) -> None:
+    def work(self, context: WorkloadContext) -> None:
         self._context = context
         self._endpoint = endpoint = QueueEndpoint(
             self._assignment.factory, self._assignment.job, is_async=False, fence=Fence()

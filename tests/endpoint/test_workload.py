@@ -11,7 +11,7 @@ import redis
 from pytest_redisq.endpoint.jobs import ConsumerJob, ProducerJob, Rate
 from pytest_redisq.endpoint.outcomes import outcome_of
 from pytest_redisq.endpoint.status_table import KillRequest, StatusTable, WorkerState, WorkerStatus
-from pytest_redisq.endpoint.workload import Operation, ReceivedMessage, WorkerContext, WorkerKilled, consume, produce
+from pytest_redisq.endpoint.workload import Operation, ReceivedMessage, WorkloadContext, WorkerKilled, consume, produce
 from pytest_redisq.history import Recorder
 from pytest_redisq.model import UNREADABLE, Kind, Message, Op, Outcome, encode_body
 from pytest_redisq.queues import Stopped
@@ -31,7 +31,7 @@ class Room:
     def __init__(self) -> None:
         self.recorder = Recorder()
         self.status: WorkerStatus = StatusTable(None, 1).status(0)
-        self.context = WorkerContext(status=self.status, recording=self.recorder, die=self._die)
+        self.context = WorkloadContext(status=self.status, recording=self.recorder, die=self._die)
 
     def _die(self) -> None:
         raise WorkerKilled

@@ -134,13 +134,19 @@ class Vanishing(Plain):
 
 
 class Refused(Plain):
-    """Puts that the server refuses (a list command on a string), each second one."""
+    """Puts that the server refuses (a list command on a string), each second one. Each put sends one command."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        super().__init__(client)
+        client.set(f"{KEY}:text", "text")
+        self.accepts = True
 
     def put(self, body: bytes) -> None:
-        number = self.client.incr(f"{KEY}:count")
-        if number % 2:
-            self.client.rpush(f"{KEY}:count", body)
-        super().put(body)
+        self.accepts = not self.accepts
+        if self.accepts:
+            super().put(body)
+        else:
+            self.client.rpush(f"{KEY}:text", body)
 
 
 class AsyncPlain:
