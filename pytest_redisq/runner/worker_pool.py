@@ -17,7 +17,7 @@ from pytest_redisq.endpoint.fence import Fence
 from pytest_redisq.endpoint.forms import EndpointFactory, QueueEndpoint, awaited
 from pytest_redisq.endpoint.jobs import ConsumerJob, Job
 from pytest_redisq.endpoint.status_table import StatusTable, WorkerState
-from pytest_redisq.endpoint.workload import Steps, WorkloadContext, WorkerKilled
+from pytest_redisq.endpoint.workload import Steps, WorkerKilled, WorkloadContext
 from pytest_redisq.history import Recorder
 
 #: How long workers that were told to stop may take, and again after their connections were cut, in seconds.

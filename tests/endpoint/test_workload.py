@@ -11,7 +11,7 @@ import redis
 from pytest_redisq.endpoint.jobs import ConsumerJob, ProducerJob, Rate
 from pytest_redisq.endpoint.outcomes import outcome_of
 from pytest_redisq.endpoint.status_table import KillRequest, StatusTable, WorkerState, WorkerStatus
-from pytest_redisq.endpoint.workload import Operation, ReceivedMessage, WorkloadContext, WorkerKilled, consume, produce
+from pytest_redisq.endpoint.workload import Operation, ReceivedMessage, WorkerKilled, WorkloadContext, consume, produce
 from pytest_redisq.history import Recorder
 from pytest_redisq.model import UNREADABLE, Kind, Message, Op, Outcome, encode_body
 from pytest_redisq.queues import Stopped
