@@ -69,7 +69,7 @@ class QueueEndpoint:
             if isinstance(half, Command):
                 foreign = CommandProducer if isinstance(job, ProducerJob) else CommandConsumer
                 return foreign(half, factory.address.url, job.name)
-            return _FunctionEndpoint(half, self._connect(factory, job), is_producer=isinstance(job, ProducerJob))
+            return FunctionEndpoint(half, self._connect(factory, job), is_producer=isinstance(job, ProducerJob))
         if _binds(queue):
             return queue.bind(self._connect(factory, job))
         if is_queue(queue):
@@ -87,14 +87,14 @@ class QueueEndpoint:
 
     def put(self, body: bytes) -> str | None:
         self._fence.commands = 0
-        return _id_of(self.queue.put(body))
+        return id_of(self.queue.put(body))
 
     def get(self, wait_seconds: float) -> ReceivedMessage | None:
         self._fence.commands = 0
         return message_of(self.queue.get(wait_seconds))
 
     async def put_async(self, body: bytes) -> str | None:
-        return _id_of(await self._awaitable("put", body))
+        return id_of(await self._awaitable("put", body))
 
     async def get_async(self, wait_seconds: float) -> ReceivedMessage | None:
         return message_of(await self._awaitable("get", wait_seconds))
@@ -151,7 +151,7 @@ async def awaited(value: Awaitable[T] | T) -> T:
     return await value if inspect.isawaitable(value) else value
 
 
-class _FunctionEndpoint:
+class FunctionEndpoint:
     """One of a pair of plain functions, with the worker's client."""
 
     def __init__(self, function: Callable[..., Any], client: Any, *, is_producer: bool) -> None:
@@ -214,7 +214,7 @@ def _checked(queue: Any, factory: object) -> Any:
     return queue
 
 
-def _id_of(answer: Any) -> str | None:
+def id_of(answer: Any) -> str | None:
     """The id that a put returned; a number (such as a list's length) is none."""
     if isinstance(answer, bytes):
         return answer.decode()
@@ -231,4 +231,4 @@ def message_of(delivery: Any) -> ReceivedMessage | None:
         raise TypeError(
             f"get() returned {delivery!r}: it is to return None, the body (bytes or str), or an object with a `body`"
         )
-    return ReceivedMessage(body, _id_of(getattr(delivery, "id", None)), delivery)
+    return ReceivedMessage(body, id_of(getattr(delivery, "id", None)), delivery)

@@ -11,6 +11,7 @@ import redis
 
 from pytest_redisq.endpoint.fence import Fence
 from pytest_redisq.endpoint.outcomes import DeclaredFailureError, outcome_of
+from pytest_redisq.explore import World, explore
 from pytest_redisq.history import History
 from pytest_redisq.model import Kind, Outcome
 from pytest_redisq.runner import run
@@ -112,6 +113,30 @@ class AsyncRefusedAfterwards(AsyncRefused):
 @pytest.mark.parametrize(("queue", "outcome"), [(AsyncRefused, Outcome.FAIL), (AsyncRefusedAfterwards, Outcome.INFO)])
 def test_tasks_count_their_commands_as_well(server: Server, queue: Any, outcome: Outcome) -> None:
     assert _outcomes(run(queue, at=server, messages=3, workers="asyncio").history) == {outcome: 3}
+
+
+@pytest.mark.parametrize(
+    ("queue", "outcome"),
+    [
+        (RefusedAtOnce, Outcome.FAIL),
+        (RefusedAfterwards, Outcome.INFO),
+        (RefusedInAPipeline, Outcome.INFO),
+        (RefusedInAScript, Outcome.INFO),
+        (AsyncRefused, Outcome.FAIL),
+        (AsyncRefusedAfterwards, Outcome.INFO),
+    ],
+)
+def test_an_explored_queue_has_the_same_outcomes_as_in_a_run(server: Server, queue: Any, outcome: Outcome) -> None:
+    histories: list[History] = []
+
+    def scenario(world: World) -> None:
+        world.redis.set(TEXT, "text")
+        world.producer(queue, 3)
+        world.consumer(queue)
+        histories.append(world.verify("at-least-once").history)
+
+    explore(scenario, url=server.url, schedules=1)
+    assert _outcomes(histories[0]) == {outcome: 3}
 
 
 def test_a_fence_counts_what_is_sent_and_not_the_handshake(server: Server) -> None:
