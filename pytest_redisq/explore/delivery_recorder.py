@@ -11,15 +11,17 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import redis
-
 from pytest_redisq.check import AnyContract, Verdict, check, contract_of
 from pytest_redisq.check.contract import Guarantee
+from pytest_redisq.endpoint.fence import Fence
+from pytest_redisq.endpoint.forms import id_of, message_of
+from pytest_redisq.endpoint.outcomes import outcome_of
+from pytest_redisq.endpoint.workload import ReceivedMessage
 from pytest_redisq.errors import DeliveryError, RedisqError
 from pytest_redisq.explore.actor import Actor
 from pytest_redisq.explore.actor_factory import ActorFactory
 from pytest_redisq.explore.execution_loop import ExecutionLoop
-from pytest_redisq.explore.queue_side import QueueSide, body_of, ids_of, queue_side
+from pytest_redisq.explore.queue_side import QueueSide, queue_side
 from pytest_redisq.explore.queue_steps import QueueSteps, closing, drive, drive_async
 from pytest_redisq.explore.resources import Resources
 from pytest_redisq.explore.schedule import MAX_ACTORS, letter
@@ -49,10 +51,6 @@ _STEP_NS = 1_000_000
 _RUN = "x"
 
 
-#: After these nobody knows whether the call took effect.
-_UNKNOWN = (redis.ConnectionError, redis.TimeoutError, OSError)
-
-
 class DeliveryRecorder:
     """What the producers and consumers of one run have done."""
 
@@ -68,6 +66,8 @@ class DeliveryRecorder:
         self._producing = 0
         #: By the queue, as it was given.
         self._taken: list[tuple[Any, QueueSide]] = []
+        #: By the actor's index: counts the commands of its client.
+        self._fences: dict[int, Fence] = {}
 
     def producer(
         self, queue: Any, messages: int, name: str, after_seconds: float | None, is_async: bool | None
@@ -152,11 +152,13 @@ class DeliveryRecorder:
         def act(client: Any) -> None:
             __tracebackhide__ = True
             self._stamps.place = actor.index
+            self._count_commands(client, actor)
             drive(work(client, actor))
 
         async def act_async(client: Any) -> None:
             __tracebackhide__ = True
             self._stamps.place = actor.index
+            self._count_commands(client, actor)
             await drive_async(work(client, actor))
 
         # The actor's code asks whether it has been killed; it does not run before the actor is there to be asked.
@@ -164,6 +166,10 @@ class DeliveryRecorder:
             act_async if side.is_async else act, name=name, fault_free=fault_free
         )
         return actor
+
+    def _count_commands(self, client: Any, actor: Actor[None]) -> None:
+        self._fences[actor.index] = Fence()
+        self._fences[actor.index].guard(client)
 
     def _recovery_consumer(self, side: QueueSide) -> Callable[[Any, Actor[None]], QueueSteps[None]]:
         def recover(client: Any, me: Actor[None]) -> QueueSteps[None]:
@@ -181,7 +187,7 @@ class DeliveryRecorder:
             token = self._record.invoke(_name(me), Kind.ENQUEUE, (message,))
             done, answer = yield from self._call(lambda: end.put(encode_body(_RUN, message)), token, me)  # noqa: B023
             if done:
-                self._record.ok(token, None, ids_of(answer))
+                self._record.ok(token, None, _ids(id_of(answer)))
 
     def _consume(self, end: Any, me: Actor[None]) -> QueueSteps[None]:
         while True:
@@ -193,22 +199,23 @@ class DeliveryRecorder:
             except Stopped:
                 self._record.ok(token, ())
                 return
-            if done and delivery is None:
+            received = message_of(delivery) if done else None
+            if done and received is None:
                 self._record.ok(token, ())
                 if not self._producing and not self._loop.paused:
                     return
-            elif done:
-                yield from self._received(end, me, token, delivery)
+            elif received is not None:
+                yield from self._received(end, me, token, received)
 
-    def _received(self, end: Any, me: Actor[None], token: int, delivery: Any) -> QueueSteps[None]:
-        body, ids = body_of(delivery), ids_of(getattr(delivery, "id", None))
-        message = decode_body(_RUN, body)
+    def _received(self, end: Any, me: Actor[None], token: int, received: ReceivedMessage) -> QueueSteps[None]:
+        ids = _ids(received.id)
+        message = decode_body(_RUN, received.body)
         self._note_time()
-        self._record.ok(token, (message or UNREADABLE,), ids, error="" if message else repr(body[:60]))
+        self._record.ok(token, (message or UNREADABLE,), ids, error="" if message else repr(received.body[:60]))
         if message is None or not callable(getattr(end, "ack", None)):
             return
         token = self._record.invoke(_name(me), Kind.ACK, (message,))
-        done, answer = yield from self._call(lambda: end.ack(delivery), token, me)
+        done, answer = yield from self._call(lambda: end.ack(received.delivery), token, me)
         if done and answer is False:
             self._record.fail(token, "the message was no longer its own")
         elif done:
@@ -219,19 +226,21 @@ class DeliveryRecorder:
             self._loop.note_recorded()
 
     def _call(self, call: Callable[[], Any], token: int, me: Actor[None]) -> QueueSteps[tuple[bool, Any]]:
-        """Whether the call came back, and with what; else the op has been ended as its error says.
+        """Return whether the call came back, and its result. Otherwise record the outcome that its error stands for.
 
-        An actor that was killed does not live to see an error.
+        A killed actor raises its connection error: its operation never ends on the record.
         """
         __tracebackhide__ = True
+        fence = self._fences[me.index]
+        fence.commands = 0
         try:
             return True, (yield call)
-        except redis.ResponseError as error:
-            self._record.fail(token, f"{type(error).__name__}: {error}")
-        except _UNKNOWN as error:
-            if me.killed:
+        except Exception as error:
+            outcome = outcome_of(error, commands=fence.commands)
+            if outcome is None or (outcome is Outcome.INFO and me.killed):
                 raise
-            self._record.info(token, f"{type(error).__name__}: {error}")
+            record_end = self._record.fail if outcome is Outcome.FAIL else self._record.info
+            record_end(token, f"{type(error).__name__}: {error}")
         return False, None
 
     def _inside(self, what: str) -> list[Message]:
@@ -259,6 +268,10 @@ class DeliveryRecorder:
         with ThreadPoolExecutor(1) as pool:
             pool.submit(asyncio.run, tell()).result()
         return told
+
+
+def _ids(name: str | None) -> tuple[str, ...]:
+    return () if name is None else (name,)
 
 
 def _name(actor: Actor[None]) -> str:

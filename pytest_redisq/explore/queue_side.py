@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from pytest_redisq.endpoint.forms import FunctionEndpoint
+
 
 @dataclass(frozen=True, slots=True)
 class QueueSide:
@@ -30,7 +32,7 @@ def queue_side(queue: Any, verb: str, is_async: bool | None) -> QueueSide:
     function: Any = None
     if isinstance(queue, tuple) and len(queue) == 2 and all(map(callable, queue)):
         function = queue[verb == "get"]
-        opener: Callable[[Any], Any] = lambda client: _FunctionEndpoint(function, client, verb)  # noqa: E731
+        opener: Callable[[Any], Any] = lambda client: FunctionEndpoint(function, client, is_producer=verb == "put")  # noqa: E731
     elif callable(getattr(queue, "bind", None)) and not isinstance(queue, type):
         opener = queue.bind
     elif callable(queue):
@@ -42,26 +44,3 @@ def queue_side(queue: Any, verb: str, is_async: bool | None) -> QueueSide:
             "get(timeout_seconds) and perhaps ack(delivery), or a pair (produce, consume) of functions of a client."
         )
     return QueueSide(opener, inspect.iscoroutinefunction(function) if is_async is None else is_async)
-
-
-class _FunctionEndpoint:
-    """One of a pair of functions, with the actor's client."""
-
-    def __init__(self, function: Callable[..., Any], client: Any, verb: str) -> None:
-        setattr(self, verb, lambda value: function(client, value))
-
-
-def body_of(delivery: Any) -> bytes:
-    body = delivery if isinstance(delivery, (bytes, str)) else getattr(delivery, "body", None)
-    if isinstance(body, str):
-        return body.encode()
-    if isinstance(body, bytes):
-        return body
-    raise TypeError(f"get() returned {delivery!r}: it is to return None, the body, or an object with a `body`")
-
-
-def ids_of(answer: Any) -> tuple[str, ...]:
-    """The id that a queue gives to a message; a number (such as a list's length) is none."""
-    if isinstance(answer, bytes):
-        return (answer.decode(),)
-    return (answer,) if isinstance(answer, str) else ()
