@@ -1,4 +1,4 @@
-"""Every interleaving of real clients on a real Redis: found, shrunk and replayed.
+"""Explore the interleavings of real clients on a real Redis: find a failing schedule, shrink it, replay it.
 
 `explore(scenario, url=…)` runs a scenario under many schedules; `replay(scenario, "AABBBA", url=…)` under one.
 """

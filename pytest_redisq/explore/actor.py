@@ -14,16 +14,16 @@ R = TypeVar("R")
 
 
 class Actor(Generic[R]):
-    """A function, coroutine or program that acts in a run. Its result is known after `world.run()`."""
+    """A function, coroutine or program that acts in an execution. Its `result` is known after `world.run()`."""
 
     def __init__(self, index: int, name: str, *, background: bool, fault_free: bool = False) -> None:
         self.index = index
         self.name = escaped(name)
-        #: Whether the run may end while it still waits for work.
+        #: Whether the execution may end while it still waits.
         self.background = background
-        #: Whether no fault meets it.
+        #: Whether no fault strikes it.
         self.fault_free = fault_free
-        #: What ended it, other than its own return.
+        #: The error that ended it, if any.
         self.error: BaseException | None = None
         self.killed = False
         self._result: R | None = None
@@ -33,7 +33,7 @@ class Actor(Generic[R]):
 
     @property
     def result(self) -> R:
-        """What its function returned. An actor that was killed has None, which its type leaves out.
+        """What its function returned; None for an actor that was killed, although the type does not say so.
 
         Raises what the function raised.
         """
@@ -42,31 +42,31 @@ class Actor(Generic[R]):
         return cast(R, self._result)
 
     def end(self, result: R | None, error: BaseException | None) -> None:
-        """It is through."""
+        """Note that it has ended, with this result or error."""
         self._result, self.error = result, error
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
 class ActorState:
-    """An actor at work."""
+    """What the controller knows about an actor: its runner, what it does now, and until when it sleeps."""
 
     actor: Actor[Any]
     runner: ActorRunner
-    #: Whether its client can serve the next run's actor of the same letter.
+    #: Whether the next execution's actor of the same letter can use its client.
     reuses_client: bool
     status: Literal["running", "sleeping", "idle", "ended"] = "running"
-    #: When its sleep or wait ends, on the schedule's clock; None: never.
+    #: When its sleep or wait ends, in virtual time; None: never.
     deadline: float | None = None
     waits_for: object = None
     started: bool = False
-    #: Whether a fault has met it, so that a connection error is no surprise.
+    #: Whether a fault has struck it, so that a connection error is expected.
     faulted: bool = False
-    #: When it was killed or last interrupted, and what it had computed by then, in seconds.
+    #: When it was killed or last interrupted, in real time, and its CPU time then, in seconds.
     killed_at: float | None = None
     cpu_seconds_when_killed: float = 0.0
-    #: What it had computed when all fell silent, in seconds.
+    #: Its CPU time when the current silence began, in seconds.
     cpu_seconds_at_silence: float = 0.0
     interrupted: bool = False
-    #: What it has sent and got since time passed, and how often it did nothing new since anybody did something new.
+    #: The commands and replies since time last passed, and how many commands in a row repeated earlier ones.
     seen: set[tuple[tuple[bytes, ...], bytes]] = field(default_factory=set)
     repeats: int = 0

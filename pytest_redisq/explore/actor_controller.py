@@ -1,7 +1,7 @@
-"""Where the actors of a run are: each at a seat, and what it is doing as far as it can be known from outside.
+"""Starts, resumes and kills the actors of one execution, and waits until all of them are quiet.
 
-Law of quiescence: `settle` returns only when every actor that lives holds a command, is blocked in the server (which
-was asked), sleeps, waits, or has ended; then nothing happens until somebody is chosen.
+Law of quiescence: `settle` returns only when every living actor holds a command, is blocked in the server (which was
+asked), sleeps, waits, or has ended. Nothing happens then until a step is chosen.
 """
 
 from __future__ import annotations
@@ -18,34 +18,34 @@ from pytest_redisq.explore.resources import Resources
 from pytest_redisq.explore.schedule import letter
 from pytest_redisq.explore.trace import command_text
 
-#: After so many commands that it has sent before, with the replies of before, an actor is polling: others go first.
+#: An actor that repeats this many commands and gets the same replies is polling; other actors then run first.
 POLLING_AFTER = 3
 
 
 _NUMBER = re.compile(rb"[0-9]+")
 
 
-#: How long an actor may neither act nor compute before the run is given up, in seconds.
+#: Seconds after which an actor that neither acts nor computes ends the exploration.
 PATIENCE_SECONDS = 10.0
 
 
-#: How much longer, if it computes.
+#: How many times longer an actor may take that computes.
 _COMPUTING = 6
 
 
-#: Who has had this share of the time on a processor computes; one that waits has next to nothing.
+#: An actor that used at least this share of a CPU is computing; a waiting actor uses almost none.
 _COMPUTING_SHARE = 0.02
 
 
-#: How long a subscriber, or another program, must be silent to be believed to wait, in seconds.
+#: Seconds of silence after which a subscriber or a program counts as waiting.
 _SILENCE_SECONDS = 0.005
 
 
-#: How long nothing must come from those who are blocked in the server before time passes, in seconds.
+#: Seconds of silence from all blocked actors before virtual time advances.
 _STILL_SECONDS = 0.001
 
 
-#: And how long before it is called a deadlock, where somebody may wait for a thread or a program, in seconds.
+#: Seconds of silence before a deadlock is reported, if an actor may wait for a thread or a program.
 _LAST_SECONDS = 1.0
 
 
@@ -54,7 +54,7 @@ class StuckError(RedisqError):
 
 
 class ActorController:
-    """All seats of a run."""
+    """The actors of one execution, in `states` by their number."""
 
     def __init__(self, resources: Resources, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
         self._patience_seconds = patience_seconds
@@ -68,9 +68,9 @@ class ActorController:
         resources.reported = self._reported
 
     def start(self, states: list[ActorState]) -> None:
-        """Let these actors begin, one after the other, and come to their first commands.
+        """Start these actors, one after the other, and wait until each has come to its first command.
 
-        Processes begin together: while they take their time, nobody else's, by the real clock, should run out.
+        Processes start together, because they start slowly and their sleeps take real time.
         """
         for state in sorted(states, key=lambda state: not isinstance(state.runner, ProcessRunner)):
             state.started = True
@@ -81,7 +81,7 @@ class ActorController:
         self.settle()
 
     def resume(self, state: ActorState) -> None:
-        """End its sleep or wait."""
+        """End the actor's sleep or wait."""
         state.status, state.deadline, state.waits_for = "running", None, None
         self._running.add(state.actor.index)
         with self._mailbox.lock:
@@ -89,13 +89,13 @@ class ActorController:
         state.runner.wake()
 
     def shift_timers(self, state: ActorState, seconds: float) -> None:
-        """It knew nothing of so much time: its own timers go on where they were."""
+        """Move the actor's own timers by the time for which it was paused."""
         if state.deadline is not None:
             state.deadline += seconds
         state.runner.paused_seconds += seconds
 
     def kill(self, state: ActorState) -> None:
-        """Nothing that it does reaches the server any more, and its code is made to end."""
+        """Close the actor's connections for good, and make its code end."""
         self._proxy.ban(state.actor.index)
         if state.status != "ended" and state.killed_at is None:
             state.actor.killed = True
@@ -108,7 +108,7 @@ class ActorController:
         state.killed_at, state.cpu_seconds_when_killed = time.monotonic(), state.runner.cpu_seconds()
 
     def settle(self) -> None:
-        """Wait until everybody is quiet.
+        """Wait until all actors are quiet.
 
         Raises `StuckError`.
         """
@@ -121,7 +121,7 @@ class ActorController:
             for index in tuple(self._running):
                 if self._quiet(self.states[index], silent=not happened):
                     self._running.discard(index)
-            # One that was killed may go on knocking at the door: that is no sign of life.
+            # A killed actor may try to connect again and again; that does not count as activity.
             if happened and not self._proxy.banned:
                 silent_since = None
             elif self._running:
@@ -131,21 +131,21 @@ class ActorController:
                 self._lose_patience(silent_since)
 
     def note_repetition(self, state: ActorState, args: tuple[bytes, ...], reply: bytes) -> None:
-        """Keep in mind what it has sent and got, to know whether it only polls."""
+        """Remember a command and its reply, to detect an actor that only polls."""
         if isinstance(
             state.runner, ProcessRunner
-        ):  # whose clock is the real one: polling, it may tell another date each time
+        ):  # it has the real clock, so a polling command may contain another date each time
             args = tuple(_NUMBER.sub(b"#", arg) for arg in args)
         if (args, reply) in state.seen:
             state.repeats += 1
             return
-        # All may look again, but what they have seen stays seen: two who poll would take each other for news for ever.
+        # Reset the counts, but keep what was seen: two polling actors would reset each other forever.
         for other in self.states:
             other.repeats = 0
         state.seen.add((args, reply))
 
     def waiting(self, state: ActorState) -> str:
-        """Who it is, and what it waits for."""
+        """A line that says what the actor waits for."""
         blocked = [
             command_text(connection.blocked.args)
             for connection in self._proxy.of(state.actor.index)
@@ -155,7 +155,7 @@ class ActorController:
         return f"  {letter(state.actor.index)} ({state.actor.name}) {what}"
 
     def busy_with(self, state: ActorState) -> str:
-        """Who it is, and whether it polls, goes on, or waits."""
+        """A line that says whether the actor polls, goes on, or waits."""
         if not any(connection.held for connection in self._proxy.of(state.actor.index)):
             return self.waiting(state)
         polls = "polls: it sends again what it has sent, and gets the same replies"
@@ -163,9 +163,10 @@ class ActorController:
         return f"  {letter(state.actor.index)} ({state.actor.name}) {what}"
 
     def is_active(self, *, to_the_last: bool) -> bool:
-        """Whether somebody who has a command at the server does something else meanwhile, as one that polls sockets.
+        """Whether an actor with a command at the server does something else in the meantime, as one that polls
+        sockets does.
 
-        Asked before time passes, and (`to_the_last`) before everybody is said to wait for nothing.
+        Called before time passes, and (`to_the_last`) before a deadlock is reported.
         """
         believed = [state for state in self.states if state.started and state.status == "running"]
         if not believed:
@@ -186,7 +187,7 @@ class ActorController:
         return subscribed or isinstance(state.runner, ProcessRunner)
 
     def _delivered(self, index: int) -> None:
-        # The last of a connection that an actor of the run before has left may come once this run has begun.
+        # A connection of the previous execution may still deliver after this one has begun.
         if index >= len(self.states) or not self.states[index].started:
             return
         state = self.states[index]
@@ -208,7 +209,7 @@ class ActorController:
         for connection in self._proxy.connections:
             if connection.actor != state.actor.index:
                 continue
-            # Nobody waits for the reply to SUBSCRIBE, or for messages, without doing anything else meanwhile.
+            # A client that has sent SUBSCRIBE, or waits for messages, may still do other things.
             waits = not unseen and (connection.blocked or (connection.held and not connection.held.subscribes))
             may_wait = connection.held or connection.blocked or connection.state.subscribed or connection.raw
             if waits or (silent and may_wait and not state.runner.busy()):
@@ -224,7 +225,7 @@ class ActorController:
             case ActorSleeps():
                 self._sleep(self.states[report.actor], report)
             case EventLoopIdle():
-                while self._proxy.poll(0):  # what it has sent before it said so
+                while self._proxy.poll(0):  # read what it sent before this report
                     pass
                 state = self.states[report.actor]
                 if (
@@ -289,7 +290,9 @@ class ActorController:
         )
 
     def _interrupt(self, state: ActorState) -> None:
-        """Again and again: what it interrupts may swallow it, as a destructor does."""
+        """Interrupt the actor's thread. Called repeatedly: the interrupted code, such as a destructor, may swallow
+        the error.
+        """
         state.interrupted = True
         self._give_time_to_die(state)
         if state.runner.worker.thread.is_alive():
@@ -298,7 +301,7 @@ class ActorController:
             self._take(ActorEnded(state.actor.index))
 
     def close(self) -> None:
-        """End all actors that are left, and leave nothing that a next run would find in another state."""
+        """End the actors that are left, and reset what the next execution uses again."""
         try:
             for state in self.states:
                 if state.started and state.status != "ended":

@@ -12,12 +12,12 @@ from pytest_redisq.explore.actor_threads import ActorKilled, ActorRunner, ActorT
 from pytest_redisq.explore.mailbox import EventLoopIdle, Mailbox
 from pytest_redisq.explore.virtual_time import VirtualDateClock, use_clock
 
-#: How long a killed actor's event loop looks for what may come yet, in seconds.
+#: Seconds that a killed actor's event loop waits for input.
 _HURRY_SECONDS = 0.002
 
 
 class _ReportingSelector(selectors.DefaultSelector):
-    """Says when its event loop is about to wait."""
+    """Reports when its event loop is about to wait."""
 
     runner: EventLoopRunner
 
@@ -33,7 +33,9 @@ class _ReportingSelector(selectors.DefaultSelector):
         return super().select(None)
 
     def _hurry(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
-        """What a killed actor waits for while it clears up is not the schedule's: if nothing is there, it is late."""
+        """Wait for a killed actor that only cleans up: not for the schedule, and not for longer than
+        `_HURRY_SECONDS`.
+        """
         ready = super().select(_HURRY_SECONDS)
         if not ready and timeout is not None:
             self.runner.skipped += timeout
@@ -41,9 +43,11 @@ class _ReportingSelector(selectors.DefaultSelector):
 
 
 class _VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """An event loop whose clock is the schedule's, less the time for which its actor stood still, as a machine's
-    monotonic clock leaves out what it has slept through: what is sent then has not been waited for. Once its actor has
-    been killed, and only clears up, time passes as fast as it likes."""
+    """An event loop whose clock is virtual time, without the time for which its actor was paused.
+
+    A machine's monotonic clock also leaves out the time for which the machine slept. After a kill, time passes as fast
+    as the cleanup wants.
+    """
 
     def __init__(self, runner: EventLoopRunner) -> None:
         selector = _ReportingSelector()
@@ -56,9 +60,11 @@ class _VirtualTimeLoop(asyncio.SelectorEventLoop):
 
 
 class EventLoopRunner(ActorRunner):
-    """A coroutine in an event loop of its own, with virtual time; it may have many connections and commands at once."""
+    """Runs a coroutine in an event loop of its own, in virtual time. It may have many connections and commands at
+    once.
+    """
 
-    #: A task is cancelled, and has connections to close: interrupted, it would leave them lying about.
+    #: The cancelled task closes its connections, which an interruption would leave open.
     exit_seconds = 2.0
 
     def __init__(
@@ -66,7 +72,7 @@ class EventLoopRunner(ActorRunner):
     ) -> None:
         super().__init__(mailbox, actor, worker)
         self._function = function
-        #: What of time has passed for it alone, in seconds.
+        #: Seconds that passed for this actor only, while it cleaned up.
         self.skipped = 0.0
         self._loop: _VirtualTimeLoop | None = None
         self._task: asyncio.Task[Any] | None = None

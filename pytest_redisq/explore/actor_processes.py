@@ -1,7 +1,7 @@
 """Actors that are processes: programs in any language, and functions in a process of their own.
 
-What they do between two commands cannot be seen, so they are believed to be quiet when they hold a command, or are
-blocked in the server, and nothing more has come for a moment; their sleeps take their real time.
+The explorer cannot see what a process does between two commands. A process counts as quiet when it holds a command, or
+is blocked in the server, and has been silent for a moment. Its sleeps take real time.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ StartMethod: TypeAlias = Literal["spawn", "forkserver"]
 
 
 class ProcessRunner(ActorRunner):
-    """A process, while it runs; a thread of ours waits for it."""
+    """Runs a process; a thread waits for its end."""
 
-    #: It dies for certain, and must be waited for, or it is a zombie: patience, where the machine is busy.
+    #: SIGKILL ends it for certain, but a busy machine takes its time, and the process has to be reaped.
     exit_seconds = 5.0
 
     def __init__(self, mailbox: Mailbox, actor: int, worker: ActorThread) -> None:
@@ -40,11 +40,11 @@ class ProcessRunner(ActorRunner):
     @property
     @abstractmethod
     def pid(self) -> int | None:
-        """Its number; None: it has not begun."""
+        """Its process id; None before it has started."""
 
     @abstractmethod
     def end(self) -> None:
-        """SIGKILL."""
+        """Send SIGKILL."""
 
     def cpu_seconds(self) -> float:
         """How much of a processor's time it has had so far (Linux)."""
@@ -59,10 +59,10 @@ class ProcessRunner(ActorRunner):
         return self.pid is not None and any(map(runnable, Path(f"/proc/{self.pid}/task").glob("*")))
 
     def wake(self) -> None:
-        """Nothing: its time is its own."""
+        """Do nothing: a process has real time."""
 
     def kill(self) -> None:
-        """It ends at once."""
+        """End it at once."""
         with self._starting:
             self.killed = True
             if self.pid is not None:
@@ -70,7 +70,7 @@ class ProcessRunner(ActorRunner):
 
 
 class ProgramRunner(ProcessRunner):
-    """A program, told its address by its arguments and environment."""
+    """Runs a program, which gets its URL by its arguments and its environment."""
 
     def __init__(
         self, mailbox: Mailbox, actor: int, worker: ActorThread, command: Sequence[str], env: Mapping[str, str]
@@ -109,13 +109,13 @@ class ProgramRunner(ProcessRunner):
         return ended
 
     def end(self) -> None:
-        """SIGKILL, for all the processes that it has made, too."""
+        """Send SIGKILL to it and to all processes that it has started."""
         assert self._child
         self._child.end()
 
 
 class FunctionRunner(ProcessRunner):
-    """A function in a process of its own, that gets a URL; what it returns or raises comes back pickled."""
+    """Runs a function in a process of its own, with a URL; its result or its error comes back pickled."""
 
     def __init__(
         self,

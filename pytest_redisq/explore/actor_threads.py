@@ -21,13 +21,16 @@ from pytest_redisq.explore.virtual_time import use_clock
 
 
 class ActorKilled(BaseException):
-    """Raised inside an actor that the schedule has killed, so that its thread ends. Not for catching."""
+    """Raised inside an actor that a fault has killed, so that its thread ends. Do not catch it."""
 
 
 @contextlib.contextmanager
 def silent_kills() -> Iterator[None]:
-    """Where the interpreter swallows an `ActorKilled`, as in a destructor or a weak reference's callback, which no
-    interruption can avoid for certain, it does not complain: the thread is interrupted once more."""
+    """Have the interpreter not report an `ActorKilled` that it has to ignore, as in a destructor or a weakref
+    callback.
+
+    No interruption can avoid such places for certain; the thread is then interrupted again.
+    """
     complain = sys.unraisablehook
 
     def unless_killed(unraisable: sys.UnraisableHookArgs) -> None:
@@ -42,7 +45,7 @@ def silent_kills() -> Iterator[None]:
 
 
 class ActorThread:
-    """A thread that runs one function after the other: cheaper than a new thread for each."""
+    """A thread that runs one function after the other, which is cheaper than a new thread for each."""
 
     def __init__(self) -> None:
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -50,17 +53,18 @@ class ActorThread:
         self.thread.start()
 
     def run(self, job: Callable[[], None]) -> None:
-        """Run `job` after those before it."""
+        """Run `job` after the jobs that it already has."""
         self._jobs.put(job)
 
     def stop(self) -> None:
-        """End the thread after the jobs it has."""
+        """End the thread after the jobs that it has."""
         self._jobs.put(None)
 
     def interrupt(self) -> None:
-        """Raise `ActorKilled` in the thread, as soon as it executes Python code again; it then ends for good.
+        """Raise `ActorKilled` in the thread as soon as it runs Python code again, which ends the thread.
 
-        Not while it clears up on the interpreter's behalf, which would swallow that.
+        Does nothing while the thread is in a destructor or a garbage collector's callback, which would swallow the
+        error.
         """
         ident = self.thread.ident or 0
         if not _clears_up(sys._current_frames().get(ident)):
@@ -78,7 +82,7 @@ class ActorThread:
 
 
 def _clears_up(frame: FrameType | None) -> bool:
-    """Whether this is within a destructor, or in what is called before and after a garbage collection."""
+    """Whether the frame is inside a destructor, or inside a callback of the garbage collector."""
     callbacks = [getattr(callback, "__code__", None) for callback in gc.callbacks]
     while frame is not None:
         if frame.f_code.co_name == "__del__" or frame.f_code in callbacks:
@@ -88,9 +92,9 @@ def _clears_up(frame: FrameType | None) -> bool:
 
 
 class ActorRunner(ABC):
-    """An actor's code while it runs. `generation` counts what has been delivered to it."""
+    """Runs an actor's code. `generation` counts what has been delivered to it."""
 
-    #: How long it may take to notice that it was killed, before its thread is interrupted, in seconds.
+    #: Seconds that a killed actor has to end by itself, before its thread is interrupted.
     exit_seconds: float
 
     def __init__(self, mailbox: Mailbox, actor: int, worker: ActorThread) -> None:
@@ -98,14 +102,14 @@ class ActorRunner(ABC):
         self.actor = actor
         self.worker = worker
         self.generation = 0
-        #: How long it has been paused, in seconds of the schedule.
+        #: For how long it has been paused, in seconds of virtual time.
         self.paused_seconds = 0.0
         self.killed = False
         self.result: Any = None
         self.error: BaseException | None = None
 
     def start(self) -> None:
-        """Begin."""
+        """Start the code."""
         self.worker.run(self._main)
 
     def _main(self) -> None:
@@ -124,31 +128,31 @@ class ActorRunner(ABC):
         """The actor's code."""
 
     def cpu_seconds(self) -> float:
-        """How much of a processor's time it has had so far; nothing where the operating system does not tell."""
+        """The CPU time that it has used so far; 0 where the operating system does not tell."""
         if not hasattr(time, "pthread_getcpuclockid") or not self.worker.thread.is_alive():
             return 0.0
         return time.clock_gettime(time.pthread_getcpuclockid(self.worker.thread.ident or 0))
 
     def busy(self) -> bool:
-        """Whether the operating system (Linux) says that it is running, or would if there were a processor free."""
+        """Whether it runs, or waits only for a CPU, as Linux reports it."""
         return runnable(Path(f"/proc/self/task/{self.worker.thread.native_id}"))
 
     @abstractmethod
     def wake(self) -> None:
-        """Let a sleep or a wait end."""
+        """End a sleep or a wait."""
 
     def kill(self) -> None:
-        """See to it that the code ends soon; it can do nothing to the server any more."""
+        """Make the code end soon. It can no longer reach the server."""
         self.killed = True
         self.wake()
 
     def should_interrupt(self, seconds: float, cpu_seconds: float) -> bool:  # noqa: ARG002
-        """Whether to interrupt the thread, so many `seconds`, and so many of CPU time, after the kill."""
+        """Whether to interrupt the thread, `seconds` of real time and `cpu_seconds` of CPU time after the kill."""
         return seconds > self.exit_seconds
 
 
 def runnable(task: Path) -> bool:
-    """Whether a task of /proc runs, or waits only for a processor or a disk."""
+    """Whether a task of /proc runs, or waits only for a CPU or a disk."""
     try:
         state = (task / "stat").read_bytes().rpartition(b")")[2].split()[0]
     except OSError:  # it has ended, or this is no Linux
@@ -157,9 +161,9 @@ def runnable(task: Path) -> bool:
 
 
 class ThreadRunner(ActorRunner):
-    """A function in a thread of its own, with virtual time."""
+    """Runs a function in a thread, in virtual time."""
 
-    #: Of a processor's time, which a busy machine may give it late.
+    #: Seconds of CPU time, because a busy machine may run the thread late.
     exit_seconds = 0.02
 
     def __init__(self, mailbox: Mailbox, actor: int, worker: ActorThread, function: Callable[[], Any]) -> None:
@@ -178,11 +182,11 @@ class ThreadRunner(ActorRunner):
         self._gate.release()
 
     def should_interrupt(self, seconds: float, cpu_seconds: float) -> bool:
-        """Once it has used its time, or not even asked for it for long."""
+        """Whether it has used its CPU time, or got no CPU for ten times as long."""
         return cpu_seconds > self.exit_seconds or seconds > 10 * self.exit_seconds
 
     def now(self) -> float:
-        """Seconds since the run began."""
+        """Seconds of virtual time since the execution began."""
         return self.mailbox.now
 
     def sleep(self, seconds: float) -> None:

@@ -1,11 +1,11 @@
-"""What one client connection is up to: which of its commands are steps of the schedule, and which only set it up.
+"""The state of one client connection: it decides which commands are steps of the schedule, and which only set it up.
 
 Commands in, decisions out; no IO. Laws:
 
-- what no other connection can notice (HELLO, AUTH, SELECT, MULTI and what it queues, …) passes at once;
-- EXEC is one step with the footprint of all that was queued and watched; a script is one step, too;
-- a blocking command goes to the server with its timeout taken away: time is the schedule's, not the server's clock's;
-- CLIENT REPLY is played by the proxy, which must see every reply, and shows the client only those that it asked for.
+- A command that no other connection can notice (HELLO, AUTH, SELECT, MULTI and what it queues, …) passes at once.
+- EXEC is one step, with the footprint of all that was queued and watched. A script is one step, too.
+- A blocking command goes to the server without its timeout: virtual time decides when it ends, not the server's clock.
+- The proxy answers CLIENT REPLY itself. It must see every reply, and shows the client only those that it asked for.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _CLIENT_SET_UP = frozenset(
     b"MAINT_NOTIFICATIONS HELP CAPA".split()
 )
 _SUBSCRIBES = frozenset(b"SUBSCRIBE PSUBSCRIBE SSUBSCRIBE UNSUBSCRIBE PUNSUBSCRIBE SUNSUBSCRIBE".split())
-#: After these, what the server sends are no replies any more.
+#: After these commands the server sends a stream that is not made of replies.
 _STREAMS = frozenset([b"MONITOR", b"SYNC", b"PSYNC"])
-#: Where blocking commands have their timeout, and how many of its units make a second.
+#: The position of the timeout in blocking commands, and its units per second.
 _TIMEOUTS = {
     b"BLPOP": (-1, 1),
     b"BRPOP": (-1, 1),
@@ -44,7 +44,7 @@ _TIMEOUTS = {
 class HeldCommand:
     """A command that waits to be chosen. `raw` is what the server will get.
 
-    `blocks` says that it may wait there; `timeout_seconds` for how long by the client's wish, None: for ever.
+    `blocks`: it may block there; `timeout_seconds`: for how long the client asked it to, None: without limit.
     """
 
     args: tuple[bytes, ...]
@@ -57,7 +57,7 @@ class HeldCommand:
 
 @dataclass(frozen=True, slots=True)
 class PassedCommand:
-    """A command that goes to the server at once; `ends` says that the server closes the connection after it."""
+    """A command that goes to the server at once; `ends`: the server closes the connection after it."""
 
     raw: bytes
     ends: bool = False
@@ -65,14 +65,14 @@ class PassedCommand:
 
 @dataclass(frozen=True, slots=True)
 class ProxyReply:
-    """A command that the proxy answers; with nothing, where `reply` is empty."""
+    """A reply that the proxy gives itself; empty: no reply."""
 
     reply: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class RawStream:
-    """From this command on, both directions are passed on unread."""
+    """From this command on, both directions are forwarded without parsing."""
 
     raw: bytes
 
@@ -81,12 +81,12 @@ Decision: TypeAlias = HeldCommand | PassedCommand | ProxyReply | RawStream
 
 
 class ConnectionState:
-    """The state of one connection, as far as it decides what a command means."""
+    """Decides what each command of one connection means."""
 
     def __init__(self, commands: CommandTable) -> None:
         self._commands = commands
         self._stepped = False
-        #: Whether it is no longer as it was set up, so that another run must not go on with it.
+        #: Whether its setup has changed, so that the next execution must not use it.
         self.changed = False
         self._reset()
 
@@ -95,12 +95,12 @@ class ConnectionState:
         self._transaction = NOTHING
         self._watched = NOTHING
         self._replies: Literal["on", "off", "skip", "skip-next"] = "on"
-        #: Whether there are, or may be, messages that nobody asked for.
+        #: Whether the server may send messages that are not replies.
         self.subscribed = False
 
     @property
     def reusable(self) -> bool:
-        """Whether a next run would find the connection as if it were new."""
+        """Whether the next execution would find the connection as if it were new."""
         tidy = self._queued is None and self._watched == NOTHING and self._replies == "on"
         return tidy and not self.changed and not self.subscribed
 
@@ -127,7 +127,7 @@ class ConnectionState:
         return self._hold(name, command)
 
     def shows_reply(self) -> bool:
-        """Whether the client is to see the reply of the command that was decided last."""
+        """Whether the client gets the reply to the last command."""
         if self._replies == "skip-next":
             self._replies = "skip"
             return True
@@ -197,7 +197,7 @@ def _hold(commands: CommandTable, name: bytes, command: Request) -> HeldCommand:
 
 
 def _without_timeout(name: bytes, command: Request, footprint: Footprint) -> HeldCommand:
-    """The blocking command, to wait for ever, and how long the client meant it to wait."""
+    """The blocking command without its timeout, and the timeout that the client asked for."""
     args = list(command.args)
     at, per_second = _timeout_place(name, args)
     plain = HeldCommand(args=command.args, raw=command.raw, footprint=footprint)

@@ -31,40 +31,40 @@ from pytest_redisq.model import UNREADABLE, Kind, Message, Outcome, decode_body,
 from pytest_redisq.queues import Stopped
 from pytest_redisq.report import explain
 
-#: How long a consumer waits for a message before it looks whether there will be more, in seconds of the schedule.
+#: Seconds of virtual time that a consumer waits for a message, before it checks whether all producers have ended.
 WAIT_SECONDS = 1.0
 
 
-#: The same while somebody stands still, and all others wait for him: not to look all the time.
+#: The same while an actor is paused: longer, so that the consumers do not poll all the time.
 PATIENT_SECONDS = 15.0
 
 
-#: By then every lease has run out, in seconds of the schedule.
+#: Seconds of virtual time after which every lease has run out.
 LEASES_SECONDS = 3_600.0
 
 
-#: How long a step takes on the record, where time stands still while somebody can act, in nanoseconds.
+#: Nanoseconds that a step takes in the history. Virtual time itself does not pass while an actor can act.
 _STEP_NS = 1_000_000
 
 
-#: The mark of our bodies: the same in all runs, so that their commands are.
+#: The run id in message bodies: the same in all executions, so that their commands are the same.
 _RUN = "x"
 
 
 class DeliveryRecorder:
-    """What the producers and consumers of one run have done."""
+    """Makes the producers and consumers of one execution, and records their operations."""
 
     def __init__(self, resources: Resources, factory: ActorFactory, loop: ExecutionLoop) -> None:
         self._resources = resources
         self._factory = factory
         self._loop = loop
-        # By the steps chosen, not the events: what a step gives an actor may reach it before the event is on the list.
+        # Counted by choices, not events: an actor may get a reply before the event is appended.
         self._stamps = RecordClock(lambda: round(loop.now * 1e9) + len(loop.choices) * _STEP_NS, MAX_ACTORS, _STEP_NS)
         self._record = Recorder(self._stamps)
         self._compares = True
         self._producers = 0
         self._producing = 0
-        #: By the queue, as it was given.
+        #: Each queue that a consumer gets from, as it was given, with its side.
         self._taken: list[tuple[Any, QueueSide]] = []
         #: By the actor's index: counts the commands of its client.
         self._fences: dict[int, Fence] = {}
@@ -72,7 +72,7 @@ class DeliveryRecorder:
     def producer(
         self, queue: Any, messages: int, name: str, after_seconds: float | None, is_async: bool | None
     ) -> Actor[None]:
-        """An actor that puts so many messages into the queue."""
+        """An actor that puts `messages` messages into the queue; parameters as for `World.producer`."""
         side = queue_side(queue, "put", is_async)
         number, self._producers = self._producers, self._producers + 1
         self._producing += 1
@@ -88,16 +88,17 @@ class DeliveryRecorder:
         return self._actor(produce, name, side)
 
     def consumer(self, queue: Any, name: str, is_async: bool | None) -> Actor[None]:
-        """An actor that takes messages out of the queue, and acknowledges them, until there will be no more."""
+        """An actor that gets messages from the queue, and acknowledges them, until all producers have ended."""
         side = queue_side(queue, "get", is_async)
         if not any(known is queue and other.is_async is side.is_async for known, other in self._taken):
             self._taken.append((queue, side))
         return self._actor(lambda client, me: self._take_all(side, client, me), name, side)
 
     def verdict(self, contract: AnyContract) -> Verdict:
-        """Let all actors end, have what the dead held taken over, and judge. `DeliveryError` if the contract is broken.
+        """Run all actors, then a recovery consumer for each queue, and judge the history.
 
-        Readers of a fan-out inherit nothing from each other.
+        Readers of a fan-out do not take over from each other, so they get no recovery consumer. Raises `DeliveryError`
+        if the contract is broken or the verdict is unknown.
         """
         __tracebackhide__ = True
         agreed = contract_of(contract)
@@ -131,7 +132,10 @@ class DeliveryRecorder:
         )
 
     def _look_for_detours(self, history: History) -> None:
-        """`RedisqError` if a message was put or got by an actor of which no command has passed by the schedule."""
+        """Check that the messages went through the proxy.
+
+        Raises `RedisqError` if an actor put or got a message and none of its commands reached the proxy.
+        """
         seen = {_name(self._loop.actors[event.step.actor]) for event in self._loop.events}
         for op in history:
             if op.messages and op.outcome is Outcome.OK and op.actor not in seen:
@@ -161,7 +165,7 @@ class DeliveryRecorder:
             self._count_commands(client, actor)
             await drive_async(work(client, actor))
 
-        # The actor's code asks whether it has been killed; it does not run before the actor is there to be asked.
+        # The actor's code refers to `actor`, and runs only after it exists.
         actor: Actor[None] = self._factory.function(
             act_async if side.is_async else act, name=name, fault_free=fault_free
         )
@@ -244,7 +248,7 @@ class DeliveryRecorder:
         return False, None
 
     def _inside(self, what: str) -> list[Message]:
-        """Our messages among a queue's `remaining` or `pending`, where it can tell."""
+        """Our messages that the queue lists as `remaining` or `pending`; none if it cannot list them."""
         bodies = [body for _, side in self._taken for body in self._told(side, what)]
         return [message for body in bodies if (message := decode_body(_RUN, body)) is not None]
 
@@ -264,7 +268,7 @@ class DeliveryRecorder:
                 end = side.open(client)
                 await drive_async(closing(end, ask(end)))
 
-        # In a thread of its own: the scenario may be run by an event loop.
+        # In a thread of its own: an event loop may be running the scenario.
         with ThreadPoolExecutor(1) as pool:
             pool.submit(asyncio.run, tell()).result()
         return told

@@ -29,9 +29,9 @@ class EnabledSteps:
         self.budget = budget
 
     def choices(self, held: list[ProxiedConnection]) -> tuple[tuple[EnabledStep, ...], tuple[EnabledStep, ...]]:
-        """What can be chosen for nothing, and which waits could end early, as a fault.
+        """The steps that cost no fault, and the waits that a fault could end early.
 
-        Those who only poll must let the others go first, and if there are none, let time pass.
+        Actors that only poll come after the others. If all actors poll, time passes first.
         """
         states = self._controller.states
         if self._proxy.paused:
@@ -82,7 +82,7 @@ class EnabledSteps:
         return self.budget > 0 and kind in self._kinds(actor)
 
     def _cuttable(self) -> tuple[EnabledStep, ...]:
-        """Those who wait in the server, where it may drop them."""
+        """The blocked commands whose connection the server may drop."""
         waits = [
             _wait(connection.actor, connection.number) for connection in self._proxy.connections if connection.blocked
         ]
@@ -98,7 +98,7 @@ class EnabledSteps:
         return frozenset().union(*(faults.get(name, ()) for name in names))
 
     def _waits(self) -> list[tuple[float, EnabledStep]]:
-        """Who waits for time to pass, and until when, the soonest first."""
+        """The waits that end at a time, each with that time, the soonest first."""
         waits: list[tuple[float, EnabledStep]] = []
         for state in self._controller.states:
             if state.deadline is not None and state.status in ("sleeping", "idle"):
@@ -113,7 +113,7 @@ class EnabledSteps:
         return sorted(waits, key=lambda wait: (wait[0], _place(wait[1]))) if waits else waits
 
     def _goes_on(self, wait: EnabledStep) -> bool:
-        """Whether the end of a wait is that of a pause, or nobody who is paused waits."""
+        """Whether a wait can end now: its actor is not paused, or the wait is the pause itself."""
         connection = self._proxy.connection_of(wait.step)
         return wait.actor not in self._proxy.paused or (connection is not None and connection.paused_until is not None)
 

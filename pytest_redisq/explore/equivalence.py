@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeAlias
 from pytest_redisq.explore.footprint import Footprint
 from pytest_redisq.explore.schedule import ChoicePoint, Step, StepKind
 
-#: Who acts: an actor, one of its connections, and whether it is a command of its own or time that passes.
+#: Where a step comes from: the actor, its connection number, and whether time passes.
 StepSource: TypeAlias = tuple[int, int, bool]
 
 
@@ -20,20 +20,21 @@ def source_of(step: Step) -> StepSource:
 
 
 class StepEffect(NamedTuple):
-    """What a step did: what it touched, and the actors whose blocked commands it ended."""
+    """What a step did: its footprint, and the actors whose blocked commands it ended."""
 
     footprint: Footprint
     woken: tuple[int, ...] = ()
 
 
-#: What schedules have in common that differ only in the order of independent steps.
+#: The same for schedules that differ only in the order of independent steps.
 EquivalenceKey: TypeAlias = frozenset[object]
 
 
 def equivalence_key(choices: Sequence[tuple[ChoicePoint, Step]], last: StepEffect) -> EquivalenceKey:
-    """The steps of a run, and which of those that conflict came first: all that matters of its schedule.
+    """The steps of an execution, and for each two that conflict which came first. Equivalent schedules have the same
+    key.
 
-    `last` is what its last step did.
+    `last` is the effect of the last step.
     """
     effects = [*(StepEffect(point.effect, point.woken) for point, _ in choices[1:]), last]
     events = [step_record(point, step, effect) for (point, step), effect in zip(choices, effects, strict=False)]
@@ -52,7 +53,7 @@ def equivalence_key(choices: Sequence[tuple[ChoicePoint, Step]], last: StepEffec
 
 
 class EnabledStepsChangedError(Exception):
-    """The same choices led to other options than before: something is not under the schedule's control."""
+    """The same choices led to other enabled steps than before: something is outside the schedule's control."""
 
     def __init__(self, position: int, before: ChoicePoint, now: ChoicePoint) -> None:
         was, has = (", ".join(str(enabled.step) for enabled in point.enabled_steps) for point in (before, now))
@@ -66,7 +67,7 @@ def check_same(before: ChoicePoint, now: ChoicePoint) -> None:
 
 
 class StepRecord(NamedTuple):
-    """An executed step: who did it, who took part (it and those it woke), and what was touched."""
+    """An executed step: its source, the actors that took part (it and those it woke), and what it touched."""
 
     process: StepSource
     actors: frozenset[int]

@@ -15,7 +15,7 @@ from pytest_redisq.explore.trace import ExecutedStep, table
 class NondeterminismError(RedisqError):
     """The same schedule went two ways: something that the schedule does not control decides.
 
-    `scripts_missing`: the server did not know a script of the scenario, which the clients then had to send.
+    `scripts_missing`: the server did not know a script, so the clients had to send it.
     """
 
     def __init__(self, text: str, *, scripts_missing: bool = False) -> None:
@@ -25,7 +25,7 @@ class NondeterminismError(RedisqError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Execution:
-    """One run: what was chosen, what happened, and the exception that ended it, if any."""
+    """The result of one execution: the choices, the steps, and the error that ended it, if any."""
 
     choices: tuple[tuple[ChoicePoint, Step], ...]
     events: tuple[ExecutedStep, ...]
@@ -40,12 +40,12 @@ class Execution:
 
     @property
     def order(self) -> EquivalenceKey:
-        """What it has in common with the runs that differ from it in nothing that matters."""
+        """Its equivalence key: the same for executions that differ only in the order of independent steps."""
         return equivalence_key(self.choices, self.last)
 
     @property
     def failure_kind(self) -> tuple[str, str]:
-        """What makes two failures the same: the type of the exception, and the line of the scenario that it left."""
+        """The error's type, and the scenario's line that raised it: the same for two failures of the same kind."""
         if self.error is None:
             return "", ""
         frames = traceback.extract_tb(self.error.__traceback__)
@@ -54,11 +54,11 @@ class Execution:
 
     @property
     def at_fault(self) -> frozenset[bytes]:
-        """The bodies of the messages that the failure is about, where it is one of a contract."""
+        """The bodies of the messages that a broken contract names."""
         return self.error.bodies if isinstance(self.error, DeliveryError) else frozenset()
 
     def table(self) -> str:
-        """The run for people: a lane per actor, a row per step, a point where a message at fault is handled."""
+        """The execution as a table: a column per actor, a row per step, a point where a message at fault is handled."""
         if not self.events:
             return "(no command was sent)"
         return table(self.events, names=self.names, at_fault=self.at_fault)

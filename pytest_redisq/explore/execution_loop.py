@@ -27,17 +27,19 @@ from pytest_redisq.explore.trace import ExecutedStep, command_text
 
 
 class DeadlockError(AssertionError):
-    """Everybody waits for somebody, and nothing can come any more."""
+    """All actors wait, and nothing can wake them any more."""
 
 
 class EndlessError(RedisqError):
-    """A run does not come to an end within its bound of steps."""
+    """An execution has not ended within its limit of steps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutionLimits:
-    """What a run may do: the faults that may meet each actor (`""`: any), how many of them, how many steps, and for how
-    long nothing may come from an actor.
+    """What may happen in one execution.
+
+    `faults`: per actor's name (`""`: all actors) the faults that may strike it. `max_faults`: how many faults in all.
+    `max_steps`: after how many steps it counts as endless. `patience_seconds`: how long an actor may do nothing.
     """
 
     faults: dict[str, frozenset[StepKind]]
@@ -83,7 +85,9 @@ class ExecutionLoop:
         return self._mailbox.now
 
     def note_recorded(self) -> None:
-        """Say that an op on the record began or ended now, whose time the contract compares with other actors' ops."""
+        """Note that a recorded operation began or ended now, and that the contract compares its time with other
+        actors'.
+        """
         self._recorded_at = len(self.choices)
 
     @property
@@ -117,17 +121,20 @@ class ExecutionLoop:
         self.controller.settle()
 
     def check_that_all_acted(self) -> None:
-        """Raises `RedisqError` for actors whom no `run` has let act: the scenario would hold whatever they do."""
+        """Check that `run` was called for all actors: otherwise the scenario would pass whatever they do.
+
+        Raises `RedisqError` with their names.
+        """
         __tracebackhide__ = True
         if idle := [state.actor.name for state in self.controller.states if not state.started]:
             raise RedisqError(f"The scenario ended before these had acted: {', '.join(idle)}. Call world.run() in it.")
 
     def close(self) -> None:
-        """End what is left of the run."""
+        """End the actors that are left."""
         self.controller.close()
 
     def _point(self) -> ChoicePoint | None:
-        """The next choice; None when there is none to make any more."""
+        """The next choice point; None when the execution is over."""
         __tracebackhide__ = True
         self._raise_errors()
         held = [connection for connection in self._proxy.connections if connection.held]
@@ -157,9 +164,9 @@ class ExecutionLoop:
         return all(state.status == "ended" or state.actor.background for state in self.controller.states)
 
     def _kill_deadlocked(self) -> None:
-        """Actors that are to die of what they are blocked in, and wait for it in vain, die now.
+        """Kill the actors that a fault is to kill after a command that still blocks, now that nothing can wake them.
 
-        Raises `DeadlockError` where there are none: nothing can go on.
+        Raises `DeadlockError` where there are none.
         """
         __tracebackhide__ = True
         dying = {
@@ -167,7 +174,7 @@ class ExecutionLoop:
         }
         if not dying:
             lines = [self.controller.waiting(state) for state in self.controller.states if state.status != "ended"]
-            raise DeadlockError("everybody waits, and nothing can come any more:\n" + "\n".join(lines))
+            raise DeadlockError("Deadlock: all actors wait, and nothing can wake them:\n" + "\n".join(lines))
         for index in dying:
             self.controller.kill(self.controller.states[index])
         self.controller.settle()
@@ -185,7 +192,7 @@ class ExecutionLoop:
     def _raise_errors(self) -> None:
         __tracebackhide__ = True
         for state in self.controller.states:
-            error = None if state.actor.killed else state.actor.error  # what it does when it is dead is not done
+            error = None if state.actor.killed else state.actor.error  # an error after the kill has no effect
             if error and not (
                 state.faulted and isinstance(error, (redis.ConnectionError, redis.TimeoutError, OSError))
             ):

@@ -14,7 +14,7 @@ from pytest_redisq.explore.schedule import Schedule, Step, letter
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """The shortest failing run that was found, and the schedule that was found first."""
+    """The shortest failing execution that was found, the schedule that failed first, and its number."""
 
     execution: Execution
     found: Schedule
@@ -22,7 +22,7 @@ class Failure:
 
     @property
     def schedule(self) -> Schedule:
-        """To be replayed."""
+        """The shortest failing schedule, to replay."""
         return self.execution.schedule
 
     @property
@@ -32,7 +32,7 @@ class Failure:
         return self.execution.error
 
     def record(self) -> dict[str, Any]:
-        """The failure as JSON can hold it."""
+        """The failure as a JSON object."""
         return {
             "schedule": str(self.schedule),
             "found": str(self.found),
@@ -47,13 +47,13 @@ class Failure:
         }
 
     def page(self) -> str:
-        """The failure as a picture: a page of HTML that needs nothing else."""
+        """The failure as an HTML page with a picture, which needs no other file."""
         said = f"{type(self.error).__name__}: {self.error}"
         drawing = svg(self.execution.events, names=self.execution.names, at_fault=self.execution.at_fault)
         return page(self._title(), said, f'redisq.replay(scenario, "{self.schedule}")', drawing)
 
     def explain(self) -> str:
-        """The failure for people: what went wrong, the schedule as a table, and the line that replays it."""
+        """The failure as text: what went wrong, the table of steps, and the line that replays it."""
         error = self.error
         name = type(error).__name__
         said = str(error).strip() or "(no message)"
@@ -83,14 +83,16 @@ _PLURALS = {"step": "steps", "switch": "switches", "fault": "faults"}
 
 @dataclass(slots=True, kw_only=True)
 class Exploration:
-    """What came of exploring: how many schedules were run, whether they are all there are, and the failure if any."""
+    """The result of an exploration: how many schedules were executed, whether they are all, and the failure if there
+    is one.
+    """
 
     seed: int | str
     schedules: int = 0
     redundant: int = 0
     complete: bool = False
-    #: Schedules that an exhaustive search had skipped and that were run after all; whether those are all that it had
-    #: skipped, or were drawn by lot; and how many of them differ from all that were run in something that may matter.
+    #: Skipped schedules that were executed as a check after an exhaustive search; whether these were all, and not
+    #: a sample; and how many were not equivalent to an executed schedule.
     checked: int = 0
     checked_all: bool = False
     missed: int = 0
@@ -98,7 +100,7 @@ class Exploration:
     failure: Failure | None = None
     #: Where the failure is kept as a picture; None: nowhere.
     picture: Path | None = None
-    #: Pairs of conflicting commands, in the order in which they went, that were seen: how much has been covered.
+    #: The ordered pairs of conflicting commands that were seen: a measure of coverage.
     orders: set[tuple[Step, bytes, Step, bytes]] = field(default_factory=set)
 
     def __str__(self) -> str:
@@ -109,16 +111,16 @@ class Exploration:
     def _holds(self) -> str:
         """The statement: "412 schedules, 0 equivalent ones skipped wrongly (checked on all 87), all hold".
 
-        Or "(checked on 87, by lot)", where there are more.
+        Where only a sample was checked: "(checked on a sample of 87)".
         """
         if not self.complete and not self.missed:
             return f"{self.schedules} schedules hold"
-        on = f"all {self.checked}" if self.checked_all else f"{self.checked}, by lot"
+        on = f"all {self.checked}" if self.checked_all else f"a sample of {self.checked}"
         skipped = f"{self.missed} equivalent ones skipped wrongly (checked on {on}), " if self.checked else ""
         return f"{self.schedules} schedules, {skipped}{'all hold' if self.complete else 'and all that were run hold'}"
 
     def verify(self) -> Exploration:
-        """Itself, if no schedule failed.
+        """Return the result itself, if no schedule failed.
 
         Raises `ScheduleError`, from what the scenario raised.
         """

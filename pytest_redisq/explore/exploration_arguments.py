@@ -1,4 +1,4 @@
-"""Where explorations take place: what `explore` and `replay` need, to keep to a namespace of a server."""
+"""The arguments that make `explore` and `replay` keep to one namespace of a server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far an exploration has come, in a line that is written anew a few times a second."""
+"""Shows the progress of an exploration in one line, which is rewritten a few times a second."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EVERY_SECONDS = 0.1
 
 @contextmanager
 def progress_line(tell: Callable[[str], None] | None) -> Iterator[Callable[[Exploration], None] | None]:
-    """What to give to `explore` as `progress`. In the end the line is made empty."""
+    """The callback to pass as `progress`; `tell` shows a line. At the end the line is cleared."""
     if tell is None:
         yield None
         return

@@ -21,15 +21,15 @@ from pytest_redisq.explore.schedulers.replay_scheduler import ReplayScheduler
 from pytest_redisq.explore.schedulers.scheduler_factory import STRATEGIES, SchedulerFactory, Strategy
 from pytest_redisq.explore.search_modes import Exhausting, Sampling, SearchMode, count_orders, schedulers_of
 
-#: Schedules run unless another budget is given.
+#: Schedules to run if no budget is given.
 SCHEDULES = 500
 
 
-#: Schedules that are run to see whether an exhaustive search has skipped only what it may: all, if there are no more.
+#: Schedules to sample after an exhaustive search, to check that it skipped only equivalent ones.
 CHECKS = 300
 
 
-#: Steps after which a run is said not to end.
+#: Steps after which an execution counts as endless.
 MAX_STEPS = 2_000
 
 
@@ -56,17 +56,26 @@ def explore(
 ) -> Exploration:
     """Run `scenario(world)` under many schedules, each on an empty database, and shrink the first failure.
 
-    `url` leads to the server and a database that is ours alone, emptied by `clean` (None: FLUSHDB) before each run.
-    `client` makes the clients that actors and `world.redis` get, from a URL, `async_client` those of coroutines.
-    The budget is `schedules` or `seconds`, whichever is spent first; `exhaustive` without either runs all schedules
-    there are, less those that differ only in the order of commands that do not conflict; then so many as `checks`
-    out of all there are, drawn by lot where those are more, to see that it left out no others: where actors share
-    something beside Redis, say. At most `max_faults` of `faults` (names, see `schedule.FAULTS`) happen in one run.
-    `first` are schedules to try before all others. `progress` is called after every run. An actor that does nothing
-    for `patience_seconds` ends the exploration; six times as long, if it computes.
+    * `scenario`: a function of a `World`.
+    * `url`: the server and the database to work in. No other program may use that database.
+    * `clean`: empties the database before each execution; None: FLUSHDB.
+    * `client`, `async_client`: make a client from a URL, for functions and for coroutines.
+    * `schedules`, `seconds`: the budget; the first limit that is reached ends the search. Default: 500 schedules.
+    * `seed`: the same seed gives the same schedules.
+    * `faults`: names of `FAULTS`, each also as `FAULT:ACTOR`; default: none.
+    * `max_faults`: how many faults may happen in one execution; default 1.
+    * `exhaustive`: run every schedule, except those that differ only in the order of commands that do not conflict.
+    * `checks`: an exhaustive search ends with a sample of so many schedules, drawn from all. It tells whether the
+      search skipped a schedule that matters, as it does where actors share state outside of Redis. Default 300.
+    * `strategy`: how schedules are sampled: "mix", "pos", "random" or "pct"; `depth` is the parameter of "pct".
+    * `max_steps`: an execution of more steps counts as endless; default 2,000.
+    * `patience_seconds`: an actor that does nothing for so long ends the exploration; default 10. An actor that
+      computes gets six times as long.
+    * `first`: schedules to try first.
+    * `progress`: called with the result so far after each execution.
 
-    Raises `NondeterminismError` where a schedule cannot be repeated, `StuckError` and `EndlessError` where a run does
-    not end; `ValueError` for arguments that make no sense, `TypeError` for what is no scenario.
+    Raises `NondeterminismError` where a schedule cannot be repeated, `StuckError` and `EndlessError` where an execution
+    does not end, `ValueError` for invalid arguments, `TypeError` for an object that is not a scenario.
     """
     __tracebackhide__ = True
     check_scenario(scenario)
@@ -143,7 +152,10 @@ def replay(
     max_steps: int = MAX_STEPS,
     patience_seconds: float = PATIENCE_SECONDS,
 ) -> Execution:
-    """Run `scenario(world)` once, under `schedule`; its error, if any, is in what is returned.
+    """Run `scenario(world)` once, under `schedule`. The scenario's error, if any, is in the result.
+
+    * `schedule`: as text ("AAB2rA"), or a `Schedule`. After its last step the default choices follow.
+    * The other parameters are those of `explore`.
 
     Raises `NondeterminismError` where the schedule cannot be followed.
     """
@@ -160,6 +172,6 @@ def replay(
         except NondeterminismError as error:
             if not error.scripts_missing:
                 raise
-        # The schedule was found on a server that knew them: by any run, so one that just runs on will do.
+        # The schedule was found on a server that knew the scripts. Any execution loads them, so run one first.
         runner.run(PlanScheduler({}))
         return runner.run(ReplayScheduler(steps))

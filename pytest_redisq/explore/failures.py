@@ -1,4 +1,4 @@
-"""Failing schedules, kept between runs of the test suite: what failed last is tried first."""
+"""Failing schedules, stored between test runs: the schedule that failed last is tried first."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from pytest_redisq.explore.schedule import Schedule
 
 
 class ScheduleStore:
-    """Keeps the failures of each scenario of each test in a file of its own, in `directory` (None: nowhere).
+    """Stores the failure of each scenario of each test in a file of its own, in `directory` (None: stores nothing).
 
-    Law: what `first` gives for a scenario never changes while the process lives. Inside `@given` the same example must
-    come to the same end each time, whatever was found in between.
+    Law: what `first` returns for a scenario never changes while the process lives. Inside `@given` the same example
+    must have the same result each time, whatever was found in between.
     """
 
     def __init__(self, directory: Path | None) -> None:
@@ -26,7 +26,7 @@ class ScheduleStore:
         self._first: dict[Path, tuple[Schedule, ...]] = {}
 
     def first(self, scenario: Scenario) -> tuple[Schedule, ...]:
-        """The schedule under which the scenario failed when it was last explored, if it did."""
+        """The schedule under which the scenario failed when it was last explored, or none."""
         path = self._path(scenario)
         if path is None:
             return ()
@@ -35,9 +35,9 @@ class ScheduleStore:
         return self._first[path]
 
     def keep(self, scenario: Scenario, exploration: Exploration) -> None:
-        """Remember what failed, as JSON and as a picture; forget what failed before and now holds.
+        """Store the failure as JSON and as a picture. If there was none, delete the stored one.
 
-        Where nothing can be written nothing is kept: that is no reason to hide the failure itself.
+        A folder that cannot be written is ignored, because an error here would hide the failure.
         """
         path = self._path(scenario)
         if path is None:
@@ -61,12 +61,12 @@ class ScheduleStore:
 
 
 def _test() -> str:
-    """pytest says in the environment which test is running, and in which phase: "test_a.py::test_b (call)"."""
+    """The test that is running, from pytest's environment variable, such as "test_a.py::test_b (call)"."""
     return os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0]
 
 
 def _place(scenario: Scenario) -> str:
-    """`/folder/file.py::name`, where another process finds the same scenario; empty if that is nowhere."""
+    """`/folder/file.py::name`, by which another process can import the scenario; empty if it cannot."""
     name = getattr(scenario, "__qualname__", "")
     module = sys.modules.get(getattr(scenario, "__module__", ""))
     found = name and module is not None and getattr(module, name, None) is scenario
@@ -74,7 +74,7 @@ def _place(scenario: Scenario) -> str:
 
 
 def _read(path: Path) -> tuple[Schedule, ...]:
-    """None, rather than an error, of a file that somebody has damaged: it is a cache."""
+    """The stored schedule; none if the file is damaged, because it is only a cache."""
     try:
         return (Schedule.parse(json.loads(path.read_text(encoding="utf-8"))["schedule"]),)
     except (OSError, ValueError, KeyError, TypeError):

@@ -1,8 +1,7 @@
-"""Which keys a command reads and writes, as the server itself tells it, and whether two commands could get in each
-other's way.
+"""Which keys a command reads and writes, as the server itself reports it, and whether two commands conflict.
 
-Law: two commands are independent only if neither writes what the other reads or writes; then their order changes
-neither their replies nor what is stored. Where it is not known what a command touches, it touches everything.
+Law: two commands are independent only if neither writes what the other reads or writes. Their order then changes
+neither their replies nor the data. A command of unknown keys touches everything.
 """
 
 from __future__ import annotations
@@ -14,14 +13,14 @@ from typing import Final
 from pytest_redisq.resp import Value
 from pytest_redisq.servers.keyspec import CommandSpec, parse_commands
 
-#: Stands for every key there is or may be.
+#: Stands for all keys.
 EVERYTHING: Final = b"\xff*everything*\xff"
 _CHANNEL: Final = b"\xff*channel*\xff"
 
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """The keys that a command reads and writes; a key that it writes need not be among those that it reads."""
+    """The keys that a command reads, and those that it writes, which need not be among the first."""
 
     reads: frozenset[bytes] = frozenset()
     writes: frozenset[bytes] = frozenset()
@@ -42,11 +41,11 @@ def _meet(one: frozenset[bytes], two: frozenset[bytes]) -> bool:
 
 NOTHING = Footprint()
 ALL = Footprint(writes=frozenset([EVERYTHING]))
-#: Of a step by which an op on the record ended, or began, that a contract compares in time with other actors' ops.
+#: Of a step at which a recorded operation began or ended, if the contract compares its time with other actors'.
 ON_RECORD = Footprint(writes=frozenset([b"\xff*record*\xff"]))
 ALL_READ = Footprint(reads=frozenset([EVERYTHING]))
 
-#: Commands without keys that change nothing which another command could see.
+#: Commands without keys, whose effect no other command can see.
 _HARMLESS = frozenset(b"PING ECHO TIME COMMAND LOLWUT WAIT WAITAOF ASKING READONLY READWRITE LASTSAVE".split())
 _HARMLESS_SUB = {
     b"CONFIG": frozenset([b"GET"]),
@@ -58,20 +57,20 @@ _REMEMBERED = 10_000
 
 
 class CommandTable:
-    """What the server says of its commands (`COMMAND INFO`): footprints and flags.
+    """What the server reports about its commands (`COMMAND INFO`): footprints and flags.
 
-    `ask` gives the server's entry for a name; each name is asked for once.
+    `ask` returns the server's entry for a name; each name is asked for once.
     """
 
     def __init__(self, ask: Callable[[bytes], Value]) -> None:
         self._ask = ask
-        #: Each by its own name and those of its subcommands; empty where the server does not know it.
+        #: Per command, itself and its subcommands by name; empty if the server does not know it.
         self._commands: dict[bytes, Mapping[bytes, CommandSpec]] = {}
-        #: What has been found out about requests, by their bytes: runs repeat the same ones over and over.
+        #: What has been found out about requests, by their bytes, because executions repeat the same requests.
         self.remembered: dict[bytes, object] = {}
 
     def remember(self, raw: bytes, found: object) -> None:
-        """Keep what was found out about a request, for a while."""
+        """Keep what was found out about a request, until too many are kept."""
         if len(self.remembered) >= _REMEMBERED:
             self.remembered.clear()
         self.remembered[raw] = found

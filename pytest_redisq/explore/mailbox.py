@@ -12,14 +12,14 @@ from typing import TypeAlias
 
 @dataclass(frozen=True, slots=True)
 class ActorEnded:
-    """The actor's code is through."""
+    """The actor's code has ended."""
 
     actor: int
 
 
 @dataclass(frozen=True, slots=True)
 class ActorSleeps:
-    """The actor's thread sleeps for so many seconds, or (`event`) waits that long or (None) for ever."""
+    """The actor's thread sleeps for `seconds`, or waits for `event` for so long (None: without limit)."""
 
     actor: int
     seconds: float | None
@@ -28,9 +28,8 @@ class ActorSleeps:
 
 @dataclass(frozen=True, slots=True)
 class EventLoopIdle:
-    """The actor's event loop has nothing to do until something comes, or for so many seconds.
-
-    It had seen everything up to `generation`.
+    """The actor's event loop has nothing to do for `seconds` (None: until input comes). It has seen all up to
+    `generation`.
     """
 
     actor: int
@@ -40,7 +39,7 @@ class EventLoopIdle:
 
 @dataclass(frozen=True, slots=True)
 class EventSet:
-    """Some thread has set an event."""
+    """A thread has set an event."""
 
     event: threading.Event
 
@@ -49,7 +48,7 @@ ActorReport: TypeAlias = ActorEnded | ActorSleeps | EventLoopIdle | EventSet
 
 
 class Mailbox:
-    """Where actors' threads leave their reports for the thread that runs the schedule."""
+    """Where actors' threads leave reports for the thread that runs the schedule."""
 
     def __init__(self) -> None:
         self.reader, self._writer = os.pipe()
@@ -62,18 +61,18 @@ class Mailbox:
         self._closing = threading.RLock()  # a destructor may set an event, whatever it interrupts
 
     def report(self, report: ActorReport) -> None:
-        """Leave a report; from any thread, also from one that was given up and comes too late."""
+        """Leave a report. Any thread may call it, also a thread of an earlier execution, whose report is dropped."""
         with self._closing:
             if self._open:
                 self._reports.append(report)
                 os.write(self._writer, b".")
 
     def event_set(self, event: threading.Event) -> None:
-        """An event was set; from any thread."""
+        """Report that an event was set. Any thread may call it."""
         self.report(EventSet(event))
 
     def drain(self) -> list[ActorReport]:
-        """The reports left since the last time."""
+        """The reports since the last call."""
         with contextlib.suppress(BlockingIOError):
             os.read(self.reader, 4096)
         reports: list[ActorReport] = []

@@ -1,7 +1,7 @@
-"""How long a paused actor stands still: until every lease has run out, and the other actors have found out.
+"""How long a paused actor stays paused: until every lease has run out, and the other actors have noticed.
 
-Law: a pause lasts `PAUSE_SECONDS`, or ends sooner: when all leases seen have run out twice and the other actors only
-repeat themselves. What they repeat meanwhile, polls and heartbeats, does not count against the bound of a run's steps.
+Law: a pause lasts `PAUSE_SECONDS`, or ends sooner, when all leases seen have run out twice and the other actors only
+repeat themselves. What they repeat, such as polls and heartbeats, does not count against the limit of steps.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 
-#: How long an actor stands still at most, in seconds of the schedule: longer than most leases.
+#: The longest pause, in seconds of virtual time: longer than most leases.
 PAUSE_SECONDS = 90.0
 #: Steps in a row that repeat earlier ones of the same pause, after which nothing new is expected: once the leases have
 #: run out; where none was seen; and where one was seen that does not run out, as a key that lives for days may be none.
@@ -18,27 +18,27 @@ _REPEATED_WITHOUT_LEASE = 300
 _REPEATED_IN_LEASE = 3_000
 #: Leases are rounded up to a multiple of this, in seconds: the server's clock goes on while a run takes its time.
 _GRAIN_SECONDS = 0.5
-#: Heartbeats tell the time, and counters count: that alone is nothing new.
+#: Numbers are ignored: a heartbeat's time or a counter alone is not new.
 _NUMBER = re.compile(rb"[0-9]+")
 
 
 class PauseMonitor:
-    """What the other actors do while at least one is paused."""
+    """Observes what the other actors do while at least one is paused."""
 
     def __init__(self) -> None:
         self._began = 0.0
         self._seen: set[tuple[int, tuple[bytes, ...], bytes]] = set()
         self._repeated = 0
-        #: Steps that are not to be counted against the bound of a run.
+        #: Steps that do not count against the limit of steps.
         self.uncounted = 0
 
     def begin(self, now: float) -> None:
-        """An actor is paused, or goes on while another is still paused."""
+        """Note that an actor is paused now, or goes on while another is still paused."""
         self._began, self._repeated = now, 0
         self._seen.clear()
 
     def note(self, actor: int, args: tuple[bytes, ...], reply: bytes) -> None:
-        """A command of another actor, or the end of a wait, while an actor is paused."""
+        """Note a command of another actor, or the end of a wait."""
         step = (actor, tuple(_NUMBER.sub(b"#", arg) for arg in args), _NUMBER.sub(b"#", reply))
         if step in self._seen:
             self._repeated += 1
@@ -48,7 +48,7 @@ class PauseMonitor:
             self._repeated = 0
 
     def is_enough(self, now: float, lease_seconds: float) -> bool:
-        """Whether the pause has shown what it can. `lease_seconds`: the longest lease seen so far, 0 for none."""
+        """Whether the pause can end. `lease_seconds`: the longest lease seen so far, 0 for none."""
         if not lease_seconds:
             return self._repeated >= _REPEATED_WITHOUT_LEASE
         leases_end = self._began + 2 * math.ceil(lease_seconds / _GRAIN_SECONDS) * _GRAIN_SECONDS

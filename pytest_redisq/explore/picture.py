@@ -1,7 +1,7 @@
-"""A run as a picture: a page of HTML with one SVG in it, that needs nothing else. Pure.
+"""An execution as a picture: an HTML page with one SVG, which needs no other file. Pure.
 
-A lane per actor, a row per step, as in the table; what went wrong is red, time that passes grey, and what handles a
-message at fault has a yellow ground.
+A column per actor, a row per step, as in the table. Faults are red, time that passes is grey, and steps that handle a
+message at fault have a yellow background.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ text { fill: #222 } .at-fault { fill: #fff3bf } .what { fill: #c22 } .reply, .nu
 """
 
 _LEGEND = (
-    "Red: what the schedule did to it. Grey: time passed. Dashed: it had waited, and the step beside it let it go on. "
-    "Yellow: it handles a message at fault."
+    "Red: a fault. Grey: time passed. Dashed: a blocked command, which the step beside it ended. "
+    "Yellow: the step handles a message at fault."
 )
 
 

@@ -14,7 +14,7 @@ from pytest_redisq.resp import Request, RequestParser, UnparsedBytes
 
 @dataclass(eq=False, slots=True)
 class ProxiedConnection:
-    """One connection of an actor, and ours to the server behind it."""
+    """One connection of an actor, and the proxy's connection to the server behind it."""
 
     actor: int
     client: socket.socket
@@ -24,18 +24,18 @@ class ProxiedConnection:
     queue: deque[Request | UnparsedBytes] = field(default_factory=deque)
     #: The command that waits to be chosen.
     held: HeldCommand | None = None
-    #: The command that waits in the server, and what will happen to its reply.
+    #: The command that is blocked in the server, and the kind of step that will handle its reply.
     blocked: HeldCommand | None = None
     blocked_kind: StepKind = StepKind.RUN
-    #: When its time is up, on the schedule's clock; None: never.
+    #: When the blocked command times out, in virtual time; None: never.
     deadline: float | None = None
-    #: When its actor, which stands still before the held command, goes on, on the same clock; None: it does not.
+    #: When the pause of its actor before the held command ends, in virtual time; None: not paused.
     paused_until: float | None = None
-    #: Since when it has stood still.
+    #: When the pause began.
     paused_at: float = 0.0
-    #: Its number among its actor's connections in this run, from 1; 0: it has not held a command yet.
+    #: Its number among its actor's connections in this execution, from 1; 0: it has not held a command yet.
     number: int = 0
-    #: `held` as an option of the schedule, while nothing about it has changed.
+    #: `held` as a step that can be chosen, cached until something about it changes.
     enabled: EnabledStep | None = None
     raw: bool = False
     unsent: bytes = b""

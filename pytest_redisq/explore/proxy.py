@@ -1,6 +1,6 @@
 """The proxy between actors and the server: an address per actor, and every command held until it is chosen.
 
-It has no thread of its own: whoever runs the schedule calls `poll` and `execute`. It never decides anything.
+It has no thread of its own: the execution loop calls `poll` and `execute`. It never decides anything.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _FENCE = b"redisq-fence-6f1d"
 class Proxy:
     """Listens for the actors of one exploration.
 
-    `delivered` is called with an actor's number whenever it has been given something to do: bytes, or an end of file.
-    Both happen under `lock`, so that who holds it has either seen both or neither.
+    `delivered` is called with an actor's number whenever the actor gets bytes or an end of file. Both happen under
+    `lock`, so that a thread that holds it has seen both or neither.
     """
 
     def __init__(
@@ -47,19 +47,19 @@ class Proxy:
         self._control = control
         self._delivered = delivered
         self._lock = lock
-        # Not `selectors`: with so few sockets a bare poll is the cheapest, and this is the busiest line of a run.
+        # Not `selectors`: for so few sockets a bare poll is fastest, and this is the hottest call of an execution.
         self._poll = select.poll()
         self._handlers: dict[int, ProxiedConnection | tuple[socket.socket, int] | Callable[[], None]] = {}
         self._directory = tempfile.TemporaryDirectory(prefix="explore-", dir=temporary_folder())
         self._listeners: list[list[socket.socket]] = []
         self._urls: list[tuple[str, str]] = []
         self._outbox: list[tuple[ProxiedConnection, bytes]] = []
-        #: All open connections, in the order in which they came.
+        #: All open connections, the oldest first.
         self.connections: list[ProxiedConnection] = []
-        #: Actors that the server must not hear of any more.
+        #: Killed actors, which may not connect.
         self.banned: set[int] = set()
         self.scripts = ScriptCache()
-        #: Actors that stand still, and what they will be given when they go on.
+        #: Paused actors, and what they get when their pause ends.
         self.paused: dict[int, list[tuple[ProxiedConnection, bytes]]] = {}
 
     def close(self) -> None:
@@ -71,7 +71,7 @@ class Proxy:
         self._directory.cleanup()
 
     def url(self, actor: int, *, tcp: bool = False) -> str:
-        """Where the `actor`-th actor finds its Redis, in the server's database; by a unix socket unless `tcp`."""
+        """The URL for the actor of this number, for the server's database; a unix socket unless `tcp`."""
         while len(self._listeners) <= actor:
             self._listen(len(self._listeners))
         return self._urls[actor][tcp]
@@ -98,7 +98,7 @@ class Proxy:
         self._poll.unregister(descriptor)
 
     def poll(self, timeout_seconds: float) -> bool:
-        """Take in what actors have sent; True if anything happened."""
+        """Read what actors have sent. Returns whether anything happened."""
         self.flush()
         ready = self._poll.poll(timeout_seconds * 1000)
         for descriptor, mask in ready:
@@ -156,7 +156,7 @@ class Proxy:
         self.advance(connection)
 
     def advance(self, connection: ProxiedConnection) -> None:
-        """Deal with what the client has sent, up to the next command that is to be held."""
+        """Process what the client has sent, up to the next command to hold."""
         while connection.open and connection.queue and not connection.held and not connection.blocked:
             command = connection.queue.popleft()
             try:
@@ -186,7 +186,7 @@ class Proxy:
                 assert_never(decision)
 
     def _pass_rest(self, connection: ProxiedConnection, raw: bytes) -> None:
-        """Give the server what has no frames, and the client what the server says of it."""
+        """Forward bytes without parsing, and from now on all replies as well."""
         if not connection.raw:
             connection.raw = True
             self._register(connection.server.fileno(), lambda: self._pass_back(connection))
@@ -199,14 +199,14 @@ class Proxy:
             self.cut(connection)
 
     def give(self, connection: ProxiedConnection, data: bytes) -> None:
-        """Have `data` sent to the client by the next `flush` or `poll`."""
+        """Queue `data` for the client; `flush` or `poll` sends it."""
         if data and connection.open:
             self.paused.get(connection.actor, self._outbox).append((connection, data))
 
     def flush(self) -> None:
-        """Send what was given, as far as it is taken; the rest follows in `poll`.
+        """Send what was queued, as far as the sockets take it; `poll` sends the rest.
 
-        Last of all that a step does: a thread that is woken while we still compute would only wait for us.
+        This is the last action of a step: a thread that wakes earlier would only compete for the interpreter's lock.
         """
         while self._outbox:
             outbox, self._outbox = self._outbox, []
@@ -237,9 +237,9 @@ class Proxy:
         connection.unsent = data[sent:]
 
     def cut(self, connection: ProxiedConnection, *, seen: bool = True) -> None:
-        """Close both sides. What it was blocked in, or subscribed to, gives it nothing from now on.
+        """Close both sides. A blocked command or a subscription gives the client nothing from now on.
 
-        It is not `seen` where the client was the first to close: that gives it nothing to do.
+        `seen=False`: the client closed first, so that it has nothing to react to.
         """
         self.flush()
         if not connection.open:
@@ -261,31 +261,31 @@ class Proxy:
         connection.server.close()
 
     def ban(self, actor: int) -> None:
-        """Cut all connections of an actor, and let none begin."""
+        """Close all connections of an actor, and refuse new ones."""
         self.banned.add(actor)
         for connection in list(self.of(actor)):
             self.cut(connection)
 
     def disconnect(self, connections: Iterable[ProxiedConnection]) -> None:
-        """Have the server drop connections, as CLIENT KILL does."""
+        """Have the server drop these connections, as CLIENT KILL does."""
         for connection in connections:
             self._control.kill(connection.server.client_id)
             self.cut(connection)
 
     def pause(self, connection: ProxiedConnection, now: float, until: float) -> None:
-        """Give its actor nothing any more, as one that stands still takes nothing in."""
+        """Stop to deliver to the connection's actor."""
         connection.paused_at, connection.paused_until = now, until
         self.paused[connection.actor] = []
 
     def resume(self, connection: ProxiedConnection) -> None:
-        """Its actor goes on, and is given what has come meanwhile."""
+        """End the pause, and deliver what has come in the meantime."""
         connection.paused_until = None
         self._outbox += self.paused.pop(connection.actor)
 
     def execute(self, connection: ProxiedConnection, kind: StepKind) -> bytes:
-        """Send the held command to the server, and what comes back to the client, as `kind` wants it.
+        """Send the held command to the server, and its reply to the client, as the kind of step demands.
 
-        Gives the reply; nothing where there is none or where the command blocks now.
+        Returns the reply; empty if there is none, or if the command blocks.
         """
         held = connection.held
         assert held is not None
@@ -328,7 +328,7 @@ class Proxy:
         return connection.server.receive_until(_FENCE)
 
     def push_messages(self) -> None:
-        """Pass on what a step has published: a PING behind it tells that all of it has come."""
+        """Forward the messages that a step has published. A PING behind the step tells that all of them have come."""
         subscribed = [connection for connection in self.connections if connection.state.subscribed]
         for connection in [connection for connection in subscribed if not connection.blocked]:
             try:
@@ -337,7 +337,7 @@ class Proxy:
                 self.cut(connection)
 
     def _blocks(self, connection: ProxiedConnection) -> bool:
-        """Whether the server has blocked the client; otherwise its reply is there."""
+        """Whether the server has blocked the client; otherwise the reply has come."""
         client_id = connection.server.client_id
         while not connection.server.readable():
             if client_id in self._control.blocked([client_id]):
@@ -345,7 +345,7 @@ class Proxy:
         return False
 
     def woken(self, candidates: list[ProxiedConnection]) -> list[tuple[ProxiedConnection, HeldCommand, bytes]]:
-        """Those of the blocked that a step has woken, their commands and the replies, which are passed on."""
+        """The blocked commands that a step has ended, with their replies, which are forwarded."""
         ids = [connection.server.client_id for connection in candidates]
         still = self._control.blocked(ids)
         return [self.unblock(connection) for connection in candidates if connection.server.client_id not in still]
@@ -356,7 +356,7 @@ class Proxy:
         return self.unblock(connection)
 
     def unblock(self, connection: ProxiedConnection) -> tuple[ProxiedConnection, HeldCommand, bytes]:
-        """Pass on the reply that has come for a blocked command."""
+        """Forward the reply of a blocked command."""
         held, blocked_kind = connection.blocked, connection.blocked_kind
         assert held is not None
         connection.blocked, connection.blocked_kind, connection.deadline = None, StepKind.RUN, None

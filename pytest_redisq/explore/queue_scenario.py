@@ -18,10 +18,15 @@ def queue_scenario(
     messages: int = 3,
     is_async: bool | None = None,
 ) -> Any:
-    """The scenario in which so many producers and consumers send so many messages, in all, through the queue.
+    """The scenario in which producers send messages to consumers through the queue.
 
-    `queue` and `is_async` as for `World.producer`. Raises `TypeError` for what is no queue, `ValueError` for what is no
-    contract.
+    * `queue`, `is_async`: as for `World.producer`.
+    * `contract`: what to verify, such as "at-least-once, fifo".
+    * `producers`, `consumers`: how many actors of each kind; default 1 and 2.
+    * `messages`: how many in all; default 3.
+
+    Returns a function of a `World`. Raises `TypeError` for an object that is not a queue, `ValueError` for a contract
+    that does not exist.
     """
     agreed = contract_of(contract)
     for verb in ("put", "get"):

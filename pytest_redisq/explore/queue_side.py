@@ -14,20 +14,20 @@ from pytest_redisq.endpoint.forms import FunctionEndpoint
 
 @dataclass(frozen=True, slots=True)
 class QueueSide:
-    """How an actor gets its end of a queue, to put or to get, out of its own client; and whether of coroutines."""
+    """Opens one side of a queue, to put or to get, on an actor's client; `is_async`: its functions are coroutines."""
 
     open: Callable[[Any], Any]
     is_async: bool
 
     def sleep(self, seconds: float) -> Any:
-        """To be awaited where it is of coroutines."""
+        """Sleep in virtual time; the result is awaitable if `is_async`."""
         return asyncio.sleep(seconds) if self.is_async else time.sleep(seconds)
 
 
 def queue_side(queue: Any, verb: str, is_async: bool | None) -> QueueSide:
-    """The half of a queue that has `verb` ("put" or "get").
+    """The side of a queue that has `verb` ("put" or "get"); `queue` and `is_async` as for `World.producer`.
 
-    Raises `TypeError` for what is no queue, or is one whose commands would not pass by the schedule.
+    Raises `TypeError` for an object that is not a queue, or whose commands would not pass through the proxy.
     """
     function: Any = None
     if isinstance(queue, tuple) and len(queue) == 2 and all(map(callable, queue)):

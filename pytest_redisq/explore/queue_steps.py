@@ -1,4 +1,4 @@
-"""What is to be done on a queue as a generator, and the two drivers of it: in a thread, and in an event loop."""
+"""Work on a queue as a generator of calls, with two drivers: one for threads and one for event loops."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from typing import Any, TypeAlias, TypeVar
 _T = TypeVar("_T")
 
 
-#: What is to be done on a queue, yielded by those who work with it, and what comes of it, sent back: `drive` does it
-#: in a thread, `drive_async` in an event loop.
+#: Yields calls on a queue, and is sent their results. `drive` makes the calls in a thread, `drive_async` in an event
+#: loop.
 QueueSteps: TypeAlias = Generator[Callable[[], Any], Any, _T]
 
 
 def closing(end: Any, steps: QueueSteps[None]) -> QueueSteps[None]:
-    """`steps`, after which the end is closed; but not where they are left lying and nobody could do it."""
+    """`steps`, and then the end's `close`. A generator that is abandoned does not close it: no driver would make the
+    call.
+    """
     __tracebackhide__ = True
     close = getattr(end, "close", None)
     closed = [close] if callable(close) else []
@@ -39,18 +41,20 @@ async def _given(answer: Any) -> Any:
         return answer
     if inspect.iscoroutine(answer):
         answer.close()
-    raise TypeError(f"{answer!r} is to be awaited, and nobody would: say is_async=True of this queue.")
+    raise TypeError(
+        f"{answer!r} is awaitable, but this queue's functions are called from a thread. Pass is_async=True for it."
+    )
 
 
 def drive(steps: QueueSteps[None]) -> None:
-    """In a thread: as nothing is ever awaited, the first step of the coroutine is all of it."""
+    """Make the calls in a thread. Nothing is awaited, so the coroutine ends in its first step."""
     __tracebackhide__ = True
     with contextlib.suppress(StopIteration):
         drive_async(steps, _given).send(None)
 
 
 async def drive_async(steps: QueueSteps[None], answer_of: Callable[[Any], Coroutine[Any, Any, Any]] = _awaited) -> None:
-    """`answer_of` makes an answer of what an act gives."""
+    """Make the calls in an event loop. `answer_of` turns what a call returns into its result."""
     __tracebackhide__ = True
     answer: Any = None
     error: BaseException | None = None

@@ -1,6 +1,6 @@
-"""What all runs of one exploration share: the proxy, clients that are connected, threads, the server's commands.
+"""What all executions of one exploration share: the proxy, connected clients, threads, the server's command table.
 
-Making these anew for every run would cost more than the run.
+To make these for each execution would cost more than the execution.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pytest_redisq.secret import Url
 
 
 class Resources:
-    """`url` leads to the server and the database to work in, which `clean` empties before each run (None: FLUSHDB).
+    """`url` is the server and the database to work in, which `clean` empties before each execution (None: FLUSHDB).
 
     `client` makes a client from a URL, for actors and for the scenario; `async_client` one for coroutines.
     """
@@ -40,7 +40,7 @@ class Resources:
         self.control = ServerConnection(url)
         self.commands = CommandTable(self._describe)
         self.mailbox = Mailbox()
-        # Whoever runs the schedule wants to know what actors were given, and that they have reported something.
+        # The controller of each execution sets these: an actor got something, and an actor has reported something.
         self.delivered: Callable[[int], None] = lambda _actor: None
         self.reported: Callable[[], None] = lambda: None
         self.proxy = Proxy(url, self.commands, self.control, lambda actor: self.delivered(actor), self.mailbox.lock)
@@ -68,7 +68,7 @@ class Resources:
 
     @property
     def alone(self) -> bool:
-        """Whether all keys of the database are ours."""
+        """Whether the whole database is ours."""
         return self._clean is None
 
     def clean(self) -> None:
@@ -85,14 +85,14 @@ class Resources:
         return self._clients[actor]
 
     def drop_client(self, actor: int) -> None:
-        """Give the actor's next run a new client."""
+        """Close the actor's client, so that the next execution gets a new one."""
         if actor in self._clients:
             self._clients.pop(actor).close()
         for connection in list(self.proxy.of(actor)):
             self.proxy.cut(connection)
 
     def worker(self) -> ActorThread:
-        """A thread that has nothing to do."""
+        """A free thread."""
         if not self._free:
             with interrupts.deferred():
                 self._free.append(ActorThread())
@@ -100,7 +100,7 @@ class Resources:
         return self._free.pop()
 
     def release(self, worker: ActorThread) -> None:
-        """Take back a thread that has nothing to do any more."""
+        """Take back a thread that has finished."""
         self._free.append(worker)
 
     def retire(self, worker: ActorThread) -> None:

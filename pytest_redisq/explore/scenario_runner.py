@@ -34,14 +34,18 @@ Scenario: TypeAlias = Callable[[World], object]
 
 @dataclass(slots=True)
 class ScenarioRunner:
-    """Runs the scenario, each time on an empty database."""
+    """Executes the scenario, each time on an empty database."""
 
     scenario: Scenario
     resources: Resources
     limits: ExecutionLimits
 
     def run(self, scheduler: Scheduler) -> Execution:
-        """One run. A first one that had to load its scripts is done again: with them loaded, as all that follow."""
+        """Execute the scenario under one scheduler.
+
+        If the clients had to load their scripts, it is executed again, with the scripts loaded, as in all later
+        executions.
+        """
         __tracebackhide__ = True
         execution = self._run_once(scheduler)
         if _lacks_scripts(execution.events) and not _flushes(execution):
@@ -81,7 +85,10 @@ class ScenarioRunner:
         )
 
     def shrink(self, execution: Execution, number: int) -> Failure:
-        """The smallest run that fails in the same way; run twice, to know that it can be replayed."""
+        """The smallest execution that fails in the same way. It is executed twice, to know that it can be replayed.
+
+        Raises `NondeterminismError` if it cannot.
+        """
         __tracebackhide__ = True
         runs: dict[int, Execution] = {}
 
@@ -103,7 +110,7 @@ class ScenarioRunner:
 
 
 def check_scenario(scenario: object) -> None:
-    """Raises TypeError for what cannot be called with a world, or would come back before anything in it has run."""
+    """Raise `TypeError` for an object that is not callable, or a function whose call would not run its code."""
     __tracebackhide__ = True
     if not callable(scenario):
         raise TypeError(
@@ -122,7 +129,7 @@ def check_scenario(scenario: object) -> None:
 def scenario_runner(
     scenario: Scenario, make_resources: Callable[[], Resources], limits: ExecutionLimits
 ) -> Iterator[ScenarioRunner]:
-    """Whatever is drawn by lot within is drawn the same each time, and time is the schedule's."""
+    """A runner with its resources. Inside, the global random numbers are the same each time, and time is virtual."""
     with interrupts.not_replaced(), interrupts.cleared_up() as held:
         with interrupts.deferred():
             held.callback(random.setstate, random.getstate())
@@ -134,7 +141,9 @@ def scenario_runner(
 
 
 def _is_failure(error: BaseException) -> bool:
-    """Whether an exception is a verdict on the scenario; skips, assumptions and interrupts are not, nor our own."""
+    """Whether an exception is a verdict on the scenario; a skip, an assumption, an interrupt or our own error is
+    not.
+    """
     if type(error).__module__.partition(".")[0] == "hypothesis":
         return False
     if isinstance(error, RedisqError) and not isinstance(error, DeliveryError):

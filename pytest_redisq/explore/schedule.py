@@ -1,13 +1,12 @@
-"""What a schedule is, how it is written, and what may be chosen next: the vocabulary of the explorer's pure core.
+"""What a schedule is, how it is written, and which steps can be chosen: the vocabulary of the explorer's pure core.
 
-A schedule is the sequence of choices of one run. It is written with a capital letter per step, that of the actor whose
-command went to the server, then the number of its connection where that is not the first (0: a timer of its event
-loop), then a small letter where something else than the plain command happened (see `StepKind`):
+A schedule is the sequence of choices of one execution. Each step is written as the capital letter of its actor, then
+the number of the actor's connection unless it is the first (0: a timer of its event loop), then a small letter unless
+the command simply runs (see `StepKind`):
 
->>> str(Schedule.parse("AAB2BrA"))
-'AAB2BrA'
+>>> str(Schedule.parse("AAB2BrA")) 'AAB2BrA'
 
-Law: a schedule names choices, never times, values or keys, so that it stays valid while libraries below change.
+Law: a schedule names choices, never times, values or keys, so that it stays valid when libraries change.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ MAX_ACTORS = 26
 
 
 class StepKind(StrEnum):
-    """What happens to a step. All but `RUN`, and `TIME` when nobody can run, are faults and cost of their budget."""
+    """What a step does. All kinds but `RUN`, and `TIME` when no actor can run, are faults and count as such."""
 
     RUN = ""
     #: Time passes: a blocking command's timeout, or a sleep, ends.
@@ -37,29 +36,29 @@ class StepKind(StrEnum):
     LOSE_REPLY = "r"
     #: The command takes effect, then the connection is cut in the middle of its reply.
     CUT_REPLY = "c"
-    #: The actor dies before the command reached the server.
+    #: The actor is killed before the command reached the server.
     KILL_BEFORE = "k"
-    #: The command takes effect, then the actor dies without having seen the reply.
+    #: The command takes effect, then the actor is killed before it sees the reply.
     KILL_AFTER = "x"
     #: All scripts that the server has cached are forgotten just before the command.
     FLUSH_SCRIPTS = "f"
-    #: The server drops all connections of the actor (CLIENT KILL), those that wait in it too, before the command.
+    #: The server drops all connections of the actor (CLIENT KILL), blocked ones too, before the command.
     DISCONNECT = "d"
-    #: The actor stands still before the command until every lease has run out.
+    #: The actor is paused before the command until every lease has run out.
     PAUSE = "p"
     #: The server restarts before the command, which is lost: its data survive, its connections and scripts do not.
     RESTART = "s"
     #: The same without persistence: it comes back empty.
     RESTART_EMPTY = "w"
-    #: The same, and what comes back is a replica that has not got the last write.
+    #: The same, and a replica that lacks the last write takes over.
     FAILOVER = "o"
 
 
-#: What strikes the server, and with it all actors.
+#: Faults of the server, which strike all actors.
 OF_THE_SERVER = frozenset([StepKind.RESTART, StepKind.RESTART_EMPTY, StepKind.FAILOVER])
 
 
-#: What a user may ask for, and the marks that it stands for.
+#: The names of faults, and the kinds of steps that each stands for.
 FAULTS: dict[str, tuple[StepKind, ...]] = {
     "lost-request": (StepKind.LOSE_REQUEST,),
     "lost-reply": (StepKind.LOSE_REPLY,),
@@ -98,7 +97,7 @@ _KINDS = {kind.value: kind for kind in StepKind}
 
 
 class Schedule(tuple[Step, ...]):
-    """The choices of one run, in order. What follows its end is decided by running on (see `run_on`)."""
+    """The choices of one execution, in order. After its end the default choices follow (see `run_on`)."""
 
     __slots__ = ()
 
@@ -128,7 +127,7 @@ class Schedule(tuple[Step, ...]):
                 known = ", ".join(
                     f"{item.value} ({item.name.lower().replace('_', ' ')})" for item in StepKind if item.value
                 )
-                raise ValueError(f"no schedule: {text!r} has the unknown mark {kind!r}; the marks are {known}")
+                raise ValueError(f"no schedule: {text!r} has the unknown step kind {kind!r}; the kinds are {known}")
             steps.append(Step(ord(name) - ord("A"), _KINDS[kind], int(connection or 1)))
             at = found.end()
         return cls(steps)
@@ -138,34 +137,34 @@ class Schedule(tuple[Step, ...]):
 
     @property
     def faults(self) -> int:
-        """How many steps are marked with a fault; time that passes is not one."""
+        """How many steps are faults; time that passes is not one."""
         return sum(step.kind not in (StepKind.RUN, StepKind.TIME) for step in self)
 
     @property
     def switches(self) -> int:
-        """How often another actor goes on than the one before."""
+        """How often the actor changes from one step to the next."""
         return sum(one.actor != two.actor for one, two in pairwise(self))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnabledStep:
-    """One command that could go next, or (with `kind` TIME or, cut off, DISCONNECT) one wait that could end."""
+    """A command that can go next, or (with `kind` TIME, or DISCONNECT where it is cut off) a wait that can end."""
 
     actor: int
     connection: int = 1
     kind: StepKind = StepKind.RUN
     footprint: Footprint
-    #: What else than `kind` may happen to it, each at the cost of one of the run's faults.
+    #: Which faults may strike it; each counts as one of the execution's faults.
     faults: tuple[StepKind, ...] = ()
 
-    #: Choosing it as it is.
+    #: The step without a fault.
     step: Step = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "step", Step(self.actor, self.kind, self.connection))
 
     def faulty(self) -> list[Step]:
-        """The ways to choose it that cost a fault more."""
+        """The steps that choose it with a fault."""
         kinds = (kind for kind in self.faults if kind not in (StepKind.TIME, self.kind))
         return [Step(self.actor, kind, self.connection) for kind in kinds]
 
@@ -178,11 +177,13 @@ class EnabledStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChoicePoint:
-    """A moment at which somebody must be chosen: everyone holds a command, is blocked, sleeps or has ended.
+    """A moment at which a step must be chosen: every actor holds a command, is blocked, sleeps or has ended.
 
-    `enabled_steps`, never empty, cost nothing; `early` are waits that could end although an actor could run, or be cut
-    off: each costs a fault. `previous` acted before; `effect` is what that step touched, and `woken` are the actors
-    whose blocked commands it ended.
+    * `position`: how many steps came before.
+    * `enabled_steps`: never empty; they cost no fault.
+    * `early`: waits that could end although an actor can run, or be cut off; each costs a fault.
+    * `previous`: the actor of the step before.
+    * `effect`, `woken`: what that step touched, and the actors whose blocked commands it ended.
     """
 
     position: int
@@ -193,24 +194,24 @@ class ChoicePoint:
     woken: tuple[int, ...] = ()
 
     def enabled_step(self, step: Step) -> EnabledStep | None:
-        """The option that `step` chooses; None where it cannot be chosen here."""
+        """The enabled step that `step` chooses; None if it cannot be chosen here."""
         for enabled in self.enabled_steps:
             if enabled.allows(step):
                 return enabled
         return next((enabled for enabled in self.early if enabled.allows(step)), None)
 
     def sends(self, step: Step) -> bool:
-        """Whether `step` is a command, well or ill, and not the end of a wait."""
+        """Whether `step` is a command, with or without a fault, and not the end of a wait."""
         enabled = self.enabled_step(step)
         return enabled is not None and enabled.kind is StepKind.RUN
 
     def costs(self, step: Step) -> bool:
-        """Whether `step` is paid for with one of the run's faults."""
+        """Whether `step` costs a fault."""
         return all(enabled.step != step for enabled in self.enabled_steps)
 
 
 def run_on(point: ChoicePoint) -> Step:
-    """The default choice: the actor of the step before goes on; if it cannot, the first by letter does."""
+    """The default choice: the actor of the previous step goes on; if it cannot, the first actor by letter does."""
     for enabled in point.enabled_steps:
         if enabled.actor == point.previous:
             return enabled.step
@@ -218,9 +219,9 @@ def run_on(point: ChoicePoint) -> Step:
 
 
 def parse_faults(faults: str | Iterable[str]) -> dict[str, frozenset[StepKind]]:
-    """For each actor's name (`""`: all actors) the marks that may happen to it.
+    """Per actor's name (`""`: all actors) the kinds of faults that may strike it.
 
-    `faults` are names out of `FAULTS`, separated by commas or as a sequence; `kill:B` spares everyone but B.
+    `faults`: names of `FAULTS`, separated by commas or as a sequence; `kill:B` strikes only B.
 
     >>> parse_faults("lost-reply, kill-after:B") == {"": {StepKind.LOSE_REPLY}, "B": {StepKind.KILL_AFTER}}
     True

@@ -1,7 +1,7 @@
-"""Scripts that the server has forgotten, for the actors of one run alone: others who share it go on finding theirs.
+"""The server's script cache as the actors of one execution see it. Other clients of the server keep their scripts.
 
-Law: what an actor sees after `forget` is what it would see after SCRIPT FLUSH. (One exception: EVALSHA in a transaction
-still finds its script, for nobody but the server can answer in the middle of an EXEC.)
+Law: after `forget` an actor sees what it would see after SCRIPT FLUSH. One exception: EVALSHA in a transaction still
+finds its script, because only the server can answer in the middle of an EXEC.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ _NOSCRIPT = b"-NOSCRIPT No matching script. Please use EVAL.\r\n"
 
 
 class ScriptCache:
-    """`known` are the hashes of the scripts that were loaded again since; None: nothing was forgotten."""
+    """`known`: the hashes of the scripts that were loaded since `forget`; None: nothing was forgotten."""
 
     def __init__(self) -> None:
         self.known: set[bytes] | None = None
 
     def forget(self) -> None:
-        """All of them."""
+        """Forget all scripts."""
         self.known = set()
 
     def reset(self) -> None:
-        """As if nothing had been forgotten: for the next run."""
+        """Undo `forget`, for the next execution."""
         self.known = None
 
     def answer(self, args: Sequence[bytes]) -> bytes | None:
-        """The reply to a command that names what was forgotten; None: it is for the server."""
+        """The reply to a command that refers to a forgotten script; None: the server is to answer."""
         if self.known is None:
             return None
         match [args[0].upper(), *args[1:]]:

@@ -19,6 +19,8 @@ from pytest_redisq.explore.schedulers.scheduler_factory import SchedulerFactory
 
 @dataclass(slots=True)
 class Sampling:
+    """Samples schedules until the budget is spent."""
+
     sampler: SchedulerFactory
     result: Exploration
     number: int = 0
@@ -35,7 +37,7 @@ class Sampling:
 
 @dataclass(slots=True)
 class Exhausting:
-    """All that the tree gives; then what it skipped, or some of that by lot, which must be among it."""
+    """Runs all schedules of the tree, and then a sample of all schedules, which must be equivalent to those."""
 
     sampler: SchedulerFactory
     checks: int
@@ -43,7 +45,7 @@ class Exhausting:
     tree: ExhaustiveScheduler = field(default_factory=ExhaustiveScheduler)
     random_sampler: RandomSampler = field(default_factory=RandomSampler)
     last: StepEffect | None = None
-    now: Literal["given", "tree", "lot"] = "given"
+    now: Literal["given", "tree", "sample"] = "given"
     drawn: int = 0
     run_schedules: set[Schedule] = field(default_factory=set)
     orders: set[int] = field(default_factory=set)
@@ -53,10 +55,10 @@ class Exhausting:
         return self.tree.redundant
 
     def next(self) -> Scheduler | None:
-        if self.now != "lot" and (self.last is None or self.tree.advance(self.last)):
+        if self.now != "sample" and (self.last is None or self.tree.advance(self.last)):
             self.now = "tree"
             return self.tree
-        self.now = "lot"
+        self.now = "sample"
         self.result.complete = not self.result.missed
         self.result.checked_all = self.random_sampler.exhausted
         if self.drawn >= self.checks or self.random_sampler.exhausted:
@@ -70,12 +72,12 @@ class Exhausting:
         if self.now == "tree":
             self.last = execution.last
             self.orders.add(order)
-        elif self.now == "lot":
+        elif self.now == "sample":
             self.random_sampler.end()
             if execution.schedule not in self.run_schedules:
                 self.result.checked += 1
                 self.result.missed += order not in self.orders
-        self.result.schedules += self.now != "lot"
+        self.result.schedules += self.now != "sample"
         self.run_schedules.add(execution.schedule)
 
 
@@ -83,6 +85,7 @@ SearchMode: TypeAlias = "Sampling | Exhausting"
 
 
 def schedulers_of(first: Iterable[Schedule], search: SearchMode) -> Iterator[Scheduler]:
+    """The schedulers of an exploration: those of the given schedules first."""
     for schedule in first:
         yield PlanScheduler(dict(enumerate(schedule)))
     while (scheduler := search.next()) is not None:
@@ -90,6 +93,7 @@ def schedulers_of(first: Iterable[Schedule], search: SearchMode) -> Iterator[Sch
 
 
 def count_orders(result: Exploration, execution: Execution) -> None:
+    """Add the ordered pairs of conflicting commands of an execution to the result."""
     points = [point.enabled_step(step) for point, step in execution.choices]
     for at, (one, two) in enumerate(zip(execution.events, execution.events[1:], strict=False)):
         left, right = points[at], points[at + 1]

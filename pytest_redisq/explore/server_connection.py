@@ -1,6 +1,6 @@
-"""A connection of ours to the server: bytes as they are, one request after the other.
+"""A connection to the server of the explorer's own: raw bytes, one request after the other.
 
-The server answers at once all that does not block, so plain blocking sockets do, and are the fastest.
+The server answers at once all that does not block, so a plain blocking socket is enough, and fastest.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pytest_redisq.options import check_url
 from pytest_redisq.resp import Reply, ReplyError, ReplyParser, Value, decode_reply, encode_command
 from pytest_redisq.secret import hide
 
-#: How long the server may take for what it answers at once, in seconds.
+#: Seconds that the server may take to reply to a command that does not block.
 _REPLY_SECONDS = 10.0
 _CHUNK_BYTES = 1 << 18
 #: The longest path that a unix socket may have on each system: macOS takes four less than Linux.

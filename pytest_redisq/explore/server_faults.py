@@ -1,12 +1,12 @@
-"""What befalls the server itself: a restart, with and without its data, and a failover that loses the last write.
+"""Faults of the server itself: a restart with or without its data, and a failover that loses the last write.
 
-Nothing is restarted, which would strike everybody who shares the server. What its clients would see is brought about:
-their connections are gone, and all commands that are under way or wait in the server; scripts are forgotten; and the
-data are those that the server would come back with. A restarted server's other news (ids of clients that begin anew,
+Nothing is restarted, because other clients share the server. What the actors would see is produced on their own
+connections and keys. Their connections are closed, with all commands under way or blocked. Scripts are forgotten. The
+data become those with which the server would come back. Other effects of a restart (client ids that start again,
 functions that were never saved) are left out.
 
-Law of failover: a replica has the primary's writes in their order, up to some point. It lacks the last one here, with
-all that followed from it (what a BLMOVE moved that it woke).
+Law of failover: a replica has the primary's writes in their order, up to some point. Here it lacks the last one, with
+all that followed from it (such as the element that a woken BLMOVE moved).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pytest_redisq.resp import Value
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _KeySnapshot:
-    """Some keys before a write, as DUMP and PTTL give them; `whole`: there were no others."""
+    """Keys before a write, as DUMP and PTTL return them; `whole`: the database had no other keys."""
 
     now: float
     values: dict[bytes, tuple[Value, Value]]
@@ -30,7 +30,7 @@ class _KeySnapshot:
 
 
 class ServerFaults:
-    """Strikes the server of one run; `remembers` what the last write has changed, where it may have to be undone."""
+    """Strikes the server of one execution. `remembers`: it keeps what writes have changed, to undo the last one."""
 
     def __init__(self, resources: Resources, *, remembers: bool) -> None:
         self._resources = resources
@@ -40,10 +40,10 @@ class ServerFaults:
         self._writes: list[_KeySnapshot] = []
 
     def write(self, now: float, effects: Iterable[Footprint]) -> None:
-        """The next step may have these effects: look at what it may change, as long as it is as it was."""
+        """Note the keys that the next step may write, with their values before it."""
         written = frozenset[bytes]().union(*(effect.writes for effect in effects))
         if EVERYTHING in written and not self._resources.alone:
-            self._writes.clear()  # nobody knows which keys, and not all that are there are ours to look at
+            self._writes.clear()  # the keys are unknown, and the database has keys that are not ours
         elif written:
             whole = EVERYTHING in written
             self._writes.append(
@@ -51,7 +51,7 @@ class ServerFaults:
             )
 
     def strike(self, kind: StepKind, now: float) -> None:
-        """It comes back as `kind` says; its connections are gone by now."""
+        """Bring the server back as the fault demands. Its connections are already closed."""
         self._resources.proxy.scripts.forget()
         if kind is StepKind.RESTART_EMPTY:
             self._resources.clean()
@@ -68,7 +68,7 @@ class ServerFaults:
         return dict(zip(names, zip(found[::2], found[1::2], strict=True), strict=True))
 
     def _undo(self, now: float) -> None:
-        """Go back to before the last write that has changed anything: commands that did not are sent to no replica."""
+        """Undo the last write that changed something; a write that changed nothing is not replicated."""
         while self._writes:
             before = self._writes.pop()
             there = self._look(self._keys() | before.values.keys() if before.whole else before.values)

@@ -1,6 +1,6 @@
-"""Makes the server's data as old as the schedule's clock says: keys expire, pending entries have been idle.
+"""Ages the server's data by virtual time: keys expire, and pending entries have been idle.
 
-The server's own clock stands still for the few milliseconds of a run, so what has a deadline there is brought nearer.
+The server's own clock hardly moves during an execution, so deadlines are brought nearer instead.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from pytest_redisq.explore.server_connection import ServerConnection
 from pytest_redisq.resp import Value
 
 _Ask = tuple[str | bytes | int | float, ...]
-#: Commands that may leave entries pending, or do so within.
+#: Commands that may leave entries pending, also by commands inside of them.
 _PENDING = frozenset(b"XREADGROUP XCLAIM XAUTOCLAIM XGROUP EVAL EVALSHA FCALL EXEC".split())
-#: Commands that take over what was idle for so many milliseconds, and the place of that argument.
+#: Commands that take over entries idle for so many milliseconds, and the position of that argument.
 _CLAIMS = frozenset([b"XCLAIM", b"XAUTOCLAIM"])
 _CLAIMS_IDLE_AT = 4
-#: Pending entries per group that are aged.
+#: The most pending entries per group that are aged.
 _ENTRIES = 10_000
 
 
 class ServerTime:
-    """Knows the keys that a run has written, and ages them."""
+    """Knows the keys that an execution has written, and ages them."""
 
     def __init__(self, control: ServerConnection) -> None:
         self._control = control
@@ -32,7 +32,7 @@ class ServerTime:
         self.lease_seconds = 0.0
 
     def touch(self, args: Sequence[bytes], effect: Footprint) -> None:
-        """A command has written these keys."""
+        """Note that a command has written these keys."""
         keys = effect.writes - {EVERYTHING}
         self._keys |= keys
         name = args[0].upper()
@@ -42,7 +42,7 @@ class ServerTime:
             self.lease_seconds = max(self.lease_seconds, int(args[_CLAIMS_IDLE_AT]) / 1000)
 
     def advance(self, seconds: float) -> None:
-        """Let time pass for them."""
+        """Age the keys by so many seconds."""
         milliseconds = round(seconds * 1000)
         self._expire(sorted(self._keys), milliseconds)
         for stream in sorted(self._streams):

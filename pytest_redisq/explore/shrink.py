@@ -1,7 +1,7 @@
-"""From a failing schedule to the smallest: fewest faults, then fewest switches, then fewest steps.
+"""Shrinks a failing schedule: fewest faults, then fewest switches, then fewest steps.
 
-Law: what comes out fails in the same way as what went in; if nothing smaller does, it is what went in. Where the
-smaller plans are few enough to try them all, the answer does not depend on the schedule that was found first.
+Law: the result fails in the same way as the original; if nothing smaller does, it is the original. Where all smaller
+plans can be tried, the result does not depend on the schedule that was found first.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from pytest_redisq.explore.schedule import ChoicePoint, Schedule, Step, StepKind
 from pytest_redisq.explore.schedulers.deviation_plan import DeviationPlan, PlanPosition, command_numbers
 
 Choices: TypeAlias = Sequence[tuple[ChoicePoint, Step]]
-#: Runs the plan and gives the choices that were made, or None where the run does not fail as the first one did.
+#: Executes the plan. Returns the choices, or None if it does not fail as the original did.
 Try: TypeAlias = Callable[[DeviationPlan], "Choices | None"]
 
-#: From the fault that is easiest to think about to the hardest.
+#: The kinds of steps, from the easiest to understand to the hardest.
 _SIMPLEST = (
     StepKind.RUN,
     StepKind.TIME,
@@ -39,7 +39,7 @@ _SIMPLEST = (
 
 @dataclass(slots=True)
 class Shrinker:
-    """Minimises a failing run by running it again in other ways, at most `tries` times."""
+    """Minimises a failing execution by at most `tries` further executions."""
 
     attempt: Try
     tries: int = 400
@@ -67,7 +67,7 @@ class Shrinker:
 
 
 def size(choices: Choices) -> tuple[object, ...]:
-    """What is minimised: faults, deviations from running on, switches, steps, and last the order of letters."""
+    """What is minimised: faults, deviations from the default, switches, steps, and last the order of letters."""
     schedule = Schedule(step for _, step in choices)
     order = tuple((step.actor, step.connection, _SIMPLEST.index(step.kind)) for step in schedule)
     faults = sum(point.costs(step) for point, step in choices)
@@ -75,8 +75,10 @@ def size(choices: Choices) -> tuple[object, ...]:
 
 
 def _smaller(choices: Choices, tries: int) -> Iterator[DeviationPlan]:
-    """Plans that may fail as well, the most promising first. Pairs of any two deviations only where the tries that are
-    left suffice for all of them: some hundred of many thousand find nothing but by luck.
+    """Smaller plans that may fail as well, the most promising first.
+
+    Pairs of deviations are tried only if the tries left are enough for all pairs: a few hundred of many thousand rarely
+    find anything.
     """
     plan = DeviationPlan.of(choices)
     yield from _halves(plan)
@@ -91,7 +93,7 @@ def _smaller(choices: Choices, tries: int) -> Iterator[DeviationPlan]:
 
 
 def _halves(plan: DeviationPlan) -> Iterator[DeviationPlan]:
-    """Without whole stretches of the deviations: long found schedules come down quickly."""
+    """The plan without whole stretches of its deviations, which quickly shortens a long schedule."""
     places = _in_order(plan)
     width = len(places) // 2
     while width > 1:
@@ -113,7 +115,7 @@ def _simpler_kinds(plan: DeviationPlan) -> Iterator[DeviationPlan]:
 
 
 def _moved(plan: DeviationPlan, length: int) -> Iterator[DeviationPlan]:
-    """Each deviation a little earlier or later, so that a switch disappears or a shorter way is met."""
+    """Each deviation a little earlier or later, so that a switch disappears or a shorter execution is found."""
     for at in _in_order(plan):
         others = {other: kept for other, kept in plan.items() if other != at}
         for by in (-1, 1, -2, 2):
@@ -123,7 +125,7 @@ def _moved(plan: DeviationPlan, length: int) -> Iterator[DeviationPlan]:
 
 
 def _afresh(ways: Sequence[tuple[PlanPosition, Step]], deviations: int) -> Iterator[DeviationPlan]:
-    """Every plan of so few deviations, made of these."""
+    """Every plan of exactly so many of these deviations."""
     for chosen in combinations(ways, deviations):
         plan = DeviationPlan(chosen)
         if len(plan) == deviations:
@@ -131,7 +133,7 @@ def _afresh(ways: Sequence[tuple[PlanPosition, Step]], deviations: int) -> Itera
 
 
 def _ways(choices: Choices) -> list[tuple[PlanPosition, Step]]:
-    """Every single deviation, as far as this run shows what is possible."""
+    """Every single deviation that this execution shows to be possible."""
     ways: list[tuple[PlanPosition, Step]] = []
     for (point, step), number in zip(choices, command_numbers(choices), strict=True):
         ways += [(point.position, enabled.step) for enabled in (*point.enabled_steps, *point.early)]

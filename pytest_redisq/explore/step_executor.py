@@ -83,7 +83,7 @@ class StepExecutor:
         self.woken = tuple(state.actor.index for state in self._controller.states if state.actor.index != step.actor)
 
     def _drop(self, connections: list[ProxiedConnection]) -> None:
-        """These connections go, and with them who was to die of what he waits for there."""
+        """Drop these connections. Kill the actors that a fault was to kill after a command that blocks there."""
         self._proxy.disconnect(connections)
         for connection in connections:
             state = self._controller.states[connection.actor]
@@ -94,7 +94,7 @@ class StepExecutor:
     def _send(self, step: Step, connection: ProxiedConnection, held: HeldCommand) -> None:
         state = self._controller.states[step.actor]
         state.faulted |= step.kind is not StepKind.RUN
-        # Before its connection is cut: so its code can tell its death from an error that it has to live with.
+        # Set before its connection is cut, so that its code can tell the kill from a connection error.
         state.actor.killed |= step.kind in (StepKind.KILL_BEFORE, StepKind.KILL_AFTER)
         if self._server_faults.remembers:
             waiting = [other.blocked.footprint for other in self._proxy.connections if other.blocked]
@@ -113,7 +113,7 @@ class StepExecutor:
         self._proxy.push_messages()
 
     def _wake(self, effect: Footprint, actor: ProxiedConnection) -> tuple[Footprint, tuple[WokenCommand, ...]]:
-        """Those whose blocked commands a step has ended, and what it touched together with them."""
+        """The blocked commands that a step has ended, and what they touched together with it."""
         blocked = [
             connection
             for connection in self._proxy.connections

@@ -1,4 +1,4 @@
-"""What happened in one run, step by step: the material of reports and of the comparison of replays. Pure."""
+"""The steps of one execution, as text, as JSON, and for comparing two replays. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pytest_redisq.resp import ReplyError, Value, decode_reply
 from pytest_redisq.terminal import escaped, fit
 from pytest_redisq.terminal import width as columns
 
-#: What is said of a step whose command did not simply run.
+#: The text for each kind of step.
 WORDS: dict[StepKind, str] = {
     StepKind.RUN: "",
     StepKind.TIME: "time passes",
@@ -38,13 +38,13 @@ class WokenCommand:
     reply: bytes
 
     def mentions(self, bodies: Iterable[bytes]) -> bool:
-        """Whether the command or its reply has one of `bodies` in it."""
+        """Whether the command or its reply contains one of `bodies`."""
         return _mentions((*self.args, self.reply), bodies)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutedStep:
-    """A step as it went. `reply` is empty where there is none: the request was lost, or the command blocks."""
+    """A step as it happened. `reply` is empty if there was none: the request was lost, or the command blocks."""
 
     step: Step
     args: tuple[bytes, ...]
@@ -53,12 +53,12 @@ class ExecutedStep:
     woken: tuple[WokenCommand, ...] = ()
 
     def mentions(self, bodies: Iterable[bytes]) -> bool:
-        """Whether its command or reply, or what it ended, has one of `bodies` in it."""
+        """Whether the step, or a command that it ended, contains one of `bodies`."""
         known = tuple(bodies)
         return _mentions((*self.args, self.reply), known) or any(woken.mentions(known) for woken in self.woken)
 
     def record(self) -> dict[str, Any]:
-        """The step as JSON can hold it, commands and replies as people read them."""
+        """The step as a JSON object, with readable commands and replies."""
         woken = [
             {"actor": letter(each.actor), "command": command_text(each.args), "reply": reply_text(each.reply)}
             for each in self.woken
@@ -74,8 +74,10 @@ class ExecutedStep:
 
     @property
     def shape(self) -> tuple[Step, bytes]:
-        """What must be the same whenever the schedule is run again: who did which command. Arguments and replies may
-        hold ids that the server makes of its clock."""
+        """What must be the same in every replay: the step, and the command's name.
+
+        Arguments and replies may contain ids that the server derives from its clock.
+        """
         return self.step, self.args[0].upper() if self.args else b""
 
 
@@ -84,13 +86,13 @@ def _mentions(texts: Iterable[bytes], bodies: Iterable[bytes]) -> bool:
 
 
 def lanes_of(events: Sequence[ExecutedStep]) -> dict[int, int]:
-    """Each actor that does something in a run, and its place among them."""
+    """Each actor that appears in an execution, and its column."""
     actors = {event.step.actor for event in events} | {woken.actor for event in events for woken in event.woken}
     return {actor: at for at, actor in enumerate(sorted(actors))}
 
 
 def first_difference(one: Sequence[ExecutedStep], two: Sequence[ExecutedStep]) -> int | None:
-    """The position of the first step in which two runs of a schedule differ; None if they do not."""
+    """The position of the first step in which two executions of a schedule differ; None if they do not."""
     for at, (left, right) in enumerate(zip(one, two, strict=False)):
         if left.shape != right.shape:
             return at
@@ -100,10 +102,11 @@ def first_difference(one: Sequence[ExecutedStep], two: Sequence[ExecutedStep]) -
 def table(
     events: Sequence[ExecutedStep], *, names: Sequence[str] = (), width: int = 36, at_fault: Iterable[bytes] = ()
 ) -> str:
-    """The run as text: a row per step, a lane per actor, each command with its reply.
+    """The execution as text: a row per step, a column per actor, each command with its reply.
 
-    `names` are the actors' own names, `width` the most characters of a lane. Rows that mention one of the bodies
-    `at_fault` have a point.
+    * `names`: the actors' names.
+    * `width`: the most characters of a column.
+    * `at_fault`: bodies of messages; rows that contain one have a point.
     """
     bodies = tuple(at_fault)
     lanes = lanes_of(events)
@@ -131,7 +134,7 @@ def _row(event: ExecutedStep, lanes: dict[int, int], width: int) -> list[str]:
 
 
 def describe(event: ExecutedStep, width: int = 60) -> str:
-    """A step in one line: the command, what came of it, and what went wrong."""
+    """A step in one line: the command, its reply, and the fault."""
     word = WORDS[event.step.kind]
     said = shorten(command_text(event.args), width)
     if event.reply:
@@ -142,12 +145,12 @@ def describe(event: ExecutedStep, width: int = 60) -> str:
 
 
 def command_text(args: Sequence[bytes]) -> str:
-    """A command for people, binary arguments escaped."""
+    """A command as text, binary arguments escaped."""
     return " ".join(_text(arg) for arg in args)
 
 
 def reply_text(raw: bytes, width: int = 40) -> str:
-    """A reply for people."""
+    """A reply as text."""
     try:
         return shorten(escaped(_value_text(decode_reply(raw))), width)
     except (ValueError, IndexError):
@@ -184,7 +187,7 @@ def _text(data: bytes) -> str:
 
 
 def shorten(text: str, width: int) -> str:
-    """No more than `width` characters, the last of which tells that there are more."""
+    """At most `width` characters; the last one shows that the text was cut."""
     return fit(text, width)
 
 

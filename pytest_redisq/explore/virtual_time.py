@@ -1,6 +1,6 @@
-"""Virtual time for the threads of actors: sleeping and waiting there takes no time, and ends when the schedule says so.
+"""Virtual time for the threads of actors: a sleep takes no real time, and ends when the schedule says so.
 
-Only the actors' own threads are concerned, and only while `virtual_time` is active: everyone else gets the real clock.
+It concerns only the actors' threads, and only while `virtual_time` is active. All other threads have the real clock.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from typing import Protocol
 
 
 class ThreadClock(Protocol):
-    """Someone whose time is virtual."""
+    """The clock of one thread."""
 
     def now(self) -> float:
         """Seconds since the run began."""
         ...
 
     def sleep(self, seconds: float) -> None:
-        """Come back when the schedule lets that much time pass."""
+        """Return when the schedule has let so much time pass."""
         ...
 
     def wait(self, event: threading.Event, seconds: float | None) -> bool:
-        """Come back when the event is set (True), or the time has passed."""
+        """Return when the event is set (True), or the time has passed."""
         ...
 
 
 class EventListener(Protocol):
-    """Who wants to know that an event was set."""
+    """Is called when an event is set."""
 
     def event_set(self, event: threading.Event) -> None:
-        """Called in the thread that sets it, after it was set."""
+        """Called after the event was set, in the thread that set it."""
         ...
 
 
@@ -76,7 +76,7 @@ _epochs: list[tuple[float, float]] = []
 
 @contextlib.contextmanager
 def use_clock(sleeper: ThreadClock) -> Iterator[None]:
-    """Make the current thread's time the sleeper's."""
+    """Give the current thread this clock."""
     ident = threading.get_ident()
     _sleepers[ident] = sleeper
     try:
@@ -86,7 +86,7 @@ def use_clock(sleeper: ThreadClock) -> Iterator[None]:
 
 
 class VirtualDateClock:
-    """One whose date is virtual, and who sleeps and waits by the real clock, as an event loop should not do at all."""
+    """Virtual dates, with real sleeps and waits, which a coroutine should not call anyway."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self.now = now
@@ -134,8 +134,10 @@ def _set(self: threading.Event) -> None:
 
 @contextlib.contextmanager
 def virtual_time(signals: EventListener) -> Iterator[None]:
-    """Put the virtual clock in the place of `time.sleep`, `time.time`, `time.monotonic` and `threading.Event`'s wait,
-    also where a module has imported `sleep`, `time` or `monotonic` by name."""
+    """Replace `time.sleep`, `time.time`, `time.monotonic` and the wait of `threading.Event` by virtual ones.
+
+    Also in modules that have imported `sleep`, `time` or `monotonic` by name.
+    """
     _signals.append(signals)
     _epochs.append((_real_time(), _real_monotonic()))
     outermost = len(_signals) == 1
@@ -163,7 +165,7 @@ _CLOCK: dict[str, tuple[object, object]] = {
 
 
 def _replace_borrowed() -> list[tuple[dict[str, object], str]]:
-    """Replace the clock in every module that has it, `time` itself among them; gives where it was."""
+    """Replace the clock in every module that has it, `time` included. Returns where it was."""
     namespaces: list[dict[str, object]] = [
         vars(module) for module in list(sys.modules.values()) if hasattr(module, "__dict__")
     ]

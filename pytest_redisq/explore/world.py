@@ -21,7 +21,7 @@ from pytest_redisq.explore.schedule import ChoicePoint, Step
 
 
 class World:
-    """What a scenario is given: `redis` goes straight to the server, actors go through the proxy."""
+    """The API of a scenario. `redis` connects directly to the server; the clients of actors connect to the proxy."""
 
     def __init__(self, resources: Resources, loop: ExecutionLoop) -> None:
         self._resources = resources
@@ -31,11 +31,11 @@ class World:
 
     @property
     def redis(self) -> redis.Redis:
-        """A client straight to the server, for setting up and for looking at what is left."""
+        """A client connected directly to the server, to set up data and to read it afterwards."""
         return self._resources.direct
 
     def async_redis(self) -> AsyncRedis:
-        """The same for coroutines, a new one; whoever has it closes it."""
+        """A new asyncio client connected directly to the server. The caller closes it."""
         return self._resources.async_client(self._resources.url)
 
     @property
@@ -87,10 +87,19 @@ class World:
         fault_free: bool = False,
         process: StartMethod | None = None,
     ) -> Actor[Any]:
-        """Somebody who will do `function(client, *args)` in the next `run`, with a client (a coroutine function: an
-        asyncio client) or, as it `gets`, a URL. A `background` actor need not end: the run does when all others have.
-        One that is `fault_free` meets no fault: who clears up, say. In a `process` of its own, which multiprocessing
-        makes by that method, it gets a URL; killed, it is by SIGKILL.
+        """Create an actor that calls `function(client, *args)` in the next `run`.
+
+        * `function`: a function, or a coroutine function, which gets an asyncio client.
+        * `args`: its further arguments.
+        * `name`: the actor's name in tables and in faults (`kill:NAME`); default: the function's name.
+        * `gets`: "client", or "url" to pass a URL in place of the client.
+        * `background`: the execution may end while this actor still waits; default False.
+        * `fault_free`: no fault strikes this actor, such as one that cleans up; default False.
+        * `process`: run the function in a process of its own, started by multiprocessing with this method ("spawn" or
+          "forkserver"). Needs `gets="url"`. A fault kills the process with SIGKILL.
+
+        Returns the actor, whose `result` is known after `run`. Raises `ValueError` for arguments that do not fit
+        together, and for more than 26 actors.
         """
         return self._factory.function(
             function, args, name=name, gets=gets, background=background, fault_free=fault_free, process=process
@@ -104,8 +113,14 @@ class World:
         name: str | None = None,
         background: bool = False,
     ) -> Actor[subprocess.CompletedProcess[bytes]]:
-        """A program that will run in the next `run`: `{url}` in its arguments, and REDIS_URL in its environment (which
-        `env` adds to), lead through the proxy. Its result is a `subprocess.CompletedProcess`; killed, it is by SIGKILL.
+        """Create an actor that runs a program in the next `run`.
+
+        * `command`: the program and its arguments; `{url}` in an argument becomes the URL of the proxy.
+        * `env`: variables added to the environment, which also has the URL as REDIS_URL.
+        * `name`: the actor's name; default: the program's file name.
+        * `background`: the execution may end while the program still waits; default False.
+
+        Returns the actor, whose `result` is a `subprocess.CompletedProcess`. A fault kills the program with SIGKILL.
         """
         return self._factory.program(command, env=env, name=name, background=background)
 
@@ -118,33 +133,39 @@ class World:
         after_seconds: float | None = None,
         is_async: bool | None = None,
     ) -> Actor[None]:
-        """An actor that puts so many messages into `queue`, on the record that `verify` judges.
+        """Create an actor that puts messages into `queue`. `verify` judges what happens to them.
 
-        It begins after so many seconds of the schedule's time, which passes only when nobody can act: when all
-        consumers wait, say.
-
-        A queue is an object with `bind(client)`, a function of a client that makes one, or a pair of functions
-        `(produce(client, body), consume(client, timeout_seconds))`. `is_async`: it is one of coroutine functions, and
-        gets an asyncio client (None: as the functions, or the methods of a class, say themselves).
+        * `queue`: an object with `bind(client)`, a function of a client that returns such an object, or a pair of
+          functions `(produce(client, body), consume(client, timeout_seconds))`.
+        * `messages`: how many.
+        * `name`: the actor's name; default "producer".
+        * `after_seconds`: how long to wait first, in virtual time; default: no wait. Virtual time passes only when no
+          actor can act, such as when all consumers wait.
+        * `is_async`: whether the queue's functions are coroutine functions, which get an asyncio client; default:
+          detected from the functions, or from the methods of a class.
         """
         return self._recorder.producer(queue, messages, name, after_seconds, is_async)
 
     def consumer(self, queue: Any, *, name: str = "consumer", is_async: bool | None = None) -> Actor[None]:
-        """An actor that takes what comes out of `queue`, and acknowledges it where the queue has that."""
+        """Create an actor that gets messages from `queue`, and acknowledges them if the queue has `ack`.
+
+        It ends when it gets no message and all producers have ended. Parameters as for `producer`.
+        """
         return self._recorder.consumer(queue, name, is_async)
 
     def verify(self, contract: AnyContract) -> Verdict:
-        """Run, let an heir take over what the dead held, and judge what all producers and consumers did.
+        """Run all actors, let a recovery consumer take over what killed consumers still held, and judge the result.
 
-        Raises `DeliveryError` with the whole explanation if the contract is broken.
+        `contract`: such as "at-least-once, fifo". Returns the verdict. Raises `DeliveryError`, with the explanation, if
+        the contract is broken or the verdict is unknown.
         """
         __tracebackhide__ = True
         return self._recorder.verdict(contract)
 
     def run(self) -> None:
-        """Let all actors act until they have ended, as the schedule says.
+        """Run all new actors until they have ended, in the order of the schedule.
 
-        Raises what an actor raised (unless a fault explains it), `DeadlockError`, `EndlessError`, `StuckError`.
+        Raises what an actor raised, unless a fault explains it; `DeadlockError`, `EndlessError`, `StuckError`.
         """
         __tracebackhide__ = True
         self._loop.run()

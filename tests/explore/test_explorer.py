@@ -50,7 +50,7 @@ def test_exhaustive_ends_in_a_statement(url: str) -> None:
     assert exploration.complete
     assert exploration.redundant == 0
     assert 50 < exploration.checked <= 60
-    checked = f"0 equivalent ones skipped wrongly (checked on {exploration.checked}, by lot)"
+    checked = f"0 equivalent ones skipped wrongly (checked on a sample of {exploration.checked})"
     assert str(exploration).startswith(f"{exploration.schedules} schedules, {checked}, all hold (")
     unchecked = explore(scenario, url=url, exhaustive=True, checks=0)
     assert str(unchecked).startswith(f"{exploration.schedules} schedules, all hold (")
@@ -75,7 +75,7 @@ def test_of_a_small_scenario_all_that_was_left_out_is_looked_into(url: str) -> N
     "faults", ["", "kill", "client-kill,timeout", "pause", "restart,restart-empty", "failover", "lost-reply,cut-reply"]
 )
 def test_exhaustive_skips_nothing_that_matters(url: str, faults: str) -> None:
-    """Whatever is drawn by lot is, but for the order of what does not conflict, among what was run."""
+    """Every sampled schedule is, but for the order of what does not conflict, among what was run."""
 
     def push(client: Any) -> None:
         client.set("one", 1)

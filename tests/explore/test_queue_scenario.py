@@ -141,7 +141,7 @@ def test_what_is_of_coroutines_and_does_not_say_so_is_told(url: str) -> None:
     unsaid = lambda client: LookAsync(client)  # noqa: E731
     failure = explore(queue_scenario(unsaid, "at-least-once"), url=url, schedules=1).failure
     assert failure
-    assert "is to be awaited, and nobody would: say is_async=True of this queue" in str(failure.error)
+    assert "Pass is_async=True for it" in str(failure.error)
 
 
 @pytest.mark.parametrize(

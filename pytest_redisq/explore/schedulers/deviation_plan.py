@@ -12,10 +12,10 @@ PlanPosition: TypeAlias = int | tuple[int, int]
 
 
 class DeviationPlan(dict[PlanPosition, Step]):
-    """A schedule as its sparse deviations from running on: what a shrinker works on.
+    """A schedule as its deviations from the default choices.
 
-    Switches stand at positions of the run. Faults stand with the command that they meet, so that they stay with it
-    while switches come and go.
+    A switch has a position in the execution. A fault has an actor and the number of its command, so that it stays with
+    the command while switches come and go.
     """
 
     __slots__ = ()

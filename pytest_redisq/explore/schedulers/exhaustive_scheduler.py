@@ -1,7 +1,7 @@
-"""Every schedule of a small scenario, less those that only swap neighbouring commands which do not conflict.
+"""Runs every schedule of a small scenario, except those that only swap neighbouring commands that do not conflict.
 
-Law: of every set of schedules that differ only in the order of independent commands at least one is run; so if all that
-were run hold, all schedules hold. Faults multiply each step by the ways in which it may go wrong, within the budget.
+Law: of each set of schedules that differ only in the order of independent commands at least one is executed. So if all
+executed schedules hold, all schedules hold. Faults multiply each step by the ways in which it may fail.
 
 Source sets and sleep sets: P. Abdulla et al., "Optimal Dynamic Partial Order Reduction", POPL 2014, algorithm 1.
 Blocked commands fit in: the step that wakes one acts for both actors.
@@ -26,16 +26,16 @@ from pytest_redisq.explore.schedule import OF_THE_SERVER, ChoicePoint, EnabledSt
 
 @dataclass(slots=True)
 class _Node:
-    """A point on the path that is being explored, with what is done and what is still to do there."""
+    """A choice point on the current path, with what is done and what is still to do there."""
 
     point: ChoicePoint
     step: Step
-    #: Processes whose every way of going first has been explored, here or where it leads to the same.
+    #: Step sources that need not go first here: every way has been explored, here or in an equivalent schedule.
     sleep: dict[StepSource, Footprint]
     backtrack: set[StepSource]
-    #: Faulty variants of `step` still to do.
+    #: Faulty variants of `step` that are still to do.
     variants: list[Step] = field(default_factory=list)
-    #: What the step, in any of its variants, did on the record beside what its command touches.
+    #: What the step, in any variant, did to the history beside what its command touches.
     recorded: Footprint = NOTHING
 
     def choose(self, enabled: EnabledStep) -> None:
@@ -47,18 +47,18 @@ class _Node:
 
 
 class ExhaustiveScheduler:
-    """Gives one chooser per run (itself), until `advance` says that nothing is left."""
+    """The scheduler of all executions of a search, until `advance` returns False."""
 
     def __init__(self) -> None:
         self._path: list[_Node] = []
         self._effects: list[StepEffect] = []  # of the step of each node of the path: the point behind it tells
         self._cut = False
         self._known = 0  # how much of the path is older than the run
-        #: Runs that turned out to repeat others in another order, and say nothing new.
+        #: Executions that turned out to be equivalent to earlier ones.
         self.redundant = 0
 
     def again(self) -> None:
-        """The run is to be done again, and may go another way where it was the first to come: forget that."""
+        """Forget the new part of the path: the execution is repeated, and may go another way there."""
         del self._path[self._known :]
         self._cut = False
 
@@ -158,7 +158,7 @@ class ExhaustiveScheduler:
             enabled_steps = node.processes()
             if process in enabled_steps:
                 node.backtrack.add(process)
-            elif not process[2]:  # a wait that ends when nobody can run could never have ended sooner
+            elif not process[2]:  # a wait that ends because no actor can run could not have ended sooner
                 node.backtrack.update(source_of(enabled.step) for enabled in node.point.enabled_steps)
 
 

@@ -10,9 +10,9 @@ from pytest_redisq.explore.schedulers.scheduler import Scheduler, random_below
 
 
 class FaultScheduler:
-    """Lets another chooser choose, and makes a fault of some of its steps: budgeted, and equally likely at each step.
+    """Lets another scheduler choose, and turns some of its steps into faults, at places drawn beforehand.
 
-    As mere peers of the commands, faults fire too early and find nothing (measured); hence places fixed beforehand.
+    As mere alternatives to the commands, faults happen too early and find nothing (measured).
     """
 
     def __init__(self, inner: Scheduler, rng: random.Random, *, places: Sequence[int]) -> None:
@@ -22,7 +22,7 @@ class FaultScheduler:
         self._seen = 0
 
     def choose(self, point: ChoicePoint) -> Step:
-        """The inner choice, marked with a fault where it is time for one."""
+        """The inner choice, with a fault where one is due."""
         step = self._inner.choose(point)
         steps = [other.step for other in point.early]
         for enabled in point.enabled_steps:

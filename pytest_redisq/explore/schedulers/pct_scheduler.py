@@ -12,8 +12,7 @@ from pytest_redisq.explore.schedulers.scheduler import random_below
 
 
 class PctScheduler:
-    """Probabilistic concurrency testing: random priorities that stay, and `depth` − 1 steps at which the runner falls
-    to the last place."""
+    """Random priorities that stay, and `depth` − 1 steps at which the running actor falls to the last place."""
 
     def __init__(self, rng: random.Random, *, depth: int, length: int) -> None:
         self._rng = rng

@@ -9,7 +9,7 @@ from pytest_redisq.explore.schedulers.deviation_plan import PlanPosition
 
 
 class PlanScheduler:
-    """Runs on, but for the plan's deviations; one that is not possible any more is left out."""
+    """Makes the default choices, except for the plan's deviations. One that is not possible is skipped."""
 
     def __init__(self, plan: Mapping[PlanPosition, Step]) -> None:
         self._plan = plan

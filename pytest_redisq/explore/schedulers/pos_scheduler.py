@@ -11,14 +11,14 @@ from pytest_redisq.explore.schedule import ChoicePoint, Step
 
 
 class PosScheduler:
-    """Partial order sampling: the highest of random priorities goes; those that it conflicts with draw a new one."""
+    """Random priorities: the step of highest priority goes, and those that it conflicts with draw new priorities."""
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
         self._priorities: dict[tuple[int, int], float] = {}
 
     def choose(self, point: ChoicePoint) -> Step:
-        """The option of highest priority."""
+        """The enabled step of highest priority."""
         priorities = self._priorities
         for enabled in point.enabled_steps:
             if (enabled.actor, enabled.connection) not in priorities:

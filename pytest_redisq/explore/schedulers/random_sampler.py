@@ -13,9 +13,11 @@ from pytest_redisq.explore.schedulers.scheduler import Scheduler
 
 @dataclass(slots=True)
 class _ScheduleTree:
-    """The schedules that begin in one way: where that leads to, and the next steps behind which some are left."""
+    """The schedules with the same first steps: the choice point after those, and the next steps that are not
+    exhausted.
+    """
 
-    point: ChoicePoint | None = None  # nobody has been there, or all ends there
+    point: ChoicePoint | None = None  # not reached yet, or the execution ends here
     left: dict[Step, _ScheduleTree] = field(default_factory=dict)
 
     def reach(self, point: ChoicePoint) -> None:
@@ -29,31 +31,32 @@ class _ScheduleTree:
 
 
 class RandomSampler:
-    """Schedules by lot, out of all there are without any reduction, and no two of them the same: a chooser.
+    """Draws schedules from all that there are, without replacement and without any reduction: a scheduler.
 
-    `begin` a run with the chooser whose choices are followed as far as they lead to a schedule that was not run yet,
-    and `end` it. Law: `exhausted` is true exactly when all schedules that there are have been run.
+    `begin` an execution with a guide, whose choices are followed while they lead to a new schedule, and `end` it. Law:
+    `exhausted` is true exactly when every schedule has been executed.
     """
 
     def __init__(self) -> None:
         self._root = _ScheduleTree()
         self._path: list[_ScheduleTree] = []
         self._steps: list[Step] = []
-        self._new: list[_ScheduleTree] = []  # where the run was the first to come
+        self._new: list[_ScheduleTree] = []  # reached for the first time by this execution
         self._guide: Scheduler | None = None
         self.exhausted = False
 
     def begin(self, guide: Scheduler) -> RandomSampler:
+        """Start an execution that follows `guide`."""
         self._guide = guide
         return self
 
     def again(self) -> None:
-        """The run is to be done again, and may go another way where it was the first to come: forget that."""
+        """Forget the parts of the execution that were new: it is repeated, and may go another way there."""
         for branch in self._new:
             branch.point, branch.left = None, {}
 
     def choose(self, point: ChoicePoint) -> Step:
-        """The guide's choice, or another where nothing is left behind that.
+        """The guide's choice, or another one if everything behind that choice is exhausted.
 
         Raises `EnabledStepsChangedError` where the same steps have led elsewhere before.
         """
@@ -72,7 +75,7 @@ class RandomSampler:
         return step
 
     def end(self) -> None:
-        """The run was the last one behind its last step, and perhaps behind those before."""
+        """Mark the schedule as executed, with all branches that this exhausts."""
         while self._steps:
             if self._path.pop().left:
                 return

@@ -9,11 +9,11 @@ from pytest_redisq.explore.schedulers.scheduler import random_below
 
 
 class RandomScheduler:
-    """Every option is as likely as every other."""
+    """Every enabled step is as likely as every other."""
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
 
     def choose(self, point: ChoicePoint) -> Step:
-        """Any option."""
+        """Any enabled step."""
         return point.enabled_steps[random_below(self._rng, len(point.enabled_steps))].step

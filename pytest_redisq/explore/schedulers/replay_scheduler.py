@@ -16,7 +16,7 @@ class DivergedError(Exception):
 
 
 class ReplayScheduler:
-    """Replays a schedule to the letter, then runs on."""
+    """Follows a schedule exactly; after its end, the default choices."""
 
     def __init__(self, schedule: Schedule) -> None:
         self._schedule = schedule

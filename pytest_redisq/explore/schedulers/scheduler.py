@@ -13,10 +13,10 @@ from pytest_redisq.explore.schedule import ChoicePoint, Step
 
 
 class Scheduler(Protocol):
-    """Decides one run."""
+    """Chooses the steps of one execution."""
 
     def choose(self, point: ChoicePoint) -> Step:
-        """One of the ways to choose one of the point's options."""
+        """A step that the choice point allows."""
         ...
 
 

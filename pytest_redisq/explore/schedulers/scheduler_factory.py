@@ -21,16 +21,18 @@ Strategy: TypeAlias = Literal["mix", "pos", "random", "pct"]
 STRATEGIES: tuple[Strategy, ...] = ("mix", "pos", "random", "pct")
 
 
-#: Of eight runs with faults allowed, how many go without: the plain races are looked for as well.
+#: How many of eight executions have no faults even if faults are allowed, to find plain races as well.
 _FAULTLESS_OF_8 = 2
 
 
 @dataclass(slots=True, kw_only=True)
 class SchedulerFactory:
-    """Draws a chooser for each run: what `explore` does unless it is exhaustive.
+    """Makes a scheduler for each execution of a sampling search.
 
-    `longest` and `fault_places` are learnt from the runs so far: the most steps of a run, and the most steps at which
-    a fault was possible.
+    * `seed`: the same seed gives the same schedulers.
+    * `strategy`, `depth`: as for `explore`.
+    * `max_faults`: how many faults an execution may have.
+    * `longest`, `fault_places`: learnt: the most steps of an execution, and the most steps that a fault could strike.
     """
 
     seed: int | str
@@ -41,7 +43,7 @@ class SchedulerFactory:
     fault_places: int = 0
 
     def scheduler(self, number: int) -> Scheduler:
-        """The chooser of the `number`-th run, from 0; the very first runs on, so that the shape is known."""
+        """The scheduler of execution `number`, from 0. The first one makes the default choices, to learn the shape."""
         rng = random.Random(f"{self.seed}:{number}")
         inner = self._plain(rng, number)
         if not self.max_faults or not self.fault_places or number % 8 < _FAULTLESS_OF_8:
