@@ -4,7 +4,8 @@ A schedule is the sequence of choices of one execution. Each step is written as 
 the number of the actor's connection unless it is the first (0: a timer of its event loop), then a small letter unless
 the command simply runs (see `StepKind`):
 
->>> str(Schedule.parse("AAB2BrA")) 'AAB2BrA'
+>>> str(Schedule.parse("AAB2BrA"))
+'AAB2BrA'
 
 Law: a schedule names choices, never times, values or keys, so that it stays valid when libraries change.
 """
