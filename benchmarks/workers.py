@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from statistics import median
 
-from pytest_redisq.load.locust_process import LoadRun, Report, run
+from pytest_redisq.load.locust_process import LoadReport, LoadRun, run
 from pytest_redisq.options import Settings
 from pytest_redisq.servers import start
 
@@ -58,7 +58,7 @@ def main() -> None:
     print(f"each of {options.workers} takes {extra:.1f} KB of the client")
 
 
-def _median(reports: list[Report], figure: str) -> float:
+def _median(reports: list[LoadReport], figure: str) -> float:
     return median(report.figures[figure] for report in reports)
 
 

@@ -35,7 +35,7 @@ from pytest_redisq.keywords import (
     StreamKeywords,
     checked,
 )
-from pytest_redisq.load.locust_process import LoadRun, Report
+from pytest_redisq.load.locust_process import LoadReport, LoadRun
 from pytest_redisq.load.timed_faults import FaultSchedule, run_struck
 from pytest_redisq.servers import Address, Server
 from pytest_redisq.servers.async_client import closing_with_its_loop
@@ -198,7 +198,7 @@ class Redisq:
         checked("redisq.run", options, RunKeywords)
         return runner.run(queue, at=self._namespace.address, server=self._server, **options)
 
-    def load(self, scenario: str, *, faults: Sequence[str] = (), **options: Unpack[LoadKeywords]) -> Report:
+    def load(self, scenario: str, *, faults: Sequence[str] = (), **options: Unpack[LoadKeywords]) -> LoadReport:
         """A load run of some seconds, in a process of its own (Locust patches the one that it runs in), on this server.
 
         redisq.load("blpop-workers", seconds=5, consumers=200, fail_if=["BLPOP.p99>50ms"]).verify()

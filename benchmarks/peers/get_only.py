@@ -1,13 +1,13 @@
 """GET and nothing else, in Locust by either engine. No message is sent, so that nothing can be judged."""
 
 from pytest_redisq.load.engine.clients import LoadClient, RepeatingClient
-from pytest_redisq.load.engine.worker_context import WorkerContext
+from pytest_redisq.load.engine.load_context import LoadContext
 from pytest_redisq.load.locust_run.users import users_of
 from pytest_redisq.load.scenarios import BlpopWorkers
 
 
 class GetOnly(BlpopWorkers):
-    def producer(self, context: WorkerContext, index: int) -> LoadClient:  # noqa: ARG002
+    def producer(self, context: LoadContext, index: int) -> LoadClient:  # noqa: ARG002
         return RepeatingClient(("GET", "k"), name="GET k", pipeline=context.assignment.pipeline)
 
 

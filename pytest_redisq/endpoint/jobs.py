@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -71,11 +71,23 @@ class ConsumerJob:
 Job: TypeAlias = ProducerJob | ConsumerJob
 
 
-def share_out(messages: int, producers: int) -> list[int]:
-    """How many messages each producer sends: as equal as can be.
+def share_out(number: int, workers: int) -> list[int]:
+    """Returns how many of `number` each of `workers` gets: as equal as possible.
 
     >>> share_out(10, 4)
     [3, 3, 2, 2]
     """
-    each, over = divmod(messages, producers)
-    return [each + (index < over) for index in range(producers)]
+    each, over = divmod(number, workers)
+    return [each + (index < over) for index in range(workers)]
+
+
+def fairness(counts: Collection[int]) -> float:
+    """Returns Jain's index of how evenly something was shared.
+
+    It is 1 if all got the same, 1 / n if one of n got all, and 0 if none got anything.
+
+    >>> fairness([5, 5]), fairness([10, 0]), fairness([0, 0])
+    (1.0, 0.5, 0.0)
+    """
+    squares = sum(count * count for count in counts)
+    return sum(counts) ** 2 / (len(counts) * squares) if squares else 0.0

@@ -88,7 +88,7 @@ class Dequeue(NamedTuple):
     ended: int
 
 
-class Ack(NamedTuple):
+class AckBatch(NamedTuple):
     """An acknowledged batch: the number of the event, and the keys as they stand in the bodies."""
 
     ended: int
@@ -211,7 +211,7 @@ class Received:
         """The messages that came."""
         return self.delivered.once
 
-    def book(self, keys: array[int], dequeues: Sequence[Dequeue] = (), acks: Sequence[Ack] = ()) -> None:
+    def add(self, keys: array[int], dequeues: Sequence[Dequeue] = (), acks: Sequence[AckBatch] = ()) -> None:
         """Add deliveries, in the order in which they came in this process, and acks.
 
         `dequeues` is needed only where order or acks are recorded; all `keys` then belong to one of them.
@@ -238,7 +238,7 @@ class Received:
             self.coverage = self.coverage.ordered(False)
 
     def _book_acks(
-        self, keys: array[int], dequeues: Sequence[Dequeue], acks: Sequence[Ack], suspects: BitMap64
+        self, keys: array[int], dequeues: Sequence[Dequeue], acks: Sequence[AckBatch], suspects: BitMap64
     ) -> None:
         asked: dict[int, int] = {}  # key → when the last dequeue that brought it was invoked
         for dequeue, some in _of_each(keys, dequeues) if suspects else ():

@@ -15,7 +15,7 @@ from typing import Any, Self
 from pyroaring import BitMap64
 
 from pytest_redisq.load.codec import MAX_SEQUENCE, key_of
-from pytest_redisq.load.deliveries import Ack, Coverage, Dequeue, Received, packed
+from pytest_redisq.load.deliveries import AckBatch, Coverage, Dequeue, Received, packed
 
 #: So many unreadable bodies are kept, as far as this many bytes, to be shown.
 _EXAMPLES, _EXAMPLE_BYTES = 5, 60
@@ -58,11 +58,16 @@ class Ledger:
         self.unknown.add_range(key_of(producer, first), key_of(producer, first) + messages)
 
     def receive(
-        self, keys: Sequence[bytes], *, reader: str = "", dequeues: Sequence[Dequeue] = (), acks: Sequence[Ack] = ()
+        self,
+        keys: Sequence[bytes],
+        *,
+        reader: str = "",
+        dequeues: Sequence[Dequeue] = (),
+        acks: Sequence[AckBatch] = (),
     ) -> None:
         """Book the deliveries of whole bodies, given their keys as they stand there (`key_bytes`), and acks."""
         if keys or acks:
-            self.reader(reader).book(array("Q", b"".join(keys)), dequeues, acks)
+            self.reader(reader).add(array("Q", b"".join(keys)), dequeues, acks)
 
     def reader(self, name: str, coverage: Coverage | None = None) -> Received:
         """The record of that reader, opened if there is none."""

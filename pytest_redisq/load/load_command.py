@@ -18,8 +18,8 @@ from pytest_redisq.load.engine.rate_profile import RateProfile
 from pytest_redisq.load.knee import capacity
 from pytest_redisq.load.locust_process import (
     LoadError,
+    LoadReport,
     LoadRun,
-    Report,
     ended_by_signals,
     locustfile,
     require_locust,
@@ -236,7 +236,7 @@ def load(
         return status
 
 
-def _as_json(reports: Sequence[Report], server: Server, asked: LoadRun, repeat: int) -> str:
+def _as_json(reports: Sequence[LoadReport], server: Server, asked: LoadRun, repeat: int) -> str:
     way = "unix socket" if asked.url.startswith("unix:") else "TCP"
     told = [{**report.told, "server": server.header(), "reached_by": way} for report in reports]
     return json.dumps(told[0] if repeat == 1 else told, indent=2)
@@ -250,7 +250,7 @@ def _write(file: OutputFile, text: str, status: int) -> int:
     return EXIT_NOT_RUN if failure and status == EXIT_PASS else status
 
 
-def _run(asked: LoadRun, server: Server, faults: Sequence[str]) -> Report:
+def _run(asked: LoadRun, server: Server, faults: Sequence[str]) -> LoadReport:
     with under_way(asked) as running, ended_by_signals(running):
         schedule = FaultSchedule([*map(FaultSchedule.parse, faults)], server, running.process.pid, begun=running.begun)
         with schedule.at_work():
@@ -286,7 +286,7 @@ def _find_knee(asked: LoadRun, server: Server) -> int:
     return EXIT_PASS if found else EXIT_MISSED
 
 
-def _compare(kept: Sequence[baseline.Figures], last: Report, code: int) -> int:
+def _compare(kept: Sequence[baseline.Figures], last: LoadReport, code: int) -> int:
     for line in baseline.table(kept, last.figures):
         click.echo(line, err=True)
     regressions = list(baseline.worse(kept, last.figures))

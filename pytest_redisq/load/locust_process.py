@@ -99,7 +99,7 @@ class LoadRun:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class LoadReport:
     """What came of a run: `exit_code` is 0 (as promised), 1 (contract broken), 2 (threshold missed), 3 (not judged)."""
 
     exit_code: int
@@ -188,7 +188,7 @@ def require_locust() -> None:
         raise LoadError(f"Load needs {', '.join(missing)}: pip install 'pytest-redisq[load]'")
 
 
-def run(load: LoadRun) -> Report:
+def run(load: LoadRun) -> LoadReport:
     """Run it to its end. LoadError if it ended without a report, or not at all."""
     with under_way(load, output=subprocess.PIPE) as running:
         return running.wait()
@@ -214,7 +214,7 @@ class RunningLoad:
         if not before and not self._report.exists():  # Locust stumbles over a signal while it exits
             self.process.send_signal(signal.SIGTERM)
 
-    def wait(self) -> Report:
+    def wait(self) -> LoadReport:
         """The report, when the run has ended. LoadError if it ends without one, or neither ends nor makes headway."""
         output = self._output()
         if not self._report.exists() and self.stopped and not self.begun():
@@ -226,7 +226,7 @@ class RunningLoad:
                 EXIT_NOT_RUN if code == EXIT_NOT_RUN else EXIT_UNKNOWN,
             )
         told = json.loads(self._report.read_text())
-        return Report(exit_code=told["exit_code"], told=told, output=output or "", stopped=self.stopped)
+        return LoadReport(exit_code=told["exit_code"], told=told, output=output or "", stopped=self.stopped)
 
     def _output(self) -> str | None:
         patience = self._load.drain_seconds + _GRACE_SECONDS

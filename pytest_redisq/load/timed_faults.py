@@ -18,7 +18,7 @@ import redis
 from pytest_redisq import interrupts
 from pytest_redisq.children import children_of
 from pytest_redisq.errors import RedisqError
-from pytest_redisq.load.locust_process import LoadRun, Report, under_way
+from pytest_redisq.load.locust_process import LoadReport, LoadRun, under_way
 from pytest_redisq.load.results.exit_status import EXIT_BROKEN, EXIT_UNKNOWN
 from pytest_redisq.servers import Server
 
@@ -86,7 +86,7 @@ class FaultSchedule:
         if self._faults and self._server.how != "url":
             self._server.revive()
 
-    def told_by(self, report: Report) -> Report:
+    def told_by(self, report: LoadReport) -> LoadReport:
         """The report with what was done. It proves nothing, and cannot be judged, if a fault did not strike."""
         code = report.exit_code
         if self._missed and code != EXIT_BROKEN:
@@ -172,7 +172,7 @@ class FaultSchedule:
         self.struck.append(f"{time.monotonic() - self._began:.1f} s: {words}")
 
 
-def run_struck(load: LoadRun, server: Server, faults: Sequence[str]) -> Report:
+def run_struck(load: LoadRun, server: Server, faults: Sequence[str]) -> LoadReport:
     """Run it to its end while `faults`, written as `FaultSchedule.parse` reads them, strike `server`.
 
     What was done, and when, is told under "faults". LoadError as with `run`, ValueError for what is no fault.

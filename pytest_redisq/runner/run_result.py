@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from pytest_redisq.check import AnyContract, Verdict, check, contract_of
+from pytest_redisq.endpoint.jobs import fairness
 from pytest_redisq.errors import DeliveryError
 from pytest_redisq.faults import FaultEvent
 from pytest_redisq.history import History
@@ -39,9 +40,8 @@ class Summary:
 
     @property
     def fairness(self) -> float:
-        counts = self.shares.values()
-        squares = sum(count * count for count in counts)
-        return sum(counts) ** 2 / (len(counts) * squares) if squares else 0.0
+        """How evenly the consumers were served (see `jobs.fairness`)."""
+        return fairness(self.shares.values())
 
     def __str__(self) -> str:
         return (

@@ -13,7 +13,7 @@ from pytest_redisq.check import Contract, Verdict, check
 from pytest_redisq.load.bitmap_evidence import KEPT_RANGES, BitmapEvidence
 from pytest_redisq.load.engine.assignment import Assignment
 from pytest_redisq.load.ledger import Ledger
-from pytest_redisq.load.locust_process import LoadRun, Report, run
+from pytest_redisq.load.locust_process import LoadReport, LoadRun, run
 from pytest_redisq.servers import Server, start
 from tests.support import eventually, local
 
@@ -36,10 +36,10 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def play(server: Server) -> Callable[..., Report]:
+def play(server: Server) -> Callable[..., LoadReport]:
     """Run a scenario briefly; afterwards there is no key of it and no client left on the server."""
 
-    def briefly(scenario: str, **run_options: Any) -> Report:
+    def briefly(scenario: str, **run_options: Any) -> LoadReport:
         with server.client() as client:
             clients = client.info("clients")["connected_clients"]
             report = run(

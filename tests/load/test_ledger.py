@@ -290,8 +290,8 @@ two.reader("", LIST)
 for producer in range(10):
     one.attempt(producer, 10**7)
     for start in range(key_of(producer, 0), key_of(producer, 10**7), 10**6):
-        one.reader("").book(array("Q", range(start, start + 10**6, 2)))
-        two.reader("").book(array("Q", range(start + 1, start + 10**6, 2)))
+        one.reader("").add(array("Q", range(start, start + 10**6, 2)))
+        two.reader("").add(array("Q", range(start + 1, start + 10**6, 2)))
 one.merge(Ledger.load(two.dump()))
 print(check(BitmapEvidence(one), Contract.parse("effectively-once")).outcome, kilobytes() - idle)
 """

@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 
 from pytest_redisq.cli import main
 from pytest_redisq.load.load_command import LoadCommand, load, load_options
-from pytest_redisq.load.locust_process import LoadRun, Report
+from pytest_redisq.load.locust_process import LoadReport, LoadRun
 from pytest_redisq.load.results.exit_status import EXITS
 from tests.support import local, local_kind
 
@@ -129,9 +129,9 @@ def test_a_run_that_came_to_nothing_does_not_pass_for_a_loss(words: list[str]) -
 
 
 def test_the_knee_is_where_the_rate_is_no_longer_kept_to_however_many_receive(monkeypatch: pytest.MonkeyPatch) -> None:
-    def run(asked: LoadRun, *_: Any) -> Report:
+    def run(asked: LoadRun, *_: Any) -> LoadReport:
         kept_to = min(float(asked.rate), 1000.0)
-        return Report(exit_code=0, told={"figures": {"paced": kept_to, "rate": 3 * kept_to}}, output="")
+        return LoadReport(exit_code=0, told={"figures": {"paced": kept_to, "rate": 3 * kept_to}}, output="")
 
     monkeypatch.setattr("pytest_redisq.load.load_command._run", run)
     result = redisq_load("xadd-fanout", "--knee", "--fail-if", "lost>0")

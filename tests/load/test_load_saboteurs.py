@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import pytest
 
-from pytest_redisq.load.locust_process import LoadRun, Report, under_way
+from pytest_redisq.load.locust_process import LoadReport, LoadRun, under_way
 from pytest_redisq.load.timed_faults import FaultSchedule, run_struck
 from pytest_redisq.servers import Server
 from tests.load.conftest import when_pushing
 
-Play = Callable[..., Report]
+Play = Callable[..., LoadReport]
 Saboteur = Callable[[str], str]
 
 

@@ -10,12 +10,12 @@ import pytest
 
 from pytest_redisq.errors import DeliveryError
 from pytest_redisq.load import locust_process
-from pytest_redisq.load.locust_process import LoadError, LoadRun, Report, locustfile, run, scenarios, under_way
+from pytest_redisq.load.locust_process import LoadError, LoadReport, LoadRun, locustfile, run, scenarios, under_way
 from pytest_redisq.servers import Server, start
 from tests.load.conftest import when_pushing
 from tests.support import eventually, local
 
-Play = Callable[..., Report]
+Play = Callable[..., LoadReport]
 
 SHARED = ("blpop_workers", "drain", "mixed", "xadd_group")
 

@@ -37,7 +37,7 @@ OUTCOMES = st.sampled_from([Outcome.OK] * 6 + [Outcome.FAIL, Outcome.INFO])
 class Event:
     """An op as it is being generated; `ended` is 0 for one that never ends."""
 
-    client: str
+    actor: str
     kind: Kind
     invoked: int
     ended: int = 0
@@ -47,7 +47,7 @@ class Event:
 
     def op(self) -> Op:
         return Op(
-            client=self.client,
+            actor=self.actor,
             kind=self.kind,
             outcome=self.outcome,
             messages=tuple(self.messages),
@@ -84,19 +84,19 @@ def runs(draw: st.DrawFn) -> Run:
     busy: dict[str, Event] = {}
     got: dict[str, list[Message]] = {}
     for moment in range(1, draw(st.integers(2, 40))):
-        client = draw(st.sampled_from(["p0", "p1", "c0", "c1", "c2"]))
-        if client in busy:
-            event = busy.pop(client)
+        actor = draw(st.sampled_from(["p0", "p1", "c0", "c1", "c2"]))
+        if actor in busy:
+            event = busy.pop(actor)
             event.ended, event.outcome = moment, draw(OUTCOMES)
             _end(draw, run, event, got, never)
             continue
-        event = busy[client] = Event(client, Kind.ENQUEUE if client[0] == "p" else Kind.DEQUEUE, moment)
+        event = busy[actor] = Event(actor, Kind.ENQUEUE if actor[0] == "p" else Kind.DEQUEUE, moment)
         if event.kind is Kind.ENQUEUE:
-            event.messages = [Message(int(client[1]), run.attempted.get(client, 0))]
-            run.attempted[client] = event.messages[0].sequence + 1
+            event.messages = [Message(int(actor[1]), run.attempted.get(actor, 0))]
+            run.attempted[actor] = event.messages[0].sequence + 1
             run.invoked[event.messages[0]] = moment
         elif run.acks and draw(st.booleans()):
-            mine = [*dict.fromkeys(got.get(client, [])), *[Message(0, never)] * (draw(st.integers(0, 5)) == 0)]
+            mine = [*dict.fromkeys(got.get(actor, [])), *[Message(0, never)] * (draw(st.integers(0, 5)) == 0)]
             if mine:
                 event.kind, event.messages = Kind.ACK, [draw(st.sampled_from(mine))]
         run.events.append(event)
@@ -113,7 +113,7 @@ def runs(draw: st.DrawFn) -> Run:
 
 
 def _end(draw: st.DrawFn, run: Run, event: Event, got: dict[str, list[Message]], never: int) -> None:
-    """Ids of a stream rise; a message that a client sent twice has a second one right behind the first."""
+    """Ids of a stream rise; a message that a actor sent twice has a second one right behind the first."""
     if event.kind is Kind.ENQUEUE and event.outcome is Outcome.OK and run.named:
         event.ids = [f"{event.ended}-0"]
         run.given[event.messages[0]] = event.ids[0]
@@ -128,7 +128,7 @@ def _end(draw: st.DrawFn, run: Run, event: Event, got: dict[str, list[Message]],
             continue
         event.messages.append(message)
         if message.producer >= 0:
-            got.setdefault(event.client, []).append(message)
+            got.setdefault(event.actor, []).append(message)
         if run.named:
             own = run.given.get(message, f"{run.invoked.get(message, 900)}-0")
             others = [own] * 6 + [own.replace("-0", "-1")] + sorted(run.given.values())[:1]
@@ -179,7 +179,7 @@ class Recorded:
         if event.kind is Kind.ENQUEUE:
             self._ledgers[0].attempt(event.messages[0].producer)
         elif event.kind is Kind.DEQUEUE:
-            self._asked[id(event)] = self._buffer(event.client).ask(event.client)
+            self._asked[id(event)] = self._buffer(event.actor).ask(event.actor)
 
     def _end(self, event: Event) -> None:
         ok = event.outcome is Outcome.OK
@@ -190,11 +190,11 @@ class Recorded:
             return
         if event.kind is Kind.ACK and self._fan_out:
             return  # an ack makes no reader, and fan-out has no acks
-        buffer = self._buffer(event.client)
+        buffer = self._buffer(event.actor)
         if event.kind is Kind.ACK:
             (buffer.ack if ok else buffer.ack_failed)([*map(_key, event.messages)])
         elif event.outcome is Outcome.INFO:
-            mine = [each for each in self._run.events if each.client == event.client and each.outcome is Outcome.OK]
+            mine = [each for each in self._run.events if each.actor == event.actor and each.outcome is Outcome.OK]
             widest = max(
                 (len(each.messages) for each in mine if each.kind is Kind.DEQUEUE and each.messages), default=1
             )
@@ -205,16 +205,16 @@ class Recorded:
             buffer.keys += map(_key, whole)
             for _ in range(len(event.messages) - len(whole)):
                 self._ledgers[0].corrupt(b"garbled")
-            buffer.took(event.client, self._asked[id(event)], start)
+            buffer.took(event.actor, self._asked[id(event)], start)
             self._poll(event, buffer)
 
     def _poll(self, event: Event, buffer: DeliveryBuffer) -> None:
         for message, identity in zip(event.messages, event.ids, strict=False):
             milliseconds, _, number = identity.partition("-")
             here = (int(milliseconds), int(number))
-            if here <= self._highest.get(event.client, (-1, 0)):
+            if here <= self._highest.get(event.actor, (-1, 0)):
                 buffer.go_back([_key(message)])
-            self._highest[event.client] = max(here, self._highest.get(event.client, here))
+            self._highest[event.actor] = max(here, self._highest.get(event.actor, here))
 
     def evidence(self) -> BitmapEvidence:
         for buffer in self._buffers.values():

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from pytest_redisq.load.locust_process import LoadError, LoadRun, Report, run, under_way
+from pytest_redisq.load.locust_process import LoadError, LoadReport, LoadRun, run, under_way
 from pytest_redisq.load.results.exit_status import EXIT_BROKEN, EXIT_NOT_RUN, EXIT_PASS, EXIT_UNKNOWN
 from pytest_redisq.servers import Server, start
 from tests.support import eventually, local
@@ -55,7 +55,7 @@ def own_server() -> Iterator[Server]:
     server.stop()
 
 
-def attacked(server: Server, event: str, **run_options: object) -> Report:
+def attacked(server: Server, event: str, **run_options: object) -> LoadReport:
     """The report of a run in the midst of which `event` happens, once messages are sent."""
     load = LoadRun(**{"url": server.url, "seconds": 2.0, "drain_seconds": 1.0} | run_options)
     with under_way(load, output=subprocess.PIPE) as running:
@@ -73,7 +73,7 @@ def calls(client: redis.Redis) -> int:
     return sum(stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in COMMANDS)
 
 
-def check(scenario: str, event: str, report: Report) -> None:
+def check(scenario: str, event: str, report: LoadReport) -> None:
     """What must be in the report of `scenario`, and what may be."""
     reasons, notes = "\n".join(report.told["verdict"]["reasons"]), "\n".join(report.told["notes"])
     match event:

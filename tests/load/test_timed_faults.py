@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from pytest_redisq.errors import DeliveryError
-from pytest_redisq.load.locust_process import LoadRun, Report, under_way
+from pytest_redisq.load.locust_process import LoadReport, LoadRun, under_way
 from pytest_redisq.load.timed_faults import FaultSchedule, TimedFault, run_struck
 from pytest_redisq.servers import Server, start
 from tests.load.conftest import when_pushing
@@ -16,7 +16,7 @@ from tests.support import local
 
 pytestmark = pytest.mark.slow
 
-Play = Callable[..., Report]
+Play = Callable[..., LoadReport]
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def own_server() -> Iterator[Server]:
     server.stop()
 
 
-def struck(server: Server, fault: str, **run_options: object) -> tuple[Report, list[str]]:
+def struck(server: Server, fault: str, **run_options: object) -> tuple[LoadReport, list[str]]:
     """A run that is struck by `fault` once it sends messages."""
     load = LoadRun(
         **{"scenario": "blpop_workers", "url": server.url, "seconds": 5.0, "drain_seconds": 10} | run_options

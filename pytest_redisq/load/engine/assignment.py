@@ -74,20 +74,10 @@ class Assignment:
         """
         if not self.rate:
             return None
-        pace = RateProfile.parse(self.rate)
+        profile = RateProfile.parse(self.rate)
 
         def due_ns(index: int, turn: int) -> int:
             request = turn * self.all_producers + self.first_producer + index
-            return int(pace.due(request * self.pipeline) * 1e9)
+            return int(profile.due(request * self.pipeline) * 1e9)
 
         return due_ns
-
-
-def shares(total: int, processes: int) -> list[int]:
-    """`total` split as evenly as can be.
-
-    >>> shares(10, 4)
-    [3, 3, 2, 2]
-    """
-    each, rest = divmod(total, processes)
-    return [each + (number < rest) for number in range(processes)]

@@ -7,7 +7,7 @@ from array import array
 
 from pytest_redisq.check import Knowledge
 from pytest_redisq.load.codec import RESIDUE, STAMP, TRAILER_BYTES, BodyCodec
-from pytest_redisq.load.deliveries import Ack, Coverage, Dequeue
+from pytest_redisq.load.deliveries import AckBatch, Coverage, Dequeue
 from pytest_redisq.load.ledger import Ledger
 
 
@@ -34,7 +34,7 @@ class DeliveryBuffer:
         self.received = 0
         self._clock = 0  # counts the ends of dequeues and acks
         self._dequeues: list[Dequeue] = []
-        self._acks: list[Ack] = []
+        self._acks: list[AckBatch] = []
         self._in_hand: dict[object, list[bytes]] = {}  # consumer → what its last dequeue brought
 
     def take(self, body: bytes, now_ns: int) -> int:
@@ -66,7 +66,7 @@ class DeliveryBuffer:
     def ack(self, keys: list[bytes]) -> None:
         """The messages have been acknowledged."""
         self._clock += 1
-        self._acks.append(Ack(self._clock, keys))
+        self._acks.append(AckBatch(self._clock, keys))
 
     def ack_failed(self, keys: list[bytes]) -> None:
         """An ack of the messages failed, or its outcome is unknown."""

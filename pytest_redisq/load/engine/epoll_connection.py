@@ -41,19 +41,19 @@ class EpollConnection:
         "client",
         "client_id",
         "descriptor",
-        "doomed",
         "due_ns",
         "ended",
-        "greeted",
         "missing",
         "number",
         "reader",
+        "ready",
         "samples",
         "sent_ns",
         "socket",
         "stopping",
+        "to_be_killed",
         "unsent",
-        "welcomed",
+        "was_ready",
     )  # fmt: skip
 
     def __init__(self, client: LoadClient, samples: Samples) -> None:
@@ -63,10 +63,10 @@ class EpollConnection:
         self.reader: Any = None
         self.descriptor = -1
         self.client_id = 0
-        self.greeted = False
-        self.welcomed = False  # has been greeted once
+        self.ready = False
+        self.was_ready = False  # has been ready once
         self.stopping = False
-        self.doomed = False  # to be cut off with its next reply unread
+        self.to_be_killed = False  # to be cut off with its next reply unread
         self.ended = False
         self.missing = 0  # replies still to come; 0 between requests
         self.sent_ns = 0
@@ -80,9 +80,9 @@ class EpollConnection:
         self.socket.setblocking(False)
         if target.family != socket.AF_UNIX:
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.descriptor, self.greeted = self.socket.fileno(), False
+        self.descriptor, self.ready = self.socket.fileno(), False
         self.reader = hiredis.Reader(notEnoughData=PENDING)
-        self.missing = target.greeting_replies
+        self.missing = target.handshake_replies
         return int(self.socket.connect_ex(target.address))
 
     def close(self) -> None:
@@ -90,7 +90,7 @@ class EpollConnection:
         self.socket.close()
         self.socket = self.reader = self.unsent = None
         self.missing = 0
-        self.doomed = False
+        self.to_be_killed = False
 
 
 class LoopCalls:

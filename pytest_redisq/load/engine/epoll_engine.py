@@ -75,9 +75,9 @@ class EpollEngine:
         self._tickets = itertools.count()
         self._calls = LoopCalls()
         self._began_ns = 0
-        self._paced_ns = 0  # from when on the pace counts; 0: not yet
-        self._early: dict[EpollConnection, None] = {}  # who waits for that
-        self._unwelcomed = len(self._all)
+        self._rate_start_ns = 0  # from when on the pace counts; 0: not yet
+        self._waiting_for_rate: dict[EpollConnection, None] = {}  # who waits for that
+        self._never_ready = len(self._all)
         self._over = False
         self.connect_seconds = 0.0
         self._epoll: Any = None
@@ -88,7 +88,7 @@ class EpollEngine:
 
     @property
     def connected(self) -> int:
-        """How many connections have been greeted by the server and not been closed."""
+        """How many connections have been ready by the server and not been closed."""
         return len(self._connections) - self._connecting
 
     def served(self) -> list[int]:
@@ -115,7 +115,7 @@ class EpollEngine:
 
         Another takes its place, a little later.
         """
-        self._calls.add(self._doom)
+        self._calls.add(self._mark_consumers)
 
     def waiting(self) -> list[int]:
         """The client ids of those that are to end and may be waiting in the server."""
@@ -156,17 +156,17 @@ class EpollEngine:
                     if descriptor == self._calls.descriptor:
                         self._calls.run()
                 elif event & ~_OUT:
-                    self._receive(connection)
+                    self._on_readable(connection)
                 else:
-                    self._proceed(connection)
+                    self._on_writable(connection)
             now = now_ns()
             while self._timers and self._timers[0][0] <= now:
-                self._fire(heapq.heappop(self._timers)[2], now)
+                self._on_timer(heapq.heappop(self._timers)[2], now)
             if now >= collect_ns:
                 collect_ns = now + int(COLLECT_SECONDS * 1e9)
                 self._collect()
-                if not self._paced_ns and now > self._began_ns + CONNECT_NS:
-                    self._set_pace(now)
+                if not self._rate_start_ns and now > self._began_ns + CONNECT_NS:
+                    self._start_rate(now)
 
     def _events(self) -> list[tuple[int, int]]:
         """What has come, at once or within `COLLECT_SECONDS`, and no later than when something is due.
@@ -183,27 +183,27 @@ class EpollEngine:
         events = self._epoll.poll(0)
         return events
 
-    def _receive(self, connection: EpollConnection) -> None:
-        if connection.doomed:
-            self._lose(connection, KILLED)
+    def _on_readable(self, connection: EpollConnection) -> None:
+        if connection.to_be_killed:
+            self._reconnect_later(connection, KILLED)
             return
         try:
             data = connection.socket.recv(READ_BYTES)
         except BlockingIOError:
             return
         except OSError as error:
-            self._lose(connection, error.strerror or type(error).__name__)
+            self._reconnect_later(connection, error.strerror or type(error).__name__)
             return
         if not data:
-            self._lose(connection, "Connection closed by server")
+            self._reconnect_later(connection, "Connection closed by server")
             return
         reader = connection.reader
         reader.feed(data)
         reply = reader.gets()
         if reply is PENDING:
             return
-        if not connection.greeted:
-            self._welcome(connection, reply)
+        if not connection.ready:
+            self._finish_handshake(connection, reply)
             return
         now, samples, client = now_ns(), connection.samples, connection.client
         samples.bytes += len(data)
@@ -241,20 +241,20 @@ class EpollEngine:
     def _next(self, connection: EpollConnection, now: int) -> None:
         """Between two requests: end, wait for the moment of the next one, or send it."""
         if connection.stopping and not connection.client.has_unacked():
-            self._retire(connection)
+            self._end_and_close(connection)
             return
         pause = connection.client.pause_ns()
         if pause:
-            self._at(now + pause, connection)
+            self._set_timer(now + pause, connection)
             return
         if self._due is not None and connection.client.producing:
-            if not self._paced_ns:
-                self._early[connection] = None
+            if not self._rate_start_ns:
+                self._waiting_for_rate[connection] = None
                 return
-            connection.due_ns = self._paced_ns + self._due(self._index[id(connection)], connection.number)
+            connection.due_ns = self._rate_start_ns + self._due(self._index[id(connection)], connection.number)
             connection.number += 1
             if connection.due_ns > now:
-                self._at(connection.due_ns, connection)
+                self._set_timer(connection.due_ns, connection)
                 return
         self._send(connection, now)
 
@@ -269,30 +269,30 @@ class EpollEngine:
         except BlockingIOError:
             sent = 0
         except OSError as error:
-            self._lose(connection, error.strerror or type(error).__name__)
+            self._reconnect_later(connection, error.strerror or type(error).__name__)
             return
         if sent < len(data):
             connection.unsent = memoryview(data)[sent:]
             self._epoll.modify(connection.descriptor, _IN | _OUT)
 
-    def _proceed(self, connection: EpollConnection) -> None:
+    def _on_writable(self, connection: EpollConnection) -> None:
         """The socket takes more: it has just been connected, or a long request was waiting."""
         self._epoll.modify(connection.descriptor, _IN)
         if connection.unsent is not None:
             data, connection.unsent = connection.unsent, None
             self._write(connection, data)
 
-    def _at(self, moment_ns: int, connection: EpollConnection) -> None:
+    def _set_timer(self, moment_ns: int, connection: EpollConnection) -> None:
         heapq.heappush(self._timers, (moment_ns, next(self._tickets), connection))
 
-    def _fire(self, connection: EpollConnection, now: int) -> None:
+    def _on_timer(self, connection: EpollConnection, now: int) -> None:
         if connection.socket is None:
             if connection.stopping:
                 self._end_connection(connection)
             else:
                 self._unopened.append(connection)
         elif connection.stopping and not connection.client.has_unacked():
-            self._retire(connection)
+            self._end_and_close(connection)
         elif connection.missing == 0:
             self._send(connection, now)
 
@@ -308,85 +308,85 @@ class EpollEngine:
         self._connections[connection.descriptor] = connection
         self._connecting += 1
         if status not in (0, errno.EINPROGRESS):
-            self._lose(connection, os.strerror(status))
+            self._reconnect_later(connection, os.strerror(status))
             return
         self._epoll.register(connection.descriptor, _IN)
-        # Over loopback a connection is there as soon as it was asked for, so that the greeting may go at once.
-        self._write(connection, self._target.greeting)
+        # Over loopback a connection is there as soon as it was asked for, so that the handshake may go at once.
+        self._write(connection, self._target.handshake)
 
-    def _welcome(self, connection: EpollConnection, reply: Any) -> None:
+    def _finish_handshake(self, connection: EpollConnection, reply: Any) -> None:
         while reply is not PENDING:
             if reply.__class__ is hiredis.ReplyError:
-                self._lose(connection, str(reply))
+                self._reconnect_later(connection, str(reply))
                 return
             connection.missing -= 1
             connection.client_id = reply
             reply = connection.reader.gets()
         if connection.missing == 0:
-            connection.greeted = True
+            connection.ready = True
             self._connecting -= 1
             now = now_ns()
-            self._unwelcomed -= not connection.welcomed
-            connection.welcomed = True
-            if not self._unwelcomed and not self.connect_seconds:
+            self._never_ready -= not connection.was_ready
+            connection.was_ready = True
+            if not self._never_ready and not self.connect_seconds:
                 self.connect_seconds = (now - self._began_ns) / 1e9
-                self._set_pace(now)
+                self._start_rate(now)
             self._next(connection, now)
 
-    def _set_pace(self, now: int) -> None:
+    def _start_rate(self, now: int) -> None:
         """From now on producers send at their pace: what they are late for is the server's doing, and not ours, who are
         still connecting thousands of others.
         """
-        self._paced_ns = self._paced_ns or now
-        for connection in self._early:
-            if connection.socket is not None and connection.greeted:
+        self._rate_start_ns = self._rate_start_ns or now
+        for connection in self._waiting_for_rate:
+            if connection.socket is not None and connection.ready:
                 self._next(connection, now)
-        self._early.clear()
+        self._waiting_for_rate.clear()
 
-    def _retire(self, connection: EpollConnection) -> None:
+    def _end_and_close(self, connection: EpollConnection) -> None:
         self._end_connection(connection)
-        self._hang_up(connection)
+        self._close_connection(connection)
 
     def _end_connection(self, connection: EpollConnection) -> None:
         self._left[connection.client.producing] -= not connection.ended
         connection.ended = True
 
-    def _lose(self, connection: EpollConnection, why: str) -> None:
+    def _reconnect_later(self, connection: EpollConnection, why: str) -> None:
         """The connection broke: make another, a little later."""
         self._connection_lost(connection, why)
-        self._at(now_ns() + RECONNECT_NS, connection)
+        self._set_timer(now_ns() + RECONNECT_NS, connection)
 
     def _connection_lost(self, connection: EpollConnection, why: str) -> None:
-        if connection.greeted and connection.missing:
+        if connection.ready and connection.missing:
             connection.client.connection_lost(connection.client.replies - connection.missing)
         if why != "stopped":
             connection.samples.errors[why] += 1
-        self._hang_up(connection)
+        self._close_connection(connection)
 
-    def _hang_up(self, connection: EpollConnection) -> None:
-        if not connection.greeted:
+    def _close_connection(self, connection: EpollConnection) -> None:
+        if not connection.ready:
             self._connecting -= 1
         del self._connections[connection.descriptor]
         connection.close()
 
     # Calls from other threads
 
-    def _doom(self) -> None:
+    def _mark_consumers(self) -> None:
         for connection in self._connections.values():
-            connection.doomed = connection.greeted and not connection.stopping and not connection.client.producing
+            connection.to_be_killed = connection.ready and not connection.stopping and not connection.client.producing
 
     def _stop(self, producing: bool) -> None:
         """Mark them; who has nothing under way ends now, who waits for its moment ends with its timer."""
         for connection in self._all:
             connection.stopping = connection.stopping or connection.client.producing == producing
-            connection.doomed = connection.doomed and not connection.stopping
+            connection.to_be_killed = connection.to_be_killed and not connection.stopping
         if producing:
-            for connection in self._early:
-                self._at(0, connection)
-            self._early.clear()
+            for connection in self._waiting_for_rate:
+                self._set_timer(0, connection)
+            self._waiting_for_rate.clear()
         for timer in [timer for timer in self._timers if timer[2].stopping]:
             self._timers.remove(timer)
-            self._at(0, timer[2])
+            self._set_timer(0, timer[2])
         heapq.heapify(self._timers)
 
     def _end(self) -> None:

@@ -26,7 +26,7 @@ from pytest_redisq.load.engine.samples import SampleBatch, Samples
 from pytest_redisq.resp import encode_command
 
 #: Reports a request to Locust: its method and name, milliseconds, reply bytes, and what it raised.
-Report = Callable[[str, str, float, int, Exception | None], None]
+RequestReporter = Callable[[str, str, float, int, Exception | None], None]
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -48,7 +48,7 @@ class LocustEngine:
         if self._pool.connection_kwargs.get("host", "") in _LOOPBACK:
             _hub().resolver = Resolver()  # no name to wait for, so that none need be looked up in a thread
         #: What a new connection says first, in one round trip; redis-py would take one for each.
-        self.greeting = encode_command(["CLIENT", "SETNAME", client_name]) + encode_command(["CLIENT", "ID"])
+        self.handshake = encode_command(["CLIENT", "SETNAME", client_name]) + encode_command(["CLIENT", "ID"])
         self._due = due
         self._flush = flush
         self._samples: dict[str, Samples] = {}
@@ -56,7 +56,7 @@ class LocustEngine:
         self._left = {True: 0, False: 0}
         self._stopping = {True: False, False: False}
         self._began_ns = now_ns()
-        self._paced_ns = 0  # from when on the pace counts; 0: not yet
+        self._rate_start_ns = 0  # from when on the pace counts; 0: not yet
         self._served: list[int] = []
         self._unconnected = connections
         self.connect_seconds = 0.0
@@ -69,11 +69,11 @@ class LocustEngine:
     def served(self) -> list[int]:
         return self._served
 
-    def welcome(self) -> None:
+    def connection_ready(self) -> None:
         """One more has its first connection."""
         self._unconnected -= 1
         if not self._unconnected:
-            self._paced_ns = self._paced_ns or now_ns()
+            self._rate_start_ns = self._rate_start_ns or now_ns()
             self.connect_seconds = (now_ns() - self._began_ns) / 1e9
 
     def producing(self) -> int:
@@ -110,7 +110,7 @@ class LocustEngine:
             gevent.sleep(COLLECT_SECONDS)
             self.collect()
 
-    def work(self, client: LoadClient, index: int, report: Report) -> None:
+    def work(self, client: LoadClient, index: int, report: RequestReporter) -> None:
         """Do the client's work until it is to end, and through broken connections."""
         samples = self._samples.setdefault(client.name, Samples(client.name, client.replies))
         connection = _LocustConnection(self, client, index, samples, report)
@@ -125,19 +125,19 @@ class LocustEngine:
                     connection.report_failure(error)
                     gevent.sleep(RECONNECT_NS / 1e9)
                 finally:
-                    connection.hang_up()
+                    connection.disconnect()
         finally:
             self._left[client.producing] -= 1
             if isinstance(client, BlpopClient):
                 self._served.append(client.served)
             del self._connections[id(connection)]
 
-    def work_on_own_queue(self, client: OwnQueueClient, index: int, report: Report) -> None:
+    def work_on_own_queue(self, client: OwnQueueClient, index: int, report: RequestReporter) -> None:
         """Do the work of somebody's own queue, until it is to end; a consumer then goes on until nothing comes."""
         samples = self._samples.setdefault(client.name, Samples(client.name))
         self._left[client.producing] += 1
         turn, came = 0, False
-        self.welcome()
+        self.connection_ready()
         try:
             while not self._stopping[client.producing] or (came and not client.producing):
                 due = self.due_ns(index, turn, lambda: self._stopping[True]) if client.producing else None
@@ -148,7 +148,7 @@ class LocustEngine:
             self._left[client.producing] -= 1
             client.close()
 
-    def _put_or_get(self, client: OwnQueueClient, samples: Samples, due: int | None, report: Report) -> bool:
+    def _put_or_get(self, client: OwnQueueClient, samples: Samples, due: int | None, report: RequestReporter) -> bool:
         """Whether a consumer has to go on: a message came, or an error, which does not say that nothing is left."""
         method, _, name = client.name.partition(" ")
         sent = now_ns()
@@ -176,17 +176,19 @@ class LocustEngine:
         """When that request is due; at no pace, None. Waits until all are connected, or have had the time to be."""
         if self._due is None:
             return None
-        while not self._paced_ns and not over():
+        while not self._rate_start_ns and not over():
             gevent.sleep(RECONNECT_NS / 1e9)
             if now_ns() > self._began_ns + CONNECT_NS:
-                self._paced_ns = now_ns()
-        return self._paced_ns + self._due(index, turn)
+                self._rate_start_ns = now_ns()
+        return self._rate_start_ns + self._due(index, turn)
 
 
 class _LocustConnection:
     """One user at work."""
 
-    def __init__(self, engine: LocustEngine, client: LoadClient, index: int, samples: Samples, report: Report) -> None:
+    def __init__(
+        self, engine: LocustEngine, client: LoadClient, index: int, samples: Samples, report: RequestReporter
+    ) -> None:
         self.client = client
         self.client_id = 0
         self._engine = engine
@@ -194,7 +196,7 @@ class _LocustConnection:
         self._samples = samples
         self._report = report
         self._turn = 0
-        self._welcomed = False
+        self._was_ready = False
         self._connection: Any = None
         self._answered: int | None = None  # replies to the request under way; None between requests
         self._method, _, self._name = client.name.partition(" ")
@@ -205,12 +207,12 @@ class _LocustConnection:
     def connect(self, connection: Any) -> None:
         self._connection = connection
         connection.connect()
-        connection.send_packed_command([self._engine.greeting], check_health=False)
+        connection.send_packed_command([self._engine.handshake], check_health=False)
         connection.read_response()
         self.client_id = connection.read_response()
-        if not self._welcomed:
-            self._welcomed = True
-            self._engine.welcome()
+        if not self._was_ready:
+            self._was_ready = True
+            self._engine.connection_ready()
 
     def turn_after_turn(self) -> None:
         while not self.over():
@@ -268,7 +270,7 @@ class _LocustConnection:
         self._samples.errors[str(error)] += 1
         self._report(self._method, self._name, 0.0, 0, error)
 
-    def hang_up(self) -> None:
+    def disconnect(self) -> None:
         if self._answered is not None:
             self.client.connection_lost(self._answered)
             self._answered = None

@@ -18,9 +18,9 @@ class SampleBatch:
     bytes: int
     errors: Counter[str]
 
-    def book(self, timings: Timings) -> None:
-        timings.service.book(self.service)
-        timings.response.book(self.response)
+    def add_to(self, timings: Timings) -> None:
+        timings.service.add(self.service)
+        timings.response.add(self.response)
         timings.bytes += self.bytes
         timings.errors.update(self.errors)
 

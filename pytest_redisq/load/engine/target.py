@@ -15,9 +15,9 @@ class Target(NamedTuple):
 
     family: int
     address: Any
-    greeting: bytes
-    #: How many replies the greeting gets; the last is the client's id.
-    greeting_replies: int
+    handshake: bytes
+    #: How many replies the handshake gets; the last is the client's id.
+    handshake_replies: int
 
     @classmethod
     def of(cls, url: str, name: str) -> Target:
@@ -31,10 +31,10 @@ class Target(NamedTuple):
         if database := options.get("db"):
             words.append(("SELECT", database))
         words += [("CLIENT", "SETNAME", name), ("CLIENT", "ID")]
-        greeting = b"".join(map(encode_command, words))
+        handshake = b"".join(map(encode_command, words))
         if path := options.get("path"):
-            return cls(socket.AF_UNIX, path, greeting, len(words))
+            return cls(socket.AF_UNIX, path, handshake, len(words))
         family, _, _, _, address = socket.getaddrinfo(
             options.get("host", "localhost"), options.get("port", 6379), type=socket.SOCK_STREAM
         )[0]
-        return cls(family, address, greeting, len(words))
+        return cls(family, address, handshake, len(words))

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
+from pytest_redisq.endpoint.jobs import share_out
 from pytest_redisq.load.codec import SHORT_TRAILER_BYTES
 from pytest_redisq.load.engine import ENGINES, Engine
-from pytest_redisq.load.engine.assignment import Assignment, shares
+from pytest_redisq.load.engine.assignment import Assignment
 from pytest_redisq.load.engine.rate_profile import RateProfile
 from pytest_redisq.load.results.thresholds import Threshold
 from pytest_redisq.secret import Url
@@ -58,7 +59,7 @@ class LoadOptions:
         """What each of `workers` processes is to do in the run called `run`: equal shares, to one."""
         assignments: list[Assignment] = []
         first_producer = first_consumer = 0
-        pairs = zip(shares(producers, workers), shares(consumers, workers), strict=True)
+        pairs = zip(share_out(producers, workers), share_out(consumers, workers), strict=True)
         for number, (own_producers, own_consumers) in enumerate(pairs):
             assignments.append(
                 Assignment(

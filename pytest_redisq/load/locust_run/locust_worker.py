@@ -27,10 +27,10 @@ from pytest_redisq.load.engine.assignment import Assignment
 from pytest_redisq.load.engine.clients import LoadClient, is_own_queue_client
 from pytest_redisq.load.engine.epoll_connection import SystemCalls
 from pytest_redisq.load.engine.epoll_engine import COLLECT_SECONDS, CONNECT_NS, EpollEngine
+from pytest_redisq.load.engine.load_context import LoadContext
 from pytest_redisq.load.engine.load_engine import LoadEngine
-from pytest_redisq.load.engine.locust_engine import LocustEngine, Report
+from pytest_redisq.load.engine.locust_engine import LocustEngine, RequestReporter
 from pytest_redisq.load.engine.target import Target
-from pytest_redisq.load.engine.worker_context import WorkerContext
 from pytest_redisq.load.locust_run.connection_limits import raise_descriptor_limit
 from pytest_redisq.load.locust_run.locust_stats import add_batch, use_microseconds
 from pytest_redisq.load.results.histogram import Timings
@@ -67,7 +67,7 @@ class LocustWorker:
         self._begun = False
         self._off = False  # the master has said that nothing comes of it
         self.assignment: Assignment | None = None
-        self._context: WorkerContext
+        self._context: LoadContext
         self._engine: LoadEngine
         self._running: Any = None
         self._measured = (0.0, 0)  # CPU time, in seconds, and requests, when all were connected
@@ -111,7 +111,7 @@ class LocustWorker:
             self._running.wait()
             self._collect()
 
-    def act(self, producing: bool, report: Report) -> None:
+    def act(self, producing: bool, report: RequestReporter) -> None:
         """One client; returns when it has ended."""
         _, context = self._assigned()
         engine = self._engine
@@ -139,7 +139,7 @@ class LocustWorker:
         self._measured = (time.process_time(), self._requests())
         self._tell("redisq-begun", {"worker": assignment.worker, "seconds": time.monotonic() - began})
 
-    def _assigned(self) -> tuple[Assignment, WorkerContext]:
+    def _assigned(self) -> tuple[Assignment, LoadContext]:
         if self._off:
             raise StopUser
         if self.assignment is None:
@@ -154,7 +154,7 @@ class LocustWorker:
         raise_descriptor_limit()
         assignment = self.assignment = Assignment.of_message(msg.data)
         self._scenario = with_settings(self._made, assignment.settings)
-        context = self._context = WorkerContext(assignment)
+        context = self._context = LoadContext(assignment)
         self._begun = self._off = False
         self._timings.clear()
         self._indexes = {True: 0, False: 0}
@@ -261,7 +261,7 @@ class LocustWorker:
             data["redisq"] = self.progress()
 
     def progress(self) -> dict[str, Any]:
-        """What this process has done so far (see WorkerContext), and how many connections it is still making."""
+        """What this process has done so far (see LoadContext), and how many connections it is still making."""
         assert self.assignment is not None
         clients = self.assignment.producers + self.assignment.consumers
         connecting = 0 if self._engine.connect_seconds else clients - self._engine.connected
@@ -275,7 +275,7 @@ class LocustWorker:
         for_locust = isinstance(self._engine, EpollEngine)  # the other engine has reported each request as an event
         while self._engine.batches:
             batch = self._engine.batches.popleft()
-            batch.book(self._timings[batch.name])
+            batch.add_to(self._timings[batch.name])
             if for_locust:
                 add_batch(self._environment.stats, batch)
 

@@ -19,7 +19,7 @@ from redis.retry import Retry
 
 from pytest_redisq.errors import ServerError
 from pytest_redisq.load.engine.assignment import Assignment
-from pytest_redisq.load.engine.worker_context import WorkerContext
+from pytest_redisq.load.engine.load_context import LoadContext
 from pytest_redisq.load.ledger import Ledger
 from pytest_redisq.load.locust_run.run_keys import RunKeys
 from pytest_redisq.load.locust_run.run_progress import TELL_SECONDS
@@ -100,7 +100,7 @@ class ServerQueries:
 
     def look_inside(self, ledger: Ledger) -> None:
         """Put into the books what is left in the queue, and what is pending."""
-        codec = WorkerContext(self._assignment).codec
+        codec = LoadContext(self._assignment).codec
         for what, keys in (("remaining", ledger.remaining), ("pending", ledger.pending)):
             for body in self._each(getattr(self._scenario, what)):
                 read = codec.read(body)
@@ -120,7 +120,7 @@ class ServerQueries:
 
         More are missing where something else removed entries, such as a flush.
         """
-        codec = WorkerContext(self._assignment).codec
+        codec = LoadContext(self._assignment).codec
         kept = [codec.read(body) for body in self._each(scenario.kept)]
         gone = ledger.acknowledged() - BitMap64([read.key for read in kept if read is not None])
         return gone if len(gone) <= number and not self.failures else BitMap64()

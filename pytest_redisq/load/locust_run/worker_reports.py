@@ -8,11 +8,11 @@ from typing import Any
 from locust.env import Environment
 from locust.runners import STATE_MISSING, MasterRunner
 
+from pytest_redisq.endpoint.jobs import fairness
 from pytest_redisq.load.engine.assignment import Assignment
 from pytest_redisq.load.ledger import Ledger
 from pytest_redisq.load.locust_run.locust_worker import LocustWorker
 from pytest_redisq.load.results.histogram import Timings
-from pytest_redisq.load.results.load_result import fairness
 
 
 class WorkerReports:

@@ -39,7 +39,7 @@ class Histogram:
     def __init__(self) -> None:
         self._hdr: Any = HdrHistogram(_LOWEST_US, _HIGHEST_US, _DIGITS)
 
-    def book(self, counts: Mapping[int, int]) -> None:
+    def add(self, counts: Mapping[int, int]) -> None:
         for value, times in counts.items():
             self._hdr.record_value(min(max(value, _LOWEST_US), _HIGHEST_US), times)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -104,15 +104,6 @@ class LoadResult:
         yield from _seen_lines(self.seen)
         yield from (f"note: {note}" for note in self.notes)
         yield from (f"MISSED {words}" for words in self.missed)
-
-
-def fairness(served: Collection[int]) -> float:
-    """Jain's index of how evenly it was shared: 1 if all had the same, 1 / n if one of n had all.
-
-    >>> fairness([5, 5]), fairness([10, 0])
-    (1.0, 0.5)
-    """
-    return float(sum(served) ** 2 / (len(served) * sum(each * each for each in served)))
 
 
 def _seen_lines(seen: Mapping[str, float]) -> Iterator[str]:

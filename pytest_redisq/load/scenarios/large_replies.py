@@ -21,7 +21,7 @@ from pytest_redisq.load.deliveries import LIST
 from pytest_redisq.load.engine.assignment import Assignment
 from pytest_redisq.load.engine.clients import LoadClient, RepeatingClient
 from pytest_redisq.load.engine.delivery_buffer import DeliveryBuffer
-from pytest_redisq.load.engine.worker_context import WorkerContext
+from pytest_redisq.load.engine.load_context import LoadContext
 from pytest_redisq.load.ledger import Ledger
 from pytest_redisq.load.scenarios.scenario_settings import at_least_one
 from pytest_redisq.resp import encode_command
@@ -60,10 +60,10 @@ class LrangePayload:
         ledger.attempt(_FILLER, self.elements)
         return ledger
 
-    def producer(self, context: WorkerContext, index: int) -> LoadClient:  # noqa: ARG002
+    def producer(self, context: LoadContext, index: int) -> LoadClient:  # noqa: ARG002
         return RepeatingClient(("GET", context.key("neighbour")), name="GET neighbour")
 
-    def consumer(self, context: WorkerContext, index: int) -> LoadClient:
+    def consumer(self, context: LoadContext, index: int) -> LoadClient:
         buffer = context.own_delivery_buffer(LIST, reader=f"reader-{context.assignment.first_consumer + index}")
         return LrangeClient(
             context.ledger,

@@ -13,7 +13,7 @@ from pytest_redisq.load.deliveries import LIST
 from pytest_redisq.load.engine.assignment import Assignment
 from pytest_redisq.load.engine.clients import LoadClient, RepeatingClient
 from pytest_redisq.load.engine.consumer_clients import BlpopClient, LpopClient
-from pytest_redisq.load.engine.worker_context import WorkerContext, in_order
+from pytest_redisq.load.engine.load_context import LoadContext, in_order
 from pytest_redisq.load.ledger import Ledger
 from pytest_redisq.load.scenarios.scenario_settings import at_least_one
 
@@ -36,11 +36,11 @@ class BlpopWorkers:
     def prepare(self, client: redis.Redis, assignment: Assignment) -> Ledger:  # noqa: ARG002
         return Ledger()
 
-    def producer(self, context: WorkerContext, index: int) -> LoadClient:
+    def producer(self, context: LoadContext, index: int) -> LoadClient:
         number = (context.assignment.first_producer + index) % self.queues
         return context.push_client(index, ("RPUSH", context.key(f"jobs:{number}")), name="RPUSH jobs")
 
-    def consumer(self, context: WorkerContext, index: int) -> LoadClient:  # noqa: ARG002
+    def consumer(self, context: LoadContext, index: int) -> LoadClient:  # noqa: ARG002
         buffer = context.delivery_buffer(LIST.ordered(in_order(self.contract)))
         return BlpopClient(buffer, _jobs(context.assignment, self.queues), name="BLPOP jobs")
 
@@ -70,10 +70,10 @@ class ListDrain:
     def prepare(self, client: redis.Redis, assignment: Assignment) -> Ledger:  # noqa: ARG002
         return Ledger()
 
-    def producer(self, context: WorkerContext, index: int) -> LoadClient:
+    def producer(self, context: LoadContext, index: int) -> LoadClient:
         return context.push_client(index, ("RPUSH", context.key("list")), name="RPUSH list")
 
-    def consumer(self, context: WorkerContext, index: int) -> LoadClient:  # noqa: ARG002
+    def consumer(self, context: LoadContext, index: int) -> LoadClient:  # noqa: ARG002
         buffer = context.delivery_buffer(LIST.ordered(in_order(self.contract)))
         return LpopClient(buffer, context.key("list"), name="LPOP list", count=self.chunk)
 
@@ -99,7 +99,7 @@ class MixedWorkload:
         client.set(assignment.key("page"), b"x" * assignment.payload_bytes)
         return Ledger()
 
-    def producer(self, context: WorkerContext, index: int) -> LoadClient:
+    def producer(self, context: LoadContext, index: int) -> LoadClient:
         match index % 4:
             case 0:
                 return RepeatingClient(("GET", context.key("page")), name="GET page")
@@ -110,7 +110,7 @@ class MixedWorkload:
             case _:
                 return _JOBS.producer(context, index)
 
-    def consumer(self, context: WorkerContext, index: int) -> LoadClient:
+    def consumer(self, context: LoadContext, index: int) -> LoadClient:
         return _JOBS.consumer(context, index)
 
     def backlog(self, client: redis.Redis, assignment: Assignment) -> int:

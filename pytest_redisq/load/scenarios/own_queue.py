@@ -14,7 +14,7 @@ from pytest_redisq.load.deliveries import Coverage
 from pytest_redisq.load.engine.assignment import Assignment
 from pytest_redisq.load.engine.clients import OwnQueueClient
 from pytest_redisq.load.engine.delivery_buffer import DeliveryBuffer
-from pytest_redisq.load.engine.worker_context import WorkerContext, in_order
+from pytest_redisq.load.engine.load_context import LoadContext, in_order
 from pytest_redisq.load.ledger import Ledger
 from pytest_redisq.queues.protocol import Acknowledges, Closes, Delivery, ListsMessages, Stopped
 from pytest_redisq.servers import Address
@@ -42,10 +42,10 @@ class OwnQueue:
         _close(self._end(assignment))  # one that cannot be made ends the run here, and is not made over and over
         return Ledger()
 
-    def producer(self, context: WorkerContext, index: int) -> OwnQueueClient:
+    def producer(self, context: LoadContext, index: int) -> OwnQueueClient:
         return _PutClient(self._end(context.assignment), context, context.assignment.producer_number(index))
 
-    def consumer(self, context: WorkerContext, index: int) -> OwnQueueClient:
+    def consumer(self, context: LoadContext, index: int) -> OwnQueueClient:
         queue = self._end(context.assignment)
         acks = Knowledge.RECORDED if isinstance(queue, Acknowledges) else Knowledge.ABSENT
         coverage = Coverage(ids=Knowledge.ABSENT, acks=acks, polls=Knowledge.ABSENT).ordered(in_order(self.contract))
@@ -85,7 +85,7 @@ class _PutClient:
     name = "put queue"
     producing = True
 
-    def __init__(self, queue: Any, context: WorkerContext, number: int) -> None:
+    def __init__(self, queue: Any, context: LoadContext, number: int) -> None:
         self._queue = queue
         self._ledger = context.ledger
         self._number = number

@@ -9,7 +9,7 @@ import redis
 
 from pytest_redisq.load.engine.assignment import Assignment
 from pytest_redisq.load.engine.clients import LoadClient, OwnQueueClient
-from pytest_redisq.load.engine.worker_context import WorkerContext
+from pytest_redisq.load.engine.load_context import LoadContext
 from pytest_redisq.load.ledger import Ledger
 
 
@@ -24,9 +24,9 @@ class Scenario(Protocol):
     def prepare(self, client: redis.Redis, assignment: Assignment) -> Ledger:
         """Once, before anybody starts. Returns what it enqueued itself, if anything."""
 
-    def producer(self, context: WorkerContext, index: int) -> LoadClient | OwnQueueClient: ...
+    def producer(self, context: LoadContext, index: int) -> LoadClient | OwnQueueClient: ...
 
-    def consumer(self, context: WorkerContext, index: int) -> LoadClient | OwnQueueClient: ...
+    def consumer(self, context: LoadContext, index: int) -> LoadClient | OwnQueueClient: ...
 
     def backlog(self, client: redis.Redis, assignment: Assignment) -> int:
         """How many messages consumers have still to get or to acknowledge; 0: drained."""

@@ -12,7 +12,7 @@ from pytest_redisq.load.deliveries import GROUP, READER
 from pytest_redisq.load.engine.assignment import Assignment
 from pytest_redisq.load.engine.clients import LoadClient
 from pytest_redisq.load.engine.consumer_clients import XreadClient, XreadgroupClient
-from pytest_redisq.load.engine.worker_context import WorkerContext, in_order
+from pytest_redisq.load.engine.load_context import LoadContext, in_order
 from pytest_redisq.load.ledger import Ledger
 
 #: Entries that one command reads when the rest of a stream is counted, and the most bytes of them.
@@ -31,10 +31,10 @@ class XaddGroup:
         client.xgroup_create(assignment.key("stream"), "group", id="0", mkstream=True)
         return Ledger()
 
-    def producer(self, context: WorkerContext, index: int) -> LoadClient:
+    def producer(self, context: LoadContext, index: int) -> LoadClient:
         return context.push_client(index, ("XADD", context.key("stream"), "*", "b"), name="XADD stream")
 
-    def consumer(self, context: WorkerContext, index: int) -> LoadClient:
+    def consumer(self, context: LoadContext, index: int) -> LoadClient:
         name = f"consumer-{context.assignment.first_consumer + index}"
         key = context.key("stream")
         buffer = context.delivery_buffer(GROUP.ordered(in_order(self.contract)))
@@ -72,10 +72,10 @@ class XaddFanout:
     def prepare(self, client: redis.Redis, assignment: Assignment) -> Ledger:  # noqa: ARG002
         return Ledger()
 
-    def producer(self, context: WorkerContext, index: int) -> LoadClient:
+    def producer(self, context: LoadContext, index: int) -> LoadClient:
         return context.push_client(index, ("XADD", context.key("stream"), "*", "b"), name="XADD stream")
 
-    def consumer(self, context: WorkerContext, index: int) -> LoadClient:
+    def consumer(self, context: LoadContext, index: int) -> LoadClient:
         reader = f"reader-{context.assignment.first_consumer + index}"
         coverage = READER._replace(from_start=True).ordered(in_order(self.contract))
         buffer = context.own_delivery_buffer(coverage, reader=reader)
@@ -113,11 +113,11 @@ class XaddBurst:
             client.xgroup_create(assignment.key("stream"), f"group-{group}", id="0", mkstream=True)
         return Ledger()
 
-    def producer(self, context: WorkerContext, index: int) -> LoadClient:
+    def producer(self, context: LoadContext, index: int) -> LoadClient:
         bound: tuple[str | int, ...] = ("MAXLEN", "~", self.maxlen) if self.maxlen else ()
         return context.push_client(index, ("XADD", context.key("stream"), *bound, "*", "b"), name="XADD stream")
 
-    def consumer(self, context: WorkerContext, index: int) -> LoadClient:
+    def consumer(self, context: LoadContext, index: int) -> LoadClient:
         number, key = context.assignment.first_consumer + index, context.key("stream")
         if number < self.readers or not self.groups:
             coverage = READER._replace(from_start=True).ordered(in_order(self.contract))

@@ -18,8 +18,8 @@ from pytest_redisq.load.engine.clients import PushClient, RepeatingClient
 from pytest_redisq.load.engine.consumer_clients import BlpopClient, XreadgroupClient
 from pytest_redisq.load.engine.delivery_buffer import DeliveryBuffer
 from pytest_redisq.load.engine.epoll_engine import KILLED, EpollEngine
+from pytest_redisq.load.engine.load_context import LoadContext
 from pytest_redisq.load.engine.target import Target
-from pytest_redisq.load.engine.worker_context import WorkerContext
 from pytest_redisq.load.ledger import Ledger
 from pytest_redisq.load.results.histogram import Timings
 from pytest_redisq.servers import Server, start
@@ -170,7 +170,7 @@ def test_a_pace_is_kept(server: Server) -> None:
     timings = Timings.empty()
     for batch in at_work.engine.batches:
         if batch.name == "RPUSH jobs":
-            batch.book(timings)
+            batch.add_to(timings)
     assert (
         timings.response.count == timings.service.count == sum(push_client.sent for push_client in at_work.push_clients)
     )
@@ -258,7 +258,7 @@ def test_an_error_reply_fails_its_message_for_certain(server: Server) -> None:
         run="7", url=server.url, engine="epoll", worker=0, producers=1, consumers=0, first_producer=0,
         first_consumer=0, all_producers=1, payload_bytes=20, pipeline=3, rate="",
     )  # fmt: skip
-    context = WorkerContext(assignment)
+    context = LoadContext(assignment)
     with server.client() as client:
         client.set("wrong", b"x")
         engine = EpollEngine(

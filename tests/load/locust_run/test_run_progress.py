@@ -16,7 +16,7 @@ from pyroaring import BitMap64
 
 from pytest_redisq.load.codec import MAX_SEQUENCE, key_of
 from pytest_redisq.load.deliveries import KeyMultiset, Received
-from pytest_redisq.load.locust_process import LoadRun, Report, RunningLoad, under_way
+from pytest_redisq.load.locust_process import LoadReport, LoadRun, RunningLoad, under_way
 from pytest_redisq.load.locust_run.run_progress import ProgressSample, RunProgress, in_flight, lost
 from pytest_redisq.load.scenarios import ListDrain
 from pytest_redisq.servers import Server
@@ -101,7 +101,7 @@ def test_a_loss_is_told_while_the_run_goes_on(
     ) as run:
         told = next(number for number in losses(run) if number)
         run.stop()
-        report: Report = run.wait()
+        report: LoadReport = run.wait()
     assert report.exit_code == 1
     assert 0 < told <= report.counts["lost"]
 

@@ -4,13 +4,13 @@ import os
 import signal
 
 from pytest_redisq.load.engine.clients import LoadClient
-from pytest_redisq.load.engine.worker_context import WorkerContext
+from pytest_redisq.load.engine.load_context import LoadContext
 from pytest_redisq.load.locust_run.users import users_of
 from pytest_redisq.load.scenarios import BlpopWorkers
 
 
 class Mortal(BlpopWorkers):
-    def consumer(self, context: WorkerContext, index: int) -> LoadClient:
+    def consumer(self, context: LoadContext, index: int) -> LoadClient:
         if context.assignment.worker == 1:
             os.kill(os.getpid(), signal.SIGKILL)
         return super().consumer(context, index)

@@ -3,7 +3,7 @@
 from pytest_redisq.load.deliveries import READER
 from pytest_redisq.load.engine.clients import LoadClient
 from pytest_redisq.load.engine.consumer_clients import XreadClient
-from pytest_redisq.load.engine.worker_context import WorkerContext
+from pytest_redisq.load.engine.load_context import LoadContext
 from pytest_redisq.load.locust_run.users import users_of
 from pytest_redisq.load.scenarios import XaddFanout
 
@@ -17,7 +17,7 @@ class DollarReader(XreadClient):
 
 
 class Dollar(XaddFanout):
-    def consumer(self, context: WorkerContext, index: int) -> LoadClient:
+    def consumer(self, context: LoadContext, index: int) -> LoadClient:
         buffer = context.own_delivery_buffer(READER, reader=f"reader-{context.assignment.first_consumer + index}")
         return DollarReader(buffer, context.key("stream"), name="XREAD stream")
 

@@ -1,7 +1,7 @@
 """A sender whose every hundredth message has a byte changed under way."""
 
 from pytest_redisq.load.engine.clients import LoadClient, PushClient
-from pytest_redisq.load.engine.worker_context import WorkerContext
+from pytest_redisq.load.engine.load_context import LoadContext
 from pytest_redisq.load.locust_run.users import users_of
 from pytest_redisq.load.scenarios import BlpopWorkers
 
@@ -17,7 +17,7 @@ class Garbler(PushClient):
 
 
 class Garbled(BlpopWorkers):
-    def producer(self, context: WorkerContext, index: int) -> LoadClient:
+    def producer(self, context: LoadContext, index: int) -> LoadClient:
         push_client = context.push_client(index, ("RPUSH", context.key("jobs:0")), name="RPUSH jobs")
         push_client.__class__ = Garbler
         return push_client

@@ -1,13 +1,13 @@
 """Jobs pushed to the end from which they are taken: the last comes first."""
 
 from pytest_redisq.load.engine.clients import LoadClient
-from pytest_redisq.load.engine.worker_context import WorkerContext
+from pytest_redisq.load.engine.load_context import LoadContext
 from pytest_redisq.load.locust_run.users import users_of
 from pytest_redisq.load.scenarios import BlpopWorkers
 
 
 class LastFirst(BlpopWorkers):
-    def producer(self, context: WorkerContext, index: int) -> LoadClient:
+    def producer(self, context: LoadContext, index: int) -> LoadClient:
         return context.push_client(index, ("LPUSH", context.key("jobs:0")), name="LPUSH jobs")
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from pytest_redisq.load.deliveries import GROUP
 from pytest_redisq.load.engine.clients import LoadClient
 from pytest_redisq.load.engine.consumer_clients import XreadgroupClient
-from pytest_redisq.load.engine.worker_context import WorkerContext
+from pytest_redisq.load.engine.load_context import LoadContext
 from pytest_redisq.load.locust_run.users import users_of
 from pytest_redisq.load.scenarios import XaddBurst
 from pytest_redisq.resp import encode_command
@@ -14,7 +14,7 @@ from pytest_redisq.resp import encode_command
 class Skipper(XreadgroupClient):
     """Every twentieth request is XGROUP SETID to the end."""
 
-    def __init__(self, context: WorkerContext, index: int) -> None:
+    def __init__(self, context: LoadContext, index: int) -> None:
         self._setid = encode_command(["XGROUP", "SETID", context.key("stream"), "group-0", "$"])
         self._turn = 0
         buffer = context.delivery_buffer(GROUP, reader="group-0")
@@ -29,7 +29,7 @@ class Skipper(XreadgroupClient):
 
 
 class SkippingGroup(XaddBurst):
-    def consumer(self, context: WorkerContext, index: int) -> LoadClient:
+    def consumer(self, context: LoadContext, index: int) -> LoadClient:
         return Skipper(context, index)
 
 

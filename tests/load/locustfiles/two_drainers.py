@@ -5,7 +5,7 @@ from typing import Any
 from pytest_redisq.load.deliveries import LIST
 from pytest_redisq.load.engine.clients import LoadClient
 from pytest_redisq.load.engine.consumer_clients import LpopClient
-from pytest_redisq.load.engine.worker_context import WorkerContext
+from pytest_redisq.load.engine.load_context import LoadContext
 from pytest_redisq.load.locust_run.users import users_of
 from pytest_redisq.load.scenarios import ListDrain
 from pytest_redisq.resp import encode_command
@@ -35,7 +35,7 @@ class LookThenTrim(LpopClient):
 
 
 class TwoDrainers(ListDrain):
-    def consumer(self, context: WorkerContext, index: int) -> LoadClient:  # noqa: ARG002
+    def consumer(self, context: LoadContext, index: int) -> LoadClient:  # noqa: ARG002
         return LookThenTrim(context.delivery_buffer(LIST), key=context.key("list"), name="LRANGE list")
 
 

@@ -18,7 +18,7 @@ LATENCIES = st.lists(st.integers(1, 10_000_000), min_size=1, max_size=200)
 @given(LATENCIES, st.sampled_from([50, 90, 99, 99.9, 100]))
 def test_percentiles_are_exact_to_three_digits(values: list[int], percent: float) -> None:
     histogram = Histogram()
-    histogram.book(Counter(values))
+    histogram.add(Counter(values))
     exact = sorted(values)[max(int(len(values) * percent / 100 + 0.5), 1) - 1]  # HDR's: the nearest rank
     assert abs(histogram.percentile(percent) - exact) <= max(exact / 1000, 1)
 
@@ -26,9 +26,9 @@ def test_percentiles_are_exact_to_three_digits(values: list[int], percent: float
 @given(LATENCIES, LATENCIES)
 def test_histograms_of_two_processes_add_up(one: list[int], two: list[int]) -> None:
     whole, first, second = Histogram(), Histogram(), Histogram()
-    whole.book(Counter(one + two))
-    first.book(Counter(one))
-    second.book(Counter(two))
+    whole.add(Counter(one + two))
+    first.add(Counter(one))
+    second.add(Counter(two))
     first.merge(Histogram.load(second.dump()))
     assert first.figures() == whole.figures()
 
@@ -36,7 +36,7 @@ def test_histograms_of_two_processes_add_up(one: list[int], two: list[int]) -> N
 def test_what_is_out_of_range_counts_as_its_end() -> None:
     assert microseconds([-5, 999, 1_000, 2_500]) == Counter({0: 2, 1: 1, 2: 1})
     histogram = Histogram()
-    histogram.book({0: 1, 10**12: 1})
+    histogram.add({0: 1, 10**12: 1})
     assert histogram.percentile(1) == 1
     assert histogram.count == 2
 
@@ -49,7 +49,7 @@ def test_a_gauge_hands_over_each_figure_once_and_weighs_pipelines() -> None:
     batch = samples.collect()
     assert batch is not None
     timings = Timings.empty()
-    batch.book(timings)
+    batch.add_to(timings)
     assert (timings.service.count, timings.service.percentile(50), timings.errors) == (100, 5, Counter({"gone": 1}))
     assert samples.collect() is None
 

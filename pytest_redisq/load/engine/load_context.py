@@ -14,7 +14,7 @@ from pytest_redisq.load.engine.delivery_buffer import DeliveryBuffer
 from pytest_redisq.load.ledger import Ledger
 
 
-class WorkerContext:
+class LoadContext:
     """Makes what clients need, and closes the books when they have ended."""
 
     def __init__(self, assignment: Assignment) -> None:
