@@ -42,6 +42,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from pytest_redisq import failure_store
 from pytest_redisq.check import Contract, check
+from pytest_redisq.children import ChildProcess
 from pytest_redisq.errors import DeliveryError, RedisqError
 from pytest_redisq.explore import FAULTS, NondeterminismError, Schedule
 from pytest_redisq.facade import Redisq
@@ -227,16 +228,20 @@ def _of_a_test(regression: Regression, root: Path) -> BaseException | None:
 
 
 def _run_test(root: Path, *words: str) -> tuple[int, str]:
-    done = subprocess.run(
+    child = ChildProcess(  # so that it ends with this process, however that is ended
         [sys.executable, "-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider", *words],
         cwd=root,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-        timeout=TEST_SECONDS,
-        check=False,
         env={name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")},
     )
-    return done.returncode, done.stdout + done.stderr
+    with child.process:
+        try:
+            told, _ = child.process.communicate(timeout=TEST_SECONDS)
+        finally:
+            child.end()
+    return child.process.returncode, told
 
 
 def find(place: str, root: Path) -> Any:

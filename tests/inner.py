@@ -48,15 +48,20 @@ class InnerRuns:
         return path
 
     def run(
-        self, *options: str, plugins: tuple[str, ...] = (), environ: dict[str, str | None] | None = None
+        self,
+        *options: str,
+        plugins: tuple[str, ...] = (),
+        environ: dict[str, str | None] | None = None,
+        seconds: float = 100.0,
     ) -> pytest.RunResult:
-        """Run it; a value None in `environ` is a variable that is not set."""
+        """Run it, for so many seconds at most; a value None in `environ` is a variable that is not set."""
         with self._monkeypatch.context() as patch:
             # With CI set, pytest says more in its summary.
             for name, value in {"CI": None, **(environ or {})}.items():
                 patch.delenv(name, raising=False) if value is None else patch.setenv(name, value)
             loaded = [word for plugin in ("pytest_redisq.plugin", "tells_redis", *plugins) for word in ("-p", plugin)]
-            return self._pytester.runpytest_subprocess(*loaded, "-W", "error", "-W", _NOT_OURS, *options, timeout=100)
+            words = [*loaded, "-W", "error", "-W", _NOT_OURS, *options]
+            return self._pytester.runpytest_subprocess(*words, timeout=seconds)
 
     def normal(self, text: str) -> str:
         """`text` without what differs from run to run and from machine to machine."""

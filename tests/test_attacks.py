@@ -66,7 +66,15 @@ def test_explore(redisq, method):
         world.process([sys.executable, "-c", PROGRAM])
         world.run()
     redisq.explore(scenario)
+
+def test_kept():
+    mark_and_wait()
 """
+
+_KEPT = {
+    "test_regressions.py": "from pytest_redisq.regressions import regressions\ntest_it = regressions(__file__)\n",
+    "kept.toml": 'name = "kept"\nwhy = "w"\nverdict = "holds"\ntest = "test_suite.py::test_kept"\nschedule = "A"\n',
+}
 
 
 @pytest.fixture
@@ -76,7 +84,8 @@ def attack() -> Iterator[Attack]:
     folder = Path(tempfile.mkdtemp(prefix="a-"))  # a short path, since a unix socket's may have a hundred characters
 
     def start(command: list[str], ending: str) -> Attacked:
-        (folder / "test_suite.py").write_text(_SUITE)
+        for name, text in {"test_suite.py": _SUITE, **_KEPT}.items():
+            (folder / name).write_text(text)
         (folder / "pytest.ini").write_text("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
         server = os.environ.get("REDISQ_SERVER") or local_kind()
         started.append(Attacked(folder, command, ending=ending, REDISQ_SERVER=server, PYTHONPATH=str(folder)))
@@ -141,6 +150,10 @@ def test_a_demo(attack: Attack) -> None:
 @pytest.mark.parametrize("test", [RUNS[0], RUNS[-1], EXPLORATIONS[0]])
 def test_a_test(attack: Attack, test: str) -> None:
     _carry_out(attack([*_PYTEST, "-k", f"test_{test}"], "SIGKILL"), _tests_up())
+
+
+def test_a_regression_that_is_a_test(attack: Attack) -> None:
+    _carry_out(attack([*_PYTEST[:-1], "test_regressions.py"], "SIGKILL"), _tests_up(1))
 
 
 @pytest.mark.slow

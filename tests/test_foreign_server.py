@@ -99,8 +99,7 @@ def _attack(
         attacked.end()
         eventually(lambda: not _ours(client, before), GONE_SECONDS)
     assert contents(theirs) == before
-    # Of an orphaned worker of xdist it is execnet that decides how long it goes on.
-    eventually(lambda: not attacked.running(), 30.0 if command == "xdist" else GONE_SECONDS)
+    eventually(lambda: not attacked.running(), GONE_SECONDS)
 
 
 @pytest.mark.parametrize("ending", ["SIGTERM", "SIGKILL"])

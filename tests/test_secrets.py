@@ -327,11 +327,12 @@ def test_fails(redisq_start, name):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(660)
 def test_no_report_of_pytest_shows_the_password(inner: InnerRuns) -> None:
     """Wherever it fails, with all locals, in full length, also in the XML and from workers of xdist."""
     inner.file("test_it.py", _EVERYWHERE % (PASSWORD, local().server))
     options = ("-l", "--tb=long", "-vv", "--setup-show", "-rA", "--junitxml=report.xml", "-p", "no:randomly")
-    result = inner.run(*options)
+    result = inner.run(*options, seconds=600)  # each of its tests makes a load run
     failed = result.parseoutcomes()["failed"]
     assert failed >= 25
     text = "\n".join([*result.outlines, *result.errlines, (inner.path / "report.xml").read_text()])

@@ -1,78 +1,219 @@
-"""Drains that are ended at random moments, by any signal, on two hosts, of two lists, into one file."""
+"""Drains that are ended at random moments: by any signal, by their server's death, by a full disk; on two hosts, of two
+lists, into one file, while others push.
+"""
 
 from __future__ import annotations
 
 import itertools
+import os
 import random
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import redis
 
 from pytest_redisq.queues import drain_to_file
-from pytest_redisq.servers import Server
-from tests.queues.test_drain_file import SUFFIXES, content
-from tests.support import eventually
+from pytest_redisq.queues.drain_journal import SUFFIX
+from pytest_redisq.servers import Server, start
+from tests.queues.test_drain_file import content
+from tests.support import eventually, local
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-ROUNDS = 6
+SUFFIXES = ["out.txt", "out.gz", "out.zst"]
+
+#: Of each attack, so many; DRAIN_ATTACKS sets another number for a thorough run.
+ROUNDS = int(os.environ.get("DRAIN_ATTACKS", "6"))
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
+#: `redisq drain`, which waits for the disk more or less often.
 CODE = """
-import redis, sys
-from pytest_redisq.queues import drain_to_file, drain_file
-url, key, path, sync_bytes = sys.argv[1:]
-drain_file.SYNC_BYTES = int(sync_bytes)
-drain_to_file(redis.Redis.from_url(url), key, path, chunk=1000)
+import sys
+from pytest_redisq.queues import drain_file
+drain_file.SYNC_BYTES = int(sys.argv.pop(1))
+from pytest_redisq.cli import main
+main(["drain", *sys.argv[1:], "--chunk", "1000"])
 """
 
 
+def words(url: str, key: str, path: Path, chance: random.Random) -> list[str]:
+    sync_bytes = str(chance.choice([1, 100_000, 2**24]))
+    return [sys.executable, "-c", CODE, sync_bytes, key, "--to", str(path), "--url", str(url)]
+
+
 def on_a_host(number: int) -> list[str]:
-    """What starts a program under another host name; a skip where that is not permitted."""
-    words = ["unshare", "--uts", "sh", "-c", f'hostname host-{number}; exec "$@"', "sh"]
-    if not shutil.which("unshare") or subprocess.run([*words, "true"], capture_output=True, check=False).returncode:
-        pytest.skip("NOT TESTED on two hosts: unshare --uts is not permitted here")
-    return words
+    """What starts a program under another host name in a network of its own; a skip where that is not permitted."""
+    host = ["unshare", "--uts", "--net", "sh", "-c", f'hostname host-{number}; exec "$@"', "sh"]
+    if not shutil.which("unshare") or subprocess.run([*host, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("NOT TESTED on two hosts: unshare --uts --net is not permitted here")
+    return host
 
 
-def one_that_is_ended(words: list[str], path: Path, chance: random.Random) -> None:
-    """It is ended when the file has grown by so much, if it has not come to its end by then."""
-    enough = (path.stat().st_size if path.exists() else 0) + chance.randrange(1, 600_000)
-    with subprocess.Popen(words, stderr=subprocess.DEVNULL) as process:
-        eventually(lambda: process.poll() is not None or (path.exists() and path.stat().st_size >= enough), 60)
-        process.send_signal(chance.choice(SIGNALS))
-        process.wait(60)
+class Pushed:
+    """Elements that are all different, and by whom they were taken."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self._chance = chance
+        self._numbers = itertools.count()
+        self.elements: list[bytes] = []
+
+    def push(self, client: redis.Redis, key: str, count: int) -> None:
+        more = [
+            b"%s-%d-%s" % (key.encode(), next(self._numbers), self._chance.randbytes(16).hex().encode())
+            for _ in range(count)
+        ]
+        client.rpush(key, *more)
+        self.elements += more
+
+
+@contextmanager
+def producing(server: Server, pushed: Pushed) -> Iterator[None]:
+    """Meanwhile somebody pushes to both lists."""
+    over = threading.Event()
+
+    def produce() -> None:
+        with server.client() as client:
+            for key in itertools.cycle("ab"):
+                pushed.push(client, key, 50)
+                if over.wait(0.002):
+                    return
+
+    producer = threading.Thread(target=produce)
+    producer.start()
+    try:
+        yield
+    finally:
+        over.set()
+        producer.join()
+
+
+def size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def ended(command: list[str], path: Path, chance: random.Random, end: Callable[[subprocess.Popen[str]], None]) -> None:
+    """The drain is ended when the file has grown by so much, if it has not come to its end by then."""
+    enough = size(path) + chance.randrange(0, 600_000)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        eventually(lambda: process.poll() is not None or size(path) >= enough, 60)
+        end(process)
+        told, _ = process.communicate(timeout=60)
+    assert "Traceback" not in told
+    assert process.returncode in (0, 1, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP), told
+
+
+def check(client: redis.Redis, path: Path, pushed: Pushed) -> None:
+    """The lists are drained to their ends: each element is in the file once, and nothing else is anywhere."""
+    held = [each for key in "ab" for each in drain_to_file(client, key, path).held]
+    assert held == []
+    assert sorted(content(path).split(b"\n")[:-1]) == sorted(pushed.elements)
+    assert list(client.scan_iter()) == []
+    assert not path.with_name(path.name + SUFFIX).exists()
+    tester = {".gz": "gzip", ".zst": "zstd"}.get(path.suffix)
+    if tester and shutil.which(tester):
+        subprocess.run([tester, "-t", path], check=True, capture_output=True)
 
 
 @pytest.mark.parametrize("name", SUFFIXES)
 @pytest.mark.parametrize("hosts", [False, True], ids=["one host", "two hosts"])
-def test_nothing_is_lost_or_doubled(
+def test_no_signal_loses_or_doubles_an_element(
     client: redis.Redis, server: Server, tmp_path: Path, name: str, hosts: bool
 ) -> None:
     path, chance = tmp_path / name, random.Random(f"{name} {hosts}")
-    wrap: Callable[[int], list[str]] = on_a_host if hosts else lambda _: []
-    numbers, pushed = itertools.count(), list[bytes]()
-    for turn in range(ROUNDS):
+    pushed = Pushed(chance)
+    with producing(server, pushed):
+        for turn in range(ROUNDS):
+            key = chance.choice("ab")
+            pushed.push(client, key, 9000)
+            wrap = on_a_host(turn % 2) if hosts else []
+            url = server.local_url if hosts else server.url
+            ended(
+                [*wrap, *words(url, key, path, chance)],
+                path,
+                chance,
+                lambda process: process.send_signal(chance.choice(SIGNALS)),
+            )
+    check(client, path, pushed)
+
+
+@pytest.fixture
+def mortal() -> Iterator[Server]:
+    """A server that keeps on disk what it has answered."""
+    server = start(local(persistence="aof", server_args=("--appendfsync", "always")))
+    yield server
+    server.stop()
+
+
+@pytest.mark.parametrize("name", SUFFIXES)
+@pytest.mark.parametrize("back", ["at once", "for the next drain"])
+def test_no_death_of_the_server_loses_or_doubles_an_element(
+    mortal: Server, tmp_path: Path, name: str, back: str
+) -> None:
+    path, chance = tmp_path / name, random.Random(f"{name} {back}")
+    pushed = Pushed(chance)
+
+    def end(process: subprocess.Popen[str]) -> None:
+        mortal.kill()
+        if back == "at once":
+            mortal.revive()
+        elif chance.random() < 0.5:
+            process.kill()
+
+    for _ in range(ROUNDS):
         key = chance.choice("ab")
-        elements = [
-            b"%s-%d-%s" % (key.encode(), next(numbers), chance.randbytes(16).hex().encode()) for _ in range(9000)
-        ]
-        client.rpush(key, *elements)
-        pushed += elements
-        sync_bytes = chance.choice([1, 100_000, 2**24])
-        words = [sys.executable, "-c", CODE, str(server.url), key, str(path), str(sync_bytes)]
-        one_that_is_ended([*wrap(turn % 2), *words], path, chance)
-    held = [each for key in "ab" for each in drain_to_file(client, key, path).held]
-    assert held == []
-    assert sorted(content(path).split(b"\n")[:-1]) == sorted(pushed)
-    assert list(client.scan_iter()) == []
-    if path.suffix != ".txt":
-        tester = "gzip" if path.suffix == ".gz" else "zstd"
-        if shutil.which(tester):
-            subprocess.run([tester, "-t", path], check=True, capture_output=True)
+        with mortal.client() as client:
+            pushed.push(client, key, 9000)
+        ended(words(mortal.url, key, path, chance), path, chance, end)
+        mortal.revive()
+    with mortal.client() as client:
+        check(client, path, pushed)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, which is soon full."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("NOT TESTED with a full disk: no file system can be mounted here")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("name", SUFFIXES)
+def test_no_full_disk_loses_or_doubles_an_element(client: redis.Redis, server: Server, disk: Path, name: str) -> None:
+    """It is full at any byte of the file or of its journal, and a drain may be killed on it."""
+    path, chance = disk / name, random.Random(name)
+    pushed = Pushed(chance)
+    pages = 4  # each file takes whole pages
+    for turn in range(2 * ROUNDS):
+        key = chance.choice("ab")
+        pushed.push(client, key, 9000)
+        pages += chance.randrange(0, 40)
+        subprocess.run(["mount", "-o", f"remount,size={pages * 4}k", str(disk)], check=True)
+        ended(
+            words(server.url, key, path, chance),
+            path,
+            chance,
+            lambda process: process.kill() if turn % 2 else None,  # noqa: B023
+        )
+    subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
+    check(client, path, pushed)
+    assert os.listdir(disk) == [name]
+
+
+def test_a_disk_without_room_for_a_journal_changes_nothing(client: redis.Redis, disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,nr_inodes=2", str(disk)], check=True)  # the folder, and the file
+    client.rpush("a", "1", "2")
+    with pytest.raises(OSError, match="No space left on device"):
+        drain_to_file(client, "a", disk / "out.txt")
+    assert client.lrange("a", 0, -1) == [b"1", b"2"]
+    assert list(client.scan_iter()) == [b"a"]
