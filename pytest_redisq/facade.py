@@ -1,6 +1,6 @@
-"""What the `redisq` fixture hands to a test: one object from which everything else can be had.
+"""The `redisq` fixture: one object with access to all parts of the package.
 
-Delegation only; the work is done in the modules below.
+It only delegates; the modules below do the work.
 """
 
 from __future__ import annotations
@@ -104,24 +104,24 @@ class Redisq:
 
     @property
     def client(self) -> redis.Redis:
-        """A client whose every key is in this namespace; replies are bytes."""
+        """A client of this namespace; replies are bytes."""
         return self._namespace.client
 
     @property
     def async_client(self) -> redis.asyncio.Redis:
-        """The same for asyncio, for use in any event loop; it is closed for you."""
+        """An asyncio client of this namespace, for use in any event loop; it is closed automatically."""
         if self._async_client is None:
             self._async_client = self._held.enter_context(closing_with_its_loop(self._namespace.async_client))
         return self._async_client
 
     @property
     def url(self) -> str:
-        """For other clients and programs; on somebody's own server they must use names made by `key`."""
+        """The URL for other clients and programs. On the user's own server they must use key names made by `key`."""
         return self._namespace.url
 
     @property
     def address(self) -> Address:
-        """Where this namespace is: its URL, and the prefix that clients made from it put before every key."""
+        """The address of this namespace: its URL, and the prefix that its clients put before every key."""
         return self._namespace.address
 
     @contextlib.contextmanager
@@ -140,7 +140,7 @@ class Redisq:
         return self._held.enter_context(contextlib.closing(self._namespace.new_client(**options)))
 
     def key(self, name: str) -> str:
-        """`name` as a key in this namespace, good for any client and program."""
+        """The full key name of `name` in this namespace, for any client and program."""
         return self._namespace.key(name)
 
     def list(self, name: str, *, urgent: tuple[str, ...] = ()) -> queues.BlockingList:
@@ -338,6 +338,6 @@ class Redisq:
 
 
 def _inside_given() -> bool:
-    """Whether Hypothesis is at work. Who has not imported it is not inside of it."""
+    """Whether this code runs inside a Hypothesis test."""
     hypothesis = sys.modules.get("hypothesis")
     return hypothesis is not None and bool(hypothesis.currently_in_test_context())

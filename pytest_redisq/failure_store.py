@@ -1,7 +1,7 @@
-"""What failed, kept between runs in a folder beside the tests: schedules, their pictures, and histories.
+"""The failure store: schedules, their pictures and histories that failed, kept between runs in a folder.
 
-Not in pytest's cache: who clears that wants the tests run anew, and not to search anew for what a search has found.
-Like Hypothesis's `.hypothesis`, the folder can be carried from machine to machine, and version control is blind to it.
+It is not part of pytest's cache: clearing that cache should not discard failures that took a long search to find. Like
+the `.hypothesis` folder of Hypothesis, it can be copied to other machines, and version control ignores it.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ SCHEDULE, HISTORY = ".schedule.json", ".jsonl"
 
 #: The most bytes of a file's name, without the suffix that says its kind: file systems take 255 with it.
 _NAME_BYTES = 160
-#: Test ids whose slugs cannot be alike: a path, then names. All others get a digest, since `a/b` and `a:b`, or names
-#: that differ in case alone, may come to the same file.
+#: Test ids whose slugs are always different: a path, then names. All other ids get a digest, since `a/b` and `a:b`, or
+#: names that differ only in case, could give the same file.
 _PLAIN = re.compile(r"[a-z0-9_./]+\.py(::[a-z0-9_]+)+")
 
 
 def slug(text: str) -> str:
-    """`text` as a part of a file's name, cut to what file systems take. Different texts may have the same slug."""
+    """`text` as part of a file name, shortened to what file systems allow. Different texts may have the same slug."""
     return re.sub(r"[^\w.-]+", "-", text).encode(errors="ignore")[:_NAME_BYTES].decode(errors="ignore")
 
 
 def file_name(test: str) -> str:
-    """A file's name for `test`, as pytest calls it: another one for each test, without what says the file's kind.
+    """A file name, without suffix, for the test id `test`. Different tests have different file names.
 
     >>> file_name("tests/test_a.py::test_b")
     'tests-test_a.py-test_b'
@@ -46,13 +46,13 @@ def file_name(test: str) -> str:
 
 
 def write(path: Path, text: str) -> None:
-    """Makes the folder where it is not there yet. Raises OSError where nothing can be written."""
+    """Write `text` to `path`; creates the folder if needed. Raises OSError if it cannot be written."""
     make(path.parent)
     path.write_text(text, encoding="utf-8")
 
 
 def make(folder: Path) -> None:
-    """Raises OSError where it cannot be made."""
+    """Create the folder, with a .gitignore that hides it. Raises OSError if it cannot be created."""
     folder.mkdir(parents=True, exist_ok=True)
     ignore = folder / ".gitignore"
     if not ignore.exists():
@@ -60,15 +60,15 @@ def make(folder: Path) -> None:
 
 
 def failures(folder: Path) -> list[Path]:
-    """What failed in the last runs: schedules and histories, the newest first."""
+    """The schedules and histories in `folder`, the newest first."""
     found = [path for kind in (SCHEDULE, HISTORY) for path in folder.glob(f"*{kind}")]
     return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
 
 
 def choose(words: str, folder: Path) -> Path:
-    """The failure that is meant: a file, or the one whose name has these words in it.
+    """The file of the failure that `words` selects: a path, a test id, or a part of a file name.
 
-    Raises RedisqError where there is none, or more than one.
+    `folder`: the failure store. Raises RedisqError if no failure or more than one matches.
     """
     with contextlib.suppress(OSError, ValueError):  # too long for a path, or no path at all
         if Path(words).is_file():
@@ -82,10 +82,10 @@ def choose(words: str, folder: Path) -> Path:
     listed = "".join(f"\n  {path.name}" for path in meant or known)
     if not known:
         raise RedisqError(
-            f"Nothing that failed is in {folder}.\nWhat to do: run the failing test first, in this folder."
+            f"There are no failures in {folder}.\nWhat to do: run the failing test first, in this folder."
         )
     if not meant:
-        raise RedisqError(f"No failure is called {words!r}. There are:{listed}")
+        raise RedisqError(f"No failure matches {words!r}. There are:{listed}")
     raise RedisqError(
-        f"{len(meant)} failures are meant{f' by {words!r}' if words else ''}; say more of a name:{listed}"
+        f"{len(meant)} failures match{f' {words!r}' if words else ''}; give a longer part of the name:{listed}"
     )

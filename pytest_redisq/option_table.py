@@ -1,8 +1,8 @@
-"""The option table: each is declared once, and flag, ini setting, environment variable, help and README follow.
+"""The option table: each option once. Its flag, ini setting, environment variable, help and README row derive from it.
 
-All that the plugin imports besides pytest, and so paid for by every pytest run of everybody who has this package
-installed: hence named tuples (a dataclass takes seven times as long to make), and no more than is needed to tell
-whether an option was given. `options` makes sense of it.
+The plugin imports this module in every pytest run, and no other of the package. So it uses named tuples (a dataclass
+takes seven times as long to create) and holds only what tells whether an option was given. `options` parses
+the values.
 """
 
 from __future__ import annotations
@@ -11,24 +11,24 @@ from typing import Literal, NamedTuple
 
 KINDS = ("auto", "docker", "process", "embedded")
 
-#: The kinds of server that have a use for an option: those we start ourselves, or also somebody's own, by its URL.
+#: The kinds of server that an option applies to: servers that redisq starts, or also the user's own, given by URL.
 OWN = frozenset(KINDS)
 ANY = OWN | {"url"}
 
 
 class Option(NamedTuple):
-    """One row. `name` is the field of `options.Settings`, and what all other names derive from."""
+    """One option. `name` is the field of `options.Settings`; all other names derive from it."""
 
     name: str
     metavar: str
     help: str
-    #: How it is parsed.
+    #: How the value is parsed.
     value: Literal["server", "word", "path", "persistence", "seconds", "lines", "schedule"]
-    #: The kinds of server that have a use for it.
+    #: The kinds of server that it applies to.
     serves: frozenset[str] = ANY
-    #: The kind of server that it asks for.
+    #: The kind of server that it selects.
     asks_for: str = ""
-    #: Whether it says which server, and how; the `redisq` command takes those, and leaves out what is for tests alone.
+    #: Whether it selects or configures the server. The `redisq` command takes only these options.
     of_server: bool = True
 
     @property
@@ -53,7 +53,7 @@ OPTIONS = (
     Option(
         name="server",
         metavar="KIND|URL",
-        help="which server: auto, docker, process, embedded, or the URL of your own (never flushed)",
+        help="the server: auto, docker, process, embedded, or the URL of your own server (never flushed)",
         value="server",
     ),
     Option(
@@ -67,8 +67,8 @@ OPTIONS = (
     Option(
         name="binary",
         metavar="PATH",
-        help="the redis-server or valkey-server to run as a process, instead of the first on PATH; with =, since "
-        "pytest takes a path after a space for one of tests when it looks for its ini file",
+        help="path of the redis-server or valkey-server to run, instead of the first on PATH; write it with =, since "
+        "pytest takes a path after a space for a test path when it looks for its ini file",
         value="path",
         serves=frozenset({"auto", "process"}),
         asks_for="process",
@@ -83,20 +83,20 @@ OPTIONS = (
     Option(
         name="persistence",
         metavar="KIND",
-        help="what survives a restart of the server: none, aof or rdb",
+        help="persistence of the server: none, aof or rdb",
         value="persistence",
         serves=OWN,
     ),
     Option(
         name="startup_seconds",
         metavar="SECONDS",
-        help="how long the server may take to answer its first PING",
+        help="seconds that the server may take to answer its first PING",
         value="seconds",
     ),
     Option(
         name="replay",
         metavar="SCHEDULE",
-        help="explore nothing, but run each scenario under this schedule, such as BBAAAB",
+        help="do not explore; run each scenario once under this schedule, such as BBAAAB",
         value="schedule",
         of_server=False,
     ),

@@ -75,7 +75,7 @@ def check_url(url: str) -> None:
 class Settings:
     """What was asked for. `origin` tells where each field's value came from ("--redisq-image", "default", …)."""
 
-    #: "auto", "docker", "process", "embedded", or the URL of somebody's own server.
+    #: "auto", "docker", "process", "embedded", or the URL of the user's own server.
     server: str = "auto"
     #: The image for Docker; None for the project's default image.
     image: str | None = None
@@ -97,7 +97,7 @@ class Settings:
 
     @property
     def url(self) -> str | None:
-        """The URL of somebody's own server, if that is what was chosen."""
+        """The URL of the user's own server, if that is what was chosen."""
         return self.server if "://" in self.server else None
 
     @property

@@ -1,8 +1,8 @@
 """pytest's side: options, header, fixtures, failure sections. Parse, delegate, print.
 
-Every pytest run of everybody who has this package installed pays for this module, so at import it knows pytest and the
-option table, and nothing else; what a fixture needs is imported when the fixture is used. That is why imports stand
-inside functions here. Hooks that are called for each test are registered only in runs that have a server.
+Every pytest run in an environment with this package imports this module. So at import it loads pytest and the option
+table, and nothing else. What a fixture needs is imported when the fixture is used; hence the imports inside functions.
+Hooks that pytest calls for each test are registered only in runs that have a server.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ _NEED_SERVER = frozenset(
 )
 
 _MARKER = (
-    "redisq_dedicated(**settings): the redisq fixtures of this test work on a server of its own, which it may restart, "
-    "kill, pause and configure; settings as in the options: persistence='aof', image='valkey:9.1', ..."
+    "redisq_dedicated(**settings): give this test a dedicated server, which it may restart, kill, pause and configure; "
+    "settings are the options by name: persistence='aof', image='valkey:9.1', ..."
 )
 
 _SESSION = pytest.StashKey["Session"]()
 
 
 def _session(config: pytest.Config) -> Session:
-    """This process's share in the run, made at first need."""
+    """The `Session` of this process, created at first use."""
     from pytest_redisq.session import Session
 
     if _SESSION not in config.stash:
@@ -50,9 +50,7 @@ def _session(config: pytest.Config) -> Session:
 
 
 class _Controller:
-    """Shows what workers of an xdist run have to tell: the server's line once, when the first test reports from one
-    that has it, and each note about keys on somebody's own server.
-    """
+    """Prints what xdist workers report: the server's header line once, and notes about keys on the user's server."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
@@ -100,7 +98,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_load_initial_conftests(parser: pytest.Parser, args: list[str]) -> Generator[None]:
-    """Once everybody's options are known: which of ours was mistyped? pytest itself makes no suggestion."""
+    """Reject misspelt --redisq options with a suggestion, once all plugins have registered theirs."""
     yield
     known = {option.flag for option in OPTIONS}
     doubtful = {word for word in args if word.startswith("--redisq") and word.partition("=")[0] not in known}
@@ -137,7 +135,7 @@ def _is_given(option: Option, config: pytest.Config) -> bool:
 
 
 def _sources(config: pytest.Config) -> list[OptionSource]:
-    """Where options can come from, the nearest first."""
+    """The sources of options, highest precedence first."""
     from pytest_redisq.options import OptionSource, environment, flags
 
     overridden = {override.partition("=")[0] for override in config.getoption("override_ini") or ()}
@@ -154,8 +152,9 @@ def _sources(config: pytest.Config) -> list[OptionSource]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Start the server before the first test, if any test needs it: its line belongs above the tests, and plugins that
-    fork for each test must find it started.
+    """Start the server before the first test if a test needs it.
+
+    Its header line belongs above the tests, and plugins that fork for each test must find it running.
     """
     if _will_need_server(session.config, session.items):
         _session(session.config).header()
@@ -167,7 +166,7 @@ def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Ite
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """The conformance kit's table, where there were tests of it; under xdist their rows came with their reports."""
+    """Print the table of the conformance kit if it ran; under xdist its rows come with the test reports."""
     calls = [each for some in terminalreporter.stats.values() for each in some if getattr(each, "when", "") == "call"]
     rows = [(row, each.outcome) for each in calls for name, row in each.user_properties if name == "redisq_conformance"]
     if rows:
@@ -180,7 +179,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """After pytest itself has ended the session's fixtures, which may want the server to the last."""
+    """Release the server. Runs after pytest has ended the session fixtures, which may use the server."""
     if _SESSION in session.config.stash:
         session.config.stash[_SESSION].close()
     if "pytest_redisq.servers.temporary_folder" in sys.modules:
@@ -191,7 +190,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_keyboard_interrupt(excinfo: pytest.ExceptionInfo[BaseException]) -> None:
-    """Let pytest tell of it, wherever it came: see there."""
+    """Give each traceback entry a line number, without which pytest fails to report the interrupt."""
     from pytest_redisq.interrupts import give_lines
 
     give_lines(excinfo.value)
@@ -218,9 +217,9 @@ def redisq_server(request: pytest.FixtureRequest) -> Server:
 
 @pytest.fixture(scope="session")
 def redisq_start(request: pytest.FixtureRequest) -> Iterator[StartServer]:
-    """Start a server of your own: redisq_start(persistence="aof", server_args=["maxmemory 10mb"]), as the options are.
+    """Start a dedicated server: redisq_start(persistence="aof", server_args=["maxmemory 10mb"]).
 
-    It ends by its stop(), or at the end of the run.
+    The keywords are the options by name.     The server ends when you call stop() on it, or at the end of the run.
     """
     session = _session(request.config)
     with contextlib.ExitStack() as held:
@@ -233,7 +232,7 @@ def redisq_start(request: pytest.FixtureRequest) -> Iterator[StartServer]:
 
 @pytest.fixture
 def _redisq_context(request: pytest.FixtureRequest) -> Iterator[FixtureContext]:
-    """Where this test works: its namespace of the shared server, or the server of its own that its marker asks for."""
+    """The context of this test: a namespace of the shared server, or of a dedicated one if its marker asks for it."""
     from pytest_redisq.session import FIXTURE_CONTEXT
 
     marker = request.node.get_closest_marker("redisq_dedicated")
@@ -247,19 +246,19 @@ def _redisq_context(request: pytest.FixtureRequest) -> Iterator[FixtureContext]:
 
 @pytest.fixture
 def redisq_client(_redisq_context: FixtureContext) -> redis.Redis:
-    """A redis.Redis on this test's own, empty namespace of the server; replies are bytes."""
+    """A redis.Redis client of this test's namespace, which is empty at the start; replies are bytes."""
     return _redisq_context.namespace.client
 
 
 @pytest.fixture
 def redisq_url(_redisq_context: FixtureContext) -> str:
-    """The URL of this test's own, empty namespace of the server, for other clients and programs."""
+    """The URL of this test's namespace, for other clients and programs."""
     return _redisq_context.namespace.url
 
 
 @pytest.fixture
 def redisq_async_client(_redisq_context: FixtureContext) -> Iterator[redis.asyncio.Redis]:
-    """A redis.asyncio.Redis on this test's own namespace, for pytest-asyncio (both modes), anyio and unittest alike."""
+    """A redis.asyncio.Redis client of this test's namespace, for pytest-asyncio (both modes), anyio and unittest."""
     from pytest_redisq.servers.async_client import closing_with_its_loop
 
     with closing_with_its_loop(_redisq_context.namespace.async_client) as client:
@@ -267,7 +266,7 @@ def redisq_async_client(_redisq_context: FixtureContext) -> Iterator[redis.async
 
 
 def _kit(*args: Any, **options: Any) -> str:
-    """What `redisq.conformance` does; it needs Hypothesis, and says so where that is missing."""
+    """Runs `redisq.conformance`. Imports Hypothesis, or raises an error that says how to install it."""
     __tracebackhide__ = True
     from pytest_redisq.properties import check_conformance
 

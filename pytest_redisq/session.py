@@ -28,7 +28,7 @@ LOG_LINES = 20
 
 
 class FixtureContext(NamedTuple):
-    """Where one test works."""
+    """What the fixtures of one test work with."""
 
     server: Server
     namespace: Namespace
@@ -38,18 +38,19 @@ class FixtureContext(NamedTuple):
     failure_folder: Path | None = None
     #: The one schedule to replay, as it is written; None: explore.
     schedule: str | None = None
-    #: Writes a line over the one before it; None: nobody wants to see it.
+    #: Shows a line of progress in place of the previous one; None: progress is not shown.
     tell: Callable[[str], None] | None = None
 
 
-#: Where a test that uses a namespace works.
+#: The context of a test that uses redisq fixtures.
 FIXTURE_CONTEXT = pytest.StashKey[FixtureContext]()
 
 
 class Session:
-    """The server is got at first need; that is tried once, and the failure is every test's. All is held until `close`.
+    """The server and namespaces of one process of a pytest run.
 
-    `sources` give the settings, the nearest first.
+    The server starts at first use. If the start fails, it is not repeated, and each test that needs it fails with the
+    same message. Everything is released by `close`. `sources`: where the settings come from, highest precedence first.
     """
 
     def __init__(self, config: pytest.Config, sources: Sequence[OptionSource]) -> None:
@@ -63,20 +64,20 @@ class Session:
         config.pluginmanager.register(_Masks(), "redisq-masks")
         degrade(getattr(config.get_terminal_writer(), "_file", None) if self.worker is None else None)
         if self.worker is not None:
-            # execnet ends a worker too, 5 to 15 s after its controller was killed. Nobody hears of its results then.
+            # execnet also ends a worker, but 5 to 15 s after its controller was killed; its results are lost anyway.
             end_when_orphaned()
 
     @property
     def worker(self) -> dict[str, Any] | None:
-        """What xdist tells its workers; None where this process is none."""
+        """The `workerinput` of pytest-xdist; None if this process is not an xdist worker."""
         return getattr(self._config, "workerinput", None)
 
     def server(self) -> Server:
-        """The server that all processes of this run share. Fails the test, without a traceback, if there is none."""
+        """The server that all processes of this run share. Fails the test without a traceback if it cannot start."""
         return self._start()[0]
 
     def header(self) -> str:
-        """The one line about the server, which it starts for that."""
+        """The header line about the server. Starts the server."""
         try:
             return f"redisq: {self.server().header()}"
         except pytest.fail.Exception:
@@ -84,7 +85,7 @@ class Session:
 
     @contextlib.contextmanager
     def fixture_context(self, settings: Mapping[str, object] | None = None) -> Iterator[FixtureContext]:
-        """A clean namespace of the shared server, or of one with `settings` that nobody else uses."""
+        """An empty namespace of the shared server, or with `settings` of a dedicated server that no other test uses."""
         with contextlib.ExitStack() as held:
             with _failing_shortly():
                 if settings is None:
@@ -101,7 +102,7 @@ class Session:
 
     @functools.cached_property
     def _same_for_all(self) -> dict[str, Any]:
-        """What the places of all tests have in common, made once."""
+        """The fields that are the same for all tests of this process."""
         return {
             "failure_folder": _folder(self._config),
             "schedule": resolve(self._sources).replay,
@@ -109,12 +110,16 @@ class Session:
         }
 
     def dedicated(self, settings: Mapping[str, object], where: str, held: contextlib.ExitStack) -> Server:
-        """A server until `held` is closed, with `settings` before all others; `where` is what errors call them."""
+        """Start a dedicated server, which runs until `held` is closed.
+
+        `settings`: options by name; they take precedence over all other sources. `where`: the name of the function that
+        took them, for error messages.
+        """
         with _failing_shortly():
             return self._start_dedicated(settings, where, held)[0]
 
     def close(self) -> None:
-        """Give everything back. What a worker has still to tell goes with its last word to the controller."""
+        """Release everything. An xdist worker sends its remaining notes to the controller."""
         try:
             with _failing_shortly():
                 self._held.close()
@@ -124,12 +129,12 @@ class Session:
             self._config.workeroutput["redisq_notes"] = self.notes()  # type: ignore[attr-defined]
 
     def notes(self) -> list[str]:
-        """What a worker has to tell since it was asked last: it has no terminal, and its controller shows it."""
+        """The notes of an xdist worker since the last call. It has no terminal, so its controller prints them."""
         notes, self._notes = self._notes, []
         return notes
 
     def _tell(self, text: str) -> None:
-        """A line about keys on somebody's own server, at once."""
+        """Print a note about keys on the user's own server now; an xdist worker sends it to the controller."""
         line = f"redisq: {text}"
         if self.worker is not None:
             self._notes.append(line)
@@ -188,12 +193,12 @@ def write_note(terminal: pytest.TerminalReporter, line: str) -> None:
 
 
 def _folder(config: pytest.Config) -> Path | None:
-    """Where what failed is kept between runs; None where pytest is to keep nothing (`-p no:cacheprovider`)."""
+    """The folder of the failure store; None if pytest's cache is switched off (`-p no:cacheprovider`)."""
     return config.rootpath / failure_store.FOLDER if hasattr(config, "cache") else None
 
 
 def _teller(config: pytest.Config) -> Callable[[str], None] | None:
-    """Writes over the terminal's current line, where somebody watches (`-v`, and it is a terminal)."""
+    """Returns a function that replaces the terminal's current line; None without a terminal or without `-v`."""
     terminal: pytest.TerminalReporter | None = config.pluginmanager.getplugin("terminalreporter")
     capture = config.pluginmanager.getplugin("capturemanager")
     if terminal is None or capture is None or terminal.verbosity < 1 or not terminal.isatty:
@@ -211,7 +216,7 @@ def _teller(config: pytest.Config) -> Callable[[str], None] | None:
 
 @contextlib.contextmanager
 def _failing_shortly() -> Iterator[None]:
-    """An error that is written for the user is shown as it is, without a traceback through this package."""
+    """Turn errors that are written for the user into a test failure without a traceback."""
     try:
         yield
     except (OptionError, RedisqError) as error:
@@ -228,7 +233,7 @@ def _how_to_replay(item: pytest.Item, error: ScheduleError) -> str:
 
 
 def _is_about_the_server(error: BaseException) -> bool:
-    """Whether the server may know more: a contract broken, a run that failed, a server that hung up or is full."""
+    """Whether the server's log may explain the failure: a broken contract, a failed run, a lost connection, OOM."""
     import redis
 
     about = (redis.ConnectionError, redis.TimeoutError, redis.exceptions.OutOfMemoryError)
@@ -271,7 +276,7 @@ def _mask(thing: object) -> Any:
 
 
 class _Reports:
-    """What a run that has a server adds to the reports of its tests."""
+    """Adds sections to failure reports: the history, the schedule, and the end of the server's log."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -302,16 +307,16 @@ class _Reports:
         return report
 
     def _keep_history(self, item: pytest.Item, error: DeliveryError) -> str:
-        """Write the history that was judged where what failed is kept between runs; where that is, in words."""
+        """Write the judged history to the failure store; returns the text of the report section."""
         from pytest_redisq.history import History, write_history  # a green run has no use for it
 
         folder = _folder(item.config)
         if folder is None or not isinstance(error.history, History):
-            return "It was not kept: pytest's cache is switched off."
+            return "The history was not saved: pytest's cache is switched off."
         path = folder / f"{failure_store.file_name(item.nodeid)}{failure_store.HISTORY}"
         try:
             failure_store.make(folder)
             write_history(error.history, path)
         except OSError as hindrance:
-            return f"It was not kept: {hindrance}"
-        return f"Every op, a line of JSON each: {path}\nJudge it again: redisq check {path} CONTRACT"
+            return f"The history was not saved: {hindrance}"
+        return f"One JSON line for each operation: {path}\nCheck it again: redisq check {path} CONTRACT"

@@ -1,4 +1,4 @@
-"""Somebody's own server with keys of theirs, many of them named as ours are; and whether they are as before."""
+"""The user's own server with keys of theirs, many of them named as ours are; and whether they are as before."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def test_a_failure_is_found_by_its_whole_name_or_a_part(tmp_path: Path) -> None:
         failure_store.write(path, "")
     for test, path in paths.items():
         assert failure_store.choose(test, tmp_path) == path
-    with pytest.raises(failure_store.RedisqError, match="2 failures are meant"):
+    with pytest.raises(failure_store.RedisqError, match="2 failures match"):
         failure_store.choose("[a", tmp_path)
-    with pytest.raises(failure_store.RedisqError, match="No failure is called"):
+    with pytest.raises(failure_store.RedisqError, match="No failure matches"):
         failure_store.choose("x" * 5_000, tmp_path)

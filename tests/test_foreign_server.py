@@ -1,4 +1,4 @@
-"""Commands on somebody's own server, ended by every signal: then no key of ours is there, and theirs are as before.
+"""Commands on the user's own server, ended by every signal: then no key of ours is there, and theirs are as before.
 
 A few endings are in the fast suite, all others in the slow one.
 """
@@ -52,7 +52,7 @@ COMMANDS = {
 
 @pytest.fixture(scope="module")
 def theirs() -> Iterator[Server]:
-    """Somebody's own server with ten thousand keys."""
+    """The user's own server with ten thousand keys."""
     server = start(local())
     populate(server)
     yield server

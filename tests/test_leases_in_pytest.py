@@ -1,4 +1,4 @@
-"""What a pytest run says of keys on somebody's own server: what it has deleted there, and what it is not allowed to."""
+"""What a pytest run says of keys on the user's own server: what it has deleted there, and what it is not allowed to."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LEFT = "redisq:0123456789abcdef:"
 
 @pytest.fixture
 def theirs() -> Iterator[Server]:
-    """Somebody's own server, on which a run that crashed has left keys; its lease has run out."""
+    """The user's own server, on which a run that crashed has left keys; its lease has run out."""
     server = start(local())
     with server.client() as client:
         client.hset(REGISTRY % 0, LEFT, "process 1 on somewhere")
@@ -40,7 +40,7 @@ def test_a_run_names_once_what_it_deletes(inner: InnerRuns, theirs: Server, opti
     plugins = ("xdist",) if "-n" in options else ()
     result = inner.run(*options, plugins=plugins, environ={"REDISQ_SERVER": theirs.url})
     result.assert_outcomes(passed=4)
-    said = f"redisq: Deleted 1 keys {LEFT}*, left by process 1 on somewhere, whose lease had run out."
+    said = f"redisq: Deleted 1 keys {LEFT}*, left by process 1 on somewhere, whose lease has expired."
     assert result.outlines.count(said) == 1, str(result.stdout)
     with theirs.client() as client:
         assert client.keys() == [b"jobs"]
@@ -52,7 +52,7 @@ def test_a_user_who_may_not_scan_is_told_without_a_traceback(inner: InnerRuns, t
     inner.file("test_suite.py", SUITE)
     result = inner.run(environ={"REDISQ_SERVER": f"redis://bob:any@127.0.0.1:{urlsplit(theirs.url).port}/0"})
     result.assert_outcomes(errors=4)
-    result.stdout.fnmatch_lines(["*forbids what deleting our own keys takes: *'scan'*", "*+scan*"])
+    result.stdout.fnmatch_lines(["*forbids commands that delete redisq's keys: *'scan'*", "*+scan*"])
     result.stdout.no_fnmatch_line("*Traceback*")
 
 
@@ -60,4 +60,4 @@ def test_a_server_that_was_emptied_meanwhile_is_told_at_the_end(inner: InnerRuns
     inner.file("test_suite.py", "def test_one(redisq, redisq_server):\n    redisq_server.client().flushall()\n")
     result = inner.run(environ={"REDISQ_SERVER": theirs.url})
     result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["redisq: The lease on the keys redisq:* was gone for a while: *or it was emptied*"])
+    result.stdout.fnmatch_lines(["redisq: The lease on the keys redisq:* had expired: *or it was flushed*"])

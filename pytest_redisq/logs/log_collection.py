@@ -38,7 +38,8 @@ class LogConfig:
             connection.connect()
         except OSError as error:
             text = (
-                f"Nobody collects log records for this process any more ({error}): attach inside `with collect_logs()`."
+                f"The collecting process does not collect log records any more ({error}). "
+                "What to do: attach inside its `with collect_logs()` block."
             )
             raise RedisqError(text) from error
         replace_handlers(LogSender(connection, worker))

@@ -41,7 +41,7 @@ def _itself(description: QueueDescription) -> QueueDescription:
 
 
 def _stopped(description: QueueDescription) -> Stopped:
-    return Stopped(f"stop() was called on this worker's end of {description!r}: there is nothing more to get from it")
+    return Stopped(f"stop() was called on this worker's end of {description!r}; get() returns no more messages")
 
 
 class BoundQueue:
@@ -66,19 +66,21 @@ class BoundQueue:
         self._starting = threading.RLock()  # a signal handler may start one while its own thread does
 
     def put(self, body: bytes) -> str | None:
-        """Add a message; returns its id where the queue has ids. On a connection error it is unknown whether it was
-        added.
+        """Add a message; returns its id if the queue has ids, else None.
+
+        After a connection error it is unknown whether the message was added.
         """
         return self._drive(self._logic.put(body), self._talk)
 
     def subscribe(self) -> None:
-        """Begin now: whatever is put once this has returned will be got. Else the first `get` does it."""
+        """Subscribe now: all messages put after this call are received. Otherwise the first `get` subscribes."""
         self._drive(self._logic.subscribe(), self._talk)
 
     def get(self, timeout_seconds: float | None = None) -> Delivery | None:
-        """The next message; None when none came in time (None: wait for ever, 0: do not wait). Stopped: after `stop`.
+        """The next message; None if none came in time. Raises `Stopped` after `stop`.
 
-        On a connection or time-out error it is unknown whether one was taken; the next call opens a new connection.
+        `timeout_seconds`: None (the default) waits without limit, 0 does not wait. After a connection or timeout
+        error it is unknown whether a message was taken; the next call opens a new connection.
         """
         with self._getting:
             if self._stopping:
@@ -91,34 +93,33 @@ class BoundQueue:
             return delivery
 
     def ack(self, delivery: Delivery) -> bool:
-        """The work is done: forget the message. False: it was no longer ours."""
+        """Acknowledge a message: its work is done. False if it was no longer this worker's."""
         return self._drive(self._logic.ack(delivery), self._talk)
 
     def give_back(self, delivery: Delivery) -> None:
-        """The work was not done: somebody may have the message again."""
+        """Return a message whose work was not done, so that a consumer gets it again."""
         self._drive(self._logic.give_back(delivery), self._talk)
 
     def recover(self) -> int:
-        """Give back what dead workers held; returns how many messages."""
+        """Return the messages that dead workers held to the queue; returns their number."""
         return self._drive(self._logic.recover(), self._talk)
 
     def remaining(self) -> list[bytes]:
-        """The bodies that nobody has taken yet."""
+        """The bodies that are not delivered yet."""
         return self._drive(self._logic.remaining(), self._talk)
 
     def pending(self) -> list[bytes]:
-        """The bodies that were taken, and neither acknowledged nor given back."""
+        """The bodies that are delivered, and neither acknowledged nor given back."""
         return self._drive(self._logic.pending(), self._talk)
 
     def trimmed(self) -> list[Gap]:
-        """What was thrown away before this reader saw it, so far."""
+        """The gaps of this reader so far: entries that were trimmed before it read them."""
         return self._drive(self._logic.trimmed(), self._talk)
 
     def stop(self) -> None:
-        """Make a blocked `get` come back at once, with what it has or with Stopped, and every later one raise
-        Stopped.
+        """Make a blocked `get` return its message or raise `Stopped` at once; later calls of `get` raise `Stopped`.
 
-        Returns at once; may be called from any thread and from a signal handler.
+        Returns at once. May be called from any thread and from a signal handler.
         """
         self._stopping = True
         if self._blocked_id is not None:
@@ -129,10 +130,10 @@ class BoundQueue:
         return self.description.bind(client, worker)
 
     def close(self) -> None:
-        """Stop, say that this worker is gone, and give back threads and connections."""
+        """Stop, sign off this worker, and release its threads and connections."""
         self.stop()
         self._closed.set()
-        with self._starting:  # whoever comes later sees that it is closed
+        with self._starting:  # a later start sees that the queue is closed
             threads = self._threads.copy()
         for thread in threads:
             thread.join()

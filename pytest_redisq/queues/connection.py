@@ -56,7 +56,7 @@ def settings_of(client: Any) -> dict[str, Any]:
 
 
 def _patience_of(client: Any) -> float | None:
-    """How many seconds late a reply may be before the connection counts as dead; None: for ever."""
+    """Seconds that a reply may be late before the connection counts as dead; None: no limit."""
     patience = client.connection_pool.connection_kwargs.get("socket_timeout", 5.0)
     return None if patience is None else float(patience)
 
@@ -115,7 +115,7 @@ class QueueConnection:
         self._connected = False
         self._connections = self._sent = 0
         self._owed: deque[tuple[int, RedisCommand]] = deque()  # commands whose replies have not been read
-        self._early: dict[int, Any] = {}  # replies, or errors, that were read before somebody asked for them
+        self._early: dict[int, Any] = {}  # replies, or errors, that were read before `receive` asked for them
         self.client_id: int | None = None
 
     def connect(self) -> int:
@@ -139,7 +139,7 @@ class QueueConnection:
                 raise
 
     def send(self, command: RedisCommand) -> PendingReply:
-        """Send it, and leave its reply to `receive`; others may be sent and called meanwhile. Errors as with `call`."""
+        """Send `command`; `receive` returns its reply. Other commands may be sent meanwhile. Errors as with `call`."""
         with self._lock:
             self._ready()
             try:

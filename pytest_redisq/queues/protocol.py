@@ -14,7 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 
 
 class Stopped(Exception):  # noqa: N818  no error: the way out of a loop, like StopIteration
-    """`get` has nothing to return, and never will again: `stop` was called."""
+    """Raised by `get` after `stop` was called: it returns no more messages."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +50,7 @@ class Queue(Protocol):
     """What a producer and a consumer need. `get` returns None when nothing came in time, and raises `Stopped` after
     `stop`.
 
-    `timeout_seconds` is as in Python, not as in Redis: None waits for ever, 0 does not wait.
+    `timeout_seconds` is as in Python, not as in Redis: None waits without limit, 0 does not wait.
     """
 
     def put(self, body: bytes, /) -> str | None: ...

@@ -22,7 +22,7 @@ _AHEAD = 2
 
 
 class ReadAhead:
-    """Reads `claim` from its head, through `wire`, which nobody else may use meanwhile."""
+    """Reads `claim` from its head, through `wire`, which no other code may use meanwhile."""
 
     def __init__(self, drainer: Drainer, claim: Claim, wire: QueueConnection) -> None:
         self._drainer = drainer

@@ -19,7 +19,7 @@ from pytest_redisq.queues.protocol import Delivery, Gap, Stopped
 from pytest_redisq.queues.steps import RedisCommand, Steps, beside, command, nothing, run_script, worker_name
 
 #: A dead worker's name is forgotten this long after its last heartbeat, in seconds. Not at once: a worker that was only
-#: asleep may still be given a job by a BLMOVE that the server holds for it, and somebody must then look there.
+#: asleep may still be given a job by a BLMOVE that the server holds for it, so a living worker must look there.
 _FORGET_AFTER_SECONDS = 86_400
 
 # KEYS: workers (zset: name -> server time of its last heartbeat, s), alive:<worker> (expires)  ARGV: worker, lease ms

@@ -26,7 +26,7 @@ Argument: TypeAlias = bytes | str | int | float
 
 @dataclass(frozen=True, slots=True)
 class RedisCommand:
-    """One command. `blocks_seconds` is how long the server may sit on it: 0 not at all, None for ever."""
+    """One command. `blocks_seconds`: how long the server may block on it; 0 not at all, None without limit."""
 
     args: tuple[Argument, ...]
     blocks_seconds: float | None = 0.0
@@ -45,14 +45,14 @@ class QueueLogic(Protocol):
     def put(self, body: bytes) -> Steps[str | None]: ...
 
     def subscribe(self) -> Steps[None]:
-        """Begin: what is put from now on will be got."""
+        """Subscribe: messages put from now on are received."""
 
     def get(self, timeout_seconds: float | None) -> Steps[Delivery | None]: ...
 
     def ack(self, delivery: Delivery) -> Steps[bool]: ...
 
     def give_back(self, delivery: Delivery) -> Steps[None]:
-        """Undo a `get`: the message was not dealt with."""
+        """Undo a `get`: the message was not processed."""
 
     def recover(self) -> Steps[int]: ...
 
@@ -63,10 +63,10 @@ class QueueLogic(Protocol):
     def trimmed(self) -> Steps[list[Gap]]: ...
 
     def beat(self) -> Steps[None]:
-        """Say that this worker lives. Runs beside the others: it may use nothing that they change."""
+        """Renew this worker's heartbeat. Runs concurrently with the other methods: uses no state that they change."""
 
     def leave(self) -> Steps[None]:
-        """Say that this worker is gone, so that what it holds is free at once."""
+        """Sign off this worker, so that other workers get what it holds at once."""
 
 
 def command(*args: Argument) -> RedisCommand:

@@ -1,4 +1,4 @@
-"""A stream whose consumers share the work: XREADGROUP, XACK, XAUTOCLAIM, and a place for poison. At least once."""
+"""A stream whose consumers share the work: XREADGROUP, XACK, XAUTOCLAIM and a dead-letter stream. At least once."""
 
 from __future__ import annotations
 
@@ -216,7 +216,7 @@ class StreamGroupEndpoint:
         return bool(acked)
 
     def give_back(self, delivery: Delivery) -> Steps[None]:
-        """Let it grow old: it is claimed, by whoever comes first, once it has been idle long enough."""
+        """Do nothing: another consumer claims the entry once it has been idle long enough."""
         self._in_hand.discard(delivery.id or "")
         return nothing(None)
 

@@ -76,7 +76,7 @@ def run(
     if workers not in ("thread", "asyncio"):
         check_picklable(workers, queue=queue, payload=payload, client=client)
     address = Address(url=at) if isinstance(at, str) else Address(url=at.url) if isinstance(at, Server) else at
-    # Names cost a command for each connection, and on somebody's own server perhaps a right that is not there.
+    # Names cost a command for each connection, and on the user's own server perhaps a right that is not there.
     names = f"redisq-{os.urandom(4).hex()}-" if faults else ""
     return conduct(
         RunPlan(

@@ -1,4 +1,4 @@
-"""What is left where even the supervisor was killed: a folder whose lease has no reader, and perhaps a server in it."""
+"""Abandoned folders: left when a supervisor was killed. The lease has no reader, and a server may still run."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def end_and_remove(folder: Path) -> None:
 
 
 def _abandoned(folder: Path) -> bool:
-    """Whether it has a lease that nobody reads."""
+    """Whether the folder has a lease without a reader."""
     lease = folder / LEASE
     if not lease.exists():
         return False

@@ -1,4 +1,4 @@
-"""A namespace's address: what any process needs to reach it, and the clients that stay inside it."""
+"""The address of a namespace: what a process needs to reach it, and the clients that stay inside it."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ from pytest_redisq.servers.external import explained
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """Picklable. With a `prefix`, every client made here keeps to the keys that begin with it (see prefix.py).
+    """The URL of a namespace and its key prefix. Picklable.
 
-    `seen` collects those keys, in this process, so that they can be deleted by name.
+    `prefix`: clients made here put it before every key (see prefix.py); "" for none. `seen`: the keys that clients in
+    this process have used, so that they can be deleted by name.
     """
 
     url: str
     prefix: str = ""
     seen: set[bytes] = field(default_factory=set, compare=False, repr=False)
-    #: Who is asked what the server's commands are, where `url` leads to it by way of a proxy. Empty: `url` itself.
+    #: The URL for reading the command table, if `url` leads through a proxy. Empty: `url` itself.
     origin: str = ""
 
     def __post_init__(self) -> None:
@@ -35,14 +36,14 @@ class Address:
         object.__setattr__(self, "origin", Url(self.origin))
 
     def through(self, url: str) -> Address:
-        """The same namespace by way of a proxy, which `url` leads to; the keys seen there are seen here."""
+        """The same namespace through the proxy at `url`. The new address shares `seen` with this one."""
         return Address(url=url, prefix=self.prefix, seen=self.seen, origin=self.origin or self.url)
 
     def client(self, **options: Any) -> redis.Redis:
-        """A new client that neither loses nor doubles by itself: no socket timeout and no retries.
+        """A new client without socket timeout and without retries, so that it neither loses nor duplicates messages.
 
-        A socket timeout shorter than a blocking pop loses elements, and a retry after a lost reply does a command
-        twice, both silently. `options` are those of `redis.Redis` and override.
+        A socket timeout shorter than a blocking pop loses elements. A retry after a lost reply runs a command twice.
+        Both happen silently. `options`: those of `redis.Redis`; they take precedence. The caller closes the client.
         """
         single = bool(options.pop("single_connection_client", False))
         given, options = options, _defaults(Retry(NoBackoff(), 0)) | options
@@ -57,7 +58,7 @@ class Address:
         return client
 
     def async_client(self, **options: Any) -> redis.asyncio.Redis:
-        """The same for asyncio. Close it (`aclose`) in the loop that used it."""
+        """The same for asyncio. Close it (`aclose`) in the event loop that used it."""
         single = bool(options.pop("single_connection_client", False))
         given, options = options, _defaults(AsyncRetry(NoBackoff(), 0)) | options
         with explained(self.url):

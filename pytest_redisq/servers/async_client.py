@@ -2,7 +2,7 @@
 
 A fixture that suits pytest-asyncio in both its modes, anyio and `IsolatedAsyncioTestCase` can be a coroutine of none of
 them: it is a plain function that hands out a client, which connects in whichever loop the test runs in. When the
-fixture ends, that loop is at rest, or closed already, and nobody could await a closing.
+fixture ends, that loop is not running, or closed already, so that `aclose` cannot be awaited in it.
 
 So the first connection made in a loop starts an asynchronous generator there, which does nothing but disconnect when
 it is closed; and every loop closes its asynchronous generators before it is closed itself (`loop.shutdown_asyncgens`,

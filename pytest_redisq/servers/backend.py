@@ -1,4 +1,4 @@
-"""What a way to have a server of our own (Docker, a process, the embedded binary) must be able to do."""
+"""The interface of the kinds of server that redisq starts: Docker, a process, the embedded binary."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pytest_redisq.servers.supervisor import Supervisor
 
 How = Literal["docker", "process", "embedded", "url"]
 
-#: Logical databases of a server of our own: each pytest process takes a few, tests rotate through them.
+#: Logical databases of a server that redisq starts. Each pytest process takes a few, and its tests rotate through them.
 #: A thousand cost half a megabyte and no time at boot.
 DATABASES = 1024
 
 
-#: Where this folder is in the supervisor's, a container's server is to be reached by a unix socket there, too.
+#: If the supervisor's folder has this subfolder, a server in a container also listens on a unix socket there.
 SOCKET_FOLDER = "socket"
 
 
@@ -34,7 +34,7 @@ class Backend(Protocol):
     """Modules fit, too: `servers/process.py` is one."""
 
     def missing(self, settings: Settings) -> str | None:
-        """Why no server can be had this way, here and now, in words for `auto`'s reason; None if one can.
+        """The reason why this kind of server is not available on this machine; None if it is. `auto` shows the reason.
 
         Starts no server and costs a second at most, save that it may fetch what a start needs (an image): `auto`
         takes the first way that misses nothing, and then an error of `launch` is final.

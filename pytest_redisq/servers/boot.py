@@ -1,4 +1,4 @@
-"""The first answer of a server of our own: waited for by PING every few milliseconds, and never after its death."""
+"""Waits for the first answer of a server that redisq started: PING every few milliseconds until it answers or ends."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ import time
 from pytest_redisq.errors import ServerError
 from pytest_redisq.servers.supervisor import POLL_SECONDS, Supervisor
 
-#: How long one PING may wait for its answer, in seconds; then another connection is tried.
+#: Seconds that one PING may wait for its answer; then a new connection is tried.
 _PING_SECONDS = 0.25
 
 
 def boot(supervisor: Supervisor, host: str, port: int, password: str, *, seconds: float, name: str) -> None:
     """Have the supervisor start the server, and wait until it has answered PING with `password` accepted.
 
-    A server on that port which does not take the password is somebody else's: ours will die of the taken port.
+    A server on that port that does not accept the password is another one; the started server then exits,
+    because the port is in use.
     Raises ServerError as soon as it died, or after `seconds`; `name` says what it is ("/usr/bin/redis-server").
     """
     deaths, before = len(supervisor.exits()), len(supervisor.log())
@@ -30,13 +31,13 @@ def boot(supervisor: Supervisor, host: str, port: int, password: str, *, seconds
             raise ServerError(
                 f"The server ({name}) did not answer PING on {host}:{port} within {seconds:g} s.\n"
                 f"{supervisor.last_words()}\n"
-                "What to do: give it longer with --redisq-startup-seconds, or look at its log lines above."
+                "What to do: allow more time with --redisq-startup-seconds, or see its log lines above."
             )
         time.sleep(POLL_SECONDS)
 
 
 class ServerDiedError(ServerError):
-    """A server that ended before its first answer; `log` is all it wrote."""
+    """The server ended before its first answer. `log`: all that it wrote."""
 
     def __init__(self, message: str, log: str) -> None:
         super().__init__(message)
@@ -44,7 +45,7 @@ class ServerDiedError(ServerError):
 
 
 def _answers(host: str, port: int, password: str) -> bool:
-    """Whether our server answers there: RESP spoken by hand, as a client takes longer to make."""
+    """Whether the started server answers. Writes RESP by hand, because importing redis-py takes longer than a boot."""
     try:
         with socket.create_connection((host, port), timeout=_PING_SECONDS) as connection:
             secret = password.encode()

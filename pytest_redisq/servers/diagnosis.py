@@ -91,7 +91,7 @@ def diagnose(before: Facts, after: Facts | None) -> Diagnosis:
         )
     return Diagnosis(
         cause=Cause.UNKNOWN,
-        evidence=("the server kept running, evicted nobody and logged no overflow",),
+        evidence=("the server kept running, evicted no client and logged no overflow",),
         advice="Look between client and server: a proxy or firewall that drops connections, or CLIENT KILL.",
     )
 

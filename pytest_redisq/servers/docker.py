@@ -70,7 +70,7 @@ _DETACHED = 'exec 3<&0; "$@" <&3 3<&- &'
 
 
 def missing(settings: Settings) -> str | None:
-    """Why no container can be had here at once, without fetching an image."""
+    """The reason why no container can start without pulling an image first; None if one can."""
     image = settings.image or DEFAULT_IMAGE
     try:
         there = has_image(_daemon(), image)
@@ -81,7 +81,7 @@ def missing(settings: Settings) -> str | None:
 
 
 def can_fetch(settings: Settings) -> bool:
-    """Whether a daemon answers that could fetch the image."""
+    """Whether a daemon answers that could pull the image."""
     try:
         has_image(_daemon(), settings.image or DEFAULT_IMAGE)
     except ServerError:
@@ -101,7 +101,7 @@ def launch(settings: Settings, supervisor: Supervisor) -> Launched:
     daemon = _daemon()
     _supervise(supervisor, daemon)
     if not has_image(daemon, image):
-        # testcontainers takes a third of a second to import: only who fetches an image pays for it.
+        # testcontainers takes a third of a second to import, so it is imported only to pull an image.
         from pytest_redisq.servers.docker_image import fetch
 
         fetch(daemon, image, settings.origin.get("image", "default"))
@@ -200,7 +200,7 @@ def _description(
 def _refusal(step: str, image: str, said: str) -> ServerError:
     if '"sh": executable file not found' in said:
         return ServerError(
-            f"The image {image} has no shell (sh), which keeps the server.\n"
+            f"The image {image} has no shell (sh), which the supervisor of the server needs.\n"
             "What to do: name another image of that server with --redisq-image (not a distroless one)."
         )
     return ServerError(

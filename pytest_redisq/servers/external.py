@@ -1,4 +1,4 @@
-"""Somebody's own server, reached by a URL: what can be wrong with it, in words."""
+"""The user's own server, reached by a URL: checks, and errors that say what to do."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pytest_redisq.errors import ServerError
 from pytest_redisq.options import check_url
 from pytest_redisq.secret import hide, masked, without_secrets
 
-#: How long somebody's own server may take to be reached and to answer, in seconds.
+#: Seconds that the user's own server may take to accept a connection and to answer.
 ANSWER_SECONDS = 2.0
-#: What every key of ours on somebody's own server begins with.
+#: The prefix of every key that redisq writes on the user's own server.
 KEY_PREFIX = "redisq:"
 
 

@@ -1,11 +1,11 @@
-"""A program that outlives a run on somebody's own server, and deletes the run's keys where the run could not.
+"""A program that outlives a run on the user's own server, and deletes the run's keys if the run did not.
 
-It runs in a session of its own and reads from a pipe whose write end the run holds. The first line says what to do
-(see `KeyLease`), as JSON: through the pipe, since a command line and an environment can be read by others, and a URL
-may hold a password. The line "done" means that the run has cleaned up by itself, the line "clean" that it leaves that
-to this program. End-of-file without either means that the run was ended by a signal, or is about to end, since its own
-parent has died; then the keys are deleted, and looked for until its processes are gone. While the run lives, its
-lease is renewed from here, so that a debugger or a stopped process does not let it run out.
+It runs in its own session and reads from a pipe; the run holds the write end. The first line says what to do
+(see `KeyLease`), as JSON. It comes through the pipe because other users can read a command line or an environment,
+and a URL may hold a password. The line "done" means that the run has deleted its keys. The line "clean" leaves that to
+this program. End of file without either line means that a signal ended the run, or that the run is about to end because
+its parent has died. Then this program deletes the keys, and looks again until the processes of the run are gone. While
+the run lives, this program renews its lease, so that the lease does not expire while a debugger stops the run.
 
 Run by its path, with nothing loaded but what is needed to wait: redis-py is imported only where the run takes longer.
 """
@@ -85,7 +85,7 @@ def _lease(orders: dict[str, Any]) -> Any:
 def _renewed(orders: dict[str, Any]) -> bool:
     try:
         _lease(orders).renew()
-    except Exception:  # whatever it is, it is tried again; there is nobody to tell
+    except Exception:  # retried later, whatever the error is; no process is left to report it to
         return False
     return True
 

@@ -1,6 +1,6 @@
-"""What a run owns on somebody's own server: the keys under one random prefix, for as long as its lease is renewed.
+"""The lease on the keys of one run on the user's own server: all keys below one random prefix.
 
-Three things see to it that nothing of a run is left there:
+The keys of a run are deleted in one of three ways:
 
 - the run itself deletes its keys when it ends;
 - its cleaner (key_cleaner.py), a process that outlives it, deletes them where a signal ended the run;
@@ -42,7 +42,7 @@ from pytest_redisq.servers.supervisor import release_with_all
 #: How long a lease lasts beyond its last renewal, in seconds. A living run's cleaner renews it six times as often, so
 #: that it runs out only where the machine sleeps, or does not reach the server, for most of an hour.
 LEASE_SECONDS = 3600
-#: For how long one who deletes what another left keeps a third from doing the same, in seconds.
+#: Seconds for which the run that deletes an expired run's keys keeps other runs from doing the same.
 _SWEEP_SECONDS = 600
 #: The hash of prefixes in use. In braces what decides on its slot, for the nodes of a cluster.
 REGISTRY = KEY_PREFIX + "runs:{%s}"
@@ -76,7 +76,7 @@ class KeyLease:
         self.cleaner = 0
 
     def take(self) -> list[str]:
-        """Take it, and delete what runs have left whose lease has run out: what is to be told of that, in words.
+        """Take the lease, and delete the keys of runs whose lease has expired; returns notes for the user.
 
         Raises ServerError if the server refuses what that needs.
         """
@@ -91,7 +91,7 @@ class KeyLease:
                 client.set(self._key, self._token, ex=LEASE_SECONDS)
                 if there is None:
                     told.append(
-                        f"The key {self._registry} on this server is not of redisq's making, and was left alone. "
+                        f"The key {self._registry} on this server was not written by redisq, and stays unchanged. "
                         f"Should this machine crash, the keys {self.prefix}* stay. Rename that key to prevent this."
                     )
                 else:
@@ -125,7 +125,7 @@ class KeyLease:
         except (OSError, subprocess.SubprocessError) as error:
             self.release()
             raise ServerError(
-                f"The process that deletes our keys after a crash cannot be started: {error}\n"
+                f"The process that deletes redisq's keys after a crash cannot be started: {error}\n"
                 "What to do: allow this user more processes or memory, or let redisq start a server of its own "
                 "(--redisq-server auto)."
             ) from error
@@ -218,7 +218,7 @@ class KeyLease:
         return there if all(_OURS.fullmatch(_text(prefix)) for prefix in there) else None
 
     def _client(self) -> redis.Redis:
-        """One that is asked for one thing only, and does not wait for ever. The caller closes it."""
+        """A client with a timeout and without retries. The caller closes it."""
         client = redis.Redis.from_url(
             self._url,
             socket_timeout=ANSWER_SECONDS,
@@ -236,7 +236,7 @@ class KeyLease:
                 yield
             except redis.exceptions.NoPermissionError as error:
                 raise ServerError(
-                    f"The server at {without_secrets(self._url)} forbids what deleting our own keys takes: {error}\n"
+                    f"The server at {without_secrets(self._url)} forbids commands that delete redisq's keys: {error}\n"
                     f"What to do: allow the user {_RIGHTS} on keys {KEY_PREFIX}* "
                     f"(ACL SETUSER NAME ~{KEY_PREFIX}* {' '.join(f'+{right}' for right in _RIGHTS.split())}), "
                     "or let redisq start a server of its own (--redisq-server auto)."
@@ -244,18 +244,18 @@ class KeyLease:
 
     def _interrupted(self) -> str:
         return (
-            f"The lease on the keys {self.prefix}* was gone for a while: this machine slept, the server was not "
-            f"reached for {LEASE_SECONDS // 60} minutes, or it was emptied. Another run's start may have deleted the "
-            "keys: run again what failed."
+            f"The lease on the keys {self.prefix}* had expired: this machine slept, the server was not reachable for "
+            f"{LEASE_SECONDS // 60} minutes, or it was flushed. Another run may have deleted the keys. "
+            "What to do: run failed tests again."
         )
 
 
 def _sweep(client: redis.Redis, there: dict[bytes, bytes], registry: str) -> list[str]:
-    """Delete the keys of those runs in the registry whose lease has run out; what was deleted, in words."""
+    """Delete the keys of the registered runs whose lease has expired; returns notes for the user."""
     token = secrets.token_hex(8)
     left = {
-        prefix: _text(whose)
-        for prefix, whose in ((_text(each), whose) for each, whose in there.items())
+        prefix: _text(owner)
+        for prefix, owner in ((_text(each), owner) for each, owner in there.items())
         if client.set(f"{prefix}~lease", token, nx=True, ex=_SWEEP_SECONDS)
     }
     if not left:
@@ -266,8 +266,8 @@ def _sweep(client: redis.Redis, there: dict[bytes, bytes], registry: str) -> lis
             client.unlink(f"{prefix}~lease")
             client.hdel(registry, prefix)
     return [
-        f"Deleted {removed[prefix]:,} keys {prefix}*, left by {whose}, whose lease had run out."
-        for prefix, whose in left.items()
+        f"Deleted {removed[prefix]:,} keys {prefix}*, left by {owner}, whose lease has expired."
+        for prefix, owner in left.items()
         if removed[prefix]
     ]
 
@@ -292,7 +292,7 @@ def _pattern(prefix: str) -> str:
 
 
 def _who() -> str:
-    """This run, for the one who finds what it left."""
+    """A description of this run, for the note of a later run that deletes its keys."""
     return f"process {os.getpid()} on {socket.gethostname()}, begun {time.strftime('%Y-%m-%d %H:%M:%S %z')}"
 
 

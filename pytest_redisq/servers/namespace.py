@@ -1,6 +1,6 @@
 """The isolated namespace that each test has of a server which it shares with others.
 
-On a server of our own it is a logical database that no other process uses, emptied before each test; on somebody's own
+On a server of our own it is a logical database that no other process uses, emptied before each test; on the user's own
 server it is a key prefix, and of the keys only our own are ever deleted, by name.
 """
 
@@ -28,14 +28,14 @@ from pytest_redisq.servers.key_lease import KeyLease
 from pytest_redisq.servers.server import Server
 from pytest_redisq.servers.supervisor import Supervisor
 
-#: Databases that a process's tests take in turn, so that what one left running cannot write into the next one's.
+#: Databases that the tests of a process use in turn, so that code left running by one test cannot write into the next.
 ROTATION = 4
 #: Keys deleted by one command, and looked at by one SCAN.
 _BATCH = 500
 
 
 class Namespace:
-    """One test's part of a server. `client` and `url` lead there; `key` gives names that are the test's own."""
+    """The part of a server that belongs to one test. `client` and `url` reach it; `key` makes key names for it."""
 
     def __init__(self, address: Address, client: redis.Redis) -> None:
         self.address = address
@@ -43,7 +43,7 @@ class Namespace:
 
     @property
     def url(self) -> str:
-        """For other programs. On somebody's own server nothing but `key` keeps their keys apart."""
+        """The URL for other programs. On the user's own server they must use key names made by `key`."""
         return self.address.url
 
     @property
@@ -70,7 +70,7 @@ class Namespace:
         return self.address.async_client(**options)
 
     def clean(self) -> None:
-        """Delete all that is here: FLUSHDB of our own database, or our own keys by name."""
+        """Delete all keys of this namespace: FLUSHDB of its database, or UNLINK of its keys by name."""
         with explained(self.url):
             if not self.prefix:
                 self.client.flushdb()
@@ -86,9 +86,9 @@ def _to_stderr(text: str) -> None:
 
 
 class Namespaces:
-    """Hands out namespaces of `server` to the tests of this process, one after the other or nested.
+    """Creates namespaces of `server` for the tests of this process, one after the other or nested.
 
-    `tell` is given what is to be said about keys on somebody's own server: what an earlier run had left there, say.
+    `tell`: called with notes about keys on the user's own server, such as keys that an earlier run had left there.
     """
 
     def __init__(self, server: Server, tell: Callable[[str], None] = _to_stderr) -> None:
@@ -101,7 +101,7 @@ class Namespaces:
 
     @contextlib.contextmanager
     def namespace(self) -> Iterator[Namespace]:
-        """A clean namespace, for one test."""
+        """An empty namespace for one test."""
         namespace = self._by_database() if self._server.supervisor else self._by_prefix()
         try:
             yield namespace
@@ -113,7 +113,7 @@ class Namespaces:
                 self._free.append(namespace)
 
     def close(self) -> None:
-        """Give all back; on somebody's own server look once more for keys of ours that nobody named (a SCAN)."""
+        """Release all namespaces. On the user's own server, also delete the keys below the prefix that SCAN finds."""
         for namespace in self._free:
             namespace.client.close()
         self._free.clear()
@@ -138,7 +138,7 @@ class Namespaces:
         return namespace
 
     def _claim(self, supervisor: Supervisor | None) -> Namespace:
-        """A database that no other process of this run uses: a file lock says so, and ends with the process."""
+        """A namespace in a database that this process reserves, with a file lock, among the processes of this run."""
         assert supervisor, "only servers of our own have databases to claim"
         databases = int(self._server.config("databases"))
         for number in range(1, databases):

@@ -1,4 +1,4 @@
-"""Commands kept inside a key prefix, so that the literal key "jobs" is safe on somebody's populated Redis. Sans-IO.
+"""Rewrites commands to stay inside a key prefix, so that the key "jobs" is safe on a Redis with other data. Sans-IO.
 
 Laws: every key of a command is prefixed, once (a name that has the prefix already stays); keys named in a reply come
 back as they were asked for; a command that would reach beyond the prefix is refused before it is sent, a script that
@@ -17,7 +17,7 @@ from pytest_redisq.servers.keyspec import CommandSpec
 #: What becomes of a reply.
 Undo = Callable[[Any], Any]
 
-#: Commands without keys that touch nothing of anybody's, subcommands after a bar. All others are refused.
+#: Commands without keys that change no data; subcommands after a bar. All other commands without keys are refused.
 HARMLESS = frozenset(
     b"""
     AUTH HELLO PING ECHO QUIT RESET TIME LOLWUT MULTI EXEC DISCARD UNWATCH WAIT WAITAOF READONLY READWRITE
@@ -142,10 +142,10 @@ class Prefixer:
     def _refusal(self, name: bytes) -> ServerError:
         said = name.replace(b"|", b" ").decode(errors="replace")
         return ServerError(
-            f"{said} is refused: this Redis is not ours, and the command could reach beyond this test's own keys "
-            f"({self._prefix.decode()}*).\n"
-            "What to do: name the test's own keys (DEL key...), or let redisq start a server of its own "
-            "(--redisq-server auto), where everything is allowed."
+            f"{said} is refused: this is your own server, and the command could affect keys outside this test's "
+            f"namespace ({self._prefix.decode()}*).\n"
+            "What to do: name the test's keys (DEL key...), or let redisq start a server (--redisq-server auto), "
+            "where every command is allowed."
         )
 
 

@@ -1,4 +1,4 @@
-"""One `Server`, whichever way it was had."""
+"""`Server`: a running Redis or Valkey, of any kind."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ _SHUTDOWN_SECONDS = 10.0
 class Server:
     """A running Redis or Valkey. Thread-safe.
 
-    `url` reaches it, password included; `reason` says why it was chosen. A server of our own ends when the last
-    process that holds it has called `stop` or has gone. Somebody else's server (`how` is "url") is never restarted,
-    paused, killed or configured: those methods raise ServerError.
+    `url`: its URL with the password. `reason`: why it was chosen. A server that redisq started ends when the last
+    process that holds its lease has called `stop` or is gone. The user's own server (`how` is "url") is never
+    restarted, paused, killed or configured: those methods raise ServerError.
     """
 
     def __init__(
@@ -67,11 +67,11 @@ class Server:
         return f"<Server {self.header()}>"
 
     def header(self) -> str:
-        """What it is and why: "valkey 9.1.2, docker, image valkey:9.1 (--redisq-image)"."""
+        """One line with version, kind and reason: "valkey 9.1.2, docker, image valkey:9.1 (--redisq-image)"."""
         return f"{self.flavour} {self.version}, {self.how}, {self.detail} ({self.reason})"
 
     def record(self) -> dict[str, Any]:
-        """What another process needs to make a `Server` of it, together with a supervisor that has joined the lease."""
+        """The arguments from which another process makes a `Server`, with a `Supervisor` that has joined the lease."""
         return {
             "url": self.url,
             "how": self.how,
@@ -82,7 +82,7 @@ class Server:
 
     @property
     def local_url(self) -> str:
-        """The fastest way to it: its unix socket, if it has one that answers, else `url`."""
+        """The URL of its unix socket if it has one that answers; else `url`. A unix socket is faster."""
         if self._socket is None:
             return self.url
         login, at, _ = urlsplit(self.url).netloc.rpartition("@")
@@ -95,7 +95,7 @@ class Server:
         return url
 
     def client(self, **options: Any) -> redis.Redis:
-        """A new client that neither loses nor doubles by itself (see `Address.client`). The caller closes it."""
+        """A new client without socket timeout and without retries (see `Address.client`). The caller closes it."""
         return Address(url=self.url).client(**options)
 
     def async_client(self, **options: Any) -> redis.asyncio.Redis:
@@ -110,7 +110,7 @@ class Server:
         return self._commands[name]
 
     def info(self, section: str = "default") -> dict[str, Any]:
-        """INFO, parsed."""
+        """The parsed reply of INFO for `section`."""
         with self._explained():
             return self._control.info(section)
 
@@ -119,7 +119,7 @@ class Server:
     @overload
     def config(self, name: str, value: str | int) -> None: ...
     def config(self, name: str, value: str | int | None = None) -> str | None:
-        """CONFIG GET; with a `value` CONFIG SET, which only servers of our own take."""
+        """CONFIG GET of `name`; with a `value` CONFIG SET. Only servers that redisq started can be configured."""
         if value is not None:
             self._own(f"configured (CONFIG SET {name})")
             self._ask("CONFIG", "SET", name, value)
@@ -132,27 +132,27 @@ class Server:
         raise ServerError(f"{self.flavour} {self.version} has no setting {name!r}.{suggest(name, known)}")
 
     def log(self) -> str:
-        """What the server has written to its log so far."""
+        """The server's log so far. Only for servers that redisq started."""
         return self._own("asked for its log").log()
 
     def kill(self) -> None:
-        """SIGKILL, now; back when it is dead. What it had not written to disk is lost, as in real life."""
+        """Kill the server with SIGKILL; returns when it is dead. Writes that are not on disk are lost."""
         self._own("killed").order("kill")
 
     def pause(self) -> None:
-        """SIGSTOP: connections stay open and nothing answers, like a machine that swaps or a network that stalls."""
+        """Pause the server with SIGSTOP: connections stay open without answers, as on a stalled machine or network."""
         self._own("paused").order("pause")
         self.paused = True
 
     def resume(self) -> None:
-        """SIGCONT, the end of `pause`."""
+        """Resume the server after `pause`, with SIGCONT."""
         self._own("resumed").order("resume")
         self.paused = False
 
     def restart(self) -> None:
-        """Shut down in good order (if it runs) and start again at the same URL; back when it answers PING.
+        """Shut the server down (if it runs) and start it again at the same URL; returns when it answers PING.
 
-        What survives is what persistence saves: with "none" nothing.
+        The data survives only as far as the persistence saves it: with "none" nothing survives.
         """
         supervisor = self._own("restarted")
         with self._lock:
@@ -171,14 +171,14 @@ class Server:
             self._control.connection_pool.disconnect()
 
     def revive(self) -> None:
-        """Make it answer again if somebody left it paused or dead."""
+        """Resume or restart the server if a test has left it paused or dead."""
         if self.paused:
             self.resume()
         if self.supervisor and not self.supervisor.running():
             self.restart()
 
     def stop(self) -> None:
-        """Let go of it, any number of times. When no process holds a server of ours it is gone in milliseconds."""
+        """Release the lease. A server without holders ends within milliseconds. Repeated calls do nothing."""
         self._control.close()
         self._control.connection_pool.disconnect()
         if self.supervisor and not self.supervisor.release():
@@ -193,7 +193,7 @@ class Server:
     def _own(self, what: str) -> Supervisor:
         if self.supervisor is None:
             raise ServerError(
-                f"The server at {without_secrets(self.url)} is not ours: it cannot be {what}.\n"
+                f"The server at {without_secrets(self.url)} was not started by redisq: it cannot be {what}.\n"
                 "What to do: let redisq start a server (--redisq-server auto, docker, process or embedded)."
             )
         return self.supervisor

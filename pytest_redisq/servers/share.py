@@ -1,7 +1,7 @@
-"""One server for all processes of one test run; two runs never meet.
+"""One server for all processes of one test run; different runs never share a server.
 
-The processes meet in a folder named after the run. Whoever comes first starts the server there, under a file lock, and
-writes `server.json`; the others join its lease. The folder is the supervisor's, and goes with the server.
+The processes share a folder named after the run. The first process starts the server there, under a file lock, and
+writes `server.json`; the other processes join its lease. The folder is the supervisor's, and goes with the server.
 """
 
 from __future__ import annotations
@@ -23,32 +23,32 @@ from pytest_redisq.servers.choose import choose, connect, start_in
 from pytest_redisq.servers.server import Server
 from pytest_redisq.servers.supervisor import Supervisor
 
-#: Commands that nobody may use on a server which several processes share.
+#: Commands that are forbidden on a server that several processes share.
 CROSSING = ("flushall", "swapdb")
 
-#: How long a folder whose supervisor is on its way out may take to vanish, in seconds.
+#: Seconds that a folder may take to vanish while its supervisor ends.
 _VANISH_SECONDS = 5.0
 
 
 @contextlib.contextmanager
 def share(settings: Settings, run_id: str) -> Iterator[Server]:
     """The server of the run `run_id`, started by the first process that asks, gone when the last has left."""
-    server = connect(settings) if settings.url else _meet(settings, run_id)
+    server = connect(settings) if settings.url else _join_or_start(settings, run_id)
     try:
         yield server
     finally:
         server.stop()
 
 
-def meeting_place(run_id: str) -> Path:
-    """The folder of the run: of this user's alone, and short, since a unix socket may have to fit in."""
+def run_folder(run_id: str) -> Path:
+    """The private folder of the run. Its path is short, since a unix socket below it has a limited path length."""
     name = hashlib.sha256(run_id.encode()).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"{folder_prefix()}{name}"
 
 
-def _meet(settings: Settings, run_id: str) -> Server:
-    directory = meeting_place(run_id)
-    # Before the folder is made: nobody clears it away until a supervisor has it, so that has to follow at once.
+def _join_or_start(settings: Settings, run_id: str) -> Server:
+    directory = run_folder(run_id)
+    # Before the folder is created: until a supervisor has it, no process removes it, so the start follows at once.
     how, reason = choose(settings) if not (directory / "server.json").exists() else (None, "")
     while True:
         with _locked(directory) as current:
@@ -58,9 +58,9 @@ def _meet(settings: Settings, run_id: str) -> Server:
             if not supervisor.listening():
                 try:
                     there = os.listdir(directory)
-                except FileNotFoundError:  # its supervisor took it away just now
+                except FileNotFoundError:  # its supervisor has just removed it
                     continue
-                if there != ["lock"]:  # of a supervisor that was killed itself
+                if there != ["lock"]:  # left by a supervisor that was killed
                     end_and_remove(directory)
                     continue
                 if how is None:
@@ -71,13 +71,13 @@ def _meet(settings: Settings, run_id: str) -> Server:
                 return server
             if record.exists() and supervisor.join():
                 return Server(**json.loads(record.read_text()), supervisor=supervisor)
-        # A start that failed, or a run that has just ended: the supervisor is about to take its folder away.
+        # The start failed, or the run has just ended: the supervisor is about to remove its folder.
         if not supervisor.gone(_VANISH_SECONDS):
             raise ServerError(f"The server in {directory} does not end.\nWhat to do: end it, or remove that folder.")
 
 
 def _forbid_what_crosses_databases(server: Server) -> None:
-    """A FLUSHALL in one test would empty the databases of the others that run at the same time. FLUSHDB is allowed."""
+    """Forbid FLUSHALL and SWAPDB, which would affect the databases of tests in other processes. FLUSHDB is allowed."""
     with server.client() as client:
         client.execute_command("ACL", "SETUSER", "default", *(f"-{command}" for command in CROSSING))
 
@@ -102,7 +102,7 @@ def _locked(directory: Path) -> Iterator[bool]:
 def _refuse_others(directory: Path) -> None:
     owner = directory.lstat()
     if owner.st_uid != os.getuid() or owner.st_mode & 0o077 or not stat.S_ISDIR(owner.st_mode):
-        raise ServerError(f"{directory} is not a private folder of ours.\nWhat to do: remove it, or set TMPDIR.")
+        raise ServerError(f"{directory} is not a private folder of this user.\nWhat to do: remove it, or set TMPDIR.")
 
 
 def _is(descriptor: int, path: Path) -> bool:

@@ -93,7 +93,7 @@ done
 end finally  # even if what waits for the server was killed
 """
 
-# The launching process does not become the parent, so that it has nobody to wait for. `kill 0` takes what the server
+# The launching process does not become the parent, so that it has no child to wait for. `kill 0` takes what the server
 # may have forked (a background save) along with the script itself. The folder goes first, and all at once, since
 # another run may be about to make it anew. The second process reads from a pipe of which only the script has the write
 # end (6), and has the lease open (4), so that the supervisor counts as listening until the folder is gone. Their parent
@@ -123,7 +123,7 @@ exec 4<&0 5>&1
 
 
 class LeaseHolder(Protocol):
-    """What this process holds for as long as it lives: a server's lease, or that of keys on somebody's own server."""
+    """Holds a lease for the life of this process: of a server, or of keys on the user's own server."""
 
     def release(self) -> object: ...
 
@@ -132,7 +132,7 @@ _holders: weakref.WeakSet[LeaseHolder] = weakref.WeakSet()
 
 
 class Supervisor:
-    """The handle on one supervisor: its folder, the hold on its lease, and the orders it takes. Thread-safe.
+    """One supervisor: its folder, this process's hold on its lease, and orders to it. Thread-safe.
 
     A forked child holds nothing (its parent's end must end the server), but may still give orders.
     """
@@ -152,13 +152,13 @@ class Supervisor:
         os.mkfifo(new, 0o600)
         read_end = os.open(new, os.O_RDONLY | os.O_NONBLOCK)
         self._hold = os.open(new, os.O_WRONLY)
-        new.rename(self._lease)  # one that has no reader is nobody's any more
+        new.rename(self._lease)  # a lease without a reader is not in use any more
         os.set_blocking(read_end, True)
         return read_end
 
     def launch(self, command: Sequence[str]) -> None:
         """Start the supervisor on this machine. It starts the server only when told."""
-        with interrupts.deferred():  # in the midst of it, the folder would look kept and be nobody's
+        with interrupts.deferred():  # interrupted, it would leave a folder that looks supervised but is not
             self._launch(command)
 
     def _launch(self, command: Sequence[str]) -> None:
@@ -188,9 +188,9 @@ class Supervisor:
         return True
 
     def release(self) -> bool:
-        """Let go of the lease; whether a supervisor was there to notice, or the lease was let go of before.
+        """Release the lease. Returns False if it was held and no supervisor was there to notice.
 
-        When nobody holds it the server and the folder are gone within milliseconds.
+        When the last holder has released it, the server and the folder are gone within milliseconds.
         """
         hold, self._hold = self._hold, None
         if hold is None:
@@ -200,14 +200,14 @@ class Supervisor:
         return kept
 
     def discard(self) -> None:
-        """Let go after a failed start; the folder goes, even if there is no supervisor yet to see to that."""
+        """Release the lease after a failed start, and remove the folder if there is no supervisor to do it."""
         kept = self.listening()
         self.release()
         if not kept:
             shutil.rmtree(self.directory, ignore_errors=True)
 
     def order(self, order: Order, *, seconds: float = ORDER_SECONDS) -> None:
-        """Have it done, and wait until it is. Raises ServerError if the supervisor is gone or does not answer."""
+        """Send an order and wait until it is done. Raises ServerError if the supervisor is gone or does not answer."""
         token = secrets.token_hex(8)
         try:
             lease = os.open(self._lease, os.O_WRONLY | os.O_NONBLOCK)
@@ -221,7 +221,7 @@ class Supervisor:
             raise ServerError(f"Cannot {order} the server: its supervisor has just gone.")
 
     def listening(self) -> bool:
-        """Whether somebody still reads the lease."""
+        """Whether the lease has a reader: the supervisor runs."""
         try:
             os.close(os.open(self._lease, os.O_WRONLY | os.O_NONBLOCK))
         except OSError:
@@ -229,7 +229,7 @@ class Supervisor:
         return True
 
     def gone(self, seconds: float) -> bool:
-        """Whether nobody reads the lease any more, within `seconds`."""
+        """Whether the supervisor ends within `seconds`."""
         return wait_until(lambda: not self.listening(), seconds)
 
     def running(self) -> bool:
@@ -272,18 +272,18 @@ def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
 
 
 def release_with_all(holder: LeaseHolder) -> None:
-    """Have it let go, too, wherever every lease is: in a forked child, and in a process whose parent has died."""
+    """Release `holder` whenever all leases are released: in a forked child, and when the parent process has died."""
     _holders.add(holder)
 
 
 def release_all() -> None:
-    """Let go of every lease that this process holds."""
+    """Release every lease that this process holds."""
     for holder in list(_holders):
         holder.release()
 
 
 def end_when_orphaned() -> None:
-    """From now on, when this process's parent has died, let go of every lease and end: by SIGINT, or without."""
+    """End this process when its parent has died: release every lease, send SIGINT, then exit if that did not work."""
     parent = os.getppid()
 
     def follow() -> None:

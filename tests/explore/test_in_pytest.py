@@ -231,7 +231,7 @@ def test_hypothesis_shrinks_the_workload_around_the_schedule(redisq_session: Red
 
 @pytest.fixture
 def elsewhere(redisq_server: Server) -> Redisq:
-    """A namespace by prefix, as on somebody's own server."""
+    """A namespace by prefix, as on the user's own server."""
     address = Address(url=redisq_server.url, prefix="ours:")
     return Redisq(server=redisq_server, namespace=Namespace(address, address.client()))
 

@@ -1,4 +1,4 @@
-"""Somebody's own server: the ways to reach it, and what is said when it is not what was hoped for."""
+"""The user's own server: the ways to reach it, and what is said when it is not what was hoped for."""
 
 from __future__ import annotations
 

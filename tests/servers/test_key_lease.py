@@ -1,4 +1,4 @@
-"""The keys of a run on somebody's own server: deleted by it, by its cleaner, or by the next run; no others ever."""
+"""The keys of a run on the user's own server: deleted by it, by its cleaner, or by the next run; no others ever."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def test_a_run_that_outlives_its_lease_takes_it_again_and_says_so(
     assert client.ttl(LEASE) > LEASE_SECONDS - 10
     other.close()
     (said,) = lease.close()
-    assert said.startswith(f"The lease on the keys {PREFIX}* was gone for a while")
+    assert said.startswith(f"The lease on the keys {PREFIX}* had expired")
     assert client.keys() == []
 
 
@@ -221,7 +221,7 @@ def test_a_registry_of_somebody_elses_is_left_alone(
 def test_a_user_who_may_not_is_told_what_to_allow(process: Server, client: redis.Redis, right: str) -> None:
     client.acl_setuser("bob", enabled=True, nopass=True, keys=["redisq:*"], commands=["+@all", f"-{right}"])
     lease = KeyLease(f"redis://bob:any@127.0.0.1:{urlsplit(process.url).port}/0", PREFIX)
-    with pytest.raises(ServerError, match=rf"forbids what deleting our own keys takes: .*\n.*\+{right}\b"):
+    with pytest.raises(ServerError, match=rf"forbids commands that delete redisq's keys: .*\n.*\+{right}\b"):
         lease.take()
     assert client.keys() == []
 

@@ -124,7 +124,7 @@ def test_a_server_without_databases_to_spare_says_so() -> None:
 
 @pytest.fixture
 def populated(process: Server) -> Server:
-    """Somebody's own server: a thousand keys of every type in two databases, "jobs" among them."""
+    """The user's own server: a thousand keys of every type in two databases, "jobs" among them."""
     for database in (0, 1):
         with process.client() as client, client.pipeline(transaction=False) as pipe:
             pipe.select(database)
@@ -193,7 +193,7 @@ def test_somebodys_keys_are_as_before(populated: Server, protocol: int) -> None:
             destroy(client)
             client.rpush("jobs", "left behind")
             for line in REFUSED:
-                with pytest.raises(ServerError, match="is refused: this Redis is not ours"):
+                with pytest.raises(ServerError, match="is refused: this Redis was not started by redisq"):
                     client.execute_command(*line.split())
             assert client.lrange("jobs", 0, -1) == [b"left behind"]
     namespaces.close()

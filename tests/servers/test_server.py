@@ -205,7 +205,9 @@ def test_somebody_elses_server_is_left_alone(process: Server) -> None:
         external.log,
         lambda: external.config("maxmemory", 1),
     ):
-        with pytest.raises(ServerError, match=r"is not ours: it cannot be [^\n]+\nWhat to do: let redisq start"):
+        with pytest.raises(
+            ServerError, match=r"was not started by redisq: it cannot be [^\n]+\nWhat to do: let redisq"
+        ):
             forbidden()
     assert external.config("maxmemory") == "0"
     external.stop()

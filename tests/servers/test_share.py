@@ -14,7 +14,7 @@ import redis
 from pytest_redisq.errors import ServerError
 from pytest_redisq.options import Settings
 from pytest_redisq.servers import Server
-from pytest_redisq.servers.share import meeting_place, share
+from pytest_redisq.servers.share import run_folder, share
 from tests.servers.conftest import Holder, reachable
 from tests.support import eventually, local
 
@@ -93,7 +93,7 @@ def test_a_failed_start_leaves_the_place_to_the_next(run_id: str) -> None:
 
 
 def test_a_place_whose_supervisor_was_killed_is_cleared(run_id: str) -> None:
-    place = meeting_place(run_id)
+    place = run_folder(run_id)
     place.mkdir(mode=0o700)
     (place / "server.json").write_text("{}")
     with share(local(), run_id) as server:
@@ -102,10 +102,10 @@ def test_a_place_whose_supervisor_was_killed_is_cleared(run_id: str) -> None:
 
 def test_a_place_that_is_not_ours_is_refused(run_id: str, folder: Path) -> None:
     """Else somebody could lay a trap in a folder that all may write to."""
-    place = meeting_place(run_id)
+    place = run_folder(run_id)
     place.symlink_to(folder)
     try:
-        with pytest.raises(ServerError, match="is not a private folder of ours"):
+        with pytest.raises(ServerError, match="is not a private folder of this user"):
             share(local(), run_id).__enter__()
     finally:
         place.unlink()
@@ -114,4 +114,4 @@ def test_a_place_that_is_not_ours_is_refused(run_id: str, folder: Path) -> None:
 def test_somebody_elses_server_needs_no_meeting(process: Server, run_id: str) -> None:
     with share(Settings(server=process.url), run_id) as server:
         assert server.how == "url"
-        assert not list(Path(tempfile.gettempdir()).glob(meeting_place(run_id).name))
+        assert not list(Path(tempfile.gettempdir()).glob(run_folder(run_id).name))

@@ -1,4 +1,4 @@
-"""The keys of a load run, which go with it: on somebody's own server even where the run is killed."""
+"""The keys of a load run, which go with it: on the user's own server even where the run is killed."""
 
 from __future__ import annotations
 

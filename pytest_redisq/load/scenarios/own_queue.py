@@ -26,7 +26,7 @@ GET_SECONDS = 0.5
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnQueue:
     """`make(client)` gives one worker's end of the queue; `client(url)` the client that it gets, by default one that
-    neither loses nor doubles by itself, and on somebody's own server keeps to the keys of the run.
+    neither loses nor doubles by itself, and on the user's own server keeps to the keys of the run.
 
     Consumers end when a `get` has come back empty after producers have ended. What is left is counted if the queue has
     `remaining` and `pending`; if it has not, what has not been received is called lost.
