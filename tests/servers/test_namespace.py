@@ -193,7 +193,7 @@ def test_somebodys_keys_are_as_before(populated: Server, protocol: int) -> None:
             destroy(client)
             client.rpush("jobs", "left behind")
             for line in REFUSED:
-                with pytest.raises(ServerError, match="is refused: this Redis was not started by redisq"):
+                with pytest.raises(ServerError, match="is refused: this is your own server"):
                     client.execute_command(*line.split())
             assert client.lrange("jobs", 0, -1) == [b"left behind"]
     namespaces.close()
