@@ -199,7 +199,7 @@ def regression(folder: Path, **said: object) -> Path:
         ({"why": "absent"}, "why missing"),
         ({"schedul": "AB"}, "unknown key 'schedul'. Did you mean 'schedule'?"),
         ({"schedule": "absent"}, "schedule is missing"),
-        ({"schedule": "A!"}, "no schedule: 'A!'"),
+        ({"schedule": "A!"}, "not a schedule: 'A!'"),
         ({"needs": ["redis >"]}, "needs 'redis >', which is no release: "),
         ({"history": "h.jsonl"}, "one of scenario, test and history"),
         ({"scenario": "absent", "history": "h.jsonl", "contract": "twice"}, "twice"),

@@ -279,13 +279,13 @@ class ActorController:
             for state in states
         )
         cure = (
-            "shorten what the actor computes, or see whether it ends at all; or give it more patience_seconds."
+            "shorten the computation, check that it ends, or pass more patience_seconds."
             if computing
-            else "let actors wait for each other through Redis, threading.Event or sleep; a lock, a queue.Queue or "
-            "other input cannot be seen from here."
+            else "let actors wait for each other through Redis, threading.Event or sleep. The explorer cannot see a "
+            "lock, a queue.Queue or other input."
         )
         return (
-            f"Nothing has come for {elapsed:.1f} s from an actor that neither holds a command nor sleeps nor has "
+            f"An actor has been silent for {elapsed:.1f} s, and neither holds a command nor sleeps nor has "
             f"ended.\n{places}What to do: {cure}"
         )
 

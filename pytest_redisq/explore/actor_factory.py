@@ -42,9 +42,11 @@ class ActorFactory:
         Raises `ValueError` for a start method that does not exist, or a client for another process.
         """
         if process and process not in get_args(StartMethod):
-            raise ValueError(f"process={process!r}: an actor's process is made by {' or '.join(get_args(StartMethod))}")
+            raise ValueError(
+                f"process={process!r}: the start method of a process is {' or '.join(get_args(StartMethod))}"
+            )
         if process and gets != "url":
-            raise ValueError(f'process="{process}" wants gets="url": a client cannot be taken to another process')
+            raise ValueError(f'process="{process}" needs gets="url": a client cannot be passed to another process')
         index = self._next_index()
         named = name or str(getattr(function, "__name__", function))
         actor: Actor[Any] = Actor(index, named, background=background, fault_free=fault_free)

@@ -140,9 +140,9 @@ class DeliveryRecorder:
         for op in history:
             if op.messages and op.outcome is Outcome.OK and op.actor not in seen:
                 raise RedisqError(
-                    f"{op.actor} did the {op.kind} of a message, and none of its commands passed by the schedule, so "
-                    "that there was nothing to explore. What to do: have the queue send its commands by the client "
-                    "that it is given, not by one of its own."
+                    f"{op.actor} did the {op.kind} of a message, but none of its commands went through the proxy, so "
+                    "no schedule can change anything. What to do: let the queue use the client that it is given, not "
+                    "one of its own."
                 )
 
     def _actor(

@@ -67,7 +67,7 @@ class Execution:
 def uncontrolled(what: str, events: Sequence[ExecutedStep], names: Sequence[str]) -> str:
     return (
         f"The same schedule went two ways: {what}.\n{table(events, names=names) if events else ''}\n"
-        "What to do: look for what the schedule does not control: random numbers, set or dict order, clocks, "
-        "threads of the actor's own, data outside of the explored database; a schedule of old may also be that of a "
-        "scenario which has changed since."
+        "What to do: look for input that the schedule does not control: random numbers, set order, clocks, threads "
+        "of the actor's own, data outside of the explored database. If the schedule is an old one, the scenario may "
+        "have changed since."
     )

@@ -127,7 +127,9 @@ class ExecutionLoop:
         """
         __tracebackhide__ = True
         if idle := [state.actor.name for state in self.controller.states if not state.started]:
-            raise RedisqError(f"The scenario ended before these had acted: {', '.join(idle)}. Call world.run() in it.")
+            raise RedisqError(
+                f"The scenario ended before these actors ran: {', '.join(idle)}. Call world.run() in the scenario."
+            )
 
     def close(self) -> None:
         """End the actors that are left."""
@@ -186,7 +188,7 @@ class ExecutionLoop:
         actors = "\n".join(f"{self.controller.busy_with(state)} ({counts[state.actor.index]} steps)" for state in alive)
         return (
             f"The run has not ended after {self._max_steps} steps; the last were: {last}.\n{actors}\n"
-            "What to do: give the actors an end (one that serves others can be background=True), or raise max_steps."
+            "What to do: make the actors end (pass background=True for one that serves others), or raise max_steps."
         )
 
     def _raise_errors(self) -> None:

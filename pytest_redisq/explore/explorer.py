@@ -80,10 +80,10 @@ def explore(
     __tracebackhide__ = True
     check_scenario(scenario)
     if strategy not in STRATEGIES:
-        raise ValueError(f"no such strategy: {strategy!r}; there are {', '.join(STRATEGIES)}")
+        raise ValueError(f"no such strategy: {strategy!r}; the strategies are {', '.join(STRATEGIES)}")
     for name, number, least in (("schedules", schedules, 1), ("max_faults", max_faults, 0), ("depth", depth, 1)):
         if number is not None and number < least:
-            raise ValueError(f"{name}={number!r} is to be at least {least}")
+            raise ValueError(f"{name}={number!r} must be at least {least}")
     allowed = parse_faults(faults)
     budget = max_faults if allowed else 0
     if schedules is None and seconds is None and not exhaustive:
@@ -96,7 +96,7 @@ def explore(
         names = _search(runner, search, result, _Budget(schedules, seconds), first, progress)
     if result.failure is None and (absent := allowed.keys() - names - {""}):
         raise ValueError(
-            f"faults are to strike {', '.join(map(repr, sorted(absent)))}, and no actor is called so; there are "
+            f"no actor is called {' or '.join(map(repr, sorted(absent)))}, which faults= names; the actors are "
             f"{', '.join(map(repr, sorted(names)))}"
         )
     return result

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pytest_redisq.check import AnyContract, contract_of
+from pytest_redisq.endpoint.jobs import share_out
 from pytest_redisq.explore.queue_side import queue_side
 from pytest_redisq.explore.world import World
 
@@ -34,8 +35,8 @@ def queue_scenario(
 
     def scenario(world: World) -> None:
         __tracebackhide__ = True
-        for number in range(producers):
-            world.producer(queue, messages // producers + (number < messages % producers), is_async=is_async)
+        for share in share_out(messages, producers) if producers else ():
+            world.producer(queue, share, is_async=is_async)
         for _ in range(consumers):
             world.consumer(queue, is_async=is_async)
         world.verify(agreed)

@@ -39,8 +39,8 @@ def queue_side(queue: Any, verb: str, is_async: bool | None) -> QueueSide:
         function, opener = getattr(queue, verb, None), queue
     else:
         raise TypeError(
-            f"{queue!r} cannot be explored: each actor needs an end of it on a client of its own. Give an object with "
-            "bind(client), a function of a client (a class, say) that makes an object with put(body), "
-            "get(timeout_seconds) and perhaps ack(delivery), or a pair (produce, consume) of functions of a client."
+            f"{queue!r} cannot be explored: each actor needs the queue on a client of its own. Pass an object with "
+            "bind(client), a class or function of a client that returns an object with put(body), "
+            "get(timeout_seconds) and optionally ack(delivery), or a pair (produce, consume) of functions of a client."
         )
     return QueueSide(opener, inspect.iscoroutinefunction(function) if is_async is None else is_async)

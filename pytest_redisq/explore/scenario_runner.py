@@ -104,7 +104,7 @@ class ScenarioRunner:
         again = self.run(ReplayScheduler(best.schedule))
         differs = first_difference(best.events, again.events)
         if differs is not None or again.failure_kind != best.failure_kind:
-            place = f"step {differs + 1} is another" if differs is not None else "the outcome is another"
+            place = f"step {differs + 1} differs" if differs is not None else "the result differs"
             raise NondeterminismError(uncontrolled(f"replayed, {place}", best.events[: (differs or 0) + 1], best.names))
         return Failure(execution=best, found=execution.schedule, number=number)
 
@@ -114,14 +114,14 @@ def check_scenario(scenario: object) -> None:
     __tracebackhide__ = True
     if not callable(scenario):
         raise TypeError(
-            f"{scenario!r} is no scenario: give a function of a world, or a queue and its contract, as in "
+            f"{scenario!r} is not a scenario: pass a function of a world, or a queue and its contract, as in "
             'redisq.explore(queue, contract="at-least-once")'
         )
     lazy = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
     if any(is_lazy(scenario) for is_lazy in lazy):
         raise TypeError(
-            f"{scenario!r} is no plain function, and nothing in it would run: make it one. Its actors may be coroutine "
-            "functions."
+            f"{scenario!r} is not a plain function, so its code would not run. Write it with def and without yield; "
+            "its actors may be coroutine functions."
         )
 
 

@@ -111,7 +111,7 @@ class Schedule(tuple[Step, ...]):
         >>> Schedule.parse("A!")
         Traceback (most recent call last):
         ...
-        ValueError: no schedule: 'A!' has '!' at position 2, where an actor's letter (A to Z) was expected
+        ValueError: not a schedule: 'A!' has '!' at position 2, where an actor's letter (A to Z) was expected
         """
         steps: list[Step] = []
         at = 0
@@ -122,13 +122,13 @@ class Schedule(tuple[Step, ...]):
             found = _STEP.match(text, at)
             if found is None:
                 where = f"{text!r} has {text[at]!r} at position {at + 1}"
-                raise ValueError(f"no schedule: {where}, where an actor's letter (A to Z) was expected")
+                raise ValueError(f"not a schedule: {where}, where an actor's letter (A to Z) was expected")
             name, connection, kind = found.groups()
             if kind not in _KINDS:
                 known = ", ".join(
                     f"{item.value} ({item.name.lower().replace('_', ' ')})" for item in StepKind if item.value
                 )
-                raise ValueError(f"no schedule: {text!r} has the unknown step kind {kind!r}; the kinds are {known}")
+                raise ValueError(f"not a schedule: {text!r} has the unknown step kind {kind!r}; the kinds are {known}")
             steps.append(Step(ord(name) - ord("A"), _KINDS[kind], int(connection or 1)))
             at = found.end()
         return cls(steps)
@@ -229,7 +229,7 @@ def parse_faults(faults: str | Iterable[str]) -> dict[str, frozenset[StepKind]]:
     >>> parse_faults("lost-replies")
     Traceback (most recent call last):
     ...
-    ValueError: no such fault: 'lost-replies'; there are client-kill, cut-reply, failover, kill, kill-after, \
+    ValueError: no such fault: 'lost-replies'; the faults are client-kill, cut-reply, failover, kill, kill-after, \
 kill-before, lost-reply, lost-request, pause, restart, restart-empty, script-flush, timeout (each also as FAULT:ACTOR)
     """
     names = faults.split(",") if isinstance(faults, str) else list(faults)
@@ -238,6 +238,6 @@ kill-before, lost-reply, lost-request, pause, restart, restart-empty, script-flu
         kind, _, actor = name.partition(":")
         if kind not in FAULTS:
             known = ", ".join(sorted(FAULTS))
-            raise ValueError(f"no such fault: {kind!r}; there are {known} (each also as FAULT:ACTOR)")
+            raise ValueError(f"no such fault: {kind!r}; the faults are {known} (each also as FAULT:ACTOR)")
         allowed[actor] = allowed.get(actor, frozenset()) | frozenset(FAULTS[kind])
     return allowed

@@ -139,8 +139,8 @@ class ServerConnection:
             data = self._socket.recv(_CHUNK_BYTES)
         except (TimeoutError, BlockingIOError) as error:
             raise ServerError(
-                f"The server has not answered for {_REPLY_SECONDS:g} s while a schedule was explored.\n"
-                "What to do: see whether it is paused, overloaded, or runs a script that does not end."
+                f"The server has not answered for {_REPLY_SECONDS:g} s to a command of the explorer.\n"
+                "What to do: check whether it is paused or overloaded, or runs a script that does not end."
             ) from error
         except OSError as error:
             raise ServerClosedError from error
@@ -181,7 +181,7 @@ class ServerConnection:
 def _value(args: tuple[str | bytes | int | float, ...], raw: bytes) -> Value:
     value = decode_reply(raw)
     if isinstance(value, ReplyError):
-        raise ServerError(f"The server refuses {args[0]!s} to the explorer: {value}")
+        raise ServerError(f"The server refuses the explorer's command {args[0]!s}: {value}")
     return value
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pytest_redisq.explore.schedule import Schedule, Step, StepKind, letter
+from pytest_redisq.explore.schedule import Step, StepKind, letter
 from pytest_redisq.resp import ReplyError, Value, decode_reply
 from pytest_redisq.terminal import escaped, fit
 from pytest_redisq.terminal import width as columns
@@ -17,7 +17,7 @@ WORDS: dict[StepKind, str] = {
     StepKind.TIME: "time passes",
     StepKind.LOSE_REQUEST: "request lost",
     StepKind.LOSE_REPLY: "reply lost",
-    StepKind.CUT_REPLY: "cut off within the reply",
+    StepKind.CUT_REPLY: "reply cut off",
     StepKind.KILL_BEFORE: "killed before",
     StepKind.KILL_AFTER: "killed after",
     StepKind.FLUSH_SCRIPTS: "scripts flushed before",
@@ -189,8 +189,3 @@ def _text(data: bytes) -> str:
 def shorten(text: str, width: int) -> str:
     """At most `width` characters; the last one shows that the text was cut."""
     return fit(text, width)
-
-
-def schedule_of(events: Sequence[ExecutedStep]) -> Schedule:
-    """The schedule of a run."""
-    return Schedule(event.step for event in events)

@@ -170,11 +170,11 @@ def test_progress_is_told_after_every_run(url: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"strategy": "bfs"}, "no such strategy: 'bfs'; there are mix, pos, random, pct"),
-        ({"faults": "lost"}, "no such fault: 'lost'; there are client-kill, cut-reply, "),
-        ({"schedules": 0}, "schedules=0 is to be at least 1"),
-        ({"max_faults": -1}, "max_faults=-1 is to be at least 0"),
-        ({"depth": 0}, "depth=0 is to be at least 1"),
+        ({"strategy": "bfs"}, "no such strategy: 'bfs'; the strategies are mix, pos, random, pct"),
+        ({"faults": "lost"}, "no such fault: 'lost'; the faults are client-kill, cut-reply, "),
+        ({"schedules": 0}, "schedules=0 must be at least 1"),
+        ({"max_faults": -1}, "max_faults=-1 must be at least 0"),
+        ({"depth": 0}, "depth=0 must be at least 1"),
     ],
 )
 def test_bad_arguments_are_refused(url: str, options: dict[str, Any], message: str) -> None:
@@ -186,7 +186,7 @@ def test_bad_arguments_are_refused(url: str, options: dict[str, Any], message: s
 def test_a_fault_for_somebody_who_is_not_there_is_told(url: str) -> None:
     """It would never strike, and the scenario hold."""
     with pytest.raises(
-        ValueError, match="faults are to strike 'nobody', and no actor is called so; there are 'A', 'B', '"
+        ValueError, match="no actor is called 'nobody', which faults= names; the actors are 'A', 'B', '"
     ):
         explore(RIGHT, url=url, schedules=3, faults="kill:nobody")
 
@@ -202,9 +202,9 @@ def _generator_function(_: World) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("scenario", "message"),
     [
-        (_coroutine_function, "is no plain function, and nothing in it would run"),
-        (_generator_function, "is no plain function, and nothing in it would run"),
-        (BlockingList("jobs"), r"is no scenario: give a function of a world, or a queue and its contract"),
+        (_coroutine_function, "is not a plain function, so its code would not run"),
+        (_generator_function, "is not a plain function, so its code would not run"),
+        (BlockingList("jobs"), r"is not a scenario: pass a function of a world, or a queue and its contract"),
     ],
 )
 def test_what_is_no_scenario_is_explained(url: str, scenario: Any, message: str) -> None:
@@ -219,7 +219,7 @@ def test_actors_who_were_not_let_act_are_told(url: str) -> None:
     def scenario(world: World) -> None:
         world.actor(lambda client: client.get("x"), name="reader")
 
-    with pytest.raises(RedisqError, match=r"ended before these had acted: reader\. Call world\.run\(\)"):
+    with pytest.raises(RedisqError, match=r"ended before these actors ran: reader\. Call world\.run\(\)"):
         explore(scenario, url=url, schedules=1)
 
 

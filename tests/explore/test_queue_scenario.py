@@ -186,7 +186,7 @@ def test_a_message_that_nobody_has_sent_is_seen(url: str) -> None:
 @pytest.mark.parametrize(
     ("queue", "message"),
     [
-        (Look(None), "cannot be explored: each actor needs an end of it on a client of its own"),
+        (Look(None), "cannot be explored: each actor needs the queue on a client of its own"),
         (3, "3 cannot be explored"),
     ],
 )
@@ -221,7 +221,7 @@ def test_a_queue_that_goes_around_the_schedule_is_told(redisq: Redisq) -> None:
     def detour(_: Client) -> Look:
         return Look(redisq.client)
 
-    with pytest.raises(RedisqError, match=r"A producer did the enqueue .* none of its commands passed by the schedule"):
+    with pytest.raises(RedisqError, match=r"A producer did the enqueue .* none of its commands went through the proxy"):
         redisq.explore(detour, contract="at-least-once", schedules=1)
 
 

@@ -23,12 +23,12 @@ def test_a_schedule_survives_being_written(chosen: list[Step]) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("ab", "no schedule: 'ab' has 'a' at position 1, where an actor's letter (A to Z) was expected"),
-        ("AA-B", "no schedule: 'AA-B' has '-' at position 3, where an actor's letter (A to Z) was expected"),
+        ("ab", "not a schedule: 'ab' has 'a' at position 1, where an actor's letter (A to Z) was expected"),
+        ("AA-B", "not a schedule: 'AA-B' has '-' at position 3, where an actor's letter (A to Z) was expected"),
         (
             "AzB",
             (
-                "no schedule: 'AzB' has the unknown step kind 'z'; the kinds are t (time), q (lose request), "
+                "not a schedule: 'AzB' has the unknown step kind 'z'; the kinds are t (time), q (lose request), "
                 "r (lose reply), c (cut reply), k (kill before), x (kill after), f (flush scripts), d (disconnect), "
                 "p (pause), s (restart), w (restart empty), o (failover)"
             ),

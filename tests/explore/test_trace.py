@@ -7,14 +7,13 @@ import json
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from pytest_redisq.explore.schedule import Step, StepKind
+from pytest_redisq.explore.schedule import Schedule, Step, StepKind
 from pytest_redisq.explore.trace import (
     ExecutedStep,
     WokenCommand,
     command_text,
     first_difference,
     reply_text,
-    schedule_of,
     table,
 )
 
@@ -36,7 +35,7 @@ EVENTS = [
 def test_a_run_is_a_table_with_a_lane_for_each_actor(snapshot: SnapshotAssertion) -> None:
     """Commands with replies, waking, faults, binary data cut short."""
     assert table(EVENTS, names=["producer", "worker"]) == snapshot
-    assert str(schedule_of(EVENTS)) == "BAArAtAqBk"
+    assert str(Schedule(event.step for event in EVENTS)) == "BAArAtAqBk"
 
 
 def test_what_handles_a_message_at_fault_has_a_point() -> None:

@@ -576,7 +576,7 @@ def test_what_a_process_of_its_own_raises_is_the_runs(url: str) -> None:
 
 def test_a_process_cannot_be_given_a_client(url: str) -> None:
     error = replay(lambda world: world.actor(take_one, process="spawn"), "", url=url).error
-    assert str(error) == 'process="spawn" wants gets="url": a client cannot be taken to another process'
+    assert str(error) == 'process="spawn" needs gets="url": a client cannot be passed to another process'
 
 
 PARENT = """
@@ -615,7 +615,7 @@ def test_a_scenario_that_draws_lots_is_told(url: str) -> None:
         world.run()
         raise AssertionError
 
-    with pytest.raises(NondeterminismError, match="The same schedule went two ways: replayed, step 1 is another"):
+    with pytest.raises(NondeterminismError, match="The same schedule went two ways: replayed, step 1 differs"):
         explore(scenario, url=url, schedules=3)
 
 
