@@ -7,12 +7,12 @@ import fcntl
 import os
 import shlex
 import shutil
-import socket
 import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from pytest_redisq.servers.plain_connection import PlainConnection
 from pytest_redisq.servers.supervisor import LEASE
 
 #: How long a server may take for one answer, in seconds.
@@ -83,16 +83,8 @@ def _shut_down(folder: Path) -> None:
     """SHUTDOWN of the server that `folder/redis.conf` describes, once it has said that it works in `folder`."""
     words = [shlex.split(line) for line in (folder / "redis.conf").read_text().splitlines()]
     conf = {line[0]: line[1] for line in words if len(line) == 2}
-    with socket.create_connection(("127.0.0.1", int(conf["port"])), _ANSWER_SECONDS) as link:
-        if conf["requirepass"] and _ask(link, "AUTH", conf["requirepass"]) != b"+OK\r\n":
-            return
+    with PlainConnection("127.0.0.1", int(conf["port"]), conf["requirepass"], seconds=_ANSWER_SECONDS) as connection:
         where = os.path.realpath(conf["dir"])
-        if _ask(link, "CONFIG", "GET", "dir").endswith(f"\r\n{where}\r\n".encode()):
-            while _ask(link, "SHUTDOWN", "NOSAVE"):
-                pass  # until it hangs up
-
-
-def _ask(link: socket.socket, *words: str) -> bytes:
-    encoded = [word.encode() for word in words]
-    link.sendall(b"*%d\r\n" % len(encoded) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in encoded))
-    return link.recv(1 << 16)
+        if connection.ask("CONFIG", "GET", "dir").endswith(f"\r\n{where}\r\n".encode()):
+            while connection.ask("SHUTDOWN", "NOSAVE"):
+                pass  # until it closes the connection

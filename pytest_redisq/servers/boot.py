@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import socket
 import time
 
 from pytest_redisq.errors import ServerError
+from pytest_redisq.servers.plain_connection import PlainConnection
 from pytest_redisq.servers.supervisor import POLL_SECONDS, Supervisor
 
 #: Seconds that one PING may wait for its answer; then a new connection is tried.
@@ -45,17 +45,9 @@ class ServerDiedError(ServerError):
 
 
 def _answers(host: str, port: int, password: str) -> bool:
-    """Whether the started server answers. Writes RESP by hand, because importing redis-py takes longer than a boot."""
+    """Whether the started server answers there and accepts the password."""
     try:
-        with socket.create_connection((host, port), timeout=_PING_SECONDS) as connection:
-            secret = password.encode()
-            connection.sendall(b"*2\r\n$4\r\nAUTH\r\n$%d\r\n%s\r\nPING\r\n" % (len(secret), secret))
-            answer = b""
-            while answer.count(b"\r\n") < 2:
-                chunk = connection.recv(4096)
-                if not chunk:
-                    return False
-                answer += chunk
+        with PlainConnection(host, port, password, seconds=_PING_SECONDS) as connection:
+            return connection.ask("PING") == b"+PONG\r\n"
     except OSError:
         return False
-    return answer == b"+OK\r\n+PONG\r\n"
