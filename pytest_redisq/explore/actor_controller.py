@@ -275,7 +275,7 @@ class ActorController:
         places = "".join(
             f"{letter(state.actor.index)} ({state.actor.name}) "
             + (f"has computed for {self._has_computed(state):.1f} s of them" if state in computing else "waits")
-            + f", and is at\n{state.runner.worker.where()}"
+            + f", and is at\n{state.runner.actor_thread.where()}"
             for state in states
         )
         cure = (
@@ -295,8 +295,8 @@ class ActorController:
         """
         state.interrupted = True
         self._give_time_to_die(state)
-        if state.runner.worker.thread.is_alive():
-            state.runner.worker.interrupt()
+        if state.runner.actor_thread.thread.is_alive():
+            state.runner.actor_thread.interrupt()
         else:
             self._take(ActorEnded(state.actor.index))
 
@@ -327,6 +327,6 @@ class ActorController:
         for connection in connections:
             connection.number, connection.enabled = 0, None
         if state.interrupted or (state.started and state.status != "ended"):
-            self._resources.retire(state.runner.worker)
+            self._resources.retire(state.runner.actor_thread)
         else:
-            self._resources.release(state.runner.worker)
+            self._resources.release(state.runner.actor_thread)

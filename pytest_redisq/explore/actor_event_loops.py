@@ -68,9 +68,9 @@ class EventLoopRunner(ActorRunner):
     exit_seconds = 2.0
 
     def __init__(
-        self, mailbox: Mailbox, actor: int, worker: ActorThread, function: Callable[[], Coroutine[Any, Any, Any]]
+        self, mailbox: Mailbox, actor: int, actor_thread: ActorThread, function: Callable[[], Coroutine[Any, Any, Any]]
     ) -> None:
-        super().__init__(mailbox, actor, worker)
+        super().__init__(mailbox, actor, actor_thread)
         self._function = function
         #: Seconds that passed for this actor only, while it cleaned up.
         self.skipped = 0.0
@@ -103,8 +103,8 @@ class EventLoopRunner(ActorRunner):
         """Have the loop look at its timers."""
         if self._loop and not self._loop.is_closed():
             with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._cancel_if_doomed)
+                self._loop.call_soon_threadsafe(self._cancel_if_killed)
 
-    def _cancel_if_doomed(self) -> None:
+    def _cancel_if_killed(self) -> None:
         if self.killed and self._task:
             self._task.cancel()

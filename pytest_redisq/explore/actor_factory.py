@@ -52,7 +52,7 @@ class ActorFactory:
         actor: Actor[Any] = Actor(index, named, background=background, fault_free=fault_free)
         is_async = inspect.iscoroutinefunction(function)
         runner: ActorRunner
-        thread = self._resources.worker()
+        thread = self._resources.free_thread()
         if process:
             url = self._proxy.url(index, tcp=True)
             runner = FunctionRunner(self._mailbox, index, thread, process, function, url, *args)
@@ -77,7 +77,7 @@ class ActorFactory:
         runner = ProgramRunner(
             self._mailbox,
             index,
-            self._resources.worker(),
+            self._resources.free_thread(),
             [word.replace("{url}", url) for word in command],
             {**os.environ, **(env or {}), "REDIS_URL": url},
         )

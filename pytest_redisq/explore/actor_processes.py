@@ -33,8 +33,8 @@ class ProcessRunner(ActorRunner):
     #: SIGKILL ends it for certain, but a busy machine takes its time, and the process has to be reaped.
     exit_seconds = 5.0
 
-    def __init__(self, mailbox: Mailbox, actor: int, worker: ActorThread) -> None:
-        super().__init__(mailbox, actor, worker)
+    def __init__(self, mailbox: Mailbox, actor: int, actor_thread: ActorThread) -> None:
+        super().__init__(mailbox, actor, actor_thread)
         self._starting = threading.Lock()
 
     @property
@@ -73,9 +73,9 @@ class ProgramRunner(ProcessRunner):
     """Runs a program, which gets its URL by its arguments and its environment."""
 
     def __init__(
-        self, mailbox: Mailbox, actor: int, worker: ActorThread, command: Sequence[str], env: Mapping[str, str]
+        self, mailbox: Mailbox, actor: int, actor_thread: ActorThread, command: Sequence[str], env: Mapping[str, str]
     ) -> None:
-        super().__init__(mailbox, actor, worker)
+        super().__init__(mailbox, actor, actor_thread)
         self._command = command
         self._env = env
         self._child: ChildProcess | None = None
@@ -121,12 +121,12 @@ class FunctionRunner(ProcessRunner):
         self,
         mailbox: Mailbox,
         actor: int,
-        worker: ActorThread,
+        actor_thread: ActorThread,
         method: StartMethod,
         function: Callable[..., Any],
         *args: Any,
     ) -> None:
-        super().__init__(mailbox, actor, worker)
+        super().__init__(mailbox, actor, actor_thread)
         self._method = method
         self._function = function
         self._args = args

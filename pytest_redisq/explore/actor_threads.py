@@ -97,10 +97,10 @@ class ActorRunner(ABC):
     #: Seconds that a killed actor has to end by itself, before its thread is interrupted.
     exit_seconds: float
 
-    def __init__(self, mailbox: Mailbox, actor: int, worker: ActorThread) -> None:
+    def __init__(self, mailbox: Mailbox, actor: int, actor_thread: ActorThread) -> None:
         self.mailbox = mailbox
         self.actor = actor
-        self.worker = worker
+        self.actor_thread = actor_thread
         self.generation = 0
         #: For how long it has been paused, in seconds of virtual time.
         self.paused_seconds = 0.0
@@ -110,7 +110,7 @@ class ActorRunner(ABC):
 
     def start(self) -> None:
         """Start the code."""
-        self.worker.run(self._main)
+        self.actor_thread.run(self._main)
 
     def _main(self) -> None:
         __tracebackhide__ = True
@@ -129,13 +129,13 @@ class ActorRunner(ABC):
 
     def cpu_seconds(self) -> float:
         """The CPU time that it has used so far; 0 where the operating system does not tell."""
-        if not hasattr(time, "pthread_getcpuclockid") or not self.worker.thread.is_alive():
+        if not hasattr(time, "pthread_getcpuclockid") or not self.actor_thread.thread.is_alive():
             return 0.0
-        return time.clock_gettime(time.pthread_getcpuclockid(self.worker.thread.ident or 0))
+        return time.clock_gettime(time.pthread_getcpuclockid(self.actor_thread.thread.ident or 0))
 
     def busy(self) -> bool:
         """Whether it runs, or waits only for a CPU, as Linux reports it."""
-        return runnable(Path(f"/proc/self/task/{self.worker.thread.native_id}"))
+        return runnable(Path(f"/proc/self/task/{self.actor_thread.thread.native_id}"))
 
     @abstractmethod
     def wake(self) -> None:
@@ -166,8 +166,8 @@ class ThreadRunner(ActorRunner):
     #: Seconds of CPU time, because a busy machine may run the thread late.
     exit_seconds = 0.02
 
-    def __init__(self, mailbox: Mailbox, actor: int, worker: ActorThread, function: Callable[[], Any]) -> None:
-        super().__init__(mailbox, actor, worker)
+    def __init__(self, mailbox: Mailbox, actor: int, actor_thread: ActorThread, function: Callable[[], Any]) -> None:
+        super().__init__(mailbox, actor, actor_thread)
         self._function = function
         self._gate = threading.Semaphore(0)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass
 
 import redis
@@ -56,50 +56,56 @@ def explore(
 ) -> Exploration:
     """Run `scenario(world)` under many schedules, each on an empty database, and shrink the first failure.
 
-    * `scenario`: a function of a `World`.
-    * `url`: the server and the database to work in. No other program may use that database.
-    * `clean`: empties the database before each execution; None: FLUSHDB.
+    * `url`, `clean`: the server and a database that only this call uses; empties it (None: FLUSHDB).
     * `client`, `async_client`: make a client from a URL, for functions and for coroutines.
-    * `schedules`, `seconds`: the budget; the first limit that is reached ends the search. Default: 500 schedules.
+    * `schedules`, `seconds`: the budget; the limit reached first ends the search. Default: 500 schedules.
     * `seed`: the same seed gives the same schedules.
-    * `faults`: names of `FAULTS`, each also as `FAULT:ACTOR`; default: none.
-    * `max_faults`: how many faults may happen in one execution; default 1.
+    * `faults`, `max_faults`: names of `FAULTS`, each also as `FAULT:ACTOR`; how many may happen in one execution.
     * `exhaustive`: run every schedule, except those that differ only in the order of commands that do not conflict.
-    * `checks`: an exhaustive search ends with a sample of so many schedules, drawn from all. It tells whether the
-      search skipped a schedule that matters, as it does where actors share state outside of Redis. Default 300.
+    * `checks`: how many schedules an exhaustive search samples at its end, to see whether it skipped one that matters.
     * `strategy`: how schedules are sampled: "mix", "pos", "random" or "pct"; `depth` is the parameter of "pct".
-    * `max_steps`: an execution of more steps counts as endless; default 2,000.
-    * `patience_seconds`: an actor that does nothing for so long ends the exploration; default 10. An actor that
-      computes gets six times as long.
-    * `first`: schedules to try first.
-    * `progress`: called with the result so far after each execution.
+    * `max_steps`: an execution of more steps counts as endless.
+    * `patience_seconds`: how long an actor may do nothing. An actor that computes gets six times as long.
+    * `first`: schedules to try first. `progress`: called with the result so far after each execution.
 
-    Raises `NondeterminismError` where a schedule cannot be repeated, `StuckError` and `EndlessError` where an execution
-    does not end, `ValueError` for invalid arguments, `TypeError` for an object that is not a scenario.
+    Raises `NondeterminismError` if a schedule cannot be repeated, `StuckError` and `EndlessError` if an execution does
+    not end, `ValueError` for invalid arguments, `TypeError` for an object that is not a scenario.
     """
     __tracebackhide__ = True
     check_scenario(scenario)
-    if strategy not in STRATEGIES:
-        raise ValueError(f"no such strategy: {strategy!r}; the strategies are {', '.join(STRATEGIES)}")
-    for name, number, least in (("schedules", schedules, 1), ("max_faults", max_faults, 0), ("depth", depth, 1)):
-        if number is not None and number < least:
-            raise ValueError(f"{name}={number!r} must be at least {least}")
+    _check_arguments(strategy, schedules=schedules, max_faults=max_faults, depth=depth)
     allowed = parse_faults(faults)
-    budget = max_faults if allowed else 0
+    most = max_faults if allowed else 0
+    limits = ExecutionLimits(faults=allowed, max_faults=most, max_steps=max_steps, patience_seconds=patience_seconds)
+    result = Exploration(seed=seed)
+    factory = SchedulerFactory(seed=seed, strategy=strategy, max_faults=most, depth=depth)
+    search: SearchMode = Exhausting(factory, checks, result) if exhaustive else Sampling(factory, result)
     if schedules is None and seconds is None and not exhaustive:
         schedules = SCHEDULES
-    limits = ExecutionLimits(faults=allowed, max_faults=budget, max_steps=max_steps, patience_seconds=patience_seconds)
-    result = Exploration(seed=seed)
-    sampler = SchedulerFactory(seed=seed, strategy=strategy, max_faults=budget, depth=depth)
-    search: SearchMode = Exhausting(sampler, checks, result) if exhaustive else Sampling(sampler, result)
     with scenario_runner(scenario, lambda: Resources(url, clean, client, async_client), limits) as runner:
         names = _search(runner, search, result, _Budget(schedules, seconds), first, progress)
-    if result.failure is None and (absent := allowed.keys() - names - {""}):
+    _check_actors(result, allowed.keys() - {""}, names)
+    return result
+
+
+def _check_arguments(strategy: str, **numbers: int | None) -> None:
+    __tracebackhide__ = True
+    if strategy not in STRATEGIES:
+        raise ValueError(f"no such strategy: {strategy!r}; the strategies are {', '.join(STRATEGIES)}")
+    for name, number in numbers.items():
+        least = 0 if name == "max_faults" else 1
+        if number is not None and number < least:
+            raise ValueError(f"{name}={number!r} must be at least {least}")
+
+
+def _check_actors(result: Exploration, named: Set[str], names: Set[str]) -> None:
+    """Raise `ValueError` if faults name an actor that does not exist: they would never strike, and all would hold."""
+    __tracebackhide__ = True
+    if result.failure is None and (absent := named - names):
         raise ValueError(
             f"no actor is called {' or '.join(map(repr, sorted(absent)))}, which faults= names; the actors are "
             f"{', '.join(map(repr, sorted(names)))}"
         )
-    return result
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,17 +47,17 @@ class Resources:
         self.proxy.watch(self.mailbox.reader, lambda: self.reported())
         self.direct = client(url)
         self._clients: dict[int, redis.Redis] = {}
-        self._workers: list[ActorThread] = []
+        self._threads: list[ActorThread] = []
         self._free: list[ActorThread] = []
 
     def close(self) -> None:
         """Close and end everything."""
         for client in (self.direct, *self._clients.values()):
             client.close()
-        for worker in self._workers:
-            worker.stop()
-        for worker in self._workers:
-            worker.thread.join(1.0)
+        for thread in self._threads:
+            thread.stop()
+        for thread in self._threads:
+            thread.thread.join(1.0)
         self.proxy.close()
         self.control.close()
         self.mailbox.close()
@@ -91,18 +91,18 @@ class Resources:
         for connection in list(self.proxy.of(actor)):
             self.proxy.cut(connection)
 
-    def worker(self) -> ActorThread:
+    def free_thread(self) -> ActorThread:
         """A free thread."""
         if not self._free:
             with interrupts.deferred():
                 self._free.append(ActorThread())
-                self._workers.append(self._free[-1])
+                self._threads.append(self._free[-1])
         return self._free.pop()
 
-    def release(self, worker: ActorThread) -> None:
+    def release(self, thread: ActorThread) -> None:
         """Take back a thread that has finished."""
-        self._free.append(worker)
+        self._free.append(thread)
 
-    def retire(self, worker: ActorThread) -> None:
+    def retire(self, thread: ActorThread) -> None:
         """Take back a thread that must not be used again."""
-        worker.stop()
+        thread.stop()

@@ -11,7 +11,7 @@ from pytest_redisq.queues import BlockingList, ReliableList, Stream, StreamGroup
 
 pytestmark = pytest.mark.server
 
-# Ten schedules: tests/explore/test_delivery.py explores the same queues with more.
+# Ten schedules: tests/explore/test_queue_scenario.py explores the same queues with more.
 hold = partial(conformance, messages=150, settle_seconds=0.8, schedules=10)
 
 TestBlockingList = hold(BlockingList("jobs"), contract="at-most-once, fifo", workers=("thread", "fork"))

@@ -110,7 +110,7 @@ def one_reader(read: Callable[..., list[bytes]]) -> Callable[[World], None]:
     return scenario
 
 
-# -- S4: a worker that dies with what BLPOP gave it ------------------------------------------------------------------
+# -- S4: a worker is killed after its BLPOP         ------------------------------------------------------------------
 
 
 def blpop_worker(client: Client) -> None:
@@ -256,7 +256,7 @@ def pushed(push: Callable[[str], None]) -> Callable[[World], None]:
 
 
 def patient_consumer(world: World) -> None:
-    """Waits for each job as long as 30 s; nothing is lost, and nobody waits in vain."""
+    """Waits for each job as long as 30 s; nothing is lost, and each worker gets a job."""
     consumer = world.actor(lambda client: [client.blpop("jobs", timeout=30)[1] for _ in range(2)])
     world.actor(put_two)
     world.run()
@@ -264,7 +264,7 @@ def patient_consumer(world: World) -> None:
 
 
 def group_worker(client: Client, name: str) -> None:
-    """Takes new entries, then those that others have held for a minute; acknowledges what it has done."""
+    """Takes new entries, then those that other workers have held for a minute; acknowledges what it has done."""
     while reply := client.xreadgroup("g", name, {"s": ">"}, count=1, block=1000):
         finish(client, [(number, fields[b"n"]) for number, fields in _stream(reply)])
     time.sleep(90)
@@ -323,7 +323,7 @@ STORIES: dict[str, Story] = {
     "blpop and a kill": Story(
         broken=killed_worker(blpop_worker),
         right=killed_worker(reliable_worker),
-        # The worker dies of what it pops or with it in hand: after the pop, before it is done with it.
+        # The worker is killed after the pop, before it has finished the job.
         minimum=("AxBB", "ABAkB"),
         faults="kill:worker",
     ),

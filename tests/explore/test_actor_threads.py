@@ -1,4 +1,4 @@
-"""How a thread that an actor runs in is made to end."""
+"""actor_threads.py: how the thread of a killed actor ends."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def collects(while_inside: Callable[[], None]) -> None:
 
 
 @pytest.mark.parametrize("clear_up", [dies, collects])
-def test_who_clears_up_is_not_interrupted(clear_up: Callable[[Callable[[], None]], None]) -> None:
+def test_a_thread_in_a_destructor_is_not_interrupted(clear_up: Callable[[Callable[[], None]], None]) -> None:
     """The interpreter would swallow what is raised there, and complain."""
     inside, go_on, done = threading.Event(), threading.Event(), threading.Event()
     worker = ActorThread()
@@ -54,7 +54,7 @@ def test_who_clears_up_is_not_interrupted(clear_up: Callable[[Callable[[], None]
     worker.stop()
 
 
-def test_nobody_complains_where_an_interruption_is_swallowed() -> None:
+def test_a_swallowed_interruption_causes_no_warning() -> None:
     """As in what a weak reference calls, which may begin just when the thread is to be interrupted."""
     inside, swallowed = threading.Event(), threading.Event()
     worker = ActorThread()
@@ -95,7 +95,7 @@ def test_what_else_is_swallowed_is_complained_of(monkeypatch: pytest.MonkeyPatch
     assert complaints == [ZeroDivisionError] * 2
 
 
-def test_who_computes_is_interrupted() -> None:
+def test_a_computing_thread_is_interrupted() -> None:
     begun = threading.Event()
     worker = ActorThread()
 

@@ -1,4 +1,4 @@
-"""session.py: which commands are steps, and what the server gets of those that wait there."""
+"""connection_state.py: which commands are steps, and what the server gets of blocking ones."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def command(text: str) -> Request:
     ],
 )
 def test_setting_up_passes(session: ConnectionState, text: str) -> None:
-    """Nobody else can notice these, so they are no steps."""
+    """No other connection can notice these, so they are not steps."""
     assert isinstance(session.decide(command(text)), PassedCommand)
 
 
 @pytest.mark.parametrize("text", ["GET k", "CLIENT UNBLOCK 3", "CLIENT KILL ID 3", "WATCH k", "SUBSCRIBE c", "FLUSHDB"])
-def test_what_others_can_notice_is_held(session: ConnectionState, text: str) -> None:
+def test_commands_with_visible_effects_are_held(session: ConnectionState, text: str) -> None:
     """So are commands that do something to other connections."""
     assert isinstance(session.decide(command(text)), HeldCommand)
 

@@ -1,4 +1,4 @@
-"""explorer.py: budgets, statements, failures as they are reported, and the same again for the same seed."""
+"""explorer.py: budgets, statements, reports of failures, and the same result for the same seed."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_known_schedules_are_tried_first(url: str) -> None:
     assert str(exploration.failure.found) == "AABBBA"
 
 
-def test_progress_is_told_after_every_run(url: str) -> None:
+def test_progress_is_reported_after_every_execution(url: str) -> None:
     """With the numbers so far."""
     told: list[int] = []
     explore(RIGHT, url=url, schedules=5, progress=lambda so_far: told.append(so_far.schedules))
@@ -183,7 +183,7 @@ def test_bad_arguments_are_refused(url: str, options: dict[str, Any], message: s
         explore(RIGHT, url=url, **options)
 
 
-def test_a_fault_for_somebody_who_is_not_there_is_told(url: str) -> None:
+def test_a_fault_for_an_unknown_actor_is_rejected(url: str) -> None:
     """It would never strike, and the scenario hold."""
     with pytest.raises(
         ValueError, match="no actor is called 'nobody', which faults= names; the actors are 'A', 'B', '"
@@ -215,7 +215,7 @@ def test_what_is_no_scenario_is_explained(url: str, scenario: Any, message: str)
         replay(scenario, "A", url=url)
 
 
-def test_actors_who_were_not_let_act_are_told(url: str) -> None:
+def test_actors_that_never_ran_are_reported(url: str) -> None:
     def scenario(world: World) -> None:
         world.actor(lambda client: client.get("x"), name="reader")
 
@@ -275,7 +275,7 @@ def without_retries(url: str) -> redis.Redis:
     return redis.Redis.from_url(url, retry=None)
 
 
-def test_a_seed_gives_the_same_schedules_on_every_machine_python_and_server(url: str) -> None:
+def test_a_seed_gives_the_same_schedules_on_every_platform(url: str) -> None:
     """Those that were written down here once."""
     digest = hashlib.sha256(" ".join(schedules_of(url, 5)).encode()).hexdigest()
     assert digest[:16] == "83cb886e9ac63f62"

@@ -1,4 +1,4 @@
-"""kept.py: what failed is given again, in the next run."""
+"""failures.py: a stored failure is returned in the next test run."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from tests.explore.stories import STORIES
 STORY = STORIES["two drainers"]
 
 
-def test_a_failure_is_given_first_by_whoever_comes_next(url: str, tmp_path: Path) -> None:
-    """Not by him who has kept it: what he gives does not change while he lives."""
+def test_a_stored_failure_is_returned_first_by_the_next_store(url: str, tmp_path: Path) -> None:
+    """By the next store only: what one store returns never changes."""
     kept = ScheduleStore(tmp_path)
     assert kept.first(STORY.broken) == ()
     kept.keep(STORY.broken, explore(STORY.broken, url=url))

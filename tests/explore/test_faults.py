@@ -1,4 +1,4 @@
-"""Faults that strike an actor's connections, its time, or the server: what everybody sees, and what is stored."""
+"""Faults that strike an actor's connections, its time, or the server: what each actor sees, and what is stored."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_a_subscriber_that_is_killed_subscribes_no_more(url: str) -> None:
 
 
 def lock_and_write(client: Client, name: str, after_seconds: float) -> str | None:
-    """Trusts its lease: looks once. Whose lock it was when it wrote."""
+    """Trusts its lease: checks the lock once. Returns the lock's owner at its write."""
     time.sleep(after_seconds)
     if not client.set("lock", name, nx=True, ex=30):
         return None
@@ -119,7 +119,7 @@ def locking(work: Callable[..., Any]) -> Callable[[World], None]:
 
 
 def test_an_actor_that_is_paused_past_its_lease_comes_back_too_late(url: str) -> None:
-    """It has the lock, stands still, the lease runs out, the other one works; then it goes on and writes."""
+    """It has the lock and is paused; its lease runs out and the other actor works; then it goes on and writes."""
     assert explore(locking(lock_and_write), url=url, schedules=50).failure is None
     failure = explore(locking(lock_and_write), url=url, schedules=100, faults="pause").failure
     assert failure
@@ -195,7 +195,7 @@ def test_a_restart_looks_as_a_real_one_does(
 
 
 def test_a_restart_ends_what_waits_in_the_server(url: str) -> None:
-    """Whoever is blocked there, and whoever has a command on its way, sees the connection end."""
+    """An actor that is blocked there, or has a command under way, sees the connection end."""
 
     def scenario(world: World) -> None:
         waiting = world.actor(lambda client: [attempt(lambda: client.blpop("jobs", timeout=9)) for _ in range(2)])

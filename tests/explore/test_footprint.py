@@ -67,7 +67,7 @@ def test_the_server_itself_tells_what_a_command_touches(
     assert commands.footprint(command.encode().split()) == expected
 
 
-def test_a_rule_that_the_server_warns_of_is_believed_where_it_cannot_mislead() -> None:
+def test_an_incomplete_key_rule_is_used_where_it_is_safe() -> None:
     """Redis 8.0.2 warns of XREAD's: the word that the keys follow could be a key itself."""
     begin = {b"type": b"keyword", b"spec": {b"keyword": b"STREAMS", b"startfrom": 1}}
     find = {b"type": b"range", b"spec": {b"lastkey": -1, b"keystep": 1, b"limit": 2}}
@@ -111,7 +111,7 @@ def test_two_commands_conflict_when_one_writes_what_the_other_touches(
 
 
 def test_a_channel_is_no_key(commands: CommandTable) -> None:
-    """PUBLISH conflicts with who subscribes to the channel, not with a key of that name."""
+    """PUBLISH conflicts with a subscription to the channel, not with a key of that name."""
     publish, subscribe = commands.footprint([b"PUBLISH", b"c", b"x"]), commands.footprint([b"SUBSCRIBE", b"c"])
     assert publish.conflicts(subscribe)
     assert not publish.conflicts(commands.footprint([b"SET", b"c", b"x"]))

@@ -79,7 +79,7 @@ def test_a_failure_shows_the_scenarios_own_assert_and_the_table(inner: pytest.Py
     assert "world.py" not in result.stdout.str()
 
 
-def test_what_fails_before_the_first_command_is_told_how_to_run_alone(inner: pytest.Pytester) -> None:
+def test_a_failure_before_the_first_command_says_how_to_rerun(inner: pytest.Pytester) -> None:
     inner.makepyfile(
         test_it="""
     def scenario(world):
@@ -131,7 +131,7 @@ def test_a_schedule_that_is_none_is_refused_at_once(inner: pytest.Pytester) -> N
     result.stderr.fnmatch_lines(["ERROR: --redisq-replay: 'aab' is no schedule: a capital letter for each step *"])
 
 
-def test_a_replay_that_goes_another_way_is_told_with_the_step_that_differs(inner: pytest.Pytester) -> None:
+def test_a_replay_that_diverges_names_the_step(inner: pytest.Pytester) -> None:
     inner.makepyfile(DRAINERS + "\n    def test_it(redisq):\n        redisq.explore(scenario)\n")
     result = run(inner, "--redisq-replay", "AABC")
     result.assert_outcomes(failed=1)
@@ -165,7 +165,7 @@ def test_what_failed_is_tried_first_and_forgotten_once_it_holds(inner: pytest.Py
     assert not picture.exists()
 
 
-def test_who_has_pytest_keep_nothing_has_nothing_kept(inner: pytest.Pytester) -> None:
+def test_nothing_is_stored_if_pytest_stores_nothing(inner: pytest.Pytester) -> None:
     inner.makepyfile(DRAINERS + "\n    def test_it(redisq):\n        redisq.explore(scenario)\n")
     result = run(inner, "-p", "no:cacheprovider")
     result.assert_outcomes(failed=1)
@@ -173,7 +173,7 @@ def test_who_has_pytest_keep_nothing_has_nothing_kept(inner: pytest.Pytester) ->
     assert not Path(inner.path, ".redisq").exists()
 
 
-def test_who_watches_sees_how_far_it_has_come(inner: pytest.Pytester) -> None:
+def test_progress_is_shown_on_a_terminal(inner: pytest.Pytester) -> None:
     """On a terminal, with -v; and then the test's own line."""
     inner.makepyfile(
         test_it=DRAINERS.replace("assert", "return") + "\n    def test_it(redisq):\n        redisq.explore(scenario)\n"

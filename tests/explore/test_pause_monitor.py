@@ -1,4 +1,4 @@
-"""standstill.py: a pause lasts until the leases have run out, and what goes on meanwhile is no run without an end."""
+"""pause_monitor.py: a pause lasts until the leases have run out, and what repeats meanwhile does not count."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""picture.py: a run as a page that any browser shows, whatever is in its commands."""
+"""picture.py: an execution as an HTML page, whatever is in its commands."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_a_run_is_a_picture(snapshot: SnapshotAssertion) -> None:
     assert drawing == snapshot
 
 
-def test_what_matters_can_be_told_apart() -> None:
+def test_faults_time_and_messages_at_fault_look_different() -> None:
     """Faults, time that passes, and the messages at fault."""
     assert shapes(svg(EVENTS, at_fault=[b"a job"]), "rect") == [
         "step",

@@ -1,4 +1,4 @@
-"""proxy.py and session.py on the wire: what a client sees through the proxy is what it would see without."""
+"""proxy.py and connection_state.py on the wire: what a client sees through the proxy is what it would see without."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_a_bad_frame_is_answered_by_the_server(url: str) -> None:
 
 
 def test_client_reply_off_skip_and_on(url: str) -> None:
-    """The client sees the replies that it asked for and no others; the commands are steps all the same."""
+    """The client sees only the replies that it asked for; the commands are still steps."""
     commands = [
         ["CLIENT", "REPLY", "OFF"],
         ["SET", "k", "1"],
@@ -197,8 +197,8 @@ def test_messages_reach_subscribers_with_the_step_that_published_them(url: str, 
     explore(scenario, url=url, schedules=20).verify()
 
 
-def test_invalidations_reach_who_tracks_with_the_step_that_caused_them(redisq_start: Callable[..., Server]) -> None:
-    """RESP3's push messages that nobody asked for: client-side caching, between a client's own replies.
+def test_invalidations_arrive_with_the_step_that_caused_them(redisq_start: Callable[..., Server]) -> None:
+    """RESP3's push messages that are not replies: client-side caching, between a client's own replies.
 
     On a server of its own: a FLUSHDB of whatever database invalidates everything, for everyone.
     """
@@ -242,7 +242,7 @@ def test_a_monitor_sees_what_passes(url: str) -> None:
 
 
 def test_functions_are_one_step(url: str) -> None:
-    """FCALL, whose keys tell what it touches."""
+    """The keys of FCALL say what it touches."""
     library = (
         "#!lua name=counting\nredis.register_function('by', function(k, a) return redis.call('INCRBY', k[1], a[1]) end)"
     )

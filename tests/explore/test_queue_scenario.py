@@ -1,4 +1,4 @@
-"""delivery.py: queues of every shape under the explorer, judged like everywhere else."""
+"""queue_scenario.py, delivery_recorder.py: queues of every form under the explorer, judged by the checker."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_a_queue_that_loses_messages_is_one_line_to_find(redisq: Redisq) -> None
 
 
 def test_a_killed_worker_takes_its_job_along(url: str) -> None:
-    """BLPOP's loss, and nobody else's: the list that keeps what is being worked on holds.
+    """Only BLPOP loses: the list that keeps what is being worked on holds.
 
     The report points at the steps that had the message which is gone, and at no others.
     """
@@ -106,7 +106,7 @@ def test_one_of_coroutines_is_no_harder_to_find(redisq: Redisq) -> None:
 @pytest.mark.parametrize("queue", [ReliableList("jobs"), StreamGroup("jobs", "workers")], ids=["list", "group"])
 @pytest.mark.parametrize("faults", ["kill", pytest.param("lost-reply,lost-request", marks=pytest.mark.slow)])
 def test_the_supplied_queues_lose_nothing(url: str, queue: Any, faults: str, is_async: bool) -> None:
-    """Whoever dies, and whatever reply gets lost: an heir has it in the end."""
+    """Whichever actor is killed, and whichever reply is lost, the recovery consumer gets the message."""
     scenario = queue_scenario(queue, "at-least-once", messages=2, is_async=is_async)
     explore(scenario, url=url, faults=faults, schedules=thorough.schedules(40)).verify()
 
@@ -130,13 +130,13 @@ class SticksAsync(LookAsync):
 
 
 @pytest.mark.parametrize("queue", [Sticks, SticksAsync])
-def test_what_is_left_inside_is_told_by_the_queue(url: str, queue: Any) -> None:
+def test_remaining_messages_are_listed_by_the_queue(url: str, queue: Any) -> None:
     failure = explore(queue_scenario(queue, "at-least-once", messages=2), url=url, schedules=1).failure
     assert failure
     assert "2 stuck" in str(failure.error)
 
 
-def test_what_is_of_coroutines_and_does_not_say_so_is_told(url: str) -> None:
+def test_an_undeclared_async_queue_is_reported(url: str) -> None:
     """Else nothing would ever be done, and all be well."""
     unsaid = lambda client: LookAsync(client)  # noqa: E731
     failure = explore(queue_scenario(unsaid, "at-least-once"), url=url, schedules=1).failure
@@ -159,8 +159,8 @@ def test_without_faults_the_right_ones_hold(url: str, queue: Any, contract: str)
     explore(queue_scenario(queue, contract, producers=2), url=url, schedules=thorough.schedules(40)).verify()
 
 
-def test_what_nobody_has_taken_is_not_lost(url: str) -> None:
-    """The only consumer dies before its first message."""
+def test_a_message_left_in_the_queue_is_not_lost(url: str) -> None:
+    """The only consumer is killed before its first message."""
 
     def scenario(world: World) -> None:
         world.producer(BlockingList("jobs"), 2)
@@ -171,7 +171,7 @@ def test_what_nobody_has_taken_is_not_lost(url: str) -> None:
     assert replay(scenario, "AABk", url=url).error is None
 
 
-def test_a_message_that_nobody_has_sent_is_seen(url: str) -> None:
+def test_an_invented_message_is_detected(url: str) -> None:
     def scenario(world: World) -> None:
         world.redis.rpush("jobs", "stray")
         world.producer((put, take), 1)
@@ -210,12 +210,12 @@ def test_a_producer_that_dies_as_it_opens_the_queue_breaks_nothing(redisq: Redis
     )
 
 
-def test_a_run_in_which_nobody_was_to_send_anything_is_no_success(redisq: Redisq) -> None:
+def test_an_execution_without_messages_is_unknown(redisq: Redisq) -> None:
     with pytest.raises(ScheduleError, match="no message was acknowledged"):
         redisq.explore(ReliableList("jobs"), contract="at-least-once", messages=0, faults="kill", schedules=1)
 
 
-def test_a_queue_that_goes_around_the_schedule_is_told(redisq: Redisq) -> None:
+def test_a_queue_that_bypasses_the_proxy_is_reported(redisq: Redisq) -> None:
     """It has a client of its own, so that no schedule changes anything: that it holds would say nothing."""
 
     def detour(_: Client) -> Look:

@@ -18,7 +18,7 @@ pytestmark = thorough.TIME
 
 SCHEDULES = thorough.schedules(60)
 QUEUES = {"reliable list": ReliableList("jobs"), "stream group": StreamGroup("jobs", "workers")}
-#: Whoever dies, and whatever happens to a connection.
+#: Any actor may be killed, and any connection may fail.
 FAULTS = [
     "kill:one",
     "lost-reply:one,lost-request:one,cut-reply:one",
@@ -51,7 +51,7 @@ def put(client: Client, queue: Any) -> list[bytes]:
 @pytest.mark.parametrize("queue", QUEUES.values(), ids=QUEUES)
 @pytest.mark.parametrize("faults", FAULTS)
 def test_every_job_is_done_at_least_once(url: str, queue: Any, faults: str) -> None:
-    """One worker dies or loses its connection, at any moment; after its lease another finds what it left."""
+    """One worker is killed or loses its connection at any moment; after its lease another gets what it left."""
 
     def scenario(world: World) -> None:
         producer = world.actor(put, queue)
@@ -87,12 +87,14 @@ def test_what_keeps_no_account_of_its_workers_holds_its_contract(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("faults", FAULTS)
-def test_a_list_is_drained_whole_whoever_of_two_drainers_breaks_off(url: str, faults: str) -> None:
+def test_a_list_is_drained_whole_if_one_of_two_drainers_stops(url: str, faults: str) -> None:
     """What was in hand may come again, and nothing else."""
 
     def take(client: Client, pause_seconds: float) -> None:
         time.sleep(pause_seconds)
-        with contextlib.suppress(RedisqError):  # one who is silent for longer than his lease leaves the rest to others
+        with contextlib.suppress(
+            RedisqError
+        ):  # a worker that is silent for longer than its lease leaves the rest to the others
             for elements in drain(client, "jobs", chunk=1, lease_seconds=10):
                 client.rpush("taken", *elements)
 
@@ -110,7 +112,7 @@ def test_a_list_is_drained_whole_whoever_of_two_drainers_breaks_off(url: str, fa
 
 
 def test_a_worker_that_acknowledges_first_is_caught(url: str) -> None:
-    """The saboteur: the same queue, used wrongly, loses a job when its worker dies."""
+    """The saboteur: the same queue, used wrongly, loses a job when its worker is killed."""
     queue = ReliableList("jobs")
 
     def careless(client: Client) -> None:

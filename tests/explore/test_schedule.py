@@ -42,7 +42,7 @@ def test_a_bad_schedule_is_refused_with_the_place(text: str, message: str) -> No
     assert str(refused.value) == message
 
 
-def test_running_on_prefers_who_acted_before() -> None:
+def test_the_default_choice_keeps_the_previous_actor() -> None:
     """The actor of the step before goes on; if it cannot, the first by letter."""
     enabled_steps = tuple(EnabledStep(actor=actor, footprint=NOTHING) for actor in (0, 1, 2))
     assert run_on(ChoicePoint(position=1, enabled_steps=enabled_steps, previous=1)) == Step(1)

@@ -1,4 +1,4 @@
-"""scripts.py: after `forget`, an actor sees what it would see after SCRIPT FLUSH; nobody else does."""
+"""script_cache.py: after `forget`, an actor sees what it would see after SCRIPT FLUSH; other clients do not."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_nothing_is_answered_before_anything_is_forgotten() -> None:
 
 
 def test_what_was_forgotten_is_unknown_until_it_is_loaded_again() -> None:
-    """By EVAL or SCRIPT LOAD; hashes are told apart, in whatever case they are written."""
+    """By EVAL or SCRIPT LOAD; the case of a hash does not matter."""
     for load in ([b"EVAL", SCRIPT, b"0"], [b"script", b"load", SCRIPT]):
         scripts = ScriptCache()
         scripts.forget()
@@ -34,7 +34,7 @@ def test_what_was_forgotten_is_unknown_until_it_is_loaded_again() -> None:
 
 
 def test_a_flush_strikes_the_actors_of_the_run_alone(url: str) -> None:
-    """One that trusts the cache is caught; the server, which others share, still has the script."""
+    """One that trusts the cache is caught; the shared server still has the script."""
 
     def trusting(client: Client) -> int:
         sha = client.script_load(SCRIPT.decode())

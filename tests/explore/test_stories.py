@@ -1,4 +1,4 @@
-"""The explorer finds true races, shrinks them to what a person finds by hand, and does not cry wolf."""
+"""The explorer finds true races, shrinks them to the schedule that a person finds by hand, and gives no false alarm."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""trace.py: a run as people read it."""
+"""trace.py: an execution as text."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_run_is_a_table_with_a_lane_for_each_actor(snapshot: SnapshotAssertion
 
 
 def test_what_handles_a_message_at_fault_has_a_point() -> None:
-    """In commands, in replies, and in what a push gave to whoever waited."""
+    """In commands, in replies, and in the reply of a blocked command that a push ended."""
     marked = [line.split(" │ ")[0].strip() for line in table(EVENTS, at_fault=[b"a job"]).splitlines()[2:]]
     assert marked == ["1", "●2", "3", "4", "5", "●6"]
     assert "●" not in table(EVENTS)

@@ -1,4 +1,4 @@
-"""world.py and floor.py: who may act, how time passes, and how runs end that do not end well."""
+"""world.py, execution_loop.py, actor_controller.py: which actor may act, how time passes, how executions fail."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_the_clock_is_the_schedules_under_whatever_name_it_was_imported(url: str
 
 
 def test_a_killed_coroutine_clears_up_and_waits_for_nothing(url: str) -> None:
-    """Nobody lets time pass for the dead; cut short, it would leave its connections lying about."""
+    """No time passes for a killed actor; an interruption would leave its connections open."""
     cleared = []
 
     def scenario(world: World) -> None:
@@ -110,7 +110,7 @@ def test_a_killed_coroutine_clears_up_and_waits_for_nothing(url: str) -> None:
 
 
 def test_what_the_code_of_a_dead_actor_raises_is_nobodys_failure(url: str) -> None:
-    """A library wraps the loss of its connection in an error of its own: a process that is dead would not."""
+    """A library wraps the loss of its connection in an error of its own: a killed process would not."""
 
     def scenario(world: World) -> None:
         def wraps(client: Client) -> None:
@@ -130,7 +130,7 @@ def test_what_the_code_of_a_dead_actor_raises_is_nobodys_failure(url: str) -> No
 
 
 def test_a_timeout_may_fire_early_as_a_fault(url: str) -> None:
-    """Asked for, "timeout" lets a wait end although others could act."""
+    """The fault "timeout" lets a wait end although other actors could act."""
 
     def scenario(world: World) -> None:
         waiting = world.actor(lambda client: client.blpop("jobs", timeout=30))
@@ -255,7 +255,7 @@ def test_a_background_actor_need_not_end(url: str) -> None:
     assert ended
 
 
-def test_polling_actors_let_the_others_go_first(url: str) -> None:
+def test_other_actors_run_before_polling_ones(url: str) -> None:
     """One that asks again and again, without a pause, neither hangs the run nor hides the other."""
 
     def poll(client: Client) -> bytes:
@@ -273,8 +273,8 @@ def test_polling_actors_let_the_others_go_first(url: str) -> None:
 
 
 @pytest.mark.parametrize("beats", [False, True])
-def test_several_who_poll_let_time_pass(beats: bool, url: str) -> None:
-    """They are no news to each other, whatever each does in turn, and so do not keep awake who sleeps."""
+def test_time_passes_if_all_actors_poll(beats: bool, url: str) -> None:
+    """Two polling actors do not count as progress for each other, so a sleeping actor wakes."""
 
     def poll(client: Client) -> bytes:
         while (job := client.lpop("jobs")) is None:
@@ -295,7 +295,7 @@ def test_several_who_poll_let_time_pass(beats: bool, url: str) -> None:
     assert explore(scenario, url=url, schedules=20).failure is None
 
 
-def test_a_run_that_does_not_end_is_told(url: str) -> None:
+def test_an_endless_execution_is_reported(url: str) -> None:
     """An actor that goes on and on is stopped at the bound of steps, with what it did last."""
 
     def scenario(world: World) -> None:
@@ -310,8 +310,8 @@ def test_a_run_that_does_not_end_is_told(url: str) -> None:
         replay(scenario, "", url=url, max_steps=50)
 
 
-def test_a_run_that_does_not_end_says_who_polls_and_who_goes_on(url: str) -> None:
-    """One counts for ever, one asks the same again and again, one waits for what nobody sends."""
+def test_an_endless_execution_names_the_polling_actors(url: str) -> None:
+    """One counts forever, one polls, and one waits for a message that never comes."""
 
     def scenario(world: World) -> None:
         def poll(client: Client) -> None:
@@ -336,8 +336,8 @@ def test_a_run_that_does_not_end_says_who_polls_and_who_goes_on(url: str) -> Non
     ]
 
 
-def test_an_actor_that_waits_for_what_cannot_be_seen_is_told(url: str) -> None:
-    """A lock that nobody opens: with the line of the scenario in which it waits.
+def test_an_actor_that_waits_for_a_lock_is_reported(url: str) -> None:
+    """A lock that is never released: the message has the line of the scenario that waits.
 
     Its thread ends long after its run has been given up, and finds nobody to tell.
     """
@@ -454,7 +454,7 @@ def test_coroutines_are_actors_too(url: str) -> None:
     assert str(failure.schedule) == "A0tAB0tBBA"
 
 
-def test_a_coroutine_that_closes_a_connection_and_waits_is_believed_to_wait(url: str) -> None:
+def test_a_coroutine_that_closes_a_connection_counts_as_waiting(url: str) -> None:
     """Its end is seen after it has said that it waits, or before: nothing comes of it for the coroutine to do."""
 
     async def come_and_go(client: Client) -> None:
@@ -527,7 +527,7 @@ def test_a_killed_program_is_killed(url: str) -> None:
 
 
 def take_one(url: str, key: str) -> bytes | None:
-    """For a process of its own, which finds it by its name, and whose timeouts are by the real clock."""
+    """For a process of its own, which imports it by name, and whose timeouts take real time."""
     with redis.Redis.from_url(url, socket_timeout=None) as client:
         seen = client.lindex(key, 0)
         return cast(bytes | None, client.lpop(key)) if seen else None
@@ -596,12 +596,12 @@ def test_a_killed_program_takes_its_children_along(url: str) -> None:
         world.run()
         assert actor.killed
         child = Path("/proc", world.redis.get("child").decode(), "cmdline")
-        eventually(lambda: not child.exists() or not child.read_bytes())  # gone, or nobody has asked how it ended
+        eventually(lambda: not child.exists() or not child.read_bytes())  # gone, or not reaped yet
 
     assert replay(scenario, "AAk", url=url).error is None
 
 
-def test_a_scenario_that_draws_lots_is_told(url: str) -> None:
+def test_a_scenario_with_random_numbers_is_reported(url: str) -> None:
     """What the schedule does not control is reported as such, with the step, not as a failure."""
     count = iter(range(1000))
 

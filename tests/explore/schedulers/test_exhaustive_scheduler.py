@@ -1,4 +1,4 @@
-"""exhaustive.py: nothing is left out, and nothing is done twice, judged by running every schedule of small programs."""
+"""exhaustive_scheduler.py: it skips and repeats nothing, checked by running every schedule of small programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""search.py: the same seed gives the same choices everywhere, and each strategy covers what it should."""
+"""scheduler_factory.py: the same seed gives the same choices everywhere, and each strategy covers what it should."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_every_strategy_reaches_many_schedules(strategy: Strategy) -> None:
 
 
 def test_faults_keep_to_their_budget_and_come_everywhere() -> None:
-    """No run has more than allowed, some have none, and every command of the first actor dies at some time."""
+    """No execution has too many faults, some have none, and a fault strikes each command of the first actor."""
     toy = Toy([fill, drain], (StepKind.KILL_BEFORE, StepKind.KILL_AFTER), 2)
     schedules = [Schedule.parse(text) for text in sampled(SchedulerFactory(seed=1, max_faults=2), 400, toy)]
     counts = {schedule.faults for schedule in schedules}
