@@ -14,7 +14,7 @@ from pytest_redisq.demo import s1_drain, s2_stream, s3_logs, s4_workers
 from pytest_redisq.demo.story import Attempt, Stage, Story
 from pytest_redisq.servers import Server
 from pytest_redisq.servers.namespace import Namespaces
-from pytest_redisq.servers.temporary_folder import temporary_folder
+from pytest_redisq.servers.temporary_folder import explain_full_disk, temporary_folder
 
 STORIES = (s1_drain.STORY, s2_stream.STORY, s3_logs.STORY, s4_workers.STORY)
 
@@ -53,6 +53,7 @@ def play(server: Server, stories: Sequence[Story] = STORIES) -> Iterator[Opening
                 version = story.broken if side == "broken" else story.fixed
                 yield Opening(story=story, side=side, title=version.title)
                 with (
+                    explain_full_disk(),
                     namespaces.namespace() as namespace,
                     tempfile.TemporaryDirectory(prefix="demo-", dir=temporary_folder()) as folder,
                 ):

@@ -5,8 +5,10 @@ A log record is a message here: its producer is the process that logged it, and 
 
 from __future__ import annotations
 
+import errno
 import logging
 import multiprocessing
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from logging.handlers import RotatingFileHandler
@@ -59,8 +61,11 @@ def fixed(stage: Stage) -> Attempt:
 
 def _log_to_file(run: str, number: int, start: Barrier, path: Path) -> None:
     logging.raiseExceptions = False  # as in production: a handler's own error is not shown, and the record is gone
-    with _file_handler(path):
-        _log_all(run, number, start)
+    try:
+        with _file_handler(path):
+            _log_all(run, number, start)
+    except OSError as error:
+        sys.exit(f"{path} cannot be written to: {error.strerror}")
 
 
 def _log_to_parent(run: str, number: int, start: Barrier, config: LogConfig) -> None:
@@ -76,11 +81,24 @@ def _log_all(run: str, number: int, start: Barrier) -> None:
         logger.warning("%s", encode_body(run, Message(number, sequence)).decode("ascii"))
 
 
+class _FileHandler(RotatingFileHandler):
+    """Keeps in `full` that there was no room for a record, which is no part of the story."""
+
+    full: OSError | None = None
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        error = sys.exception()
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            self.full = error
+        else:
+            super().handleError(record)
+
+
 @contextmanager
 def _file_handler(path: Path) -> Iterator[None]:
     """The story's logger writes to `path`, and nowhere else."""
     logger = logging.getLogger(LOGGER)
-    handler = RotatingFileHandler(path, maxBytes=FILE_BYTES, backupCount=FILES)
+    handler = _FileHandler(path, maxBytes=FILE_BYTES, backupCount=FILES)
     logger.addHandler(handler)
     logger.propagate = False
     try:
@@ -89,6 +107,8 @@ def _file_handler(path: Path) -> Iterator[None]:
         logger.removeHandler(handler)
         logger.propagate = True
         handler.close()
+    if handler.full is not None:
+        raise handler.full
 
 
 def _run_processes(work: Callable[..., None], run: str, argument: object) -> None:

@@ -6,16 +6,19 @@ of its own before it returns, for a child process that may be killed at any mome
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
+from pytest_redisq.errors import HistoryError
 from pytest_redisq.history.history import History, HistoryBuilder
 from pytest_redisq.history.quiescence import Quiescence
 from pytest_redisq.model import Kind, Message, Outcome
@@ -173,7 +176,8 @@ class Journal:
 
     What a killed process had invoked is thus on record in the file, which `read_history` reads and `History.merge`
     joins to the others'. Survives the death of the process, not that of the machine. Threads may share it; a forked
-    child opens one of its own. Costs two writes an op.
+    child opens one of its own. Costs two writes an op. HistoryError: the disk is full. OSError: the file is there
+    already, or cannot be made.
     """
 
     def __init__(self, path: str | os.PathLike[str], clock: Callable[[], int] = time.monotonic_ns) -> None:
@@ -181,7 +185,9 @@ class Journal:
         self._serials = itertools.count()
         self._born = _forks
         self.path = Path(path)
-        self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+        with self._explained():
+            self._file = os.open(self.path, flags, 0o600)
 
     def invoke(self, actor: str, kind: Kind, messages: Sequence[Message] = (), *, queue: str = "") -> int:
         if self._born != _forks:
@@ -226,7 +232,22 @@ class Journal:
 
     def _write(self, line: object) -> None:
         """One write, so that the lines of several threads do not mix and a kill can only cut the last one short."""
-        os.write(self._file, _encode(line).encode("ascii") + b"\n")
+        data = _encode(line).encode("ascii") + b"\n"
+        with self._explained():
+            while data:  # a disk that becomes full takes a part, and says why at the next write
+                data = data[os.write(self._file, data) :]
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise HistoryError(
+                f"The history of the run cannot be written to {self.path}: {error.strerror}.\n"
+                "What to do: make room there, or have it written to another folder (TMPDIR for a run's workers)."
+            ) from error
 
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode

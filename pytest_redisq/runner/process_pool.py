@@ -25,11 +25,12 @@ from pytest_redisq.endpoint.forms import EndpointFactory, QueueEndpoint
 from pytest_redisq.endpoint.jobs import ConsumerJob, Job, ProducerJob
 from pytest_redisq.endpoint.status_table import StatusTable, WorkerState
 from pytest_redisq.endpoint.workload import WorkloadContext
+from pytest_redisq.errors import HistoryError, RedisqError
 from pytest_redisq.history import History, Journal, read_history
 from pytest_redisq.logs import LogConfig
 from pytest_redisq.runner.control_channel import NO_SLOT, STOP, ChannelAddress, ControlServer
 from pytest_redisq.runner.worker_pool import GRACE_SECONDS, WorkerFailure
-from pytest_redisq.servers.temporary_folder import keep_multiprocessing_folder
+from pytest_redisq.servers.temporary_folder import explain_full_disk, keep_multiprocessing_folder
 
 #: Looking whether processes have ended, in seconds.
 _POLL_SECONDS = 0.002
@@ -72,13 +73,26 @@ def run_worker(assignment: WorkerAssignment) -> None:
             assignment.logs.attach(worker=assignment.job.name)
         with Journal(assignment.journal) as journal:
             worker.work(WorkloadContext(status=status, recording=journal, die=_die))
-    except BaseException:  # SystemExit, too
-        assignment.crash.write_text(traceback.format_exc())
-    finally:
         status.enter(WorkerState.ENDED)
+    except BaseException as error:  # SystemExit, too
+        told = str(error) if isinstance(error, HistoryError) else traceback.format_exc()
+        if _noted(assignment.crash, told):
+            status.enter(WorkerState.ENDED)
+    finally:
         worker.hang_up()
         del status
         status_table.close()
+
+
+def _noted(crash: Path, told: str) -> bool:
+    """Whether there was room to note how a worker has failed."""
+    try:
+        crash.write_text(told)
+    except OSError:
+        with suppress(OSError):
+            crash.unlink()
+        return False
+    return True
 
 
 def _die() -> None:
@@ -366,5 +380,16 @@ class ProcessWorkerPool:
             done = (
                 f"its process ended of itself, while it {status.state.words}, having {role} {status.messages} messages"
             )
-            self._crashes[slot] = WorkerFailure(assignment.job.name, how or done)
+            self._crashes[slot] = WorkerFailure(assignment.job.name, how or self._no_room() or done)
         status.enter(WorkerState.ENDED)
+
+    def _no_room(self) -> str:
+        """What kept a worker from noting how it failed, if there is no room; empty otherwise."""
+        probe = self._directory / "probe"
+        try:
+            with explain_full_disk():
+                probe.write_bytes(bytes(4096))
+                probe.unlink()
+        except RedisqError as error:
+            return str(error)
+        return ""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from pytest_redisq.errors import HistoryError
+from pytest_redisq.history import Journal, read_history
+from pytest_redisq.model import Kind, Message
 from tests.inner import InnerRuns
+from tests.support import local_kind
 
 _TESTS = """
 import redis
@@ -108,3 +114,52 @@ def test_a_run_without_room_for_its_processes_fails_in_words(almost_full: Path, 
     assert result.ret == 1, "no SIGBUS, no internal error"
     text = result.stdout.str()
     assert "Temporary files cannot be written to" in text or "server" in text
+
+
+_LONG_RUN = """
+def test_processes(redisq):
+    redisq.run(redisq.list("jobs"), messages=20_000, workers="process").verify("at-most-once")
+"""
+
+
+def test_a_run_whose_history_finds_no_more_room_fails_in_words(almost_full: Path, inner: InnerRuns) -> None:
+    os.truncate(almost_full / "fill", 0)  # there is room for the beginning of it
+    inner.file("test_it.py", _LONG_RUN)
+    result = inner.run("-p", "no:cacheprovider", environ={"TMPDIR": str(almost_full)})
+    assert result.ret == 1
+    text = result.stdout.str()
+    assert re.search(
+        r"(producer|consumer)-0: (Temporary files|The history of the run) cannot be written to .*"
+        r"No space left on device\.\n.*What to do: make room there",
+        text,
+    ), text
+    assert "Traceback" not in text
+
+
+def test_a_history_without_more_room_is_told_in_words_and_can_be_read_as_far_as_it_goes(almost_full: Path) -> None:
+    written = itertools.count()
+    with Journal(almost_full / "history") as journal:
+
+        def fill() -> None:
+            for number in written:
+                journal.ok(journal.invoke("worker", Kind.ENQUEUE, [Message(0, number)]))
+
+        with pytest.raises(HistoryError, match=r"No space left on device\.\nWhat to do: make room there"):
+            fill()
+    assert next(written) - 2 <= len(list(read_history(almost_full / "history"))) <= next(written)
+
+
+@pytest.mark.slow
+def test_a_demo_without_room_ends_in_words(almost_full: Path) -> None:
+    os.truncate(almost_full / "fill", 170_000)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest_redisq", "demo"],
+        env=os.environ | {"TMPDIR": str(almost_full), "REDISQ_SERVER": local_kind()},
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert done.returncode == 1, done
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
