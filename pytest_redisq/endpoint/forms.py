@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pytest_redisq.endpoint.fence import Fence
-from pytest_redisq.endpoint.jobs import ClientFactory, Job, ProducerJob
+from pytest_redisq.endpoint.jobs import ClientFactory
 from pytest_redisq.endpoint.outcomes import outcome_of
 from pytest_redisq.endpoint.subprocess_workers import Command, CommandConsumer, CommandProducer
 from pytest_redisq.endpoint.workload import ReceivedMessage
@@ -54,30 +54,30 @@ def worker_client(factory: EndpointFactory, name: str, *, is_async: bool) -> Any
 class QueueEndpoint:
     """A worker's access to a queue, in one form for all queues. Asynchronous queues use the methods named `…_async`."""
 
-    def __init__(self, factory: EndpointFactory, job: Job, *, is_async: bool, fence: Fence) -> None:
+    def __init__(self, factory: EndpointFactory, name: str, *, is_producer: bool, is_async: bool, fence: Fence) -> None:
         self._client: Any = None
         self._is_async = is_async
         self._fence = fence
-        self.queue = self._open(factory, job)
+        self.queue = self._open(factory, name, is_producer=is_producer)
         self.acknowledges = callable(getattr(self.queue, "ack", None))
         self.runs_dry = isinstance(self.queue, CommandConsumer)
 
-    def _open(self, factory: EndpointFactory, job: Job) -> Any:
+    def _open(self, factory: EndpointFactory, name: str, *, is_producer: bool) -> Any:
         queue = factory.queue
         if isinstance(queue, tuple):
-            half = queue[0] if isinstance(job, ProducerJob) else queue[1]
+            half = queue[0] if is_producer else queue[1]
             if isinstance(half, Command):
-                foreign = CommandProducer if isinstance(job, ProducerJob) else CommandConsumer
-                return foreign(half, factory.address.url, job.name)
-            return FunctionEndpoint(half, self._connect(factory, job), is_producer=isinstance(job, ProducerJob))
+                foreign = CommandProducer if is_producer else CommandConsumer
+                return foreign(half, factory.address.url, name)
+            return FunctionEndpoint(half, self._connect(factory, name), is_producer=is_producer)
         if _binds(queue):
-            return queue.bind(self._connect(factory, job))
+            return queue.bind(self._connect(factory, name))
         if is_queue(queue):
             return queue
-        return _checked(queue(self._connect(factory, job)), queue)
+        return _checked(queue(self._connect(factory, name)), queue)
 
-    def _connect(self, factory: EndpointFactory, job: Job) -> Any:
-        self._client = worker_client(factory, job.name, is_async=self._is_async)
+    def _connect(self, factory: EndpointFactory, name: str) -> Any:
+        self._client = worker_client(factory, name, is_async=self._is_async)
         self._fence.guard(self._client)
         return self._client
 
@@ -166,6 +166,12 @@ class FunctionEndpoint:
 def is_queue(candidate: object) -> bool:
     """A class is none: it makes one."""
     return not isinstance(candidate, type) and _has(candidate, "put") and _has(candidate, "get")
+
+
+def is_async_queue(queue: object) -> bool:
+    """Return whether the queue has coroutine functions, as far as its form shows it before it is opened."""
+    function = queue[1] if isinstance(queue, tuple) else getattr(queue, "get", None)
+    return inspect.iscoroutinefunction(function)
 
 
 def _binds(candidate: object) -> bool:

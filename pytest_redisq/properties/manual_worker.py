@@ -9,7 +9,6 @@ from typing import Any
 from pytest_redisq.endpoint.event_loop import LoopThread
 from pytest_redisq.endpoint.fence import Fence
 from pytest_redisq.endpoint.forms import EndpointFactory, QueueEndpoint
-from pytest_redisq.endpoint.jobs import ConsumerJob, ProducerJob
 from pytest_redisq.endpoint.workload import ReceivedMessage
 from pytest_redisq.queues import Stopped
 from pytest_redisq.queues.protocol import ListsMessages
@@ -29,9 +28,11 @@ class ManualWorker:
         factory = EndpointFactory(queue=queue, address=address, client=None, client_names="")
         # Of a pair of functions each has an end of its own.
         is_pair = isinstance(queue, tuple)
-        self._taker = self._do(lambda: QueueEndpoint(factory, _TAKES, is_async=is_async, fence=self._fence))
+        self._taker = self._do(
+            lambda: QueueEndpoint(factory, "manual", is_producer=False, is_async=is_async, fence=self._fence)
+        )
         self._putter = (
-            self._do(lambda: QueueEndpoint(factory, _PUTS, is_async=is_async, fence=self._fence))
+            self._do(lambda: QueueEndpoint(factory, "manual", is_producer=True, is_async=is_async, fence=self._fence))
             if is_pair
             else self._taker
         )
@@ -100,7 +101,3 @@ class ManualWorker:
     def __exit__(self, *_: object) -> None:
         if not self._fence.shut:
             self.close()
-
-
-_TAKES = ConsumerJob(name="manual", slot=0, run="", wait_seconds=0)
-_PUTS = ProducerJob(name="manual", slot=0, run="", producer=0, producers=1, messages=0, payload=0, pace=None)

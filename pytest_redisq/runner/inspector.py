@@ -99,7 +99,9 @@ class QueueInspector:
     def _queue(self) -> Any:
         if self._endpoint is None:
             self._endpoint = self._do(
-                lambda: QueueEndpoint(self._factory, self._job, is_async=self._is_async, fence=self._fence)
+                lambda: QueueEndpoint(
+                    self._factory, self._job.name, is_producer=False, is_async=self._is_async, fence=self._fence
+                )
             )
         return self._endpoint.queue
 

@@ -115,7 +115,11 @@ class _ProcessWorker:
     def work(self, context: WorkloadContext) -> None:
         self._context = context
         self._endpoint = endpoint = QueueEndpoint(
-            self._assignment.factory, self._assignment.job, is_async=False, fence=Fence()
+            self._assignment.factory,
+            self._assignment.job.name,
+            is_producer=isinstance(self._assignment.job, ProducerJob),
+            is_async=False,
+            fence=Fence(),
         )
         self._listener.start()
         try:

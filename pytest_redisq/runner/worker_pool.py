@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 from pytest_redisq.endpoint.drivers import drive, drive_async, steps_of
 from pytest_redisq.endpoint.fence import Fence
 from pytest_redisq.endpoint.forms import EndpointFactory, QueueEndpoint, awaited
-from pytest_redisq.endpoint.jobs import ConsumerJob, Job
+from pytest_redisq.endpoint.jobs import ConsumerJob, Job, ProducerJob
 from pytest_redisq.endpoint.status_table import StatusTable, WorkerState
 from pytest_redisq.endpoint.workload import Steps, WorkerKilled, WorkloadContext
 from pytest_redisq.history import Recorder
@@ -92,7 +92,13 @@ class _LocalWorker:
         return steps_of(self.job, self.context, endpoint)
 
     def open(self, factory: EndpointFactory, *, is_async: bool) -> QueueEndpoint:
-        self.endpoint = QueueEndpoint(factory, self.job, is_async=is_async, fence=self.fence)
+        self.endpoint = QueueEndpoint(
+            factory,
+            self.job.name,
+            is_producer=isinstance(self.job, ProducerJob),
+            is_async=is_async,
+            fence=self.fence,
+        )
         return self.endpoint
 
 

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import redis
 
 from pytest_redisq.check import Contract, Guarantee, Knowledge
+from pytest_redisq.endpoint.blocking_endpoint import BlockingEndpoint
+from pytest_redisq.endpoint.event_loop import LoopThread
+from pytest_redisq.endpoint.fence import Fence
+from pytest_redisq.endpoint.forms import EndpointFactory, check_queue, is_async_queue
+from pytest_redisq.endpoint.workload import ReceivedMessage
 from pytest_redisq.load.codec import key_of, now_ns
 from pytest_redisq.load.deliveries import Coverage
 from pytest_redisq.load.engine.assignment import Assignment
@@ -16,7 +22,8 @@ from pytest_redisq.load.engine.clients import OwnQueueClient
 from pytest_redisq.load.engine.delivery_buffer import DeliveryBuffer
 from pytest_redisq.load.engine.load_context import LoadContext, in_order
 from pytest_redisq.load.ledger import Ledger
-from pytest_redisq.queues.protocol import Acknowledges, Closes, Delivery, ListsMessages, Stopped
+from pytest_redisq.model import Outcome
+from pytest_redisq.queues import Stopped
 from pytest_redisq.servers import Address
 
 #: How long one `get` waits, in seconds; a consumer is not stopped before one has come back empty.
@@ -25,29 +32,41 @@ GET_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnQueue:
-    """`make(client)` gives one worker's end of the queue; `client(url)` the client that it gets, by default one that
-    neither loses nor doubles by itself, and on the user's own server keeps to the keys of the run.
+    """A queue of your own, in any form that `pytest_redisq.endpoint.forms` lists but an external command.
+
+    Parameters:
+
+    * `make`: the queue; for example a class whose instances have `put` and `get`, made on the client of each user.
+    * `client`: a function of the server's URL that makes a user's client. Default: a client that does not retry, and
+      that uses the run's key prefix on an external server.
+    * `contract`: what the queue promises; default "at-least-once".
+    * `producers`, `consumers`: number of users of each role; default 4.
+    * `is_async`: whether the queue has coroutine functions; default: as its `get`, or the second function of a pair.
 
     Consumers end when a `get` has come back empty after producers have ended. What is left is counted if the queue has
     `remaining` and `pending`; if it has not, what has not been received is called lost.
     """
 
-    make: Callable[[redis.Redis], Any] = field(kw_only=False)
-    client: Callable[[str], redis.Redis] | None = None
+    make: Any = field(kw_only=False)
+    client: Callable[[str], Any] | None = None
     contract: str = "at-least-once"
     producers: int = 4
     consumers: int = 4
+    is_async: bool | None = None
 
     def prepare(self, client: redis.Redis, assignment: Assignment) -> Ledger:  # noqa: ARG002
-        _close(self._end(assignment))  # one that cannot be made ends the run here, and is not made over and over
+        self._open(assignment).close()  # a queue that cannot be opened ends the run here, before any user tries
         return Ledger()
 
     def producer(self, context: LoadContext, index: int) -> OwnQueueClient:
-        return _PutClient(self._end(context.assignment), context, context.assignment.producer_number(index))
+        return _PutClient(
+            self._open(context.assignment, is_producer=True), context, context.assignment.producer_number(index)
+        )
 
     def consumer(self, context: LoadContext, index: int) -> OwnQueueClient:
-        queue = self._end(context.assignment)
-        acks = Knowledge.RECORDED if isinstance(queue, Acknowledges) else Knowledge.ABSENT
+        queue = self._open(context.assignment)
+        queue.subscribe()
+        acks = Knowledge.RECORDED if queue.acknowledges else Knowledge.ABSENT
         coverage = Coverage(ids=Knowledge.ABSENT, acks=acks, polls=Knowledge.ABSENT).ordered(in_order(self.contract))
         if Contract.parse(self.contract).guarantee is Guarantee.FAN_OUT:
             return _GetClient(
@@ -66,26 +85,32 @@ class OwnQueue:
     def pending(self, client: redis.Redis, assignment: Assignment) -> Iterator[bytes]:
         return self._inside(client, assignment, "pending")
 
-    def _end(self, assignment: Assignment) -> Any:
-        if self.client is not None:
-            return self.make(self.client(assignment.url))
-        return self.make(
-            Address(url=assignment.url, prefix="" if assignment.own_server else assignment.prefix).client()
+    def _open(self, assignment: Assignment, *, is_producer: bool = False) -> BlockingEndpoint:
+        is_async = is_async_queue(self.make) if self.is_async is None else self.is_async
+        check_queue(self.make, is_async=is_async)
+        prefix = "" if assignment.own_server or self.client is not None else assignment.prefix
+        address = Address(url=assignment.url, prefix=prefix)
+        return BlockingEndpoint(
+            EndpointFactory(queue=self.make, address=address, client=self.client, client_names=""),
+            "user",
+            is_producer=is_producer,
+            fence=Fence(),
+            loop=_event_loop() if is_async else None,
         )
 
     def _inside(self, client: redis.Redis, assignment: Assignment, what: str) -> Iterator[bytes]:  # noqa: ARG002
-        queue = self._end(assignment)
+        queue = self._open(assignment)
         try:
-            yield from (getattr(queue, what)() if isinstance(queue, ListsMessages) else ())
+            yield from (queue.remaining() if what == "remaining" else queue.pending())
         finally:
-            _close(queue)
+            queue.close()
 
 
 class _PutClient:
     name = "put queue"
     producing = True
 
-    def __init__(self, queue: Any, context: LoadContext, number: int) -> None:
+    def __init__(self, queue: BlockingEndpoint, context: LoadContext, number: int) -> None:
         self._queue = queue
         self._ledger = context.ledger
         self._number = number
@@ -97,23 +122,23 @@ class _PutClient:
         self._context.put += 1
         try:
             self._queue.put(self._write(key_of(self._number, sequence), now_ns()))
-        except redis.ResponseError:
-            self._ledger.fail(self._number, sequence)
-            raise
-        except BaseException:
-            self._ledger.forget(self._number, sequence)
+        except BaseException as error:
+            if isinstance(error, Exception) and self._queue.outcome_of(error) is Outcome.FAIL:
+                self._ledger.fail(self._number, sequence)
+            else:
+                self._ledger.forget(self._number, sequence)
             raise
         return 0
 
     def close(self) -> None:
-        _close(self._queue)
+        self._queue.close()
 
 
 class _GetClient:
     name = "get queue"
     producing = False
 
-    def __init__(self, queue: Any, buffer: DeliveryBuffer) -> None:
+    def __init__(self, queue: BlockingEndpoint, buffer: DeliveryBuffer) -> None:
         self._queue = queue
         self._buffer = buffer
 
@@ -121,26 +146,27 @@ class _GetClient:
         buffer = self._buffer
         asked = buffer.ask(self)
         try:
-            delivery = self._queue.get(GET_SECONDS)
+            received = self._queue.get(GET_SECONDS)
         except Stopped:
             return None
-        except BaseException:
-            buffer.lose(1)
+        except BaseException as error:
+            if not isinstance(error, Exception) or self._queue.outcome_of(error) is not Outcome.FAIL:
+                buffer.lose(1)
             raise
-        if delivery is None:
+        if received is None:
             return None
-        if isinstance(delivery, Delivery) and delivery.id is not None:
+        if received.id is not None:
             buffer.name_ids()
         start = len(buffer.keys)
-        latency = buffer.take(delivery.body if isinstance(delivery, Delivery) else delivery, now_ns())
+        latency = buffer.take(received.body, now_ns())
         keys = buffer.took(self, asked, start) if buffer.tracks else []
-        if isinstance(self._queue, Acknowledges):
-            self._acknowledge(delivery, keys)
+        if self._queue.acknowledges:
+            self._acknowledge(received, keys)
         return latency
 
-    def _acknowledge(self, delivery: Any, keys: list[bytes]) -> None:
+    def _acknowledge(self, received: ReceivedMessage, keys: list[bytes]) -> None:
         try:
-            acknowledged = self._queue.ack(delivery) is not False  # False: the message was no longer ours
+            acknowledged = self._queue.ack(received) is not False  # False: the message was no longer ours
         except BaseException:
             self._buffer.ack_failed(keys)
             raise
@@ -150,9 +176,10 @@ class _GetClient:
             self._buffer.ack_failed(keys)
 
     def close(self) -> None:
-        _close(self._queue)
+        self._queue.close()
 
 
-def _close(queue: Any) -> None:
-    if isinstance(queue, Closes):
-        queue.close()
+@cache
+def _event_loop() -> LoopThread:
+    """The one event loop of this process: gevent runs all its threads in one, which can run one loop at a time."""
+    return LoopThread("redisq-load")
