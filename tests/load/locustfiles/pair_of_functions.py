@@ -1,4 +1,4 @@
-"""A queue as a pair of functions of a client, whose bodies come as text."""
+"""A queue as a pair of functions of a client."""
 
 import redis
 
@@ -10,9 +10,9 @@ def produce(client: redis.Redis, body: bytes) -> None:
     client.rpush("orders", body)
 
 
-def consume(client: redis.Redis, timeout_seconds: float) -> str | None:
+def consume(client: redis.Redis, timeout_seconds: float) -> bytes | None:
     popped = client.blpop(["orders"], timeout_seconds)
-    return popped[1].decode("latin-1") if popped else None
+    return popped[1] if popped else None
 
 
 EngineUser, ProducerUser, ConsumerUser = users_of(OwnQueue((produce, consume), contract="effectively-once"))

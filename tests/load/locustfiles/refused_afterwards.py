@@ -15,7 +15,7 @@ class Orders:
         self.client.rpush("orders", body)
         self.number += 1
         if self.number % 5 == 0:
-            self.client.incr("orders")
+            self.client.setbit("flags", -1, 1)  # no such offset: it changes nothing
 
     def get(self, timeout_seconds: float) -> bytes | None:
         popped = self.client.blpop(["orders"], timeout_seconds)
