@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pytest_redisq.load.locust_process import Report
+from pytest_redisq.load.locust_process import LoadReport
 
-Play = Callable[..., Report]
+Play = Callable[..., LoadReport]
 Saboteur = Callable[[str], str]
 
 
