@@ -54,6 +54,8 @@ from pytest_redisq.terminal import degrade
 RESULTS_SECONDS = 30.0
 #: How long the server may take to answer a PING before the run.
 PING_SECONDS = 5.0
+#: The innermost frames of a traceback that are shown: the code of the user's scenario.
+_SHOWN_FRAMES = -4
 
 
 class LocustMaster:
@@ -145,7 +147,7 @@ class LocustMaster:
             self._give_up(f"The scenario could not be prepared, as the server does not answer: {error}")
         except Exception:
             # Locust would log it, and wait for the end of what has not begun.
-            self._give_up(f"The run could not begin:\n{traceback.format_exc()}")
+            self._give_up(f"The run could not begin:\n{traceback.format_exc(limit=_SHOWN_FRAMES)}")
 
     def _set_out(self) -> None:
         workers = self._workers()
