@@ -249,29 +249,29 @@ class DeliveryRecorder:
 
     def _inside(self, what: str) -> list[Message]:
         """Our messages that the queue lists as `remaining` or `pending`; none if it cannot list them."""
-        bodies = [body for _, side in self._taken for body in self._told(side, what)]
+        bodies = [body for _, side in self._taken for body in self._listed(side, what)]
         return [message for body in bodies if (message := decode_body(_RUN, body)) is not None]
 
-    def _told(self, side: QueueSide, what: str) -> list[bytes]:
-        told: list[bytes] = []
+    def _listed(self, side: QueueSide, what: str) -> list[bytes]:
+        listed: list[bytes] = []
 
         def ask(end: Any) -> QueueSteps[None]:
-            told.extend((yield getattr(end, what, list)))
+            listed.extend((yield getattr(end, what, list)))
 
         if not side.is_async:
             end = side.open(self._resources.direct)
             drive(closing(end, ask(end)))
-            return told
+            return listed
 
-        async def tell() -> None:
+        async def list_bodies() -> None:
             async with self._resources.async_client(self._resources.url) as client:
                 end = side.open(client)
                 await drive_async(closing(end, ask(end)))
 
         # In a thread of its own: an event loop may be running the scenario.
         with ThreadPoolExecutor(1) as pool:
-            pool.submit(asyncio.run, tell()).result()
-        return told
+            pool.submit(asyncio.run, list_bodies()).result()
+        return listed
 
 
 def _ids(name: str | None) -> tuple[str, ...]:

@@ -69,7 +69,7 @@ def check_same(before: ChoicePoint, now: ChoicePoint) -> None:
 class StepRecord(NamedTuple):
     """An executed step: its source, the actors that took part (it and those it woke), and what it touched."""
 
-    process: StepSource
+    source: StepSource
     actors: frozenset[int]
     footprint: Footprint
 

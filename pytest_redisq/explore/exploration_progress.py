@@ -13,9 +13,9 @@ EVERY_SECONDS = 0.1
 
 
 @contextmanager
-def progress_line(tell: Callable[[str], None] | None) -> Iterator[Callable[[Exploration], None] | None]:
-    """The callback to pass as `progress`; `tell` shows a line. At the end the line is cleared."""
-    if tell is None:
+def progress_line(show: Callable[[str], None] | None) -> Iterator[Callable[[Exploration], None] | None]:
+    """The callback to pass as `progress`; `show` shows a line. At the end the line is cleared."""
+    if show is None:
         yield None
         return
     due = time.monotonic() + EVERY_SECONDS
@@ -24,9 +24,9 @@ def progress_line(tell: Callable[[str], None] | None) -> Iterator[Callable[[Expl
         nonlocal due
         if time.monotonic() >= due:
             due = time.monotonic() + EVERY_SECONDS
-            tell(f"redisq: {so_far.schedules} schedules, {len(so_far.orders)} orders of conflicting commands seen")
+            show(f"redisq: {so_far.schedules} schedules, {len(so_far.orders)} orders of conflicting commands seen")
 
     try:
         yield progress
     finally:
-        tell("")
+        show("")

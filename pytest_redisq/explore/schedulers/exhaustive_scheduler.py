@@ -42,7 +42,7 @@ class _Node:
         self.step, self.recorded = enabled.step, NOTHING
         self.variants = enabled.faulty()
 
-    def processes(self) -> dict[StepSource, EnabledStep]:
+    def sources(self) -> dict[StepSource, EnabledStep]:
         return {source_of(enabled.step): enabled for enabled in (*self.point.enabled_steps, *self.point.early)}
 
 
@@ -79,8 +79,8 @@ class ExhaustiveScheduler:
         return run_on(point) if self._cut else self._extend(point)
 
     def _extend(self, point: ChoicePoint) -> Step:
-        # The end of the server ends everybody's commands: those who had none left to send are missing from the run, so
-        # no race tells that they might have sent one before. No reduction is possible while it may come.
+        # A fault of the server strikes the commands of all actors. An actor that had none left does not appear behind
+        # it, so no race shows that it could have come first. While such a fault is possible, nothing can be skipped.
         fatal = any(kind in OF_THE_SERVER for enabled in point.enabled_steps for kind in enabled.faults)
         sleep = {} if fatal else self._inherited_sleep(point)
         awake = [enabled for enabled in point.enabled_steps if source_of(enabled.step) not in sleep]
@@ -94,8 +94,8 @@ class ExhaustiveScheduler:
         node.backtrack.update(source_of(enabled.step) for enabled in (point.enabled_steps if fatal else ()))
         node.backtrack.update(source_of(enabled.step) for enabled in point.early)
         node.choose(first)
-        # Nor where waits end because nobody can run: what ran before one of them seems to be what it followed from, so
-        # that no race tells that it might have ended first.
+        # Nor where waits end because no actor can run: a step before such a wait seems to be its cause, so no race
+        # shows that the wait could have ended first.
         node.backtrack.update(
             source_of(enabled.step) for enabled in point.enabled_steps if enabled.kind is StepKind.TIME
         )
@@ -108,9 +108,9 @@ class ExhaustiveScheduler:
         parent = self._path[-1]
         acted = {parent.step.actor, *point.woken}
         return {
-            process: footprint
-            for process, footprint in parent.sleep.items()
-            if process[0] not in acted and not footprint.conflicts(point.effect)
+            source: footprint
+            for source, footprint in parent.sleep.items()
+            if source[0] not in acted and not footprint.conflicts(point.effect)
         }
 
     def advance(self, last: StepEffect) -> bool:
@@ -132,7 +132,7 @@ class ExhaustiveScheduler:
             if node.variants:
                 node.step = node.variants.pop(0)
                 return True
-            enabled_steps = node.processes()
+            enabled_steps = node.sources()
             done = source_of(node.step)
             node.sleep[done] = enabled_steps[done].footprint | node.recorded
             remaining = sorted(node.backtrack - node.sleep.keys())
@@ -152,13 +152,13 @@ class ExhaustiveScheduler:
             node = self._path[earlier]
             follow = [at for at in range(earlier + 1, later) if not before[at] >> earlier & 1]
             initials = list(_initials(events, before, [*follow, later]))
-            if any(process in node.backtrack or process in node.sleep for process in initials):
+            if any(source in node.backtrack or source in node.sleep for source in initials):
                 continue
-            process = events[later].process if events[later].process in initials else initials[0]
-            enabled_steps = node.processes()
-            if process in enabled_steps:
-                node.backtrack.add(process)
-            elif not process[2]:  # a wait that ends because no actor can run could not have ended sooner
+            source = events[later].source if events[later].source in initials else initials[0]
+            enabled_steps = node.sources()
+            if source in enabled_steps:
+                node.backtrack.add(source)
+            elif not source[2]:  # a wait that ends because no actor can run could not have ended sooner
                 node.backtrack.update(source_of(enabled.step) for enabled in node.point.enabled_steps)
 
 
@@ -170,16 +170,16 @@ def _races(events: list[StepRecord], before: list[int]) -> Iterator[tuple[int, i
             if before[later] >> earlier & 1:
                 continue
             other = events[earlier]
-            same = event.process[0] in other.actors
+            same = event.source[0] in other.actors
             if same or event.footprint.conflicts(other.footprint):
                 before[later] |= before[earlier] | 1 << earlier
-                two_connections = event.process[0] == other.process[0] and event.process[1] != other.process[1]
+                two_connections = event.source[0] == other.source[0] and event.source[1] != other.source[1]
                 if not same or two_connections:
                     yield earlier, later
 
 
 def _initials(events: list[StepRecord], before: list[int], sequence: list[int]) -> Iterator[StepSource]:
-    """The processes that could begin `sequence`: their first event there waits for no other event of it."""
+    """The sources that could begin `sequence`: their first event there waits for no other event of it."""
     for at in sequence:
         if not any(before[at] >> other & 1 for other in sequence if other < at):
-            yield events[at].process
+            yield events[at].source
