@@ -139,7 +139,7 @@ def test_a_replay_that_diverges_names_the_step(inner: pytest.Pytester) -> None:
         [
             "E*NondeterminismError: The same schedule went two ways: step 4 should be C, but only A, B can go next.",
             "*3 *│ LLEN jobs → 2",
-            "E*What to do: look for what the schedule does not control: *",
+            "E*What to do: look for input that the schedule does not control: *",
         ]
     )
     assert "explorer.py" not in result.stdout.str()
