@@ -38,9 +38,9 @@ SERVER_OPTIONS = [option for option in OPTIONS if option.of_server]
 
 
 class _Group(click.Group):
-    """Ends a command that meets a `RedisqError` with its text and status 1, a mistyped option with status 2.
+    """Ends a command that raises `RedisqError` with its text and status 1, and a wrong option with status 2.
 
-    A reader of the output that leaves (`| head`) changes no status: click would end with 1, as for a broken contract.
+    If the reader of the output ends early (`| head`), the status stays. Click would end with 1, as for a failure.
     """
 
     def main(self, *words: Any, **options: Any) -> Any:
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def _server_options(command: CommandFunction) -> CommandFunction:
-    """The options of the plugin's one table, without their prefix and with it, as error messages name them."""
+    """Add the server options of the plugin, with and without the prefix `redisq-`."""
     for option in reversed(SERVER_OPTIONS):
         short = option.flag.replace("--redisq-", "--")
         command = click.option(
@@ -85,7 +85,7 @@ def _settings(given: Mapping[str, Any]) -> Settings:
 
 @main.command()
 @_server_options
-@click.option("--json", "json_file", metavar="FILE", type=click.File("w", lazy=False), help="write the result there")
+@click.option("--json", "json_file", metavar="FILE", type=click.File("w", lazy=False), help="write the result to FILE")
 def demo(json_file: IO[str] | None, **server_options: Any) -> None:
     """Show four true queue bugs caught on a real server, and their fixes pass.
 
@@ -137,7 +137,7 @@ def _print_findings(console: Console, findings: EnvironmentReport) -> None:
 @_server_options
 @load_options
 def load(**options: Any) -> None:
-    """Run the load scenario NAME, and say at the end whether every message arrived."""
+    """Run the load scenario NAME, and report whether every message arrived."""
     server_options = {option.name: options.pop(option.name) for option in SERVER_OPTIONS}
     sys.exit(run_load(_settings(server_options), **options))
 
@@ -147,9 +147,9 @@ def load(**options: Any) -> None:
 @click.argument("contract")
 @click.option("--json", "as_json_text", is_flag=True, help="print the verdict as JSON")
 def check(file: Path, contract: str, as_json_text: bool) -> None:
-    """Judge the history in FILE (JSON Lines) by CONTRACT, such as "at-least-once, fifo".
+    """Check the history in FILE (JSON Lines) against CONTRACT, such as "at-least-once, fifo".
 
-    Exit status 0 if it passes, 1 if it fails, 2 if FILE is no history, 3 if that cannot be told.
+    Exit status 0 if it passes, 1 if it fails, 2 if FILE is not a history, 3 if the verdict is unknown.
     """
     try:
         promised = Contract.parse(contract)
@@ -165,19 +165,17 @@ def check(file: Path, contract: str, as_json_text: bool) -> None:
 
 @main.command()
 @click.argument("failure", default="")
-@click.option("--name", required=True, help="what it is called; its file, too")
-@click.option("--why", required=True, help="a sentence: what went wrong")
-@click.option(
-    "--verdict", type=click.Choice(VERDICTS), default="holds", show_default=True, help="what is to come of it"
-)
-@click.option("--contract", default="", help="by which a history is judged")
+@click.option("--name", required=True, help="name of the regression and of its file")
+@click.option("--why", required=True, help="one sentence: what went wrong")
+@click.option("--verdict", type=click.Choice(VERDICTS), default="holds", show_default=True, help="the expected result")
+@click.option("--contract", default="", help="the contract by which a history is checked")
 @click.option(
     "--into",
     default=Path("tests/regressions"),
     show_default=True,
     metavar="FOLDER",
     type=click.Path(file_okay=False, path_type=Path),
-    help="the folder of kept runs",
+    help="the folder of regressions",
 )
 @click.option(
     "--from",
@@ -186,23 +184,24 @@ def check(file: Path, contract: str, as_json_text: bool) -> None:
     show_default=True,
     metavar="FOLDER",
     type=click.Path(file_okay=False, path_type=Path),
-    help="the folder of what failed",
+    help="the failure store",
 )
 def keep(failure: str, name: str, why: str, verdict: str, contract: str, into: Path, source: Path) -> None:
-    """Keep a run that failed: from now on it is run with every test run.
+    """Save a failure as a regression, which runs with every test run.
 
-    FAILURE is a part of the failing test's name, or the file of a schedule or a history; it can be left out where only
-    one run has failed. Run it in the folder from which pytest is run.
+    FAILURE is a part of the failing test's name, or the file of a schedule or a history. You can omit it if there is
+    only one failure. Run this command in the folder where you run pytest.
     """
     chosen = failure_store.choose(failure, source)
     if chosen.suffix == ".jsonl":
         try:
             Contract.parse(contract)
         except ValueError as error:
-            raise click.UsageError(f"--contract, by which {chosen.name} is judged: {error}") from error
+            raise click.UsageError(f"--contract, for checking {chosen.name}: {error}") from error
     file = keep_failure(chosen, into, name=name, why=why, verdict=verdict, contract=contract)
     click.echo(
-        f"{file}: it has to come out as {verdict!r} from now on. Run it: pytest {into} -k {file.stem}", file=sys.stdout
+        f"Saved {file}. From now on it must {'pass' if verdict == 'holds' else 'fail'}: pytest {into} -k {file.stem}",
+        file=sys.stdout,
     )
 
 
@@ -214,7 +213,7 @@ def keep(failure: str, name: str, why: str, verdict: str, contract: str, into: P
     required=True,
     metavar="FILE",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="append to this file; .gz and .zst are compressed",
+    help="append to this file; .gz and .zst files are compressed",
 )
 @click.option(
     "--url",
@@ -230,7 +229,7 @@ def keep(failure: str, name: str, why: str, verdict: str, contract: str, into: P
     help="one raw element or one JSON string a line  [default: json for .jsonl, else lines]",
 )
 @click.option(
-    "--chunk", default=10_000, show_default=True, type=click.IntRange(min=1), help="elements at a time, at most"
+    "--chunk", default=10_000, show_default=True, type=click.IntRange(min=1), help="the most elements in one chunk"
 )
 @click.option(
     "--timeout",
@@ -238,12 +237,12 @@ def keep(failure: str, name: str, why: str, verdict: str, contract: str, into: P
     show_default=True,
     metavar="SECONDS",
     type=click.FloatRange(min=0.1),
-    help="end when the server does not answer for so long",
+    help="give up when the server does not answer for this time",
 )
 @click.option(
     "--take-over",
     is_flag=True,
-    help="go on at once with what other drains hold: only when they are known to be dead",
+    help="take over at once what other drains have claimed; only if you know that they are dead",
 )
 def drain(key: str, path: Path, url: str, framing: Framing | None, chunk: int, timeout: float, take_over: bool) -> None:
     """Empty the list KEY into a file, a chunk at a time.
@@ -257,9 +256,11 @@ def drain(key: str, path: Path, url: str, framing: Framing | None, chunk: int, t
     """
     framing = framing or ("json" if ".jsonl" in path.suffixes else "lines")
     if str(path) == "-" or (path.exists() and not path.is_file()):
-        raise click.UsageError(f"--to: {str(path)!r} is no file, which could be gone on with after an interruption.")
+        raise click.UsageError(
+            f"--to: {str(path)!r} is not a regular file, so an interrupted drain could not continue."
+        )
     settings = resolve([OptionSource(values={"server": url}, origin=lambda _: "--url")])
     if not settings.url:
-        raise click.UsageError(f"--url: {url!r} is no URL; write it as redis://localhost:6379/0.")
+        raise click.UsageError(f"--url: {url!r} is not a URL; write it as redis://localhost:6379/0.")
     with reach(settings.url, timeout) as client:
         sys.exit(run_drain(client, key, path, framing=framing, chunk=chunk, take_over=take_over))

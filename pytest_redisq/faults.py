@@ -103,7 +103,10 @@ def check_faults(faults: Sequence[Fault], *, messages: int, server: Server | Non
                 f"{fault} would never strike: after_messages is to be at least 0 and less than messages={messages}"
             )
         if isinstance(fault, (KillServer, RestartServer, PauseServer)) and (server is None or server.how == "url"):
-            raise ValueError(f"{fault} needs a server of our own, which was not given: pass one as `at` or `server`")
+            raise ValueError(
+                f"{fault} needs a server that redisq started. "
+                "What to do: mark the test with @pytest.mark.redisq_dedicated, or pass a Server as `at` or `server`"
+            )
 
 
 _KINDS = (KillConsumer, KillServer, RestartServer, PauseServer, DropConnections)

@@ -1,6 +1,6 @@
-"""Runs that failed once, kept in a folder: each is run again with every test run, and comes out as its file says.
+"""Regressions: failed schedules and histories, kept in a folder and repeated with every test run.
 
-`redisq keep` writes an regression, a TOML file, out of what failed last; a module beside it makes tests of all:
+`redisq keep` writes a regression, a TOML file, from a failure. A module in the same folder makes a test of each:
 
     from pytest_redisq.regressions import regressions
 
@@ -57,7 +57,7 @@ TEST_SECONDS = 120
 #: The Unicode categories of what a terminal may obey, and of what UTF-8 has no form for (lone surrogates).
 _CONTROL = ("Cc", "Cs")
 
-_MODULE = '''"""What failed once: `redisq keep` adds to it, and each has to come out as its file says."""
+_MODULE = '''"""Regressions: `redisq keep` adds to them, and each must have the result that its file states."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Regression:
             if strange := [each for each in getattr(self, said) if category(each) in _CONTROL and each not in allowed]:
                 raise ValueError(f"{self.file}: {said} has {strange[0]!r} in it; give text without control characters")
         if self.verdict not in VERDICTS:
-            raise ValueError(f"{self.file}: verdict = {self.verdict!r} is to be one of {', '.join(VERDICTS)}")
+            raise ValueError(f"{self.file}: verdict = {self.verdict!r} must be one of {', '.join(VERDICTS)}")
         if sum(map(bool, (self.scenario, self.test, self.history))) != 1:
             raise ValueError(f"{self.file}: one of scenario, test and history says what is to be run")
         for need in self.needs:
@@ -180,7 +180,7 @@ def run(regression: Regression, redisq: Redisq, root: Path) -> None:
     if regression.verdict == "holds":
         if failure is not None:
             raise AssertionError(
-                f"{regression.name}: it is back. {regression.why}\n{regression.file}\n{failure}"
+                f"{regression.name}: it fails again. {regression.why}\n{regression.file}\n{failure}"
             ) from failure
         return
     if failure is None:
@@ -190,7 +190,7 @@ def run(regression: Regression, redisq: Redisq, root: Path) -> None:
         )
     if regression.error not in ("", type(failure).__name__):
         raise AssertionError(
-            f"{regression.name}: it fails by another error than {regression.error}: {failure!r}"
+            f"{regression.name}: it fails with another error than {regression.error}: {failure!r}"
         ) from failure
 
 
@@ -285,9 +285,10 @@ def _is_installed(need: str) -> bool:
 
 
 def keep(failure: Path, folder: Path, *, name: str, why: str, verdict: str, contract: str) -> Path:
-    """Make an regression of what failed, in `folder`, and the module that runs it if there is none. Returns its file.
+    """Save `failure` as a regression in `folder`, with a module that runs it if there is none; returns the file.
 
-    Raises RedisqError where an regression of that name is there, or the failure is not one that can be run again.
+    `failure`: a file of the failure store. `name`, `why`, `verdict`, `contract`: see this module's docstring. Raises
+    RedisqError if the folder has a regression of that name, or the failure cannot be repeated.
     """
     stem = failure_store.slug(re.sub(r"\W+", "-", name.lower()).strip("-"))
     if not stem:
@@ -324,7 +325,7 @@ def _write(regression: Regression, failure: Path, folder: Path) -> None:
 
 
 def _scheduled(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What a schedule's record says of an regression: the scenario, if a module has it, else the test."""
+    """The fields of a regression from a schedule's record: the scenario if a module defines it, else the test."""
     if not record.get("scenario"):
         return {"test": record["test"], "schedule": record["schedule"]}
     path, _, name = record["scenario"].partition("::")

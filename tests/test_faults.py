@@ -238,7 +238,7 @@ def test_a_fault_that_cannot_strike_is_refused(server: Server, fault: Fault, wor
 
 
 def test_a_server_fault_needs_a_server_of_our_own(server: Server) -> None:
-    with pytest.raises(ValueError, match="needs a server of our own, which was not given"):
+    with pytest.raises(ValueError, match="needs a server that redisq started"):
         run(BlockingList("jobs"), at=server.url, messages=10, faults=[RestartServer(after_messages=1)])
 
 

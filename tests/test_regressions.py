@@ -80,7 +80,7 @@ def test_what_failed_is_kept_by_one_command_and_holds_once_it_is_cured(
     assert (regression.verdict, regression.error, regression.file.stem) == ("holds", "AssertionError", "two-drainers")
     result = pytester.runpytest_subprocess("-q", "tests/regressions")
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*Two drainers!: it is back. LTRIM trims what another has read."])
+    result.stdout.fnmatch_lines(["*Two drainers!: it fails again. LTRIM trims what another has read."])
     broken.write_text(CURED)
     assert outcomes(pytester) == {"passed": 3}
 
@@ -194,7 +194,7 @@ def regression(folder: Path, **said: object) -> Path:
 @pytest.mark.parametrize(
     ("said", "words"),
     [
-        ({"verdict": "passes"}, "verdict = 'passes' is to be one of holds, fails"),
+        ({"verdict": "passes"}, "verdict = 'passes' must be one of holds, fails"),
         ({"why": " "}, "why must say something"),
         ({"why": "absent"}, "why missing"),
         ({"schedul": "AB"}, "unknown key 'schedul'. Did you mean 'schedule'?"),

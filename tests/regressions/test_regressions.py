@@ -1,4 +1,4 @@
-"""What failed once: `redisq keep` adds to it, and each has to come out as its file says.
+"""Regressions: `redisq keep` adds to them, and each must have the result that its file states.
 
 S3's race is between processes and a file system, with no command of Redis in it that a schedule could hold: of it a
 history is kept, and judged again. All others are schedules.
