@@ -1,4 +1,4 @@
-"""What one process is to do: sent by the master to each worker, so that a worker needs no options of its own."""
+"""What one process is to do. The master sends it to each worker, so that a worker needs no options."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from pytest_redisq.secret import Url
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
-    """The share of process number `worker` in the run called `run`.
+    """The share of process number `worker` (from 0) in the run called `run`.
 
-    `producers` and `consumers` are this process' own; `first_producer` and `first_consumer` say how many those before
-    it have. `rate` is the pace of the whole run ("" for as fast as can be), shared by `all_producers`.
+    `producers` and `consumers` are those of this process. `first_producer` and `first_consumer`: how many the processes
+    before it have. `rate`: the rate profile of the whole run, shared by `all_producers`; "" for as fast as possible.
     """
 
     run: str
@@ -32,9 +32,9 @@ class Assignment:
     payload_bytes: int
     pipeline: int
     rate: str
-    #: Of the scenario's own, each NAME=VALUE.
+    #: Settings of the scenario, each NAME=VALUE.
     settings: tuple[str, ...] = ()
-    #: Whether the server is redisq's own, and goes with the run.
+    #: Whether redisq has started the server and removes it after the run.
     own_server: bool = False
 
     def __post_init__(self) -> None:
@@ -52,12 +52,12 @@ class Assignment:
         return int(self.run, 16)
 
     def key(self, name: str) -> str:
-        """A key of this run's own; all are in one slot of a cluster."""
+        """The key of that name of this run. All keys of a run are in one slot of a cluster."""
         return f"{self.prefix}{name}"
 
     @property
     def prefix(self) -> str:
-        """What the keys of this run begin with."""
+        """The prefix of all keys of this run."""
         return f"redisq:load:{{{self.run}}}:"
 
     @property
@@ -65,12 +65,13 @@ class Assignment:
         return f"redisq-load-{self.run}"
 
     def producer_number(self, index: int) -> int:
-        """The number, unique over all processes, of this process' producer of that index."""
+        """The number of the process' `index`-th producer, unique in the run."""
         return self.worker * PRODUCERS_OF_A_PROCESS + index
 
     def schedule(self) -> Callable[[int, int], int] | None:
-        """A function of a producer's index and of a turn (both from 0): when its request of that turn is to be sent, in
-        nanoseconds from the start. None where no rate was asked for.
+        """Returns a function of i and k: when the i-th producer sends its k-th request (both from 0).
+
+        It returns nanoseconds from the start. None if no rate was asked for.
         """
         if not self.rate:
             return None

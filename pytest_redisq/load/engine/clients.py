@@ -1,7 +1,7 @@
-"""Who does what on a connection, without IO: an client gives requests and takes replies, and keeps the books.
+"""What a connection of a load run does, without IO: a client gives requests, takes replies, and records what happened.
 
-The same clients run in both engines, one connection each. These loops run a hundred thousand times a second: what looks
-inlined here is, on purpose.
+The same clients run in both engines, one on each connection. These functions run a hundred thousand times a second:
+what looks inlined here is inlined on purpose.
 """
 
 from __future__ import annotations
@@ -20,40 +20,43 @@ PAUSE_NS = 1_000_000
 
 
 class LoadClient(Protocol):
-    """One connection's work.
+    """Gives the requests of one connection and takes their replies.
 
-    `name` is what Locust's statistics call its requests; each gets `replies` replies. One that is no error goes to
-    `reply`, which returns a latency (ns) where it knows better than the engine: of a message got by a blocking pop,
-    from push to pop; 0 for "the time from request to reply"; None for none (a pop that came back empty).
+    `name` is what Locust's statistics call the requests. Each request gets `replies` replies.
     """
 
     name: str
     replies: int
-    #: Whether its requests enqueue messages, and are therefore sent at the pace asked for. Its replies say nothing.
+    #: Whether its requests enqueue messages: then they are sent at the rate asked for, and `reply` is not called.
     producing: bool
-    #: Whether its requests may wait in the server, so that it must be unblocked in order to end.
+    #: Whether its requests may block in the server, so that the client must be unblocked to end.
     blocking: bool
 
     def request(self, now_ns: int) -> bytes | bytearray:
-        """The next request. What was returned before may be overwritten by it."""
+        """Returns the next request. It may overwrite what was returned before."""
 
-    def reply(self, reply: Any, now_ns: int) -> int | None: ...
+    def reply(self, reply: Any, now_ns: int) -> int | None:
+        """Take a reply that is no error. Returns a latency in nanoseconds.
+
+        0 stands for the time from the request to the reply. None means that nothing was received, as by a pop that came
+        back empty. A blocking pop returns the time from push to pop.
+        """
 
     def refuse(self, at: int) -> None:
         """The reply to the request's `at`-th command (from 0) was an error: certainly nothing was done."""
 
     def connection_lost(self, at: int) -> None:
-        """The connection broke before the reply to the `at`-th command had come: of it and the rest nobody knows."""
+        """The connection broke before the reply to the `at`-th command: its outcome and the next ones are unknown."""
 
     def has_unacked(self) -> bool:
-        """Whether it may not end yet, since something it took is not acknowledged."""
+        """Whether the client must not end yet, because it has received something and not acknowledged it."""
 
     def pause_ns(self) -> int:
-        """How long to wait before the next request."""
+        """Nanoseconds to wait before the next request."""
 
 
 class OwnQueueClient(Protocol):
-    """One user's work on a queue that speaks to the server by itself; only the engine of Locust users can do it."""
+    """One worker of a queue that talks to the server by itself. Only the locust engine can run it."""
 
     name: str
     producing: bool
@@ -65,12 +68,12 @@ class OwnQueueClient(Protocol):
 
 
 def is_own_queue_client(work: LoadClient | OwnQueueClient) -> TypeGuard[OwnQueueClient]:
-    """Whether it is not an client. By one attribute, since it is asked of each of ten thousand."""
+    """Whether `work` is an OwnQueueClient. Looks at one attribute only, as it is called for ten thousand clients."""
     return hasattr(work, "turn")
 
 
 class PushClient:
-    """Enqueues one message after the other, `pipeline` of them a request, by any command that ends with the body."""
+    """Enqueues messages by a command that ends with the body, `pipeline` messages in a request."""
 
     __slots__ = ("_broken_off", "_count", "_first", "_ledger", "_number", "_write", "name", "replies")
     producing = True
@@ -121,12 +124,12 @@ class PushClient:
         return 0
 
     def settle(self) -> None:
-        """Write into the books how many were attempted."""
+        """Record in the ledger how many messages were attempted."""
         self._ledger.attempted[self._number] = self._count
 
 
 class RepeatingClient:
-    """Sends the same request for ever, `pipeline` times at once: what a benchmark does, and no message is involved."""
+    """Sends the same command again and again, `pipeline` times in a request. It involves no message."""
 
     __slots__ = ("_request", "name", "replies")
     producing = True
@@ -155,7 +158,7 @@ class RepeatingClient:
 
 
 def around(command: tuple[str | int, ...], payload_bytes: int) -> tuple[bytes, bytes]:
-    r"""The request that is `command` and then a body of so many bytes, without the body.
+    r"""Returns what precedes and follows the body in a request: `command`, then a body of `payload_bytes` bytes.
 
     >>> around(("RPUSH", "k"), 5)
     (b'*3\r\n$5\r\nRPUSH\r\n$1\r\nk\r\n$5\r\n', b'\r\n')

@@ -16,7 +16,7 @@ PAUSE_NS = 1_000_000
 
 
 class BlpopClient:
-    """Waits in BLPOP for one message after the other. `served` is how many it has been given."""
+    """Receives messages by BLPOP, one at a time. `served` counts them."""
 
     __slots__ = ("_asked", "_buffer", "_request", "_take", "_tracks", "name", "served")
     replies = 1
@@ -61,9 +61,9 @@ class BlpopClient:
 
 
 class XreadgroupClient:
-    """Reads a stream as a consumer of a group, and acknowledges what it has got.
+    """Reads a stream as a consumer of a group, and acknowledges the entries.
 
-    After its connection broke it reads first what it had been given by then, as a worker has to that was started again.
+    After its connection broke it first reads its pending entries, as a restarted worker has to.
     """
 
     __slots__ = ("_ack", "_asked", "_broke", "_buffer", "_held", "_ids", "_read", "_read_again", "name")
@@ -103,7 +103,7 @@ class XreadgroupClient:
         start = len(self._buffer.keys)
         if self._broke:
             self._broke = bool(entries)
-            entries = [entry for entry in entries if entry[1]]  # of what was trimmed there is but the id
+            entries = [entry for entry in entries if entry[1]]  # a trimmed entry has only its id
             if not entries:
                 self._held = []
                 return None
@@ -116,7 +116,7 @@ class XreadgroupClient:
         self._give_up_ack()
 
     def connection_lost(self, at: int) -> None:  # noqa: ARG002
-        # What was being read stays pending in the group, so that nothing is unknown of it.
+        # What was being read stays pending in the group, so nothing is unknown.
         self._give_up_ack()
         self._broke = True
 
@@ -133,7 +133,7 @@ class XreadgroupClient:
 
 
 class XreadClient:
-    """Reads every entry of a stream, from its beginning, each time from the last one received."""
+    """Reads every entry of a stream by XREAD, from the first entry on."""
 
     __slots__ = ("_asked", "_buffer", "_head", "_highest", "_last", "name")
     replies = 1
@@ -164,7 +164,7 @@ class XreadClient:
             buffer.took(self, self._asked, start)
         self._last = entries[-1][0]
         first, last = _stream_id(entries[0][0]), _stream_id(self._last)
-        # Entries of one reply come in order: the ends tell.
+        # The entries of one reply are in order, so its first and last id are enough.
         if first <= self._highest or last < first:
             self._find_backwards(entries)
         self._highest = max(self._highest, last)
@@ -196,7 +196,7 @@ def _stream_id(text: bytes) -> tuple[int, int]:
 
 
 class LpopClient:
-    """Empties a list by LPOP with a count, without waiting in the server."""
+    """Empties a list by LPOP with a count, without blocking in the server."""
 
     __slots__ = ("_asked", "_buffer", "_count", "_empty", "_request", "name")
     replies = 1

@@ -12,7 +12,7 @@ from pytest_redisq.load.ledger import Ledger
 
 
 class DeliveryBuffer:
-    """Takes bodies for one reader (see Ledger) and books them by the thousand.
+    """Collects the bodies that one reader received (see Ledger), and adds them to the ledger by the thousand.
 
     `coverage` says what is recorded. If `tracks`, the order or the acks are: then each consumer calls `ask` before a
     dequeue and `took` after it, and `ack` or `ack_failed` after an acknowledgement.
@@ -38,7 +38,7 @@ class DeliveryBuffer:
         self._in_hand: dict[object, list[bytes]] = {}  # consumer → what its last dequeue brought
 
     def take(self, body: bytes, now_ns: int) -> int:
-        """Book a body; how long it has been under way, in nanoseconds, 0 where it cannot say."""
+        """Add a body. Returns nanoseconds since it was sent; 0 if the body is corrupted."""
         if zlib.crc32(body, self._salt) == RESIDUE and len(body) >= TRAILER_BYTES:
             self.keys.append(body[-12:-4])
             under_way: int = now_ns - STAMP.unpack_from(body, len(body) - TRAILER_BYTES)[0]
@@ -87,7 +87,7 @@ class DeliveryBuffer:
         self._received.coverage = self._received.coverage._replace(ids=unrecorded, polls=unrecorded)
 
     def flush(self) -> None:
-        """Book what has come."""
+        """Add what has been received to the ledger."""
         keys, self.keys = self.keys, []
         dequeues, self._dequeues = self._dequeues, []
         acks, self._acks = self._acks, []

@@ -64,14 +64,14 @@ class EpollConnection:
         self.descriptor = -1
         self.client_id = 0
         self.ready = False
-        self.was_ready = False  # has been ready once
+        self.was_ready = False  # has been ready before
         self.stopping = False
-        self.to_be_killed = False  # to be cut off with its next reply unread
+        self.to_be_killed = False  # its next reply is not read, and the connection closed
         self.ended = False
-        self.missing = 0  # replies still to come; 0 between requests
+        self.missing = 0  # replies that have not come yet; 0 between requests
         self.sent_ns = 0
-        self.due_ns = 0  # when the request was to be sent, or the next one is
-        self.number = 0  # of requests sent at a pace
+        self.due_ns = 0  # when this request, or the next one, is to be sent
+        self.number = 0  # requests sent at a rate so far
         self.unsent: memoryview | None = None
 
     def open(self, native: SystemCalls, target: Target) -> int:

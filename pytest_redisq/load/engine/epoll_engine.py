@@ -1,8 +1,7 @@
-"""Thousands of connections driven by one loop of epoll and hiredis: the fastest way from Python into a server.
+"""Drives thousands of connections by one loop of epoll and hiredis, the fastest way from Python to a server.
 
-The loop runs in a thread of its own (`run`), so that gevent, where Locust has patched it in, goes on beside it; what it
-needs from the operating system is given to it, since under gevent the usual names mean something else. Everything else
-here may be called from any thread: orders go through a queue, and batches of figures come back through another.
+`run` is the loop. It has a thread of its own, so that gevent goes on beside it. It gets the functions of the operating
+system as an argument, as gevent replaces them in their modules. All other public functions are for any thread.
 """
 
 from __future__ import annotations
@@ -43,9 +42,9 @@ _IN, _OUT = 1, 4  # EPOLLIN and EPOLLOUT
 class EpollEngine:
     """Drives `clients`, each on a connection of its own to `target`.
 
-    `due`, where a rate is asked for, returns when the k-th request (from 0) of the i-th producing client is to be sent,
-    in nanoseconds from when all are connected, or have had the time to be. `flush` is called before each collection of
-    figures.
+    `due`: a function of i and k that returns when the i-th producing client is to send its k-th request (both from 0),
+    in nanoseconds. Time counts from when all are connected, but at the latest `CONNECT_NS` after the start. Default: as
+    fast as possible. `flush` is called before each collection of figures. `native`: the operating system's functions.
     """
 
     def __init__(
@@ -75,50 +74,50 @@ class EpollEngine:
         self._tickets = itertools.count()
         self._calls = LoopCalls()
         self._began_ns = 0
-        self._rate_start_ns = 0  # from when on the pace counts; 0: not yet
-        self._waiting_for_rate: dict[EpollConnection, None] = {}  # who waits for that
+        self._rate_start_ns = 0  # when the rate's time begins; 0: not yet
+        self._waiting_for_rate: dict[EpollConnection, None] = {}  # connections that wait for that
         self._never_ready = len(self._all)
         self._over = False
         self.connect_seconds = 0.0
         self._epoll: Any = None
-        #: Figures, to be taken from the left by whoever books them.
+        #: Figures, to be taken from the left.
         self.batches: deque[SampleBatch] = deque()
 
     # What other threads may call
 
     @property
     def connected(self) -> int:
-        """How many connections have been ready by the server and not been closed."""
+        """The number of connections that are ready and not closed."""
         return len(self._connections) - self._connecting
 
     def served(self) -> list[int]:
         return [connection.client.served for connection in self._all if isinstance(connection.client, BlpopClient)]
 
     def producing(self) -> int:
-        """How many producing clients have not ended."""
+        """The number of producing clients that have not ended."""
         return self._left[True]
 
     def consuming(self) -> int:
-        """How many other clients have not ended."""
+        """The number of other clients that have not ended."""
         return self._left[False]
 
     def stop_producing(self) -> None:
-        """Let producing clients end, each when its request has been answered."""
+        """End the producing clients, each when its request has been answered."""
         self._calls.add(lambda: self._stop(True))
 
     def stop_consuming(self) -> None:
-        """Let the others end, too. Whoever waits in the server ends when it is unblocked (see `waiting`)."""
+        """End the other clients. One that is blocked in the server ends when it is unblocked (see `waiting`)."""
         self._calls.add(lambda: self._stop(False))
 
     def kill_consumers(self) -> None:
-        """Cut each consumer off as if it had been killed at the worst moment: when a reply has come and is not read.
+        """Break the connection of each consumer at the worst moment: when its next reply has come and is not read.
 
-        Another takes its place, a little later.
+        A new connection takes its place a little later.
         """
         self._calls.add(self._mark_consumers)
 
     def waiting(self) -> list[int]:
-        """The client ids of those that are to end and may be waiting in the server."""
+        """The ids (CLIENT ID) of the clients that are to end and may be blocked in the server."""
         return [
             connection.client_id
             for connection in list(self._connections.values())
@@ -126,11 +125,11 @@ class EpollEngine:
         ]
 
     def close(self) -> None:
-        """End the loop now. What was under way is of unknown outcome, as it would be in real life."""
+        """End the loop now. Requests without a reply have an unknown outcome."""
         self._calls.add(self._end)
 
     def run(self) -> None:
-        """The loop. Returns when every client has ended, or after `close`."""
+        """Run the loop. Returns when all clients have ended, or after `close`."""
         self._epoll = self._native.epoll()
         self._epoll.register(self._calls.descriptor, _IN)
         self._began_ns = now_ns()
@@ -169,9 +168,9 @@ class EpollEngine:
                     self._start_rate(now)
 
     def _events(self) -> list[tuple[int, int]]:
-        """What has come, at once or within `COLLECT_SECONDS`, and no later than when something is due.
+        """Returns the events that come within `COLLECT_SECONDS`, or before the next timer is due.
 
-        Until then it sleeps by `select`, which can tell microseconds where epoll cannot.
+        Sleeps by `select`, which counts in microseconds; epoll counts in milliseconds.
         """
         events: list[tuple[int, int]]
         if not self._timers:
@@ -228,18 +227,18 @@ class EpollEngine:
         if connection.stopping or self._due is not None or client.pause_ns():
             self._next(connection, now)
             return
-        # What follows is `_next` for most, without its calls.
+        # What follows does the same as `_next`, without its calls.
         connection.sent_ns, connection.missing = now, client.replies
         request = client.request(now)
         try:
             sent = connection.socket.send(request)
         except OSError:
-            sent = 0  # `_write` will meet the same error, and knows what to do
+            sent = 0  # `_write` gets the same error, and handles it
         if sent < len(request):
             self._write(connection, memoryview(request)[sent:])
 
     def _next(self, connection: EpollConnection, now: int) -> None:
-        """Between two requests: end, wait for the moment of the next one, or send it."""
+        """Between two requests: end, set a timer for the next request, or send it."""
         if connection.stopping and not connection.client.has_unacked():
             self._end_and_close(connection)
             return
@@ -276,7 +275,7 @@ class EpollEngine:
             self._epoll.modify(connection.descriptor, _IN | _OUT)
 
     def _on_writable(self, connection: EpollConnection) -> None:
-        """The socket takes more: it has just been connected, or a long request was waiting."""
+        """The socket takes more bytes: it has just been connected, or a long request was waiting."""
         self._epoll.modify(connection.descriptor, _IN)
         if connection.unsent is not None:
             data, connection.unsent = connection.unsent, None
@@ -302,7 +301,7 @@ class EpollEngine:
         if connection.stopping:
             self._end_connection(connection)
             return
-        if connection.socket is not None:  # two timers were set: its turn, and its reconnection
+        if connection.socket is not None:  # two timers were set: for its request, and for its reconnection
             return
         status = connection.open(self._native, self._target)
         self._connections[connection.descriptor] = connection
@@ -311,7 +310,7 @@ class EpollEngine:
             self._reconnect_later(connection, os.strerror(status))
             return
         self._epoll.register(connection.descriptor, _IN)
-        # Over loopback a connection is there as soon as it was asked for, so that the handshake may go at once.
+        # Over loopback a connection is ready at once, so that the handshake can be sent at once.
         self._write(connection, self._target.handshake)
 
     def _finish_handshake(self, connection: EpollConnection, reply: Any) -> None:
@@ -334,8 +333,9 @@ class EpollEngine:
             self._next(connection, now)
 
     def _start_rate(self, now: int) -> None:
-        """From now on producers send at their pace: what they are late for is the server's doing, and not ours, who are
-        still connecting thousands of others.
+        """From now on producers send at the rate asked for.
+
+        Not before: requests would be late because the engine is still connecting, and not because of the server.
         """
         self._rate_start_ns = self._rate_start_ns or now
         for connection in self._waiting_for_rate:
@@ -352,7 +352,7 @@ class EpollEngine:
         connection.ended = True
 
     def _reconnect_later(self, connection: EpollConnection, why: str) -> None:
-        """The connection broke: make another, a little later."""
+        """The connection broke: make another a little later."""
         self._connection_lost(connection, why)
         self._set_timer(now_ns() + RECONNECT_NS, connection)
 
@@ -376,7 +376,7 @@ class EpollEngine:
             connection.to_be_killed = connection.ready and not connection.stopping and not connection.client.producing
 
     def _stop(self, producing: bool) -> None:
-        """Mark them; who has nothing under way ends now, who waits for its moment ends with its timer."""
+        """Mark the connections that are to end. Those that wait for a timer end at once."""
         for connection in self._all:
             connection.stopping = connection.stopping or connection.client.producing == producing
             connection.to_be_killed = connection.to_be_killed and not connection.stopping

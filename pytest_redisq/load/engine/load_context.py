@@ -1,4 +1,4 @@
-"""What the clients of one process share: the assignment, the books, and the delivery buffers that fill them."""
+"""What the clients of one process share: the assignment, the ledger, and the delivery buffers that fill it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pytest_redisq.load.ledger import Ledger
 
 
 class LoadContext:
-    """Makes what clients need, and closes the books when they have ended."""
+    """Makes the delivery buffers and producers of one process, and completes its ledger at the end."""
 
     def __init__(self, assignment: Assignment) -> None:
         self.assignment = assignment
@@ -25,7 +25,7 @@ class LoadContext:
         self._shared: dict[str, DeliveryBuffer] = {}
         self._alone: set[str] = set()
         self._push_clients: list[PushClient] = []
-        #: Messages that others than pushers have tried to enqueue.
+        #: Messages that clients other than PushClient have tried to enqueue.
         self.put = 0
 
     def key(self, name: str) -> str:
@@ -41,7 +41,7 @@ class LoadContext:
         return self._shared[reader]
 
     def own_delivery_buffer(self, coverage: Coverage | None = None, *, reader: str) -> DeliveryBuffer:
-        """The buffer of one consumer who is owed every message."""
+        """The buffer of one consumer that is to receive every message."""
         self._alone.add(reader)
         return self._open(reader, coverage)
 
@@ -59,13 +59,15 @@ class LoadContext:
         return self.put + sum(push_client.sent for push_client in self._push_clients)
 
     def progress(self) -> dict[str, Any]:
-        """How many messages have been sent, how many of them in vain, how many deliveries there were, and how many
-        different messages consumers got who share them; and how many each reader who is owed all has passed over.
+        """Counts so far, by name, in messages.
+
+        `sent`; `refused`: failed or of unknown outcome; `received`: deliveries; `taken`: different messages that the
+        consumers of shared queues received; `gaps`: for each reader of all messages, how many it has passed over.
         """
         readers = self.ledger.readers
         received = sum(buffer.received for buffer in self._buffers)
         booked = sum(len(readers[name].once) for name in readers.keys() - self._alone)
-        # Looked at after the books, so that what goes from there into the books meanwhile is not counted twice.
+        # Read after the ledger, so that what moves into the ledger in the meantime is not counted twice.
         waiting = [(buffer.reader, len(buffer.keys)) for buffer in self._buffers]
         return {
             "sent": self.sent(),
@@ -76,12 +78,12 @@ class LoadContext:
         }
 
     def flush(self) -> None:
-        """Put what has come into the books. In the thread where the clients work, or when they have ended."""
+        """Add what was received to the ledger. Call it in the clients' thread, or when the clients have ended."""
         for buffer in self._buffers:
             buffer.flush()
 
     def settle(self) -> Ledger:
-        """The books, when all clients have ended."""
+        """Returns the complete ledger. Call it when all clients have ended."""
         for buffer in self._buffers:
             buffer.settle()
         for push_client in self._push_clients:
@@ -91,5 +93,5 @@ class LoadContext:
 
 @cache
 def in_order(contract: str) -> bool:
-    """Whether the order of arrival is judged, so that it has to be kept."""
+    """Whether `contract` judges the order of arrival, so that it must be recorded."""
     return Contract.parse(contract).fifo

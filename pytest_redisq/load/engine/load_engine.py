@@ -1,4 +1,4 @@
-"""What both engines are to those who start and end them."""
+"""The interface of both engines, for the code that starts and stops them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pytest_redisq.load.engine.samples import SampleBatch
 
 
 class LoadEngine(Protocol):
-    """Actors at work in this process."""
+    """Drives the clients of this process. `batches` has the figures, to be taken from the left."""
 
     batches: deque[SampleBatch]
 
@@ -18,23 +18,23 @@ class LoadEngine(Protocol):
 
     @property
     def connect_seconds(self) -> float:
-        """How long it took until all were connected; 0 while they are not."""
+        """Seconds until all clients were connected; 0 while some are not."""
 
     def served(self) -> list[int]:
-        """How many messages each consumer has been given, where they share them and somebody counts."""
+        """How many messages each BLPOP consumer received."""
 
     def producing(self) -> int:
-        """How many producing clients have not ended."""
+        """The number of producing clients that have not ended."""
 
     def consuming(self) -> int:
-        """How many other clients have not ended."""
+        """The number of other clients that have not ended."""
 
     def stop_producing(self) -> None: ...
 
     def stop_consuming(self) -> None: ...
 
     def kill_consumers(self) -> None:
-        """Cut the connection under each consumer; another takes its place."""
+        """Break the connection of each consumer. A new one takes its place."""
 
     def waiting(self) -> list[int]:
-        """The client ids of those who are to end and may be waiting in the server."""
+        """The ids (CLIENT ID) of the clients that are to end and may be blocked in the server."""

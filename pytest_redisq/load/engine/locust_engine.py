@@ -1,8 +1,8 @@
-"""The other engine: each client is a Locust user, a greenlet with a redis-py connection of its own.
+"""The locust engine: each client is a Locust user, a greenlet with a redis-py connection of its own.
 
 It is much slower than the epoll engine, and works as most locustfiles do: every request is an event of Locust's. The
 connection is used directly (`send_packed_command`, `read_response`), which is the cheapest of redis-py's public ways.
-It has no timeouts and no retries, so that the harness itself neither loses nor doubles.
+It has no timeouts and no retries, so that the harness itself loses and duplicates nothing.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class LocustEngine:
-    """The clients of this process that are Locust users. Each calls `work` in its own greenlet."""
+    """Drives the clients of this process. Each Locust user calls `work` or `work_on_own_queue` in its greenlet."""
 
     def __init__(
         self,
@@ -43,11 +43,11 @@ class LocustEngine:
         due: Callable[[int, int], int] | None,
         flush: Callable[[], None],
     ) -> None:
-        # RESP2, as in the epoll engine, so that clients see the same replies.
+        # RESP2, as in the epoll engine, so that clients get the same replies.
         self._pool = pool_of(url, protocol=2, max_connections=2**31)
         if self._pool.connection_kwargs.get("host", "") in _LOOPBACK:
-            _hub().resolver = Resolver()  # no name to wait for, so that none need be looked up in a thread
-        #: What a new connection says first, in one round trip; redis-py would take one for each.
+            _hub().resolver = Resolver()  # gevent's own resolver would use a thread for each look-up
+        #: The first commands of a new connection, in one round trip; redis-py takes one for each.
         self.handshake = encode_command(["CLIENT", "SETNAME", client_name]) + encode_command(["CLIENT", "ID"])
         self._due = due
         self._flush = flush
@@ -56,7 +56,7 @@ class LocustEngine:
         self._left = {True: 0, False: 0}
         self._stopping = {True: False, False: False}
         self._began_ns = now_ns()
-        self._rate_start_ns = 0  # from when on the pace counts; 0: not yet
+        self._rate_start_ns = 0  # when the rate's time begins; 0: not yet
         self._served: list[int] = []
         self._unconnected = connections
         self.connect_seconds = 0.0
@@ -70,7 +70,7 @@ class LocustEngine:
         return self._served
 
     def connection_ready(self) -> None:
-        """One more has its first connection."""
+        """One more client has its first connection."""
         self._unconnected -= 1
         if not self._unconnected:
             self._rate_start_ns = self._rate_start_ns or now_ns()
@@ -101,7 +101,7 @@ class LocustEngine:
         ]
 
     def collect(self) -> None:
-        """Hand over what has been noted since the last time; called every `COLLECT_SECONDS`."""
+        """Hand over the samples since the last call. Called every `COLLECT_SECONDS`."""
         self._flush()
         self.batches += filter(None, [samples.collect() for samples in self._samples.values()])
 
@@ -111,7 +111,7 @@ class LocustEngine:
             self.collect()
 
     def work(self, client: LoadClient, index: int, report: RequestReporter) -> None:
-        """Do the client's work until it is to end, and through broken connections."""
+        """Run `client` until it is to end. Connects again when the connection breaks."""
         samples = self._samples.setdefault(client.name, Samples(client.name, client.replies))
         connection = _LocustConnection(self, client, index, samples, report)
         self._connections[id(connection)] = connection
@@ -133,7 +133,7 @@ class LocustEngine:
             del self._connections[id(connection)]
 
     def work_on_own_queue(self, client: OwnQueueClient, index: int, report: RequestReporter) -> None:
-        """Do the work of somebody's own queue, until it is to end; a consumer then goes on until nothing comes."""
+        """Run a client of the user's own queue until it is to end. A consumer then goes on until nothing comes."""
         samples = self._samples.setdefault(client.name, Samples(client.name))
         self._left[client.producing] += 1
         turn, came = 0, False
@@ -149,13 +149,13 @@ class LocustEngine:
             client.close()
 
     def _put_or_get(self, client: OwnQueueClient, samples: Samples, due: int | None, report: RequestReporter) -> bool:
-        """Whether a consumer has to go on: a message came, or an error, which does not say that nothing is left."""
+        """Put or get once. Returns whether a consumer has to go on: after a message, or after an error."""
         method, _, name = client.name.partition(" ")
         sent = now_ns()
         try:
             latency = client.turn()
         except Exception as error:
-            # Whatever somebody's queue raises is a figure of the run and not its end.
+            # An exception of the user's queue is a figure of the run, and does not end it.
             samples.errors[str(error)] += 1
             report(method, name, (now_ns() - sent) / 1e6, 0, error)
             gevent.sleep(RECONNECT_NS / 1e9)
@@ -173,7 +173,7 @@ class LocustEngine:
         return self._stopping[client.producing] and not client.has_unacked()
 
     def due_ns(self, index: int, turn: int, over: Callable[[], bool]) -> int | None:
-        """When that request is due; at no pace, None. Waits until all are connected, or have had the time to be."""
+        """When that request is due; None without a rate. Waits until all are connected, at most `CONNECT_NS`."""
         if self._due is None:
             return None
         while not self._rate_start_ns and not over():
@@ -184,7 +184,7 @@ class LocustEngine:
 
 
 class _LocustConnection:
-    """One user at work."""
+    """One Locust user's connection, and the client on it."""
 
     def __init__(
         self, engine: LocustEngine, client: LoadClient, index: int, samples: Samples, report: RequestReporter
@@ -222,7 +222,7 @@ class _LocustConnection:
                 self._exchange(due)
 
     def _wait(self, due: int | None) -> bool:
-        """Sleep until the next request is due; False if it is to end meanwhile."""
+        """Sleep until the next request is due. Returns False if the client is to end."""
         until = now_ns() + self.client.pause_ns() if due is None else due
         while (seconds := (until - now_ns()) / 1e9) > 0:
             gevent.sleep(min(seconds, COLLECT_SECONDS))
@@ -260,7 +260,7 @@ class _LocustConnection:
         self._report(self._method, self._name, (latency or now - sent) / 1e6, length, refused)
 
     def cut_off(self) -> None:
-        """Close its connection while it waits there: it meets the end of the stream, and connects again."""
+        """Shut the socket down while the client waits for a reply: the client then connects again."""
         sock = self._connection._sock if self._connection is not None else None
         if sock is not None:
             with contextlib.suppress(OSError):
@@ -284,10 +284,10 @@ def _hub() -> Any:
 
 
 def pool_of(url: str, **options: Any) -> redis.ConnectionPool:
-    """Makes connections that neither lose nor double by themselves: no timeout, no retries.
+    """Returns a pool of connections without timeouts and retries, which lose and duplicate nothing by themselves.
 
-    They do not tell the server which library they are of, since looking that up takes two thirds of the CPU time that
-    it takes to connect. (`retry` None is none: one given is copied deeply for each connection.)
+    They do not send the name of the library (CLIENT SETINFO): looking it up takes two thirds of the CPU time of
+    connecting. `retry` is None, since a Retry object would be deep-copied for each connection.
     """
     known = inspect.signature(redis.connection.AbstractConnection.__init__).parameters
     nameless = ["driver_info"] if "driver_info" in known else ["lib_name", "lib_version"]
@@ -296,7 +296,7 @@ def pool_of(url: str, **options: Any) -> redis.ConnectionPool:
 
 
 def reply_bytes(reply: Any) -> int:
-    """How many bytes of payload a reply has; a number counts as 8."""
+    """Returns the bytes of payload in a reply; a number counts as 8."""
     if isinstance(reply, bytes):
         return len(reply)
     return sum(map(reply_bytes, reply)) if isinstance(reply, list) else 8

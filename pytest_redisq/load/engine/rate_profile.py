@@ -1,4 +1,4 @@
-"""How fast messages are to be sent, as a function of time: an open model, in which a slow server changes nothing.
+"""The rate of messages as a function of time: an open model, in which a slow server does not slow the producers.
 
 A rate profile is a list of breakpoints (seconds, messages a second) with straight lines between them. After the last
 breakpoint the rate stays. `1000` is a constant rate, `0:100,60:5000` a ramp, and
@@ -14,7 +14,7 @@ from typing import NamedTuple, Self
 
 
 class _RateSegment(NamedTuple):
-    """From `start` (seconds), when `before` messages are due, the rate is `rate`, and grows by `growth` a second."""
+    """From `start` (seconds) the rate is `rate` and grows by `growth` a second. `before`: messages due by then."""
 
     start: float
     before: float
@@ -24,13 +24,13 @@ class _RateSegment(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RateProfile:
-    """When each message is due."""
+    """Says when each message is due."""
 
     segments: tuple[_RateSegment, ...]
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The pace that `text` describes (see above). ValueError teaches.
+        """Returns the profile that `text` describes (see above). Raises ValueError with the right form.
 
         >>> RateProfile.parse("1000").due(500)
         0.5
@@ -48,7 +48,7 @@ class RateProfile:
         return cls(tuple(_segments(breakpoints)))
 
     def due(self, number: int) -> float:
-        """When the `number`-th message (from 0) is to be sent, in seconds from the start."""
+        """Returns when the `number`-th message (from 0) is to be sent, in seconds from the start."""
         segment = next(each for each in reversed(self.segments) if each.before <= number)
         ahead = number - segment.before
         if segment.growth == 0:

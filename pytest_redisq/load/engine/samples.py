@@ -1,4 +1,4 @@
-"""Counts and latencies between two collections: what an engine appends to, and the batches it hands over."""
+"""Latencies and errors between two collections: an engine appends samples, and hands them over in batches."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pytest_redisq.load.results.histogram import Timings, microseconds
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleBatch:
-    """What happened to one kind of request since the last batch. Latencies are {microseconds: times}."""
+    """The samples of one kind of request since the last batch. Latencies are {microseconds: times}."""
 
     name: str
     service: Counter[int]
@@ -26,9 +26,9 @@ class SampleBatch:
 
 
 class Samples:
-    """Where the engine's loop notes what one kind of request did, as cheaply as can be.
+    """Where an engine's loop appends the samples of one kind of request.
 
-    Each entry stands for `weight` commands: those of a pipeline have the latency of the whole.
+    Each latency (nanoseconds) stands for `weight` commands: those of a pipeline have the latency of the pipeline.
     """
 
     __slots__ = ("bytes", "errors", "name", "response", "service", "weight")
@@ -42,7 +42,7 @@ class Samples:
         self.errors: Counter[str] = Counter()
 
     def collect(self) -> SampleBatch | None:
-        """What was noted since the last time; None where nothing was."""
+        """Returns the samples since the last call; None if there are none."""
         if not (self.service or self.errors):
             return None
         batch = SampleBatch(

@@ -1,4 +1,4 @@
-"""Where the server is, for connections that no library makes."""
+"""The server's address, for connections that the epoll engine makes by itself."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from pytest_redisq.resp import encode_command
 
 
 class Target(NamedTuple):
-    """A server's address as sockets take it, and what a new connection has to say first."""
+    """A server's address as sockets take it, and the first commands of a new connection."""
 
     family: int
     address: Any
     handshake: bytes
-    #: How many replies the handshake gets; the last is the client's id.
+    #: The number of replies to the handshake; the last is the client's id.
     handshake_replies: int
 
     @classmethod
     def of(cls, url: str, name: str) -> Target:
-        """The target that a Redis URL names, for clients called `name`. ValueError where only redis-py can go."""
+        """Returns the target of a Redis URL, for clients called `name`. Raises ValueError for TLS."""
         if url.startswith("rediss:"):
-            raise ValueError("the epoll engine speaks no TLS; use --engine locust, or a tunnel")
+            raise ValueError("the epoll engine has no TLS; use --engine locust, or a tunnel")
         options: dict[str, Any] = dict(cast(Any, parse_url)(url))
         words: list[tuple[str | int, ...]] = []
         if password := options.get("password"):
