@@ -73,7 +73,7 @@ class BodyCodec:
     def __init__(self, salt: int, payload_bytes: int = 100) -> None:
         if payload_bytes < TRAILER_BYTES:
             raise ValueError(
-                f"a payload of {payload_bytes} bytes is too small: each message says who sent it, when, and its "
+                f"a payload of {payload_bytes} bytes is too small: a message holds its producer, its time and its "
                 f"checksum, in {TRAILER_BYTES} bytes; give at least as many"
             )
         self.salt = salt
@@ -161,7 +161,7 @@ class ShortBodyCodec:
     def __init__(self, salt: int, payload_bytes: int) -> None:
         if payload_bytes < SHORT_TRAILER_BYTES:
             raise ValueError(
-                f"a payload of {payload_bytes} bytes is too small: each message says which it is, and its checksum, in "
+                f"a payload of {payload_bytes} bytes is too small: a message holds its number and its checksum in "
                 f"{SHORT_TRAILER_BYTES} bytes; give at least as many"
             )
         self.salt = salt

@@ -54,7 +54,7 @@ class Ledger:
         self.failed.add_range(key_of(producer, first), key_of(producer, first) + messages)
 
     def forget(self, producer: int, first: int, messages: int = 1) -> None:
-        """Nobody knows whether these have been enqueued."""
+        """Whether these were enqueued is unknown."""
         self.unknown.add_range(key_of(producer, first), key_of(producer, first) + messages)
 
     def receive(
@@ -65,7 +65,7 @@ class Ledger:
         dequeues: Sequence[Dequeue] = (),
         acks: Sequence[AckBatch] = (),
     ) -> None:
-        """Book the deliveries of whole bodies, given their keys as they stand there (`key_bytes`), and acks."""
+        """Add deliveries of whole bodies, given by their keys as they stand in the bodies (`key_bytes`), and acks."""
         if keys or acks:
             self.reader(reader).add(array("Q", b"".join(keys)), dequeues, acks)
 
@@ -81,7 +81,7 @@ class Ledger:
         return sum(received.unknown_takes for received in self.readers.values())
 
     def corrupt(self, body: bytes) -> None:
-        """Book the delivery of a body that is not whole."""
+        """Add the delivery of a body that is corrupted."""
         self.corrupted += 1
         if len(self.examples) < _EXAMPLES:
             self.examples.append(bytes(body[:_EXAMPLE_BYTES]))
@@ -97,7 +97,7 @@ class Ledger:
         return keys
 
     def merge(self, other: Ledger) -> None:
-        """Add the books of another process. Commutative and associative; producers must not be shared."""
+        """Add the ledger of another process. Commutative and associative; producers must not be shared."""
         shared = self.attempted.keys() & other.attempted.keys()
         if shared:
             raise ValueError(f"two processes claim to be producer {min(shared)}")

@@ -33,7 +33,7 @@ from pytest_redisq.load.timed_faults import FaultSchedule
 from pytest_redisq.options import OptionError, Settings
 from pytest_redisq.servers import Server, start
 
-#: Clients that are not ours: a reserve when the limit of a server of our own is raised.
+#: Clients added to those of the run when `maxclients` of a server that redisq started is raised.
 _OTHER_CLIENTS = 1000
 
 
@@ -48,12 +48,12 @@ class _DurationType(click.ParamType[float]):
         except ValueError:
             seconds = 0.0
         if not 0 < seconds < float("inf"):
-            self.fail(f"{text!r} is no time; write 30s, 5m or 1h", param, ctx)
+            self.fail(f"{text!r} is not a time; write 30s, 5m or 1h", param, ctx)
         return seconds
 
 
 class _ParsedType(click.ParamType[str]):
-    """Text that a parser of ours accepts."""
+    """Text that `parse` accepts."""
 
     def __init__(self, name: str, parse: Any) -> None:
         self.name = name
@@ -70,59 +70,73 @@ class _ParsedType(click.ParamType[str]):
 LOAD_OPTIONS = (
     click.argument("scenario", metavar="NAME"),
     click.option(
-        "--time", "seconds", type=_DurationType(), default="10s", show_default=True, help="how long to produce"
+        "--time", "seconds", type=_DurationType(), default="10s", show_default=True, help="how long producers send"
     ),
     click.option(
         "--engine",
         type=click.Choice(ENGINES),
         default="epoll",
         show_default=True,
-        help="one loop a process, or a Locust user a connection",
+        help="epoll: one loop for each process; locust: a Locust user for each connection",
     ),
     click.option("--producers", type=click.IntRange(1), help="connections that send"),
     click.option("--consumers", type=click.IntRange(0), help="connections that receive"),
     click.option(
-        "--rate", type=_ParsedType("RATE", RateProfile.parse), help="messages a second; a ramp or spike: SECONDS:RATE,…"
+        "--rate",
+        type=_ParsedType("RATE", RateProfile.parse),
+        help="messages a second, or breakpoints SECONDS:RATE,… for a ramp or a spike",
     ),
     click.option(
-        "--payload", type=click.IntRange(SHORT_TRAILER_BYTES), default=100, show_default=True, help="bytes each"
+        "--payload",
+        type=click.IntRange(SHORT_TRAILER_BYTES),
+        default=100,
+        show_default=True,
+        help="size of a message in bytes",
     ),
-    click.option("--pipeline", type=click.IntRange(1), default=1, show_default=True, help="messages sent at once"),
+    click.option(
+        "--pipeline",
+        type=click.IntRange(1),
+        default=1,
+        show_default=True,
+        help="messages that a producer sends at once",
+    ),
     click.option(
         "--set",
         "changes",
         multiple=True,
         metavar="NAME=VALUE",
-        help="a setting of the scenario, as 'elements=1_000_000'; repeatable, and a wrong name tells which there are",
+        help="a setting of the scenario, such as 'elements=1_000_000'; repeatable; a wrong name lists the settings",
     ),
     click.option("--processes", type=click.IntRange(1), default=1, show_default=True, help="worker processes"),
     click.option(
         "--fail-if",
         multiple=True,
         type=_ParsedType("THRESHOLD", Threshold.parse),
-        help="as 'p99>5ms', 'BLPOP.p99>2ms', 'lost>0'; repeatable",
+        help="a threshold, such as 'p99>5ms', 'BLPOP.p99>2ms', 'lost>0'; repeatable",
     ),
     click.option(
         "--fault",
         multiple=True,
         type=_ParsedType("FAULT", FaultSchedule.parse),
-        help="as 'pause@3s+7s', 'restart@5s', 'drop@5s', 'kill-worker@5s', 'kill-consumers@5s'; repeatable",
+        help="such as 'pause@3s+7s', 'restart@5s', 'drop@5s', 'kill-worker@5s', 'kill-consumers@5s'; repeatable",
     ),
     click.option(
         "--json",
         "json_file",
         type=click.Path(dir_okay=False, path_type=Path),
-        help="write the result there",
+        help="write the result to this file",
     ),
     click.option("--csv", "csv_prefix", help="Locust's CSV files, with this prefix"),
     click.option("--html", "html_file", help="Locust's HTML report"),
     click.option(
         "--knee", is_flag=True, help="find the highest rate that keeps every --fail-if, in runs of --time each"
     ),
-    click.option("--tcp", is_flag=True, help="reach a container by its published port, not by a unix socket"),
-    click.option("--repeat", type=click.IntRange(1), default=1, show_default=True, help="run so many times"),
-    click.option("--save", "save_as", metavar="BASELINE", help="keep the figures under this name"),
-    click.option("--compare", "compare_with", metavar="BASELINE", help="fail on what is worse than those kept"),
+    click.option("--tcp", is_flag=True, help="connect to a container by its published port, not by a unix socket"),
+    click.option("--repeat", type=click.IntRange(1), default=1, show_default=True, help="the number of runs"),
+    click.option("--save", "save_as", metavar="BASELINE", help="store the figures under this name"),
+    click.option(
+        "--compare", "compare_with", metavar="BASELINE", help="fail if a figure is worse than in this baseline"
+    ),
 )
 
 
@@ -144,7 +158,7 @@ class LoadCommand(click.Command):
 
 @contextlib.contextmanager
 def _own_status() -> Iterator[None]:
-    """Errors become text, and a status of `EXITS`."""
+    """Turn errors into text and a status of `EXITS`."""
     try:
         yield
     except click.ClickException as error:
@@ -195,7 +209,7 @@ def load(
     changes: Sequence[str],
     **run_options: Any,
 ) -> int:
-    """Run it as asked. Returns the exit status, see `EXITS`."""
+    """Run `scenario`. Returns the exit status (see `EXITS`)."""
     require_locust()
     if knee:
         others = {"--rate": run_options["rate"], "--fault": fault, "--repeat": repeat > 1, "--json": json_file}
@@ -296,7 +310,7 @@ def _compare(kept: Sequence[baseline.Figures], last: LoadReport, code: int) -> i
 
 
 def _make_room(server: Server, asked: LoadRun) -> None:
-    """Let a server of our own take as many clients as there will be."""
+    """Raise `maxclients` of a server that redisq started, if the run needs more."""
     clients = (asked.producers or 0) + (asked.consumers or 0) + _OTHER_CLIENTS
     if server.how != "url" and int(server.config("maxclients")) < clients:
         server.config("maxclients", clients)

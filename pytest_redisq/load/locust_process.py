@@ -1,4 +1,4 @@
-"""Run Locust as a subprocess (it patches the process it is imported into), and bring home what came of it."""
+"""Runs Locust as a subprocess, as it patches the process that imports it, and returns the report."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from pytest_redisq.spelling import suggest
 _GRACE_SECONDS = 80.0
 #: Room that is kept on the disk for the report, in bytes.
 _REPORT_BYTES = 2**18
-#: So long one may take to say where it stands that has not come to an end, in seconds.
+#: Seconds that a run that does not end may take to print its stacks.
 _LAST_WORDS_SECONDS = 5.0
 #: Locust itself ends the run after this long, beyond its time, should a worker never begin.
 _START_SECONDS = 60.0
@@ -46,7 +46,7 @@ class LoadError(RedisqError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadRun:
-    """What to run. `scenario` names one of `scenarios()`, or is the path of a locustfile."""
+    """A load run to be made. `scenario`: one of `scenarios()`, or the path of a locustfile."""
 
     scenario: str
     url: str
@@ -60,11 +60,11 @@ class LoadRun:
     processes: int = 1
     drain_seconds: float = 30.0
     fail_if: Sequence[str] = ()
-    #: Of the scenario's own, each NAME=VALUE, such as "elements=1_000_000".
+    #: Settings of the scenario, each NAME=VALUE, such as "elements=1_000_000".
     settings: Sequence[str] = ()
-    #: Whether the server is redisq's own, and goes with the run: then its keys need no lease.
+    #: Whether redisq has started the server and removes it after the run: then the keys need no lease.
     own_server: bool = False
-    #: More words for Locust's command line, such as ("--csv", "figures").
+    #: Further arguments for Locust's command line, such as ("--csv", "figures").
     locust: Sequence[str] = ()
 
     def __post_init__(self) -> None:
@@ -105,7 +105,7 @@ class LoadReport:
     exit_code: int
     told: Mapping[str, Any]
     output: str
-    #: Whether it was ended before its time.
+    #: Whether the run was stopped early.
     stopped: bool = False
 
     @property
@@ -125,7 +125,7 @@ class LoadReport:
         return figures
 
     def verify(self) -> None:
-        """Raises DeliveryError, with all that was told, unless all went as promised and no threshold was missed."""
+        """Raises DeliveryError, with the output, unless the contract was kept and no threshold was missed."""
         if self.exit_code:
             raise DeliveryError(f"the load run ended with exit code {self.exit_code}:\n{self.output}")
 
@@ -254,7 +254,7 @@ class RunningLoad:
 
 
 def _catches(process: int, number: signal.Signals) -> bool:
-    """Whether it handles that signal, and would not die of it, as far as the operating system (Linux) tells."""
+    """Whether `process` handles that signal and survives it. False if the system has no /proc."""
     with contextlib.suppress(OSError):
         for line in Path(f"/proc/{process}/status").read_text().splitlines():
             if line.startswith("SigCgt:"):
@@ -278,7 +278,7 @@ def under_way(load: LoadRun, *, output: int | None = None) -> Iterator[RunningLo
             stdout=output,
             stderr=subprocess.STDOUT if output is not None else None,
             text=True,
-            # The URL is not on the command line, where anybody may read its password.
+            # Not on the command line, where other users of the machine can read its password.
             env=os.environ | {"REDIS_URL": load.url, "TMPDIR": folder},
         )
         try:

@@ -1,4 +1,4 @@
-"""stdout and stderr whose reader may leave: `redisq load … | head` ends with the verdict's status."""
+"""Keeps stdout and stderr usable when their reader has ended: `redisq load … | head` exits by the verdict."""
 
 from __future__ import annotations
 

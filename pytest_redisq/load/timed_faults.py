@@ -1,4 +1,4 @@
-"""What goes wrong during a load run, on purpose and at a given moment."""
+"""Faults that strike a load run at a given time."""
 
 from __future__ import annotations
 
@@ -114,10 +114,10 @@ class FaultSchedule:
         match fault.kind:
             case "pause":
                 self._server.pause()
-                self._note("the server stands still")
+                self._note("the server was paused")
                 self._over.wait(fault.for_seconds)
                 self._server.resume()
-                self._note("the server goes on")
+                self._note("the server was resumed")
             case "kill":
                 self._server.kill()
                 self._note("the server was killed")
@@ -136,7 +136,7 @@ class FaultSchedule:
                     self._connections(client)
                 for process in [self._locust_pid, *self._workers()]:
                     os.kill(process, signal.SIGUSR1)  # see `locust_worker.KILL_CONSUMERS`
-                self._note("each consumer was cut off from its next message, and another took its place")
+                self._note("each consumer was killed with a reply unread, and another took its place")
             case _:
                 assert_never(fault.kind)
 
@@ -148,13 +148,13 @@ class FaultSchedule:
         """The ids of the run's connections, where there are any."""
         ours = [each["id"] for each in client.client_list() if each.get("name", "").startswith(_CLIENTS)]
         if not ours:
-            raise RedisqError("there is no connection of the run (those of a queue of one's own bear no name of ours)")
+            raise RedisqError("the run has no named connection (connections of an own queue have no name of redisq)")
         return ours
 
     def _kill_worker(self) -> str:
         workers = self._workers()
         if not workers:
-            raise RedisqError("there is only one process; give --processes 2 or more")
+            raise RedisqError("the run has only one process; give --processes 2 or more")
         os.kill(workers[-1], signal.SIGKILL)
         return f"worker process {workers[-1]} was killed"
 

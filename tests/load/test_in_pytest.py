@@ -16,7 +16,7 @@ def test_it_survives(redisq):
     )
     report.verify()
     assert [line.partition(": ")[2] for line in report.told["faults"]] == [
-        "the server stands still", "the server goes on"
+        "the server was paused", "the server was resumed"
     ]
     assert redisq.client.keys() == []
 

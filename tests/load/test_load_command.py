@@ -73,8 +73,8 @@ def test_a_fault_is_struck_and_its_moment_told(tmp_path: Path) -> None:
     result = redisq_load("blpop_workers", "--time", "6s", "--fault", "pause@4s+1s", "--json", str(told))
     assert result.exit_code == 0, result.output
     assert [line.partition(": ")[2] for line in json.loads(told.read_text())["faults"]] == [
-        "the server stands still",
-        "the server goes on",
+        "the server was paused",
+        "the server was resumed",
     ]
 
 
@@ -142,7 +142,7 @@ def test_the_knee_is_where_the_rate_is_no_longer_kept_to_however_many_receive(mo
     ("words", "lesson"),
     [
         (["blpop_worker"], "Did you mean 'blpop_workers'?"),
-        (["drain", "--time", "soon"], "'soon' is no time; write 30s, 5m or 1h"),
+        (["drain", "--time", "soon"], "'soon' is not a time; write 30s, 5m or 1h"),
         (["drain", "--rate", "fast"], "give messages a second, such as 1000"),
         (["drain", "--fail-if", "p99>5"], "a latency needs a unit"),
         (["drain", "--fault", "boom@1s"], "write KIND@SECONDS"),

@@ -117,7 +117,7 @@ def test_a_server_that_is_gone_is_told_while_the_run_goes_on_and_at_its_end(own_
 @pytest.mark.parametrize(
     ("scenario", "fault", "lesson"),
     [
-        ("drain", "kill-worker@0s", "kill-worker failed: there is only one process"),
+        ("drain", "kill-worker@0s", "kill-worker failed: the run has only one process"),
         ("drain", "drop@60s", "drop never struck: the run had ended"),
         ("own-queue", "kill-consumers@0s", "kill-consumers failed: there is no connection of the run"),
     ],

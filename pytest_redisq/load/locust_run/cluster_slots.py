@@ -17,8 +17,9 @@ from pytest_redisq.servers.key_lease import REGISTRY
 
 
 def run_for(client: redis.Redis, token: Callable[[], str]) -> str:
-    """A name for a run whose keys that server holds: any that `token` makes, or on a node of a cluster one that falls
-    into its slots. ServerError if it has none.
+    """Returns a name for a run, made by `token`. On a node of a cluster it falls into one of the node's slots.
+
+    Raises ServerError if the node has no slots.
     """
     if not int(client.info("cluster").get("cluster_enabled", 0)):
         return token()
@@ -34,7 +35,7 @@ def run_for(client: redis.Redis, token: Callable[[], str]) -> str:
 
 
 def registry_at(client: redis.Redis) -> str:
-    """The name of the registry of runs (see `servers.key_lease`) that this server holds."""
+    """Returns the key of the registry of runs on this server (see `servers.key_lease`)."""
     return REGISTRY % run_for(client, map(str, itertools.count()).__next__)
 
 

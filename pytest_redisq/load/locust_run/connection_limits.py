@@ -1,4 +1,4 @@
-"""Whether this process and the server can hold so many connections, asked before anything begins."""
+"""Whether this process and the server can hold so many connections, checked before a run."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import cast
 
 import redis
 
-#: Descriptors that a process needs for itself: Locust, gevent, logs.
+#: File descriptors that a process needs for itself: Locust, gevent, logs.
 _OWN = 200
 
 
 def connection_obstacle(connections: int, processes: int, client: redis.Redis) -> str | None:
-    """What stands in the way of `connections` more, spread over `processes`, and what to do; None if nothing does."""
+    """Returns why `connections` more are not possible in `processes`, and what to do; None if they are."""
     needed = -(-connections // processes) + _OWN
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if needed > hard != resource.RLIM_INFINITY:
@@ -31,6 +31,6 @@ def connection_obstacle(connections: int, processes: int, client: redis.Redis) -
 
 
 def raise_descriptor_limit() -> None:
-    """Let this process have as many descriptors as it may."""
+    """Raise the limit of file descriptors of this process as far as possible."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,4 +1,4 @@
-"""Our options on Locust's command line: the same for plain `locust -f` and for `redisq load`, which passes them on."""
+"""The options of a load run on Locust's command line, for `locust -f` and for `redisq load`, which passes them on."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadOptions:
-    """What was asked for on the command line."""
+    """The options of a load run, as given on Locust's command line."""
 
     url: str
     engine: Engine
@@ -34,7 +34,7 @@ class LoadOptions:
     drain_seconds: float
     report: str | None
     settings: tuple[str, ...] = ()
-    #: Whether the server is redisq's own, and goes with the run: then its keys need no lease.
+    #: Whether redisq has started the server and removes it after the run: then the keys need no lease.
     own_server: bool = False
 
     @classmethod
@@ -85,34 +85,50 @@ class LoadOptions:
 
 
 def add_arguments(parser: Any, **_: Any) -> None:
-    """Declare them; for Locust's `init_command_line_parser` event."""
+    """Add the options to `parser`. For Locust's event `init_command_line_parser`."""
     add = parser.add_argument
     add("--redis-url", default="redis://127.0.0.1:6379/0", env_var="REDIS_URL", is_secret=True, help="the server")
-    add("--engine", choices=ENGINES, default="epoll", help="one loop per process, or a Locust user per connection")
+    add(
+        "--engine",
+        choices=ENGINES,
+        default="epoll",
+        help="epoll: one loop for each process; locust: a Locust user for each connection",
+    )
     add("--producers", type=_number(1), help="connections that send (default: the scenario's)")
     add("--consumers", type=_number(0), help="connections that receive (default: the scenario's)")
-    add("--rate", type=_checked(RateProfile.parse), default="", help="messages a second, or breakpoints SECONDS:RATE,…")
+    add(
+        "--rate",
+        type=_checked(RateProfile.parse),
+        default="",
+        help="messages a second, or breakpoints SECONDS:RATE,…; default: as fast as possible",
+    )
     add("--payload", type=_number(SHORT_TRAILER_BYTES), default=100, help="size of a message, in bytes")
     add("--pipeline", type=_number(1), default=1, help="messages sent at once by a producer")
     add("--fail-if", type=_checked(Threshold.parse), action="append", default=[], help="as 'p99>5ms' or 'lost>0'")
     add("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the scenario, as 'chunk=1000'")
-    add("--produce-seconds", type=float, help="end after so long, counted from when all have begun, as -t does not")
-    add("--drain-seconds", type=float, default=30.0, help="how long consumers may make no headway at the end")
+    add(
+        "--produce-seconds",
+        type=float,
+        help="produce for so long, counted from when all are connected (-t counts from the start)",
+    )
+    add(
+        "--drain-seconds", type=float, default=30.0, help="at the end, stop consumers that make no progress for so long"
+    )
     add("--redisq-report", default=None, help="write the result to this file, as JSON")
-    add("--redisq-own-server", action="store_true", help="the server goes with the run, so that keys may stay there")
+    add("--redisq-own-server", action="store_true", help="redisq has started the server: leave the keys there")
 
 
 def _number(least: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
         if not text.isdecimal() or int(text) < least:
-            raise ArgumentTypeError(f"{text!r} is no whole number from {least}")
+            raise ArgumentTypeError(f"{text!r} is not a whole number; give one from {least} on")
         return int(text)
 
     return parse
 
 
 def _checked(parse: Callable[[str], Any]) -> Callable[[str], str]:
-    """Keeps the text, which travels to workers, and refuses what will not be understood there."""
+    """Returns a parser that keeps the text, which is sent to workers, and refuses a text that `parse` refuses."""
 
     def check(text: str) -> str:
         if text:

@@ -1,8 +1,11 @@
-"""The master's side of a run: who is to do what, the safe ending, and the verdict.
+"""The master of a run inside Locust: it assigns work to the workers, ends the run safely, and gives the verdict.
 
-Law of the ending: first all producers stop and have their answers; then consumers go on until nothing is left to get;
-then they are unblocked, end by themselves, and send their books. Only after that Locust stops its users, of whom none
-is at work any more. (Locust's plain stop kills users inside BLPOP, along with what they were being handed.)
+A run ends in this order:
+1. All producers stop, after they have received their replies.
+2. Consumers go on until the queue is drained.
+3. Consumers are unblocked and end by themselves. The workers send their results.
+4. Locust stops its users, which do nothing any more. (Locust's own stop kills users inside BLPOP, and so loses the
+   message that the server is sending them.)
 """
 
 from __future__ import annotations
@@ -50,16 +53,16 @@ from pytest_redisq.servers import Address
 from pytest_redisq.servers.external import explained
 from pytest_redisq.terminal import degrade
 
-#: How long workers may take to send their books once they have been told to stop.
+#: Seconds that workers may take to send their results after they were stopped.
 RESULTS_SECONDS = 30.0
-#: How long the server may take to answer a PING before the run.
+#: Seconds that the server may take to answer a PING before the run.
 PING_SECONDS = 5.0
 #: The innermost frames of a traceback that are shown: the code of the user's scenario.
 _SHOWN_FRAMES = -4
 
 
 class LocustMaster:
-    """Leads a run of `scenario`, called `name`. `local` is the worker in this process, if there are no others."""
+    """Leads the runs of `scenario`, called `name`. `local`: the worker in this process, used if there are no others."""
 
     def __init__(self, scenario: Scenario, name: str, local: LocustWorker) -> None:
         self._scenario = scenario
@@ -85,22 +88,22 @@ class LocustMaster:
         self._result: LoadResult | None = None
 
     def join(self, environment: Environment, load_options: LoadOptions) -> None:
-        """Lead what `environment` runs. Ends the process where the limits do not allow it."""
+        """Lead the runs of `environment`. Ends the process if an option or a limit does not allow a run."""
         degrade(sys.stderr)
         self._environment, self._options = environment, load_options
         self._runner = environment.runner
         try:
             self._scenario = with_settings(self._scenario, load_options.settings)
             if not isinstance(self._scenario, LrangePayload):
-                BodyCodec(0, load_options.payload_bytes)  # an error now, and not in each worker
+                BodyCodec(0, load_options.payload_bytes)  # an error here and not in each worker
             if load_options.engine == "epoll":
-                Target.of(load_options.url, "")  # likewise
+                Target.of(load_options.url, "")  # an error here, too
             with explained(load_options.url):
                 with Address(url=load_options.url).client(socket_timeout=PING_SECONDS) as hasty:
                     hasty.ping()
-                # Who looks does not wait: that the server is gone is what is to be told.
+                # The progress client does not retry: it reports that the server is gone.
                 self._client, self._progress_client = control(load_options.url, patient=True), control(load_options.url)
-                run_for(self._client, lambda: secrets.token_hex(4))  # an error now, and not in the middle of it
+                run_for(self._client, lambda: secrets.token_hex(4))  # an error here and not in the middle of a run
                 obstacle = connection_obstacle(self.producers + self.consumers, self._processes(), self._client)
         except (ServerError, ValueError) as error:
             obstacle = str(error)
@@ -146,7 +149,7 @@ class LocustMaster:
         except redis.RedisError as error:
             self._give_up(f"The scenario could not be prepared, as the server does not answer: {error}")
         except Exception:
-            # Locust would log it, and wait for the end of what has not begun.
+            # Locust would log the error, and wait for the end of a run that has not begun.
             self._give_up(f"The run could not begin:\n{traceback.format_exc(limit=_SHOWN_FRAMES)}")
 
     def _set_out(self) -> None:
@@ -176,7 +179,7 @@ class LocustMaster:
         return sorted(self._runner.clients) if isinstance(self._runner, MasterRunner) else ["local"]
 
     def _give_up(self, why: str, code: int = EXIT_UNKNOWN) -> None:
-        """End before anybody has begun."""
+        """End the run before any worker has begun."""
         print(why, file=sys.stderr, flush=True)
         for worker in self._workers():
             self._runner.send_message("redisq-off", None, worker)
@@ -189,7 +192,7 @@ class LocustMaster:
     # The end
 
     def _end(self, **_: Any) -> None:
-        if not self._assignments:  # nobody has begun, or it has been given up
+        if not self._assignments:  # no worker has begun, or the run was given up
             return
         if self._ending:
             self._over.wait()
@@ -206,7 +209,7 @@ class LocustMaster:
             print(f"The run could not be judged, as the server does not answer: {error}", file=sys.stderr)
         except Exception:
             self._environment.process_exit_code = EXIT_UNKNOWN
-            print(f"the run could not be judged:\n{traceback.format_exc()}", file=sys.stderr)
+            print(f"The run could not be judged:\n{traceback.format_exc()}", file=sys.stderr)
         finally:
             self._keys.leave()
             self._over.set()
@@ -222,9 +225,9 @@ class LocustMaster:
         if not self._until(self._reports.all_produced, RESULTS_SECONDS) or any(self._reports.produced.values()):
             unsettled.append("the producers had not ended")
         if not queries.drained(self._options.drain_seconds, self.consumers) and not queries.silent:
-            # What others have left in the queue is found there: only of readers of everything it is not known.
+            # What consumers have left in a shared queue is found there. What a reader has not read is unknown.
             told = unsettled if contract.guarantee is Guarantee.FAN_OUT else notes
-            told.append(f"consumers made no headway for {self._options.drain_seconds:g} s, and were stopped")
+            told.append(f"consumers made no progress for {self._options.drain_seconds:g} s, and were stopped")
         self._runner.send_message("redisq-stop-consuming", {"seconds": 0.0 if queries.silent else STOP_SECONDS})
         self._until(self._reports.all_results, RESULTS_SECONDS)
         unended = sum(results["unended"] for results in self._reports.results.values())
@@ -259,7 +262,7 @@ class LocustMaster:
         self._report(judged.as_json())
 
     def _report(self, told: Mapping[str, Any]) -> None:
-        """Write it to the file that `--redisq-report` names, on a full disk with the help of what was reserved."""
+        """Write `told` to the file that `--redisq-report` names. On a full disk it takes the space reserved for it."""
         if self._options.report:
             report = Path(self._options.report)
             reserve_file(report).unlink(missing_ok=True)
@@ -268,10 +271,10 @@ class LocustMaster:
                 part.write_text(json.dumps(told, indent=2))
                 part.replace(report)
             except OSError as error:
-                print(f"The result could not be handed over in {report}: {error.strerror}", file=sys.stderr, flush=True)
+                print(f"The result could not be written to {report}: {error.strerror}", file=sys.stderr, flush=True)
 
     def _finish_files(self, **_: Any) -> None:
-        """Locust's own files, at the very end. A pass without a file that was asked for is none."""
+        """Write Locust's own files at the very end. If a file is missing, a pass becomes exit status 4."""
         if self._html_file:
             write_html(self._environment, self._html_file)
         if locust_writers.failures and self._result:
@@ -290,7 +293,7 @@ class LocustMaster:
         return True
 
     def _wait_for_all(self) -> None:
-        """Time counts from when all have begun who are still there: one may have died before."""
+        """Begin to count the time when all workers are connected, except those that have died."""
         while not self._reports.all_begun():
             gevent.sleep(POLL_SECONDS)
         # For rates: some workers have sent requests since then.
@@ -301,12 +304,12 @@ class LocustMaster:
 
     def _note_headway(self) -> None:
         if self._options.report:
-            with contextlib.suppress(OSError):  # a full disk is told at the end
+            with contextlib.suppress(OSError):  # a full disk is reported at the end
                 begun_file(Path(self._options.report)).touch()
 
 
 def _let_be_written(**_: Any) -> None:
-    """Locust writes its CSV files every so often, and closes them without the figures that have come since."""
+    """Wait until Locust has written its CSV files: at its end it closes them without the last figures."""
     gevent.sleep(1.2 * CSV_STATS_INTERVAL_SEC)
 
 

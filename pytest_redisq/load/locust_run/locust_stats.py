@@ -1,4 +1,4 @@
-"""Figures into Locust's own statistics, by the thousand, so that its UI, CSV, HTML and workers show them."""
+"""Adds batches of samples to Locust's own statistics, so that its UI, CSV and HTML show them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pytest_redisq.load.engine.samples import SampleBatch
 
 
 def bucket_microseconds(milliseconds: float) -> float:
-    """Three significant digits, and nothing finer than a microsecond; Locust's own has whole milliseconds."""
+    """Round to three significant digits and to a microsecond. Locust's own function rounds to milliseconds."""
     if milliseconds < 1:
         return round(milliseconds, 3)
     if milliseconds < 10:
@@ -23,12 +23,12 @@ def bucket_microseconds(milliseconds: float) -> float:
 
 
 def use_microseconds() -> None:
-    """From now on Locust's percentiles are as fine as that, in this process."""
+    """From now on Locust's percentiles in this process are exact to a microsecond."""
     locust.stats.bucket_response_time = bucket_microseconds  # type: ignore[assignment]
 
 
 def add_batch(stats: RequestStats, batch: SampleBatch) -> None:
-    """Add a batch as if each of its requests had been an event."""
+    """Add a batch, as if each of its requests had been an event of Locust."""
     method, _, name = batch.name.partition(" ")
     entry = _entry(stats, method, name, batch)
     stats.entries[(name, method)].extend(entry)

@@ -1,8 +1,8 @@
-"""One process' side of a run: it does what the master's messages say, and sends its books at the end.
+"""The worker of a run inside Locust: it does what the master's messages say, and sends its results at the end.
 
 Messages, from the master: `redisq-assignment`, `redisq-stop-producing`, `redisq-stop-consuming`. To the master:
-`redisq-begun` when all are connected, `redisq-produced` when no producer is any more, and `redisq-results`, with books
-and figures, when nobody is. Without workers, Locust's LocalRunner delivers the same messages to itself.
+`redisq-begun` when all clients are connected, `redisq-produced` when all producers have ended, `redisq-results` (ledger
+and figures) when all clients have ended. Without workers, Locust's LocalRunner sends them to itself.
 """
 
 from __future__ import annotations
@@ -39,25 +39,24 @@ from pytest_redisq.load.scenarios.scenario_settings import with_settings
 from pytest_redisq.resp import encode_command
 from pytest_redisq.servers import Address
 
-#: The signal by which a fault has all consumers of a process killed.
+#: The signal at which a process breaks the connections of all its consumers.
 KILL_CONSUMERS = signal.SIGUSR1
-#: The signal at which a process tells where each of its greenlets stands.
+#: The signal at which a process prints the stack of each greenlet.
 TELL_STANDS = signal.SIGUSR2
-#: How often a condition is looked at, in seconds.
+#: Seconds between two looks at a condition.
 POLL_SECONDS = 0.01
-#: How long clients may take to end once they have been told to, in seconds.
+#: Seconds that clients may take to end.
 STOP_SECONDS = 20.0
-#: Waiting clients are unblocked again if none has ended for this many seconds, since one may have begun to wait only
-#: after the first time.
+#: If no client has ended for this many seconds, blocked clients are unblocked again: one may have blocked only since.
 _UNBLOCK_AGAIN_SECONDS = 0.1
-#: Python's own is ten times that.
+#: Seconds after which a thread lets another one run. Python's default is ten times as much.
 SWITCH_SECONDS = 0.0005
-#: In what `ru_maxrss` is counted, in bytes.
+#: The unit of `ru_maxrss`, in bytes.
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 class LocustWorker:
-    """What happens in this process."""
+    """Runs the clients of this process, for one run after the other."""
 
     def __init__(self, scenario: Scenario) -> None:
         self._made = self._scenario = scenario
@@ -65,7 +64,7 @@ class LocustWorker:
         self._timings: defaultdict[str, Timings] = defaultdict(Timings.empty)
         self._indexes = {True: 0, False: 0}
         self._begun = False
-        self._off = False  # the master has said that nothing comes of it
+        self._off = False  # the master has given the run up
         self.assignment: Assignment | None = None
         self._context: LoadContext
         self._engine: LoadEngine
@@ -74,7 +73,7 @@ class LocustWorker:
         self._cost = (0.0, 0)  # of the time since then
 
     def join(self, environment: Environment) -> None:
-        """Take part in whatever `environment` runs."""
+        """Take part in the runs of `environment`."""
         use_microseconds()
         self._environment = environment
         runner = environment.runner
@@ -85,17 +84,17 @@ class LocustWorker:
             runner.register_message("redisq-stop-producing", self._on_stop_producing, concurrent=True)
             runner.register_message("redisq-stop-consuming", self._on_stop_consuming, concurrent=True)
             environment.events.report_to_master.add_listener(self._on_report)  # type: ignore[no-untyped-call]
-        # In the master, too, or it would die of them.
+        # In the master, too: by default these signals end a process.
         gevent.signal_handler(KILL_CONSUMERS, self._kill_consumers)
         gevent.signal_handler(TELL_STANDS, print_run_info, file=sys.stderr)
         if isinstance(runner, WorkerRunner):
-            # Ctrl-C reaches every process of a terminal; the first is the master's, who ends all in good order.
+            # Ctrl-C reaches every process of a terminal. The master then ends the run in good order.
             signal.signal(signal.SIGINT, _leave_to_the_master)
 
-    # What Locust's users do
+    # What Locust's users call
 
     def drive_all(self) -> None:
-        """All clients of this process, in one loop; returns when all have ended."""
+        """Run all clients of this process in the epoll engine. Returns when all have ended."""
         self._assigned()
         engine = self._engine
         assert isinstance(engine, EpollEngine)
@@ -112,7 +111,7 @@ class LocustWorker:
             self._collect()
 
     def act(self, producing: bool, report: RequestReporter) -> None:
-        """One client; returns when it has ended."""
+        """Run one client in the locust engine. Returns when it has ended."""
         _, context = self._assigned()
         engine = self._engine
         assert isinstance(engine, LocustEngine)
@@ -132,7 +131,7 @@ class LocustWorker:
             gevent.spawn(self._wait_for_all, self._assigned()[0], self._engine)
 
     def _wait_for_all(self, assignment: Assignment, engine: LoadEngine) -> None:
-        """Tell the master when all are connected, from when on its time counts; or when that takes too long."""
+        """Tell the master when all clients are connected, or after `CONNECT_NS`. Then the run's time begins."""
         began = time.monotonic()
         while not engine.connect_seconds and time.monotonic() - began < CONNECT_NS / 1e9:
             gevent.sleep(POLL_SECONDS)
@@ -143,9 +142,7 @@ class LocustWorker:
         if self._off:
             raise StopUser
         if self.assignment is None:
-            raise RuntimeError(
-                "no assignment came from the master: this worker has joined too late to be given a share"
-            )
+            raise RuntimeError("This worker has no assignment from the master: it joined after the run had begun.")
         return self.assignment, self._context
 
     # Messages
@@ -159,7 +156,7 @@ class LocustWorker:
         self._timings.clear()
         self._indexes = {True: 0, False: 0}
         if assignment.engine == "epoll":
-            # A thread that wakes up may have to wait so long for one that computes: the epoll engine's, for Locust's.
+            # So long the epoll engine's thread may have to wait for Locust's when it wakes up.
             sys.setswitchinterval(SWITCH_SECONDS)
             consumers = [self._scenario.consumer(context, index) for index in range(assignment.consumers)]
             producers = [self._scenario.producer(context, index) for index in range(assignment.producers)]
@@ -211,7 +208,7 @@ class LocustWorker:
                 if time.monotonic() >= look_at:
                     if left in (-1, consuming):
                         with (
-                            contextlib.suppress(redis.RedisError),  # next time, then
+                            contextlib.suppress(redis.RedisError),  # the next round tries again
                             gevent.Timeout(until - time.monotonic(), redis.TimeoutError()),
                         ):
                             _unblock(client, self._engine.waiting())
@@ -236,7 +233,7 @@ class LocustWorker:
         )
 
     def _end_engine(self) -> None:
-        """Have the last figures. What is still under way, at a server that does not answer, is of unknown outcome."""
+        """Collect the last figures. Requests that the server has not answered have an unknown outcome."""
         engine = self._engine
         if isinstance(engine, LocustEngine):
             engine.collect()
@@ -244,7 +241,7 @@ class LocustWorker:
             if isinstance(engine, EpollEngine) and (engine.consuming() or engine.producing()):
                 engine.close()
             began = time.monotonic()
-            # Not by `wait`, as its user does: gevent may forget one of two who wait.
+            # Not by `wait`, as in `drive_all`: gevent may forget one of two waiting greenlets.
             while not self._running.ready() and time.monotonic() - began < STOP_SECONDS:
                 gevent.sleep(POLL_SECONDS)
         self._collect()
@@ -261,7 +258,7 @@ class LocustWorker:
             data["redisq"] = self.progress()
 
     def progress(self) -> dict[str, Any]:
-        """What this process has done so far (see LoadContext), and how many connections it is still making."""
+        """What this process has done so far (see `LoadContext.progress`), and how many connections are not ready."""
         assert self.assignment is not None
         clients = self.assignment.producers + self.assignment.consumers
         connecting = 0 if self._engine.connect_seconds else clients - self._engine.connected
@@ -272,7 +269,7 @@ class LocustWorker:
         self._environment.runner.send_message(kind, data)
 
     def _collect(self) -> None:
-        for_locust = isinstance(self._engine, EpollEngine)  # the other engine has reported each request as an event
+        for_locust = isinstance(self._engine, EpollEngine)  # the locust engine has reported each request as an event
         while self._engine.batches:
             batch = self._engine.batches.popleft()
             batch.add_to(self._timings[batch.name])
@@ -281,7 +278,7 @@ class LocustWorker:
 
 
 def _unblock(client: redis.Redis, ids: list[int]) -> None:
-    """All in one request, of which only the end is answered: thousands of replies take as long as the unblocking."""
+    """Unblock these clients in one request with one reply: thousands of replies take as long as the unblocking."""
     if not ids:
         return
     words: list[tuple[str | int, ...]] = [("REPLY", "OFF"), *(("UNBLOCK", each) for each in ids), ("REPLY", "ON")]

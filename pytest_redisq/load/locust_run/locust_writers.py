@@ -1,4 +1,4 @@
-"""Locust's CSV and HTML files. A disk that gets full costs the file and is told; Locust would end by a traceback."""
+"""Locust's CSV and HTML files. A full disk becomes a message; Locust alone would end with a traceback."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from locust.env import Environment
 from locust.html import get_html_report, process_html_filename
 from locust.stats import StatsCSVFileWriter
 
-#: What could not be written in this process, in words.
+#: The files that could not be written by this process, in words.
 failures: list[str] = []
 
 
@@ -36,7 +36,7 @@ class _CsvWriter(StatsCSVFileWriter):
 
 
 def install() -> None:
-    """Have Locust write its CSV files by a writer that survives a full disk."""
+    """Make Locust write its CSV files by a writer that goes on when the disk is full."""
     locust.stats.StatsCSVFileWriter = _CsvWriter  # type: ignore[misc]
 
 

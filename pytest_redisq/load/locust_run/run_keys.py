@@ -1,4 +1,4 @@
-"""The keys of a load run, which go with it: on the user's own server even where the run is killed."""
+"""Deletes the keys of a load run when it ends; on the user's server even if the run is killed."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from pytest_redisq.servers.key_lease import KeyLease
 
 
 class RunKeys:
-    """Held by the process that leads the run, for one run after the other."""
+    """The lease on the keys of a run. The master holds it, for one run after the other."""
 
     def __init__(self) -> None:
         self._lease: KeyLease | None = None
 
     def take(self, client: redis.Redis, assignment: Assignment) -> None:
-        """Before the first key. Raises ServerError if the server forbids what deleting them takes."""
+        """Take the lease before the first key. Raises ServerError if the server forbids what deletion needs."""
         if not assignment.own_server:
             lease = KeyLease(assignment.url, assignment.prefix, registry=registry_at(client))
             _tell(lease.take())
             self._lease = lease
 
     def clear(self, client: redis.Redis, assignment: Assignment) -> None:
-        """Delete them, and no others."""
+        """Delete the keys of the run, and no others."""
         lease, self._lease = self._lease, None
         if lease is not None:
             try:
                 _tell(lease.close())
-            except ServerError as error:  # of the queue it says nothing
+            except ServerError as error:  # it says nothing about the queue
                 _tell([str(error)])
             return
         for key in client.scan_iter(match=assignment.key("*"), count=1000):
             client.unlink(key)
 
     def leave(self) -> None:
-        """Leave to the lease's cleaner what a run that could not be judged has left."""
+        """Leave the keys of a run that could not be judged to the lease's cleaner."""
         lease, self._lease = self._lease, None
         if lease is not None:
             lease.leave()

@@ -1,4 +1,4 @@
-"""A run seen from outside while it goes on: a line of progress now and then, and the highest of what was seen."""
+"""Watches a run while it goes on: prints a line of progress every two seconds, and keeps the highest figures."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from pytest_redisq.load.results.thresholds import shown
 from pytest_redisq.load.scenarios import OwnQueue, Scenario
 from pytest_redisq.load.scenarios.scenario import ScenarioWithFigures, ScenarioWithGroups, ScenarioWithTrimming
 
-#: How often it looks, and how often it tells what it saw, in seconds.
+#: Seconds between two samples, and between two printed lines.
 LOOK_SECONDS, TELL_SECONDS = 0.5, 2.0
 
-#: What INFO calls what we call so: all memory; of that, what clients' buffers take; the fullest output buffer.
+#: Our figure → the name in INFO: all memory; the part in clients' buffers; the fullest output buffer.
 _OF_THE_SERVER = {
     "server.memory": "used_memory",
     "server.buffers": "mem_clients_normal",
@@ -28,7 +28,7 @@ _OF_THE_SERVER = {
 
 
 class ProgressSample(NamedTuple):
-    """What was seen in one look, first of the processes and then of the server, in messages.
+    """One sample of the run, in messages. The workers are asked first, then the server.
 
     `copies` is how often each message is handed out to be shared (by how many groups), `taken` what was received of all
     these, and `held` what the server still has of them, None if it did not answer. `gaps` is of each reader who is
@@ -74,21 +74,21 @@ class RunProgress:
         self._began = time.monotonic()
         self._seen = deque([ProgressSample(self._began)], maxlen=round((late + TELL_SECONDS) / LOOK_SECONDS) + 1)
         self._highest: dict[str, float] = {}
-        #: When the server has answered last, by `time.monotonic()`.
+        #: When the server answered last, by `time.monotonic()`.
         self.answered = self._began
         shared = Contract.parse(scenario.contract).guarantee is not Guarantee.FAN_OUT
-        #: Of a queue of the user's own nobody knows, before the end, how much is inside.
+        #: How much the user's own queue holds is unknown before the end.
         self._knows_depth = not isinstance(scenario, OwnQueue)
         self._copies = (
             scenario.groups if isinstance(scenario, ScenarioWithGroups) else int(shared and self._knows_depth)
         )
 
     def figures(self) -> dict[str, float]:
-        """The highest that was seen of each: `depth` and what the scenario watches, in messages; memory, in bytes."""
+        """The highest of each figure: `depth` and the scenario's figures, in messages; memory, in bytes."""
         return dict(self._highest)
 
     def go_on(self) -> None:
-        """Look and tell, until it is killed."""
+        """Take samples and print lines, until the greenlet is killed."""
         looks = 0
         while True:
             gevent.sleep(LOOK_SECONDS)
@@ -98,7 +98,7 @@ class RunProgress:
                 self._tell(self._line(words))
 
     def _look(self) -> str:
-        """What the server says is inside, in words."""
+        """Take a sample. Returns what the server holds, in words."""
         told = list(self._progress())
         sums = {
             what: sum(each[what] for each in told) for what in ("sent", "refused", "received", "taken", "connecting")
@@ -109,7 +109,7 @@ class RunProgress:
             with gevent.Timeout(TELL_SECONDS, redis.TimeoutError(f"no answer within {TELL_SECONDS:g} s")):
                 figures, held, trimmed = self._ask()
         except Exception as error:
-            # Of a scenario of one's own, too, which may raise anything.
+            # A user's scenario may raise anything.
             self._seen.append(seen._replace(held=None))
             return f"depth unknown ({error or type(error).__name__})"
         self.answered = time.monotonic()
@@ -117,7 +117,7 @@ class RunProgress:
         return "  ".join(f"{name} {value:,}" for name, value in figures.items())
 
     def _ask(self) -> tuple[dict[str, int], int, int]:
-        """The server: for figures, noted, and for what it holds and has trimmed (see ProgressSample)."""
+        """Ask the server. Returns its figures, and `held` and `trimmed` of the sample."""
         scenario, client, assignment = self._scenario, self._client, self._assignment
         figures = {"depth": scenario.backlog(client, assignment)} if self._knows_depth else {}
         if isinstance(scenario, ScenarioWithFigures):
@@ -170,7 +170,7 @@ def lost(before: ProgressSample, now: ProgressSample) -> int:
 
 
 def in_flight(before: ProgressSample, now: ProgressSample) -> int:
-    """How many messages are on their way to one of those who share them, and not lost.
+    """How many messages of shared queues are between producer and consumer, and neither held nor lost.
 
     >>> in_flight(ProgressSample(0, sent=900, held=190), ProgressSample(5, sent=1000, taken=700, held=250))
     40

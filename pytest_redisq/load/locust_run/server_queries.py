@@ -1,6 +1,6 @@
-"""The questions that the master asks the server about a run. The server may be dead, frozen, read-only or flushed.
+"""What the master asks the server about a run. The server may be dead, frozen, read-only or flushed.
 
-Law: each question is bounded in time. What could not be asked is a reason for *unknown*; the rest is judged.
+Each query has a time limit. A query that failed is a reason for *unknown*; the rest is judged.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from pytest_redisq.servers import Address
 
 T = TypeVar("T")
 
-#: A server that has not answered for so many seconds is not asked any more when a run ends (see loadtests/README.md).
+#: At the end of a run, a server that has not answered for so many seconds is not asked again (loadtests/README.md).
 SILENCE_SECONDS = 30.0
-#: But it has at least so long for the first answer at the end.
+#: Seconds that the server has at least for its first answer at the end.
 _LEAST_SECONDS = 5.0
 _RETRY_SECONDS = 0.2
 
@@ -42,9 +42,9 @@ class _SilentError(Exception):
 
 
 class ServerQueries:
-    """Asks about the run of `assignment`. `failures` has what could not be asked, in words.
+    """Asks the server about the run of `assignment`. `failures` has the queries that failed, in words.
 
-    `headway` is called now and then while the queue is drained and gets shorter.
+    `headway` is called while the queue is drained, whenever it has got shorter.
     """
 
     def __init__(
@@ -58,30 +58,31 @@ class ServerQueries:
         self._before = state(client)
         self.clients_before = connected(client)
         self.server = described(client, assignment.url)
-        #: Whether the server is not asked any more.
+        #: Whether the server does not answer, and is not asked again.
         self.silent = False
         self.failures: list[str] = []
 
     def answered(self, moment: float) -> None:
-        """The server has answered somebody else then, by `time.monotonic()`."""
+        """The server answered another client at `moment`, by `time.monotonic()`."""
         self._answered = max(self._answered, moment)
 
     def ask(self, what: str, question: Callable[[], T], otherwise: T) -> T:
-        """What `question` returns; `otherwise` if the server does not answer, or answers with an error."""
+        """Returns what `question` returns; `otherwise` if the server does not answer, or answers with an error."""
         try:
             return self._bounded(question)
         except (_SilentError, redis.ConnectionError, redis.TimeoutError):
             self._give_up()
         except Exception as error:
-            # Of a queue of one's own, too, which may raise anything.
+            # A user's own queue may raise anything.
             self.failures.append(f"{what}: {error or type(error).__name__}")
         return otherwise
 
     def drained(self, seconds: float, consumers: int) -> bool:
-        """Wait until nothing is left to get, and tell how much that is. False if that stands still for `seconds`, or
-        could not be asked.
+        """Wait until the queue is drained, and print how much is left.
+
+        Returns False if its length has not changed for `seconds`, or if the query failed.
         """
-        self.ask("", self._client.ping, None)  # a queue of one's own is not asked how much is left
+        self.ask("", self._client.ping, None)  # an own queue is not asked how much is left
         least: int | None = None
         deadline, tell_at = time.monotonic() + seconds, time.monotonic() + TELL_SECONDS
         while backlog := self.ask("how much is left could not be counted", self._backlog, -1):
@@ -99,7 +100,7 @@ class ServerQueries:
         return True
 
     def look_inside(self, ledger: Ledger) -> None:
-        """Put into the books what is left in the queue, and what is pending."""
+        """Add to the ledger what is left in the queue, and what is pending."""
         codec = LoadContext(self._assignment).codec
         for what, keys in (("remaining", ledger.remaining), ("pending", ledger.pending)):
             for body in self._each(getattr(self._scenario, what)):
@@ -126,7 +127,7 @@ class ServerQueries:
         return gone if len(gone) <= number and not self.failures else BitMap64()
 
     def check_writable(self) -> None:
-        """Note a failure if consumers cannot take or acknowledge anything, since the server refuses to write."""
+        """Add a failure if the server refuses writes, so that consumers can neither receive nor acknowledge."""
         try:
             self._bounded(lambda: self._client.unlink(self._assignment.key("probe")))
         except NoPermissionError:
@@ -137,7 +138,7 @@ class ServerQueries:
             self._give_up()
 
     def events(self) -> list[str]:
-        """What has happened to the server since the run began, in words: restarts, flushes, evictions."""
+        """Restarts, flushes and evictions since the run began, in words."""
         before, now = self._before, self.ask("", lambda: state(self._client), self._before)
         if now["run_id"] != before["run_id"]:  # and has counted from 0 since then
             before = dict.fromkeys(before, 0)
@@ -145,7 +146,7 @@ class ServerQueries:
         return _grown(before, now)
 
     def clear(self, keys: RunKeys) -> str:
-        """Delete the run's own keys, and nothing else. Returns why that failed, in words, or ""."""
+        """Delete the keys of the run. Returns why that failed, in words, or ""."""
         try:
             self._bounded(lambda: keys.clear(self._client, self._assignment))
         except (_SilentError, redis.RedisError, ServerError) as error:
@@ -154,7 +155,7 @@ class ServerQueries:
         return ""
 
     def clients_after(self) -> int | None:
-        """How many clients are connected; None if the server does not answer."""
+        """The number of connected clients; None if the server does not answer."""
         return self.ask("", lambda: connected(self._client), None)
 
     def _backlog(self) -> int:
@@ -187,14 +188,14 @@ class ServerQueries:
             self.failures.append("the server did not answer at the end of the run, so what it still has is not known")
 
 
-#: How often it is looked whether the queue is drained, in seconds.
+#: Seconds between two looks at whether the queue is drained.
 _POLL_SECONDS = 0.01
 
-#: Figures of `state` that only grow, and what it means if one did.
+#: Figures of `state` that only grow → what it means if one has grown.
 _EVENTS = {
     "flushes": "the server was flushed (FLUSHALL or FLUSHDB) during the run",
-    "evicted": "the server has evicted keys during the run, as its memory was full",
-    "replica": "the server has become a replica during the run",
+    "evicted": "the server evicted keys during the run, as its memory was full",
+    "replica": "the server became a replica during the run",
 }
 
 
@@ -203,7 +204,7 @@ def _grown(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def state(client: redis.Redis) -> Mapping[str, Any]:
-    """What tells later whether the server was restarted, flushed, made a replica, or has evicted keys."""
+    """Returns what shows later that the server was restarted, flushed, made a replica, or evicted keys."""
     told: Mapping[str, Any] = client.info("all")
     return {
         "run_id": told["run_id"],
@@ -214,12 +215,12 @@ def state(client: redis.Redis) -> Mapping[str, Any]:
 
 
 def connected(client: redis.Redis) -> int:
-    """How many clients are connected to the server."""
+    """Returns the number of clients that are connected to the server."""
     return int(client.info("clients")["connected_clients"])
 
 
 def described(client: redis.Redis, url: str) -> str:
-    """The server's kind and version, how it is reached, and its URL without secrets."""
+    """Returns the server's kind and version, how it is reached, and its URL without secrets."""
     told = client.info("server")
     version = f"valkey {told['valkey_version']}" if "valkey_version" in told else f"redis {told['redis_version']}"
     way = "unix socket" if url.startswith("unix:") else "TCP"
@@ -227,7 +228,7 @@ def described(client: redis.Redis, url: str) -> str:
 
 
 def control(url: str, *, patient: bool = False) -> redis.Redis:
-    """A client for questions only, which may be asked again: a patient one does while the server restarts.
+    """Returns a client for queries, which can be repeated. A `patient` one retries while the server restarts.
 
     It has one connection, from the start, so that the clients of the server can be counted.
     """

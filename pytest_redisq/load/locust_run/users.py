@@ -59,8 +59,8 @@ class RedisUser(User):
     def command(self, *words: Any, name: str = "", pushed_ns: Callable[[Any], int] | None = None) -> Any:
         """Raises what redis-py raises. `name` is what Locust calls the request, by default the key.
 
-        For a blocking command give `pushed_ns`, which tells from the reply when the message was pushed (see
-        `message.now_ns`): the latency is then from push to pop, and a pop that came back empty is no request at all.
+        For a blocking command give `pushed_ns`, a function of the reply that returns when the message was pushed (see
+        `codec.now_ns`): the latency is then from push to pop, and a pop that came back empty is not reported.
         """
         connection, error, reply, sent = self._connection, None, None, now_ns()
         try:
@@ -116,7 +116,7 @@ def users_of(scenario: Scenario, name: str = "") -> tuple[type[User], type[User]
             return
         options: Any = environment.parsed_options
         if isinstance(scenario, OwnQueue):
-            options.engine = "locust"  # a queue that talks to the server by itself needs a greenlet of its own
+            options.engine = "locust"  # an own queue talks to the server by itself, and needs a greenlet
             options.pipeline = 1  # and puts one message at a time
         master.join(environment, LoadOptions.of(options))
         if options.engine == "epoll":

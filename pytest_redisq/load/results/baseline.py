@@ -1,4 +1,4 @@
-"""Figures kept from earlier runs, and what has become worse since: a regression suite's memory.
+"""Stores the figures of runs as a baseline, and compares later runs with it.
 
 Each figure of a new run is compared with the band in which it lay in the runs that were kept, widened on both sides by
 `NOISE` of itself, since two runs are never alike. Keep several runs (`--repeat`) and the band is what they showed.
@@ -43,7 +43,7 @@ def recall(name: str, scenario: str, folder: Path = FOLDER) -> list[Figures]:
     try:
         told = json.loads(path.read_text())
         runs: list[Figures] = [{str(figure): float(value) for figure, value in run.items()} for run in told["runs"]]
-        of = str(told.get("scenario", scenario))  # earlier versions did not tell
+        of = str(told.get("scenario", scenario))  # a file may lack it
     except FileNotFoundError:
         known = [each.stem for each in sorted(folder.glob("*.json"))]
         there = f" There are {', '.join(known)}." if known else ""
@@ -94,7 +94,7 @@ _ANOMALIES: Iterable[str] = {str(kind) for kind in AnomalyKind}
 
 
 def path_of(name: str, folder: Path = FOLDER) -> Path:
-    """Where the baseline of that name is; RedisqError if it cannot be one's."""
+    """Returns the path of the baseline of that name. Raises RedisqError if a baseline cannot have that name."""
     if not re.fullmatch(r"[\w.-]+", name):
         raise RedisqError(f"{name!r} is no name for a baseline; use letters, digits, '.', '-' and '_'.")
     return folder / f"{name}.json"

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from hdrh.histogram import HdrHistogram  # type: ignore[import-untyped]
 
-#: What can be told apart: 1 µs to one hour, with three significant digits.
+#: The range of a histogram: 1 µs to one hour, with three significant digits.
 _LOWEST_US, _HIGHEST_US, _DIGITS = 1, 3_600_000_000, 3
 
 

@@ -1,4 +1,4 @@
-"""What came of a run: the verdict and every figure, as values, as JSON, and as text."""
+"""The result of a load run: the verdict and all figures, as values, as JSON, and as text."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from pytest_redisq.report import explain, verdict_data
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadResult:
-    """One run. `seconds` is from the start to the moment when producers were told to stop.
+    """The result of one run.
 
-    `stop_seconds` is how long it took until every consumer had ended. `clients` counts those connected to the server
-    before and after, where the server has told.
+    `seconds`: from the start until the producers were stopped. `stop_seconds`: from then until all consumers had ended.
+    `clients`: the clients connected to the server before and after; None if it did not answer.
     """
 
     scenario: str
@@ -29,7 +29,7 @@ class LoadResult:
     seconds: float
     stop_seconds: float
     clients: tuple[int, int | None]
-    #: Figures that were seen from outside, by name; those with "memory", "buffer" are bytes, "connect" is seconds.
+    #: Figures measured while the run went on, by name. Memory and buffers are bytes, `connect` is seconds.
     seen: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     missed: tuple[str, ...] = field(default=())

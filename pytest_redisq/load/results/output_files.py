@@ -1,4 +1,4 @@
-"""The files that a load run writes: opened and locked before it begins, so that a mistake is told at once."""
+"""The files that a load run writes. They are opened and locked before it begins, so that errors show at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run's figures may not do: `p99>5ms`, `BLPOP.p99>2ms`, `lost>0`, `rate<10000`."""
+"""Thresholds that fail a run: `p99>5ms`, `BLPOP.p99>2ms`, `lost>0`, `rate<10000`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Threshold:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The threshold that `text` describes. ValueError teaches.
+        """Returns the threshold that `text` describes. Raises ValueError with the right form.
 
         >>> Threshold.parse("p99>5ms").limit
         5000.0

@@ -1,4 +1,4 @@
-"""Large LRANGE replies: how fast they come, whole or in chunks, and what everybody else waits meanwhile."""
+"""Large LRANGE replies, whole or in chunks: how fast they come, and how long other clients wait meanwhile."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _FILLER = PRODUCERS_OF_A_PROCESS - 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LrangePayload:
-    """Readers of a list of `elements`, over and over, and neighbours (`producers`) who only read a small key.
+    """Readers (`consumers`) that read a list of `elements` again and again, and `producers` that only GET a small key.
 
     `chunk` is how many elements a reader asks for at a time; 0 for all at once. Each reader is owed every element once;
     what it gets when it begins anew must be the very same bytes. Elements may have 10 bytes (others' messages: 20).
@@ -86,13 +86,13 @@ class LrangePayload:
 
 
 def _codec(assignment: Assignment) -> BodyCodec | ShortBodyCodec:
-    """Elements may be small here: nobody asks how long they have been under way."""
+    """Returns the codec of the elements. They may be short, as their latency is not measured."""
     kind = BodyCodec if assignment.payload_bytes >= TRAILER_BYTES else ShortBodyCodec
     return kind(assignment.salt, assignment.payload_bytes)
 
 
 class LrangeClient:
-    """Reads a list, chunk after chunk and again: the first time into the books, then against the checksums of that."""
+    """Reads a list again and again. The first time it records the elements, then it compares checksums."""
 
     name = "LRANGE list"
     replies = 1

@@ -23,7 +23,7 @@ _LOOK = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlpopWorkers:
-    """Jobs pushed to `queues` lists, and workers who wait in BLPOP on all of them."""
+    """Jobs pushed to `queues` lists, and workers that block in BLPOP on all of them."""
 
     contract: str = "effectively-once"
     producers: int = 10
@@ -57,7 +57,7 @@ class BlpopWorkers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListDrain:
-    """A list that is drained by LPOP, `chunk` elements at a time, while others push to it."""
+    """A list that is drained by LPOP, `chunk` elements at a time, while producers push to it."""
 
     contract: str = "effectively-once"
     producers: int = 10
@@ -89,7 +89,7 @@ class ListDrain:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MixedWorkload:
-    """A job queue beside other people's work: each BLPOP worker has a neighbour who only reads and writes a key."""
+    """A job queue beside other traffic: half of the producers only read or write a key by GET and SET."""
 
     contract: str = "effectively-once"
     producers: int = 20

@@ -1,4 +1,4 @@
-"""The user's own queue under load: any object with `put`, `get` and perhaps `ack`, each end on a client of its own."""
+"""The user's own queue under load: any object with `put`, `get` and perhaps `ack`, one for each worker."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from pytest_redisq.model import Outcome
 from pytest_redisq.queues import Stopped
 from pytest_redisq.servers import Address
 
-#: How long one `get` waits, in seconds; a consumer is not stopped before one has come back empty.
+#: Seconds that one `get` waits. A consumer stops only after a `get` has returned None.
 GET_SECONDS = 0.5
 
 

@@ -14,54 +14,56 @@ from pytest_redisq.load.ledger import Ledger
 
 
 class Scenario(Protocol):
-    """What producers and consumers do on keys of the run's own, and what is left of it at the end."""
+    """What producers and consumers do on the keys of a run, and what is left there at the end."""
 
     contract: str
-    #: How many there are where nobody says.
+    #: The default numbers of producers and consumers.
     producers: int
     consumers: int
 
     def prepare(self, client: redis.Redis, assignment: Assignment) -> Ledger:
-        """Once, before anybody starts. Returns what it enqueued itself, if anything."""
+        """Prepare the server before any client starts. Returns a ledger of what it enqueued itself."""
 
-    def producer(self, context: LoadContext, index: int) -> LoadClient | OwnQueueClient: ...
+    def producer(self, context: LoadContext, index: int) -> LoadClient | OwnQueueClient:
+        """Returns the `index`-th producer of this process."""
 
-    def consumer(self, context: LoadContext, index: int) -> LoadClient | OwnQueueClient: ...
+    def consumer(self, context: LoadContext, index: int) -> LoadClient | OwnQueueClient:
+        """Returns the `index`-th consumer of this process."""
 
     def backlog(self, client: redis.Redis, assignment: Assignment) -> int:
-        """How many messages consumers have still to get or to acknowledge; 0: drained."""
+        """The number of messages that consumers still have to receive or to acknowledge; 0 if the queue is drained."""
 
     def remaining(self, client: redis.Redis, assignment: Assignment) -> Iterator[bytes]:
-        """The bodies that are left when everybody has ended, and that nobody has been given."""
+        """The bodies left in the queue when all clients have ended, that no consumer has received."""
 
     def pending(self, client: redis.Redis, assignment: Assignment) -> Iterator[bytes]:
-        """The bodies that some consumer has been given and has not acknowledged."""
+        """The bodies that a consumer has received and not acknowledged."""
 
 
 @runtime_checkable
 class ScenarioWithFigures(Protocol):
-    """A scenario that has more to tell, while it runs, than how many messages are inside."""
+    """A scenario with figures of its own while it runs, beside the length of the queue."""
 
     def watch(self, client: redis.Redis, assignment: Assignment) -> Mapping[str, int]:
-        """By name; of each the highest that was seen becomes a figure of the run."""
+        """Returns the figures by name. The highest of each becomes a figure of the run."""
 
 
 @runtime_checkable
 class ScenarioWithGroups(Protocol):
-    """A scenario of `groups` that each get every message, perhaps beside readers who do."""
+    """A scenario with `groups` that each receive every message, perhaps beside readers of every message."""
 
     groups: int
 
     def held(self, client: redis.Redis, assignment: Assignment) -> int:
-        """How many messages groups have still to get or to acknowledge, each group's own."""
+        """The number of messages that groups still have to receive or to acknowledge, summed over the groups."""
 
 
 @runtime_checkable
 class ScenarioWithTrimming(Protocol):
-    """A scenario whose queue throws the oldest messages away."""
+    """A scenario whose queue removes its oldest messages."""
 
     def trimmed(self, client: redis.Redis, assignment: Assignment) -> int:
-        """How many it has thrown away."""
+        """The number of messages that the queue has removed."""
 
     def kept(self, client: redis.Redis, assignment: Assignment) -> Iterator[bytes]:
         """The bodies that it still has, delivered or not."""

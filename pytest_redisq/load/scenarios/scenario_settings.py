@@ -1,4 +1,4 @@
-"""A scenario's own settings, given as NAME=VALUE: whole numbers, and the contract it is judged by."""
+"""A scenario's settings, given as NAME=VALUE: whole numbers, and the contract that it is judged by."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pytest_redisq.spelling import suggest
 
 T = TypeVar("T")
 
-#: These have options of their own.
+#: Fields that have options of their own.
 _ELSEWHERE = ("producers", "consumers")
 
 
 def settings_of(scenario: Any) -> Mapping[str, int | str]:
-    """What can be set, and what it is by default."""
+    """Returns the settings of `scenario` with their defaults, by name."""
     if not is_dataclass(scenario):
         return {}
     values = {field.name: getattr(scenario, field.name) for field in fields(scenario)}
@@ -28,7 +28,7 @@ def settings_of(scenario: Any) -> Mapping[str, int | str]:
 
 
 def with_settings(scenario: T, settings: Sequence[str]) -> T:
-    """The scenario with `settings`, each NAME=VALUE. ValueError teaches."""
+    """Returns `scenario` with `settings`, each NAME=VALUE. Raises ValueError with what is possible."""
     known, changed = settings_of(scenario), dict[str, Any]()
     for setting in settings:
         name, _, value = setting.partition("=")
@@ -43,7 +43,7 @@ def with_settings(scenario: T, settings: Sequence[str]) -> T:
 
 
 def at_least_one(**settings: int) -> None:
-    """ValueError if one of a scenario's settings is 0 that makes no sense so."""
+    """Raises ValueError if one of `settings` is 0."""
     for name, value in settings.items():
         if value < 1:
             raise ValueError(f"{name}={value}: give at least 1")

@@ -21,7 +21,7 @@ _LOOK, _LOOK_BYTES = 1000, 2**20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class XaddGroup:
-    """Bursts of XADD, shared by the consumers of one group, who acknowledge what they get."""
+    """Bursts of XADD, shared by the consumers of one group, which acknowledge the entries."""
 
     contract: str = "at-least-once"
     producers: int = 10
@@ -63,7 +63,7 @@ class XaddGroup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class XaddFanout:
-    """Bursts of XADD, and readers who each get every entry."""
+    """Bursts of XADD, and readers that each receive every entry."""
 
     contract: str = "fan-out"
     producers: int = 10
@@ -94,11 +94,11 @@ class XaddFanout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class XaddBurst:
-    """Of the consumers the first `readers` get every entry by themselves; the others are spread over `groups`, each of
-    which gets every entry. `--pipeline` is the size of a burst.
+    """Bursts of XADD on one stream, read by groups and by readers of every entry. `--pipeline` is the size of a burst.
 
-    `maxlen` bounds the stream, roughly (`MAXLEN ~`); 0: it is not bounded. What is trimmed before it was read is lost,
-    unless the contract is `fan-out, bounded`.
+    The first `readers` consumers each read every entry. The others are spread over `groups`, each of which receives
+    every entry. `maxlen` is the approximate bound of the stream (`MAXLEN ~`); 0: no bound. An entry that is trimmed
+    before it was read is lost, unless the contract is `fan-out, bounded`.
     """
 
     contract: str = "fan-out"
@@ -152,7 +152,7 @@ class XaddBurst:
         return [(behind(client, assignment, group), int(group["pending"])) for group in groups_of(client, assignment)]
 
     def trimmed(self, client: redis.Redis, assignment: Assignment) -> int:
-        """How many entries the stream has had and has no more; 0 where the server cannot tell (before Redis 7.0)."""
+        """The number of entries that were removed; 0 if the server does not count them (before Redis 7.0)."""
         try:
             stream: dict[str, Any] = client.xinfo_stream(assignment.key("stream"))
         except redis.ResponseError as error:
@@ -172,8 +172,9 @@ class XaddBurst:
 
 
 def busy(client: redis.Redis, assignment: Assignment, but_for: Sequence[str] = ()) -> int:
-    """How many of the run's clients are not waiting for more: only they may have something still to get. Those whose
-    last command is one of `but_for` do not count.
+    """Returns how many clients of the run are not blocked: only they may have something left to read.
+
+    Clients whose last command is one of `but_for` do not count.
     """
     ours = [each for each in client.client_list() if each["name"] == assignment.client_name]
     return sum("b" not in each["flags"] and each["cmd"] not in but_for for each in ours)
