@@ -1,4 +1,4 @@
-"""Jobs pushed to a list, and workers who wait for them in BLPOP; at the end every job is accounted for.
+"""Jobs pushed to a list, and workers that block in BLPOP. At the end every job is accounted for.
 
 locust -f loadtests/blpop_workers.py --headless -t 10s --redis-url redis://127.0.0.1:6379/0 --consumers 1000
 redisq load blpop_workers --time 10s --consumers 1000

@@ -1,4 +1,4 @@
-"""Large LRANGE replies, whole or in chunks; neighbours tell what others wait meanwhile (`GET.p99`).
+"""Large LRANGE replies, whole or in chunks; `GET.p99` is the latency of other clients meanwhile.
 
 redisq load lrange-payload --payload 1000 --set elements=1_000_000 --json whole.json
 redisq load lrange-payload --payload 1000 --set elements=1_000_000 --set chunk=10_000 --fail-if 'GET.p99>10ms'

@@ -1,4 +1,4 @@
-"""A job queue beside plain reads and writes of other people, who must not suffer."""
+"""A job queue beside plain GET and SET, whose latency must not suffer."""
 
 from pytest_redisq.load.locust_run.users import users_of
 from pytest_redisq.load.scenarios import MixedWorkload

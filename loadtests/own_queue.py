@@ -1,4 +1,4 @@
-"""A queue of your own: any class with `put`, `get` and perhaps `ack`, made anew on a client for each user.
+"""A queue of your own: any class with `put`, `get` and perhaps `ack`, made on a client for each worker.
 
 redisq load loadtests/own_queue.py
 """

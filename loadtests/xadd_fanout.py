@@ -1,4 +1,4 @@
-"""Bursts of XADD, and readers who each get every entry."""
+"""Bursts of XADD, and readers that each receive every entry."""
 
 from pytest_redisq.load.locust_run.users import users_of
 from pytest_redisq.load.scenarios import XaddFanout
