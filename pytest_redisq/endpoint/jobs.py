@@ -1,4 +1,4 @@
-"""What a run is to be, said in plain data that can be sent to a worker in another process."""
+"""What a worker has to do, as plain data that can be sent to another process."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class Bursts:
     size: int
     every_seconds: float
 
-    def due_seconds(self, sequence: int, producers: int) -> float:
-        return (sequence // self.size) * self.every_seconds + 0 * producers
+    def due_seconds(self, sequence: int, producers: int) -> float:  # noqa: ARG002  each producer has its own bursts
+        return (sequence // self.size) * self.every_seconds
 
 
 Pace: TypeAlias = Rate | Bursts

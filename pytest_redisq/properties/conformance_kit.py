@@ -27,20 +27,20 @@ from pytest_redisq.errors import DeliveryError
 from pytest_redisq.facade import Redisq
 from pytest_redisq.faults import DropConnections, Fault, KillConsumer
 from pytest_redisq.keywords import ConformanceKeywords, checked
-from pytest_redisq.properties.kit_properties import LAWS, Property, Trial
+from pytest_redisq.properties.kit_properties import KIT_PROPERTIES, Property, Trial
 from pytest_redisq.report.conformance_table import PROPERTY, conformance_table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KitCase:
-    """One test of the kit: a law, tried with this kind of workers under this fault ("" for none)."""
+    """One test of the kit: a property, tried with this kind of workers under this fault ("" for none)."""
 
-    law: Property
+    kit_property: Property
     workers: str
     fault: str = ""
 
     def __str__(self) -> str:
-        return "-".join(part.replace(" ", "-") for part in (self.law.name, self.workers, self.fault) if part)
+        return "-".join(part.replace(" ", "-") for part in (self.kit_property.name, self.workers, self.fault) if part)
 
 
 #: By the name that the table shows. `after` is how many messages have come when it strikes.
@@ -67,7 +67,7 @@ class _ConformanceKit:
 
     queue: Any
     contract: Contract
-    cells: list[KitCase]
+    cases: list[KitCase]
     messages: int
     wait_seconds: float
     settle_seconds: float
@@ -77,23 +77,28 @@ class _ConformanceKit:
     def name(self) -> str:
         return _name(self.queue)
 
-    def row(self, cell: KitCase) -> dict[str, object]:
-        """What the table is made of; a law that fails has no count."""
-        law = {"law": cell.law.name, "words": cell.law.words, "at": self.cells.index(cell), "count": 0}
-        of = {"queue": self.name, "contract": str(self.contract), "workers": cell.workers, "fault": cell.fault}
-        return {**of, **law}
+    def row(self, case: KitCase) -> dict[str, object]:
+        """What the table is made of; a property that fails has no count."""
+        kit_property = {
+            "property": case.kit_property.name,
+            "words": case.kit_property.words,
+            "at": self.cases.index(case),
+            "count": 0,
+        }
+        of = {"queue": self.name, "contract": str(self.contract), "workers": case.workers, "fault": case.fault}
+        return {**of, **kit_property}
 
-    def hold(self, cell: KitCase, redisq: Redisq) -> int:
+    def hold(self, case: KitCase, redisq: Redisq) -> int:
         """How much was tried. Raises AssertionError where the queue does not hold."""
         __tracebackhide__ = True
         with interrupts.not_replaced():
-            return cell.law.holds(
+            return case.kit_property.holds(
                 Trial(
                     queue=self.queue,
                     redisq=redisq,
                     contract=self.contract,
-                    workers=cell.workers,
-                    fault=_fault(cell.fault, self.messages // 3),
+                    workers=case.workers,
+                    fault=_fault(case.fault, self.messages // 3),
                     messages=self.messages,
                     wait_seconds=self.wait_seconds,
                     settle_seconds=self.settle_seconds,
@@ -120,12 +125,12 @@ def conformance(queue: Any, *, contract: AnyContract, **options: Unpack[Conforma
     kit = _kit(queue, contract, **options)
 
     class Conformance:
-        @pytest.mark.parametrize("cell", kit.cells, ids=str)
-        def test_property(self, redisq: Redisq, cell: KitCase, record_property: Any) -> None:
+        @pytest.mark.parametrize("case", kit.cases, ids=str)
+        def test_property(self, redisq: Redisq, case: KitCase, record_property: Any) -> None:
             __tracebackhide__ = True
-            row = kit.row(cell)
+            row = kit.row(case)
             record_property(PROPERTY, row)
-            row["count"] = kit.hold(cell, redisq)
+            row["count"] = kit.hold(case, redisq)
 
     Conformance.__doc__ = f"{kit.name} is held to {kit.contract}."
     return Conformance
@@ -143,18 +148,18 @@ def check_conformance(
     kit = _kit(queue, contract, **options)
     rows: list[tuple[dict[str, object], str]] = []
     broken: list[tuple[KitCase, AssertionError]] = []
-    for cell in kit.cells:
-        row = kit.row(cell)
+    for case in kit.cases:
+        row = kit.row(case)
         try:
             with redisq.example():
-                row["count"] = kit.hold(cell, redisq)
+                row["count"] = kit.hold(case, redisq)
             rows.append((row, "passed"))
         except AssertionError as error:
-            broken.append((cell, error))
+            broken.append((case, error))
             rows.append((row, "failed"))
     table = "\n".join(conformance_table(rows))
     if broken:
-        said = "".join(f"\n\n{cell}: {cell.law.words}\n{error}" for cell, error in broken)
+        said = "".join(f"\n\n{case}: {case.kit_property.words}\n{error}" for case, error in broken)
         raise DeliveryError(f"{table}{said}") from broken[0][1]
     return table
 
@@ -177,11 +182,11 @@ def _kit(
     chosen = _faults_of(promised) if faults is None else tuple(faults)
     if strange := [name for name in chosen if name not in FAULTS]:
         raise ValueError(f"no such fault: {strange[0]!r}; there are {', '.join(FAULTS)}")
-    cells = _cells(promised, workers, chosen)
+    cases = _cases(promised, workers, chosen)
     return _ConformanceKit(
         queue=queue,
         contract=promised,
-        cells=[cell for cell in cells if schedules or cell.law.by != "schedule"],
+        cases=[case for case in cases if schedules or case.kit_property.by != "schedule"],
         messages=messages,
         wait_seconds=wait_seconds,
         settle_seconds=settle_seconds,
@@ -194,18 +199,18 @@ def _faults_of(contract: Contract) -> tuple[str, ...]:
     return ("cut off",) if contract.guarantee is Guarantee.FAN_OUT else FAULTS
 
 
-def _cells(contract: Contract, workers: Sequence[str], faults: Sequence[str]) -> list[KitCase]:
+def _cases(contract: Contract, workers: Sequence[str], faults: Sequence[str]) -> list[KitCase]:
     return [
-        KitCase(law=law, workers=kind, fault=fault)
-        for law in LAWS
-        if law.applies(contract)
-        for kind in _kinds(law, workers)
-        for fault in ("", *(_faults_by(law, faults) if law.faulty else ()))
+        KitCase(kit_property=kit_property, workers=kind, fault=fault)
+        for kit_property in KIT_PROPERTIES
+        if kit_property.applies(contract)
+        for kind in _kinds(kit_property, workers)
+        for fault in ("", *(_faults_by(kit_property, faults) if kit_property.faulty else ()))
     ]
 
 
-def _kinds(law: Property, workers: Sequence[str]) -> Sequence[str]:
-    match law.by:
+def _kinds(kit_property: Property, workers: Sequence[str]) -> Sequence[str]:
+    match kit_property.by:
         case "run":
             return workers
         case "hand":
@@ -215,12 +220,12 @@ def _kinds(law: Property, workers: Sequence[str]) -> Sequence[str]:
             by_schedule = ["schedule"] if set(workers) != {"asyncio"} else []
             return by_schedule + (["asyncio"] if "asyncio" in workers else [])
         case _:
-            assert_never(law.by)
+            assert_never(kit_property.by)
 
 
-def _faults_by(law: Property, faults: Sequence[str]) -> Sequence[str]:
+def _faults_by(kit_property: Property, faults: Sequence[str]) -> Sequence[str]:
     """A schedule kills at each moment there is, which is one fault and not two."""
-    if law.by != "schedule":
+    if kit_property.by != "schedule":
         return faults
     return [*(["killed"] if any(map(_kills, faults)) else []), *(fault for fault in faults if not _kills(fault))]
 

@@ -1,4 +1,4 @@
-"""The properties that a contract implies, each as a law that a queue is held to.
+"""The properties that a contract implies, to which the kit holds a queue.
 
 Those that a worker is led through by hand see what real traffic does not show (equal bodies, empty ones, time-outs);
 the others are runs of real traffic, in which the checker judges the history.
@@ -55,7 +55,7 @@ class Trial:
 
     @property
     def kind(self) -> Workers:
-        """`workers`, for a run, whose cells name kinds that `conformance` has checked."""
+        """`workers`, for a run, whose cases name kinds that `conformance` has checked."""
         return cast(Workers, self.workers)
 
     def hand(self) -> ManualWorker:
@@ -66,7 +66,7 @@ class Trial:
 
     @property
     def unordered(self) -> Contract:
-        """The contract without its promise of order, which has a law of its own."""
+        """The contract without its promise of order, which has a property of its own."""
         return replace(self.contract, fifo=False)
 
 
@@ -155,7 +155,7 @@ def _prompt(trial: Trial) -> int:
         sleeper = _WaitingGet(taker)
         sleeper.start()
         sleeper.asleep.wait(PROMPT_SECONDS)
-        # Long enough that it is in the server, or in its first nap; if not, the law holds all the easier.
+        # Long enough that it is in the server, or in its first nap; if not, the property holds all the easier.
         sleeper.join(trial.wait_seconds)
         put_at = time.monotonic()
         putter.put(b"wake up")
@@ -278,7 +278,7 @@ def _is_ordered(contract: Contract) -> bool:
 
 
 #: In the order in which they are tried: the quick and simple ones first.
-LAWS: tuple[Property, ...] = (
+KIT_PROPERTIES: tuple[Property, ...] = (
     Property(name="bodies", words="any body comes out as it went in", holds=_bodies),
     Property(name="equal bodies", words="equal messages are as many as were put", holds=_equal_bodies),
     Property(name="backlog", words="what was put before anybody took comes, once", holds=_backlog),

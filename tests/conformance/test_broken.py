@@ -1,4 +1,4 @@
-"""Each law of the kit has a broken queue that it catches, and that no other law does; and the right twin passes all."""
+"""Each property of the kit catches a broken queue that no other property catches; the right twin passes all."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pytest_redisq.check import Contract
 from pytest_redisq.errors import ScheduleError
 from pytest_redisq.facade import Redisq
 from pytest_redisq.faults import DropConnections, Fault, KillConsumer
-from pytest_redisq.properties.kit_properties import LAWS, Property, Trial
+from pytest_redisq.properties.kit_properties import KIT_PROPERTIES, Property, Trial
 from tests.conformance import broken
 
-#: Which law catches which, alone.
+#: Which property catches which, alone.
 CAUGHT = {
     "bodies": broken.TakesNothingForNone,
     "equal bodies": broken.Deduplicates,
@@ -36,7 +36,7 @@ CAUGHT_BY_FAULT: list[tuple[Fault, Any]] = [
 ]
 #: What real traffic finds too, if it has luck.
 PERHAPS = {"explored": {"sharing"}}
-BY_NAME = {law.name: law for law in LAWS}
+BY_NAME = {kit_property.name: kit_property for kit_property in KIT_PROPERTIES}
 
 
 def trial(
@@ -54,17 +54,17 @@ def trial(
     )
 
 
-def holds(law: Property, redisq: Redisq, queue: Any, fault: Fault | None = None, messages: int = 150) -> bool:
+def holds(kit_property: Property, redisq: Redisq, queue: Any, fault: Fault | None = None, messages: int = 150) -> bool:
     try:
         with redisq.example():
-            law.holds(trial(redisq, queue, fault, messages))
+            kit_property.holds(trial(redisq, queue, fault, messages))
     except (AssertionError, Flaky):
         return False
     return True
 
 
 def test_every_law_has_its_broken_queue() -> None:
-    assert set(CAUGHT) == {law.name for law in LAWS}
+    assert set(CAUGHT) == {kit_property.name for kit_property in KIT_PROPERTIES}
 
 
 @pytest.mark.parametrize("name", CAUGHT)
@@ -91,10 +91,10 @@ def test_of_coroutines_it_catches_the_same_and_lets_the_right_one_pass(redisq: R
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CAUGHT)
 def test_no_other_law_catches_it(redisq: Redisq, name: str) -> None:
-    caught = {law.name for law in LAWS if not holds(law, redisq, CAUGHT[name])}
+    caught = {kit_property.name for kit_property in KIT_PROPERTIES if not holds(kit_property, redisq, CAUGHT[name])}
     assert caught - PERHAPS.get(name, set()) == {name}
 
 
-@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.name)
-def test_the_right_twin_keeps_every_law(redisq: Redisq, law: Property) -> None:
-    law.holds(trial(redisq, broken.Right))
+@pytest.mark.parametrize("kit_property", KIT_PROPERTIES, ids=lambda kit_property: kit_property.name)
+def test_the_right_twin_keeps_every_property(redisq: Redisq, kit_property: Property) -> None:
+    kit_property.holds(trial(redisq, broken.Right))

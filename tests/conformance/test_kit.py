@@ -47,8 +47,8 @@ def rows(*outcomes: str) -> Any:
     laws = ["bodies", "stopping", "sharing"]
     row = {"queue": "Jobs", "contract": "at-most-once", "workers": "thread", "fault": ""}
     return [
-        (row | {"law": law, "at": at, "count": 0 if law == "stopping" else 1_300}, outcome)
-        for at, (law, outcome) in enumerate(zip(laws, outcomes, strict=True))
+        (row | {"property": kit_property, "at": at, "count": 0 if kit_property == "stopping" else 1_300}, outcome)
+        for at, (kit_property, outcome) in enumerate(zip(laws, outcomes, strict=True))
     ]
 
 
@@ -62,27 +62,27 @@ def test_the_table_counts_what_is_broken_and_keeps_the_order_of_the_laws() -> No
     assert next(conformance_table(rows("passed", "passed", "passed"))) == 'Jobs, "at-most-once": all 3 hold'
 
 
-def cells(**options: Any) -> list[str]:
+def cases(**options: Any) -> list[str]:
     made: Any = conformance(BlockingList("jobs"), **options)
     (mark,) = made.test_property.pytestmark
-    return [str(cell) for cell in mark.args[1]]
+    return [str(case) for case in mark.args[1]]
 
 
 def test_a_contract_implies_its_laws_and_no_others() -> None:
-    assert "order-thread" not in cells(contract="at-most-once")
-    assert "order-thread" in cells(contract=Contract.parse("at-most-once, fifo"))
-    assert "stateful-thread" not in cells(contract="fan-out")
-    assert not [cell for cell in cells(contract="fan-out") if "killed" in cell]
+    assert "order-thread" not in cases(contract="at-most-once")
+    assert "order-thread" in cases(contract=Contract.parse("at-most-once, fifo"))
+    assert "stateful-thread" not in cases(contract="fan-out")
+    assert not [case for case in cases(contract="fan-out") if "killed" in case]
 
 
 def test_each_law_is_tried_by_the_workers_that_there_are() -> None:
-    by_tasks = cells(contract="at-most-once", workers=("asyncio",))
+    by_tasks = cases(contract="at-most-once", workers=("asyncio",))
     assert {"bodies-asyncio", "stateful-asyncio", "sharing-asyncio-cut-off", "explored-asyncio-killed"} <= set(by_tasks)
-    assert not [cell for cell in by_tasks if "thread" in cell or "schedule" in cell]
-    by_both = cells(contract="at-least-once", workers=("process", "asyncio"), faults=["cut off"])
+    assert not [case for case in by_tasks if "thread" in case or "schedule" in case]
+    by_both = cases(contract="at-least-once", workers=("process", "asyncio"), faults=["cut off"])
     assert {"bodies-thread", "bodies-asyncio", "sharing-process", "sharing-process-cut-off"} <= set(by_both)
     by_schedule = ["explored-schedule", "explored-schedule-cut-off", "explored-asyncio", "explored-asyncio-cut-off"]
-    assert [cell for cell in by_both if "explored" in cell] == by_schedule
+    assert [case for case in by_both if "explored" in case] == by_schedule
 
 
 @pytest.mark.parametrize(

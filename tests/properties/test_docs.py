@@ -1,4 +1,4 @@
-"""docs/properties.md is true: its examples run, and it names every strategy and every law."""
+"""docs/properties.md is true: its examples run, and it names every strategy and every property."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from pytest_redisq import properties
 from pytest_redisq.properties import strategies
-from pytest_redisq.properties.kit_properties import LAWS
+from pytest_redisq.properties.kit_properties import KIT_PROPERTIES
 
 TEXT = (Path(__file__).parents[2] / "docs" / "properties.md").read_text(encoding="utf-8")
 EXAMPLES = dict(re.findall(r"<!-- test: (\S+) -->\n```python\n(.*?)```", TEXT, re.DOTALL))
@@ -34,7 +34,7 @@ def test_an_example_passes(name: str, pytester: pytest.Pytester) -> None:
 
 
 def test_every_law_is_told() -> None:
-    rows = [f"| {law.name} | {law.words} | {law.by} |" for law in LAWS]
+    rows = [f"| {kit_property.name} | {kit_property.words} | {kit_property.by} |" for kit_property in KIT_PROPERTIES]
     assert "\n".join(rows) in TEXT
 
 
