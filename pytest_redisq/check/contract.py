@@ -115,7 +115,7 @@ LAWS: Mapping[AnomalyKind, Law] = {
         breaks=_NONE,
     ),
     AnomalyKind.REORDERED: Law(
-        meaning="delivered only after a later one of its producer: both enqueues and both dequeues strictly in turn",
+        meaning="delivered only after a later one of its producer, strictly so, or behind it in one dequeue",
         breaks=_ALL,
     ),
     AnomalyKind.PREMATURE_ACK: Law(

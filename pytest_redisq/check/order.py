@@ -1,9 +1,10 @@
 """Order per producer, sound in real time also where many consumers take at once.
 
-Law: `a` is reordered if there is a `b` of the same producer such that the enqueue of `a` had ended, acknowledged,
-before that of `b` was invoked, and some dequeue of `b` had ended before any dequeue of `a` was invoked. Where the two
-overlap, either order is right. Messages of one op have no order among themselves. The outcome of the enqueue of `b` may
-be unknown. Messages whose numbers lie outside `CountedHistory.sizes` are not judged.
+Law: a delivery of `a` is late if there is a `b` of the same producer such that the enqueue of `a` had ended,
+acknowledged, before that of `b` was invoked, and `b` was delivered first: some dequeue of `b` had ended before that of
+`a` was invoked, or `b` stands before `a` in the same dequeue. `a` is reordered if all its deliveries are late. Where
+two dequeues overlap, either order is right. The outcome of the enqueue of `b` may be unknown. Messages whose numbers
+lie outside `CountedHistory.sizes` are not judged.
 """
 
 from __future__ import annotations
@@ -27,13 +28,42 @@ _EMPTY = array("q")
 
 def reordered(counted: CountedHistory, delivered: Multiset, dequeues: Sequence[ColumnGroup]) -> Iterator[Message]:
     """The reordered messages. `delivered` counts what `dequeues` took."""
-    bounds = _first_end_of_later(counted, _first_ends(counted, dequeues))
-    suspects: Counter[Message] = Counter()
+    late: Counter[Message] = Counter()
+    batches = [group for group in dequeues if group.key.width > 1]
+    in_turn = _producers_in_turn(counted)
+    spans = _Spans(counted, [producer for producer in range(len(counted.sizes)) if producer not in in_turn])
+    behind = [list(_behind_later(counted, group, spans)) for group in batches]
+    bounds = _first_end_of_later(counted, _first_ends(counted, dequeues), in_turn, spans)
     for group in dequeues:
-        for producer, sequence, invoked_ns in _known(counted, group, group.invoked_ns):
-            if invoked_ns > bounds[producer][sequence]:
-                suspects[Message(producer, sequence)] += 1
-    return (message for message, times in sorted(suspects.items()) if times == delivered[message])
+        if group.key.width == 1:
+            for producer, sequence, invoked_ns in _known(counted, group, group.invoked_ns):
+                if invoked_ns > bounds[producer][sequence]:
+                    late[Message(producer, sequence)] += 1
+    for group, places in zip(batches, behind, strict=True):
+        times = group.per_message(group.invoked_ns)
+        for producer, sequence, invoked_ns, place in zip(group.producers, group.sequences, times, places, strict=True):
+            if place is not None and (place or invoked_ns > bounds[producer][sequence]):
+                late[Message(producer, sequence)] += 1
+    return (message for message, times in sorted(late.items()) if times == delivered[message])
+
+
+def _behind_later(counted: CountedHistory, group: ColumnGroup, spans: _Spans) -> Iterator[bool | None]:
+    """Whether a message that was enqueued later stands before it in the same op, for each message of `group`.
+
+    None: the message lies outside `CountedHistory.sizes`.
+    """
+    sizes, width = counted.sizes, group.key.width
+    latest: dict[int, int] = {}  # by producer: when the enqueue invoked last was invoked, of those before in this op
+    for place, (producer, sequence) in enumerate(zip(group.producers, group.sequences, strict=True)):
+        if place % width == 0:
+            latest.clear()
+        if 0 <= producer < len(sizes) and 0 <= sequence < sizes[producer]:
+            invoked, ended = spans.of(producer, sequence)
+            yield ended < latest.get(producer, -1)
+            if invoked < _NEVER:
+                latest[producer] = max(latest.get(producer, -1), invoked)
+        else:
+            yield None
 
 
 def _first_ends(counted: CountedHistory, dequeues: Sequence[ColumnGroup]) -> list[array[int]]:
@@ -56,10 +86,10 @@ def _known(counted: CountedHistory, group: ColumnGroup, times: Iterable[int]) ->
     return (each for each in triples if 0 <= each[0] < len(sizes) and 0 <= each[1] < sizes[each[0]])
 
 
-def _first_end_of_later(counted: CountedHistory, ends: list[array[int]]) -> list[array[int]]:
+def _first_end_of_later(
+    counted: CountedHistory, ends: list[array[int]], in_turn: frozenset[int], spans: _Spans
+) -> list[array[int]]:
     """For each message when the first dequeue of any message enqueued after it ended; made in place of `ends`."""
-    in_turn = _producers_in_turn(counted)
-    spans = _Spans(counted, [producer for producer in range(len(ends)) if producer not in in_turn])
     for producer, times in enumerate(ends):
         if producer in in_turn:
             least, sequence = _NEVER, len(times)
@@ -102,10 +132,14 @@ def _one_in_turn(group: ColumnGroup) -> bool:
 
 
 class _Spans:
-    """When the enqueues of `producers` were invoked and ended: in any order, of unknown outcome, in batches."""
+    """When enqueues were invoked and ended. Those of `producers`: in any order, of unknown outcome, in batches.
+
+    The enqueues of all other producers happened in turn.
+    """
 
     def __init__(self, counted: CountedHistory, producers: Sequence[int]) -> None:
         sizes = counted.sizes
+        self._sent = counted.possible.dense
         #: The first attempt at each message.
         self._invoked = {producer: array("q", [_NEVER]) * sizes[producer] for producer in producers}
         #: The last acknowledged attempt; stays where there is none.
@@ -123,6 +157,16 @@ class _Spans:
                 invoked[sequence] = min(invoked[sequence], invoked_ns)
                 if ok and (ended[sequence] == _NEVER or ended[sequence] < ended_ns):
                     ended[sequence] = ended_ns
+
+    def of(self, producer: int, sequence: int) -> tuple[int, int]:
+        """When the enqueue of a message was invoked and ended, for comparisons within its producer.
+
+        Not before `bounds` has taken the producer's. `_NEVER` where it was not.
+        """
+        if producer in self._invoked:
+            return self._invoked[producer][sequence], self._ended[producer][sequence]
+        # In turn: the number tells the order as well as the time does.
+        return (sequence, sequence) if self._sent[producer][sequence] else (_NEVER, _NEVER)
 
     def bounds(self, producer: int, ends: array[int]) -> array[int]:
         """Two sweeps backwards in time: over the invocations of later messages, and the ends of earlier ones."""

@@ -157,6 +157,20 @@ class _Order:
                     del ends[: _STEPS // 2], highest[: _STEPS // 2]
 
 
+def _behind_later(keys: Iterable[int]) -> set[int]:
+    """The keys of one dequeue that stand, wherever they stand, behind a later one of their producer."""
+    highest: dict[int, int] = {}
+    late: set[int] = set()
+    seen: set[int] = set()
+    for key in keys:
+        producer = key >> SEQUENCE_BITS
+        if key < highest.get(producer, key) and key not in seen:
+            late.add(key)
+        seen.add(key)
+        highest[producer] = max(key, highest.get(producer, key))
+    return late
+
+
 class _FirstAcks:
     """Tells whether a message had been acknowledged before a dequeue was invoked."""
 
@@ -226,7 +240,7 @@ class Received:
     def _book_order(self, keys: array[int], dequeues: Sequence[Dequeue], fresh: BitMap64) -> None:
         """Every delivery of a message has to be late, or the message is not reordered."""
         for dequeue, some in _of_each(keys, dequeues):
-            late = set(self._order.late(some, dequeue.asked))
+            late = set(self._order.late(some, dequeue.asked)) | _behind_later(some)
             for key in set(some):
                 if key in late and key in fresh:
                     self.reordered.add(key)

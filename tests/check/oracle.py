@@ -66,12 +66,9 @@ def reordered(ops: Sequence[Op]) -> set[Message]:
     sent = [op for op in ops if op.kind is Kind.ENQUEUE and op.outcome is not Outcome.FAIL]
     took = [op for op in ops if op.kind is Kind.DEQUEUE and op.outcome is Outcome.OK]
     messages = {m for op in sent for m in op.messages}
-    return {
-        a
-        for a in messages
-        for b in messages
-        if a.producer == b.producer and _enqueued_before(sent, a, b) and _dequeued_before(took, b, a)
-    }
+    later = {a: {b for b in messages if a.producer == b.producer and _enqueued_before(sent, a, b)} for a in messages}
+    deliveries = {a: [(op, at) for op in took for at, m in enumerate(op.messages) if m == a] for a in messages}
+    return {a for a in messages if deliveries[a] and all(_late(took, op, at, later[a]) for op, at in deliveries[a])}
 
 
 def _enqueued_before(sent: Sequence[Op], a: Message, b: Message) -> bool:
@@ -80,7 +77,7 @@ def _enqueued_before(sent: Sequence[Op], a: Message, b: Message) -> bool:
     return bool(ends) and max(end for end in ends if end is not None) < min(starts)
 
 
-def _dequeued_before(took: Sequence[Op], b: Message, a: Message) -> bool:
-    ends = [op.ended_ns for op in took if b in op.messages and op.ended_ns is not None]
-    starts = [op.invoked_ns for op in took if a in op.messages]
-    return bool(ends) and bool(starts) and min(ends) < min(starts)
+def _late(took: Sequence[Op], delivery: Op, at: int, later: set[Message]) -> bool:
+    """Whether one of `later` was delivered before the message at place `at` of `delivery`."""
+    before = {m for op in took if op.ended_ns is not None and op.ended_ns < delivery.invoked_ns for m in op.messages}
+    return not later.isdisjoint(before | set(delivery.messages[:at]))

@@ -227,13 +227,22 @@ def test_messages_taken_strictly_in_the_wrong_turn_are_reordered() -> None:
     assert judge(put(0, 0), put(10, 1), get(20, 1), get(30, 0)).outcome == "pass"
 
 
+def test_a_message_behind_a_later_one_in_the_same_dequeue_is_reordered() -> None:
+    """As in the chunk of a drain, whose order is that of the list."""
+    verdict = judge(put(0, 0), put(10, 1), get(20, 1, 0), contract="at-least-once, fifo")
+    assert (verdict.outcome, found(verdict)) == ("fail", {"reordered": 1})
+    assert verdict.anomalies[0].message == Message(0, 0)
+    assert judge(put(0, 0), put(10, 1), get(20, 1, 0), get(30, 0), contract="at-least-once, fifo").outcome == "fail"
+
+
 @pytest.mark.parametrize(
     "ops",
     [
         pytest.param((put(0, 0), put(10, 1), get(20, 1), get(24, 0, actor="other")), id="dequeues overlap"),
         pytest.param((put(0, 0), put(4, 1), get(20, 1), get(30, 0)), id="enqueues overlap"),
         pytest.param((put(0, 0, 1), get(20, 1), get(30, 0)), id="one enqueue for both"),
-        pytest.param((put(0, 0), put(10, 1), get(20, 1, 0)), id="one dequeue for both"),
+        pytest.param((put(0, 0), put(4, 1), get(20, 1, 0)), id="one dequeue for both, and the enqueues overlap"),
+        pytest.param((put(0, 0), put(10, 1), get(20, 0, 1)), id="one dequeue for both, in their order"),
         pytest.param((put(0, 0), put(10, 1), get(20, 0), get(30, 1), get(40, 0)), id="a repeat of the first"),
         pytest.param((put(0, 0, outcome=Outcome.INFO), put(10, 1), get(20, 1), get(30, 0)), id="first one unsure"),
         pytest.param((put(0, 0), put(10, 0, producer=1), get(20, 0, producer=1), get(30, 0)), id="other producer"),
