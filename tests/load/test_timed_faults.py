@@ -119,7 +119,7 @@ def test_a_server_that_is_gone_is_told_while_the_run_goes_on_and_at_its_end(own_
     [
         ("drain", "kill-worker@0s", "kill-worker failed: the run has only one process"),
         ("drain", "drop@60s", "drop never struck: the run had ended"),
-        ("own-queue", "kill-consumers@0s", "kill-consumers failed: there is no connection of the run"),
+        ("own-queue", "kill-consumers@0s", "kill-consumers failed: the run has no named connection"),
     ],
 )
 def test_a_run_that_a_fault_has_missed_is_not_judged(server: Server, scenario: str, fault: str, lesson: str) -> None:
