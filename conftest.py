@@ -1,12 +1,13 @@
 """What doctests and tests have in common."""
 
+import re
+from pathlib import Path
+
 pytest_plugins = ["pytester"]
 
 # These import Locust, which patches the whole process it is imported into: no place for pytest to look for doctests.
 collect_ignore = [
-    "pytest_redisq/load/engine/locust_engine.py",
-    *(
-        f"pytest_redisq/load/locust_run/{name}.py"
-        for name in ("locust_stats", "locust_master", "locust_worker", "users", "worker_reports")
-    ),
+    str(path)
+    for path in Path(__file__).parent.glob("pytest_redisq/load/**/*.py")
+    if re.search(r"^(import|from) locust\b", path.read_text(), re.MULTILINE)
 ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -65,10 +66,12 @@ def attack(theirs: Server, tmp_path: Path) -> Iterator[Callable[[str, str], Atta
     begun: list[Attacked] = []
 
     def attack(command: str, ending: str) -> Attacked:
-        (tmp_path / "test_suite.py").write_text(SUITE)
-        (tmp_path / "pytest.ini").write_text("[pytest]\nasyncio_default_fixture_loop_scope = function")
-        words = [*COMMANDS[command], *([str(tmp_path)] if command in ("pytest", "xdist") else [])]
-        begun.append(Attacked(tmp_path, words, ending=ending, REDISQ_SERVER=theirs.url))
+        place = tmp_path / str(len(begun))
+        place.mkdir()
+        (place / "test_suite.py").write_text(SUITE)
+        (place / "pytest.ini").write_text("[pytest]\nasyncio_default_fixture_loop_scope = function")
+        words = [*COMMANDS[command], *([str(place)] if command in ("pytest", "xdist") else [])]
+        begun.append(Attacked(place, words, ending=ending, REDISQ_SERVER=theirs.url))
         return begun[-1]
 
     yield attack
@@ -84,7 +87,23 @@ def _ours(client: redis.Redis, before: dict[tuple[int, bytes], tuple[bytes, int]
 def _attack(
     begin: Callable[[str, str], Attacked], theirs: Server, command: str, ending: str, *, keys: int = 0, pushes: int = 0
 ) -> None:
-    """End it when so many of its keys are there, and so many messages have been sent."""
+    """End it when so many of its keys are there, and so many messages have been sent.
+
+    Its keys are gone within `GONE_SECONDS`, and within as many again its processes. It is tried three times at most: a
+    busy machine may stall any one.
+    """
+    taken = [0.0]
+    for _ in range(3):
+        taken.append(_seconds_until_gone(begin, theirs, command, ending, keys=keys, pushes=pushes))
+        if taken[-1] < GONE_SECONDS:
+            return
+    raise AssertionError(f"three times its keys and processes were not gone within {GONE_SECONDS:g} s: {taken[1:]}")
+
+
+def _seconds_until_gone(
+    begin: Callable[[str, str], Attacked], theirs: Server, command: str, ending: str, *, keys: int, pushes: int
+) -> float:
+    """The longer of the two times."""
     before = contents(theirs)
     attacked = begin(command, ending)
 
@@ -97,9 +116,14 @@ def _attack(
         client.config_resetstat()
         eventually(begun, 60)
         attacked.end()
-        eventually(lambda: not _ours(client, before), GONE_SECONDS)
+        ended = time.monotonic()
+        eventually(lambda: not _ours(client, before), 30)
+        keys_gone = time.monotonic()
+    # The cleaner goes on for a while, since a script of the run may write yet.
+    eventually(lambda: not attacked.running(), 30)
+    processes_gone = time.monotonic()
     assert contents(theirs) == before
-    eventually(lambda: not attacked.running(), GONE_SECONDS)
+    return max(keys_gone - ended, processes_gone - keys_gone)
 
 
 @pytest.mark.parametrize("ending", ["SIGTERM", "SIGKILL"])
