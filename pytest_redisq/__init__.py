@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pytest_redisq.errors import DeliveryError, RedisqError, ScheduleError, ServerError, TrafficError
     from pytest_redisq.explore import Exploration, World
     from pytest_redisq.facade import Redisq
-    from pytest_redisq.faults import DropConnections, KillConsumer, KillServer, PauseServer, RestartServer
+    from pytest_redisq.faults import Fault
     from pytest_redisq.history import History
     from pytest_redisq.keywords import StartServer
     from pytest_redisq.model import Kind, Message, Op, Outcome
@@ -42,21 +42,17 @@ __all__ = [
     "Contract",
     "Delivery",
     "DeliveryError",
-    "DropConnections",
     "Exploration",
+    "Fault",
     "History",
-    "KillConsumer",
-    "KillServer",
     "Kind",
     "Message",
     "Op",
     "Outcome",
-    "PauseServer",
     "Rate",
     "Redisq",
     "RedisqError",
     "ReliableList",
-    "RestartServer",
     "Run",
     "ScheduleError",
     "Server",
@@ -81,7 +77,7 @@ _HOMES = {
     "errors": ("DeliveryError", "RedisqError", "ScheduleError", "ServerError", "TrafficError"),
     "explore": ("Exploration", "World"),
     "facade": ("Redisq",),
-    "faults": ("DropConnections", "KillConsumer", "KillServer", "PauseServer", "RestartServer"),
+    "faults": ("Fault",),
     "history": ("History",),
     "keywords": ("StartServer",),
     "model": ("Kind", "Message", "Op", "Outcome"),

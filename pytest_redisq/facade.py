@@ -6,6 +6,7 @@ It only delegates; the modules below do the work.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +21,7 @@ from pytest_redisq import explore as explorer
 from pytest_redisq import queues, runner
 from pytest_redisq.check import AnyContract
 from pytest_redisq.errors import RedisqError
-from pytest_redisq.faults import DropConnections, KillConsumer, KillServer, Moment, PauseServer, RestartServer
+from pytest_redisq.faults import AnyFaults, Fault, FaultName, faults_for, strikes_server
 from pytest_redisq.keywords import (
     ConformanceKeywords,
     DrainKeywords,
@@ -36,7 +37,8 @@ from pytest_redisq.keywords import (
     checked,
 )
 from pytest_redisq.load.locust_process import LoadReport, LoadRun
-from pytest_redisq.load.timed_faults import FaultSchedule, run_struck
+from pytest_redisq.load.timed_faults import run_struck
+from pytest_redisq.runner.fault_injector import Moment
 from pytest_redisq.servers import Address, Server
 from pytest_redisq.servers.async_client import closing_with_its_loop
 from pytest_redisq.servers.namespace import Namespace
@@ -196,25 +198,26 @@ class Redisq:
         """
         __tracebackhide__ = True
         checked("redisq.run", options, RunKeywords)
+        for fault in faults_for("run", options.get("faults", ())):
+            self._server_fault(fault)
         return runner.run(queue, at=self._namespace.address, server=self._server, **options)
 
-    def load(self, scenario: str, *, faults: Sequence[str] = (), **options: Unpack[LoadKeywords]) -> LoadReport:
+    def load(self, scenario: str, *, faults: AnyFaults = (), **options: Unpack[LoadKeywords]) -> LoadReport:
         """A load run of some seconds, in a process of its own (Locust patches the one that it runs in), on this server.
 
         redisq.load("blpop-workers", seconds=5, consumers=200, fail_if=["BLPOP.p99>50ms"]).verify()
 
         `scenario` is one of those in loadtests/, or a locustfile's path. `options` are those of
         `load.locust_process.LoadRun`;
-        `faults` are struck at a moment, as "pause@2s+3s", "restart@2s", "drop@1s", "kill-worker@1s" (a process,
-        with its books) or "kill-consumers@1s". What it says of itself is in the report's `figures`, `counts` and
-        `output`. Needs the extra: pip install 'pytest-redisq[load]'
+        `faults` strike at a time, as "pause:server@2s+3s", "kill:consumers@1s" or a `Fault` (see `faults.CATALOGUE`).
+        What the run says of itself is in the report's `figures`, `counts` and `output`. Needs the extra:
+        pip install 'pytest-redisq[load]'
         """
         __tracebackhide__ = True
         checked("redisq.load", options, LoadKeywords)
-        if any(FaultSchedule.parse(fault).kind in ("pause", "kill", "restart") for fault in faults):
-            self._check_alone("a load run's fault")
+        struck = [self._server_fault(fault) for fault in faults_for("load", faults)]
         given: dict[str, Any] = {"seconds": 3.0, "own_server": self._server.how != "url", **options}
-        return run_struck(LoadRun(scenario=scenario, url=self._namespace.url, **given), self._server, faults)
+        return run_struck(LoadRun(scenario=scenario, url=self._namespace.url, **given), self._server, struck)
 
     @overload
     def explore(
@@ -306,35 +309,42 @@ class Redisq:
             )
         return self._kit(queue, self, contract=contract, **options)
 
-    def kill_consumer(self, *, after_messages: int, moment: Moment = "receiving", replace: bool = True) -> KillConsumer:
-        """For `run(faults=[…])`: a consumer dies "receiving" its next message, or "holding" it."""
-        return KillConsumer(after_messages=after_messages, moment=moment, replace=replace)
+    def kill_consumer(self, *, after_messages: int, moment: Moment = "receiving", replace: bool = True) -> Fault:
+        """The fault `kill:consumer` or, with `moment="holding"`, `kill-holding:consumer`, for `run(faults=[…])`.
 
-    def drop_connections(self, *, after_messages: int) -> DropConnections:
-        """For `run(faults=[…])`: the server closes the connections of all workers."""
-        return DropConnections(after_messages=after_messages)
+        `after_messages`: when, by the messages that all consumers have received. `replace`: whether a new consumer
+        takes the place of the dead one, by default yes.
+        """
+        name: FaultName = "kill-holding" if moment == "holding" else "kill"
+        lasts = 0 if replace else math.inf
+        return Fault(name, target="consumer", after_messages=after_messages, for_seconds=lasts)
 
-    def kill_server(self, *, after_messages: int, down_seconds: float = 0.0) -> KillServer:
-        """For `run(faults=[…])`: the server dies by SIGKILL and starts again; empty, if it has no persistence."""
-        self._check_alone("kill_server")
-        return KillServer(after_messages=after_messages, down_seconds=down_seconds)
+    def drop_connections(self, *, after_messages: int) -> Fault:
+        """The fault `drop:connections`, for `run(faults=[…])`, after so many messages received."""
+        return Fault("drop", target="connections", after_messages=after_messages)
 
-    def restart_server(self, *, after_messages: int) -> RestartServer:
-        """For `run(faults=[…])`: the server shuts down in good order and starts again; empty without persistence."""
-        self._check_alone("restart_server")
-        return RestartServer(after_messages=after_messages)
+    def kill_server(self, *, after_messages: int, down_seconds: float = 0.0) -> Fault:
+        """The fault `kill:server`, for `run(faults=[…])`: the server starts again after `down_seconds`, default 0."""
+        return self._server_fault(
+            Fault("kill", target="server", after_messages=after_messages, for_seconds=down_seconds)
+        )
 
-    def pause_server(self, *, after_messages: int, seconds: float) -> PauseServer:
-        """For `run(faults=[…])`: the server stands still, connections and all, for so many seconds."""
-        self._check_alone("pause_server")
-        return PauseServer(after_messages=after_messages, seconds=seconds)
+    def restart_server(self, *, after_messages: int) -> Fault:
+        """The fault `restart:server`, for `run(faults=[…])`, after so many messages received."""
+        return self._server_fault(Fault("restart", target="server", after_messages=after_messages))
 
-    def _check_alone(self, fault: str) -> None:
-        if self._shared:
+    def pause_server(self, *, after_messages: int, seconds: float) -> Fault:
+        """The fault `pause:server`, for `run(faults=[…])`: the server stands still for `seconds`."""
+        return self._server_fault(Fault("pause", target="server", after_messages=after_messages, for_seconds=seconds))
+
+    def _server_fault(self, fault: Fault) -> Fault:
+        """The fault. RedisqError if it strikes a server that other tests use at the same time."""
+        if self._shared and strikes_server(fault):
             raise RedisqError(
                 f"{fault} would strike the tests of the other pytest-xdist workers, too, for they share this server.\n"
                 "What to do: mark the test with @pytest.mark.redisq_dedicated, and it has a server of its own."
             )
+        return fault
 
 
 def _inside_given() -> bool:

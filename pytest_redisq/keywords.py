@@ -6,7 +6,7 @@ Law: each has the keys and the types of the function that it is passed on to; `t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypedDict, Unpack
+from typing import TYPE_CHECKING, Protocol, TypedDict, Unpack
 
 from pytest_redisq.options import Persistence
 from pytest_redisq.spelling import check_keywords
@@ -17,14 +17,11 @@ if TYPE_CHECKING:
 
     from pytest_redisq.endpoint.jobs import ClientFactory, Pace, Payload, Workers
     from pytest_redisq.explore import Exploration, Schedule, Strategy
-    from pytest_redisq.faults import Fault
+    from pytest_redisq.faults import AnyFaults, ExploreFaults, KitFault
     from pytest_redisq.load.engine import Engine
     from pytest_redisq.queues.drain_list import Guarantee as DrainGuarantee
     from pytest_redisq.queues.framing import Framing
     from pytest_redisq.servers import Server
-
-#: The faults of the conformance kit, as its table shows them.
-KitFault: TypeAlias = Literal["killed receiving", "killed holding", "cut off"]
 
 
 class RunKeywords(TypedDict, total=False):
@@ -34,7 +31,7 @@ class RunKeywords(TypedDict, total=False):
     consumers: int
     messages: int
     workers: Workers
-    faults: Sequence[Fault]
+    faults: AnyFaults
     deadline_seconds: float
     settle_seconds: float
     wait_seconds: float
@@ -60,7 +57,7 @@ class ExploreKeywords(ReplayKeywords, total=False):
     schedules: int | None
     seconds: float | None
     seed: int | str
-    faults: str | Iterable[str]
+    faults: ExploreFaults
     max_faults: int
     exhaustive: bool
     checks: int

@@ -44,8 +44,9 @@ from pytest_redisq import failure_store
 from pytest_redisq.check import Contract, check
 from pytest_redisq.children import ChildProcess
 from pytest_redisq.errors import DeliveryError, RedisqError
-from pytest_redisq.explore import FAULTS, NondeterminismError, Schedule
+from pytest_redisq.explore import NondeterminismError, Schedule
 from pytest_redisq.facade import Redisq
+from pytest_redisq.faults import EXPLORE_FAULTS
 from pytest_redisq.history import read_history
 from pytest_redisq.report import explain
 from pytest_redisq.spelling import suggest
@@ -209,7 +210,7 @@ def _failure(regression: Regression, redisq: Redisq, root: Path) -> BaseExceptio
         else:
             schedule = Schedule.parse(regression.schedule)
             # What cured it has other steps, so the schedule is followed as far as it goes.
-            redisq.explore(scenario, first=[schedule], schedules=1, faults=FAULTS, max_faults=len(schedule))
+            redisq.explore(scenario, first=[schedule], schedules=1, faults=EXPLORE_FAULTS, max_faults=len(schedule))
     except RedisqError:
         raise
     except (Exception, pytest.fail.Exception) as failure:

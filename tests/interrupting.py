@@ -94,7 +94,7 @@ def test(redisq, number):
     "load-faults": """
 @pytest.mark.redisq_dedicated
 def test(redisq, number):
-    redisq.load("blpop-workers", seconds=1.0, consumers=4, faults=["pause@0.2s+0.3s"])
+    redisq.load("blpop-workers", seconds=1.0, consumers=4, faults=["pause:server@0.2s+0.3s"])
 """,
     "conformance": """
 def test(redisq, number):

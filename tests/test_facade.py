@@ -9,7 +9,7 @@ import pytest
 import redis
 
 import pytest_redisq
-from pytest_redisq import Redisq, RedisqError, faults, queues
+from pytest_redisq import Redisq, RedisqError, queues
 from pytest_redisq.errors import DeliveryError
 
 pytestmark = pytest.mark.server
@@ -72,10 +72,10 @@ def test_a_list_is_drained_in_chunks_and_to_a_file(redisq: Redisq, tmp_path: Pat
 
 
 def test_the_fault_constructors_make_plain_faults(redisq: Redisq) -> None:
-    assert redisq.kill_consumer(after_messages=5, moment="holding") == faults.KillConsumer(
-        after_messages=5, moment="holding"
-    )
-    assert redisq.drop_connections(after_messages=5) == faults.DropConnections(after_messages=5)
+    assert str(redisq.kill_consumer(after_messages=5)) == "kill:consumer@5"
+    assert str(redisq.kill_consumer(after_messages=5, moment="holding")) == "kill-holding:consumer@5"
+    assert str(redisq.kill_consumer(after_messages=5, replace=False)) == "kill:consumer@5+forever"
+    assert str(redisq.drop_connections(after_messages=5)) == "drop:connections@5"
 
 
 @pytest.mark.redisq_dedicated(persistence="aof")
@@ -94,8 +94,10 @@ def test_a_shared_server_may_not_be_struck(redisq: Redisq) -> None:
             lambda: shared.kill_server(after_messages=1),
             lambda: shared.restart_server(after_messages=1),
             lambda: shared.pause_server(after_messages=1, seconds=0.1),
+            lambda: shared.run(shared.list("jobs"), faults="restart:server@1"),
+            lambda: shared.load("drain", faults="kill:server@1s"),
         ):
-            with pytest.raises(RedisqError, match=r"(?s)^\w+_server would strike .* @pytest.mark.redisq_dedicated"):
+            with pytest.raises(RedisqError, match=r"(?s)^\w+:server@\S+ would strike .* @pytest.mark.redisq_dedicated"):
                 strike()
 
 

@@ -77,14 +77,14 @@ class Dramatiq:
         return [(message_id, base64.b64decode(Message.decode(data).args[0])) for message_id, data in messages]
 
 
-# Not "cut off": a fetch notes with its worker what it takes. A worker that loses the reply lives on, is never taken for
-# dead, and nobody gets those messages before its process ends. Whether a cut strikes just there is luck.
+# Not "drop:connections": a fetch notes with its worker what it takes. A worker that loses the reply lives on, is never
+# taken for dead, and nobody gets those messages before its process ends. Whether a cut strikes just there is luck.
 # No schedules: all of Dramatiq's brokers share a lock, and the first holds it while it asks the server.
 TestDramatiq = conformance(
     Dramatiq,
     contract="at-least-once, fifo",
     workers=("thread", "process"),
-    faults=("killed receiving", "killed holding"),
+    faults=("kill:consumer", "kill-holding:consumer"),
     schedules=0,
     settle_seconds=10,
     messages=150,

@@ -61,8 +61,8 @@ def _broker(pool: Any) -> ListQueueBroker:
     return broker
 
 
-# A task is popped before it runs: a worker that is killed takes it along. Not "cut off": the receiver ends with its
-# connection, and what its worker's process does then is not tried here.
+# A task is popped before it runs: a worker that is killed takes it along. Not "drop:connections": the receiver ends
+# with its connection, and what its worker's process does then is not tried here.
 TestTaskIQ = conformance(
-    TaskIQ, contract="at-most-once, fifo", workers=("asyncio",), faults=("killed receiving", "killed holding")
+    TaskIQ, contract="at-most-once, fifo", workers=("asyncio",), faults=("kill:consumer", "kill-holding:consumer")
 )

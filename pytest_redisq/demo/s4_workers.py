@@ -10,6 +10,7 @@ from pytest_redisq.check import Contract, Verdict
 from pytest_redisq.demo.story import Attempt, Stage, Story, Version, explored
 from pytest_redisq.errors import RedisqError
 from pytest_redisq.explore import World
+from pytest_redisq.faults import Fault
 from pytest_redisq.queues import BlockingList, BoundQueue, ReliableList, Stopped
 
 CONTRACT = Contract.parse("at-least-once")
@@ -41,7 +42,7 @@ def _work(stage: Stage, queue: BlockingList | ReliableList) -> Attempt:
         return world.verify(CONTRACT)
 
     said = f"{JOBS} jobs for {WORKERS} workers, one of whom may be killed at any moment"
-    return explored(stage, scenario, CONTRACT, said, faults="kill:worker")
+    return explored(stage, scenario, CONTRACT, said, faults=Fault("kill", target="worker"))
 
 
 def _stop_idle_workers(stage: Stage) -> str:

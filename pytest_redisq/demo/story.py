@@ -11,6 +11,7 @@ import redis
 from pytest_redisq.check import Contract, Verdict, check
 from pytest_redisq.errors import DeliveryError
 from pytest_redisq.explore import World, exploration_arguments, explore
+from pytest_redisq.faults import ExploreFaults
 from pytest_redisq.history import History
 from pytest_redisq.model import UNREADABLE, Message, decode_body, encode_body
 from pytest_redisq.servers import Server
@@ -69,7 +70,7 @@ class Attempt:
 
 
 def explored(
-    stage: Stage, scenario: Callable[[World], Verdict], contract: Contract, said: str, *, faults: str = ""
+    stage: Stage, scenario: Callable[[World], Verdict], contract: Contract, said: str, *, faults: ExploreFaults = ()
 ) -> Attempt:
     """Hunt for a schedule under which `scenario` raises `DeliveryError`; what breaks there is judged by `contract`.
 

@@ -18,12 +18,11 @@ from pytest_redisq.explore.explorer import explore, replay
 from pytest_redisq.explore.failures import ScheduleStore
 from pytest_redisq.explore.queue_scenario import queue_scenario
 from pytest_redisq.explore.scenario_runner import Scenario
-from pytest_redisq.explore.schedule import FAULTS, Schedule, Step, StepKind
+from pytest_redisq.explore.schedule import Schedule, Step, StepKind
 from pytest_redisq.explore.schedulers.scheduler_factory import STRATEGIES, Strategy
 from pytest_redisq.explore.world import World
 
 __all__ = [
-    "FAULTS",
     "STRATEGIES",
     "Actor",
     "ActorKilled",

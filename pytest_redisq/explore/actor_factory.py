@@ -15,6 +15,7 @@ from pytest_redisq.explore.actor_processes import FunctionRunner, ProgramRunner,
 from pytest_redisq.explore.actor_threads import ActorRunner, ThreadRunner
 from pytest_redisq.explore.resources import Resources
 from pytest_redisq.explore.schedule import MAX_ACTORS
+from pytest_redisq.faults import RESERVED_TARGETS
 
 
 class ActorFactory:
@@ -39,7 +40,8 @@ class ActorFactory:
     ) -> Actor[Any]:
         """An actor that calls `function(client, *args)`, or `function(url, *args)`; parameters as for `World.actor`.
 
-        Raises `ValueError` for a start method that does not exist, or a client for another process.
+        Raises `ValueError` for a start method that does not exist, a client for another process, or a name that faults
+        use for something else.
         """
         if process and process not in get_args(StartMethod):
             raise ValueError(
@@ -48,7 +50,7 @@ class ActorFactory:
         if process and gets != "url":
             raise ValueError(f'process="{process}" needs gets="url": a client cannot be passed to another process')
         index = self._next_index()
-        named = name or str(getattr(function, "__name__", function))
+        named = _checked_name(name) or str(getattr(function, "__name__", function))
         actor: Actor[Any] = Actor(index, named, background=background, fault_free=fault_free)
         is_async = inspect.iscoroutinefunction(function)
         runner: ActorRunner
@@ -72,7 +74,7 @@ class ActorFactory:
         index = self._next_index()
         url = self._proxy.url(index, tcp=True)
         actor: Actor[subprocess.CompletedProcess[bytes]] = Actor(
-            index, name or os.path.basename(command[0]), background=background
+            index, _checked_name(name) or os.path.basename(command[0]), background=background
         )
         runner = ProgramRunner(
             self._mailbox,
@@ -108,3 +110,13 @@ class ActorFactory:
                 await client.aclose()
 
         return with_client
+
+
+def _checked_name(name: str | None) -> str | None:
+    """`name`, if an actor may be called so. Errors: ValueError for a word that faults use for something else."""
+    if name in RESERVED_TARGETS:
+        raise ValueError(
+            f"name={name!r}: give the actor another name, for in a fault {name!r} does not mean an actor; "
+            f"the words that mean something else are {', '.join(RESERVED_TARGETS)}"
+        )
+    return name

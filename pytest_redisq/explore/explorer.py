@@ -15,11 +15,12 @@ from pytest_redisq.explore.execution_loop import ExecutionLimits
 from pytest_redisq.explore.exploration import Exploration
 from pytest_redisq.explore.resources import Resources
 from pytest_redisq.explore.scenario_runner import Scenario, ScenarioRunner, check_scenario, scenario_runner
-from pytest_redisq.explore.schedule import Schedule, StepKind, letter, parse_faults
+from pytest_redisq.explore.schedule import Schedule, StepKind, kinds_by_actor, letter
 from pytest_redisq.explore.schedulers.plan_scheduler import PlanScheduler
 from pytest_redisq.explore.schedulers.replay_scheduler import ReplayScheduler
 from pytest_redisq.explore.schedulers.scheduler_factory import STRATEGIES, SchedulerFactory, Strategy
 from pytest_redisq.explore.search_modes import Exhausting, Sampling, SearchMode, count_orders, schedulers_of
+from pytest_redisq.faults import ExploreFaults
 
 #: Schedules to run if no budget is given.
 SCHEDULES = 500
@@ -43,7 +44,7 @@ def explore(
     schedules: int | None = None,
     seconds: float | None = None,
     seed: int | str = 0,
-    faults: str | Iterable[str] = (),
+    faults: ExploreFaults = (),
     max_faults: int = 1,
     exhaustive: bool = False,
     checks: int = CHECKS,
@@ -60,7 +61,8 @@ def explore(
     * `client`, `async_client`: make a client from a URL, for functions and for coroutines.
     * `schedules`, `seconds`: the budget; the limit reached first ends the search. Default: 500 schedules.
     * `seed`: the same seed gives the same schedules.
-    * `faults`, `max_faults`: names of `FAULTS`, each also as `FAULT:ACTOR`; how many may happen in one execution.
+    * `faults`, `max_faults`: names or `Fault` objects, see `faults.CATALOGUE`; how many may happen in one
+      execution.
     * `exhaustive`: run every schedule, except those that differ only in the order of commands that do not conflict.
     * `checks`: how many schedules an exhaustive search samples at its end, to see whether it skipped one that matters.
     * `strategy`: how schedules are sampled: "mix", "pos", "random" or "pct"; `depth` is the parameter of "pct".
@@ -74,7 +76,7 @@ def explore(
     __tracebackhide__ = True
     check_scenario(scenario)
     _check_arguments(strategy, schedules=schedules, max_faults=max_faults, depth=depth)
-    allowed = parse_faults(faults)
+    allowed = kinds_by_actor(faults)
     most = max_faults if allowed else 0
     limits = ExecutionLimits(faults=allowed, max_faults=most, max_steps=max_steps, patience_seconds=patience_seconds)
     result = Exploration(seed=seed)

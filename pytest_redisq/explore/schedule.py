@@ -13,13 +13,13 @@ Law: a schedule names choices, never times, values or keys, so that it stays val
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import pairwise
 from typing import NamedTuple
 
 from pytest_redisq.explore.footprint import NOTHING, Footprint
+from pytest_redisq.faults import AnyFaults, FaultName, faults_for, strikes_server
 
 #: As many as there are letters.
 MAX_ACTORS = 26
@@ -59,21 +59,21 @@ class StepKind(StrEnum):
 OF_THE_SERVER = frozenset([StepKind.RESTART, StepKind.RESTART_EMPTY, StepKind.FAILOVER])
 
 
-#: The names of faults, and the kinds of steps that each stands for.
-FAULTS: dict[str, tuple[StepKind, ...]] = {
+#: The kinds of steps that each fault of the catalogue stands for.
+_KINDS_OF: dict[FaultName, tuple[StepKind, ...]] = {
     "lost-request": (StepKind.LOSE_REQUEST,),
     "lost-reply": (StepKind.LOSE_REPLY,),
     "cut-reply": (StepKind.CUT_REPLY,),
+    "drop": (StepKind.DISCONNECT,),
     "kill": (StepKind.KILL_BEFORE, StepKind.KILL_AFTER),
     "kill-before": (StepKind.KILL_BEFORE,),
     "kill-after": (StepKind.KILL_AFTER,),
-    "timeout": (StepKind.TIME,),
-    "script-flush": (StepKind.FLUSH_SCRIPTS,),
-    "client-kill": (StepKind.DISCONNECT,),
     "pause": (StepKind.PAUSE,),
+    "timeout": (StepKind.TIME,),
     "restart": (StepKind.RESTART,),
     "restart-empty": (StepKind.RESTART_EMPTY,),
     "failover": (StepKind.FAILOVER,),
+    "script-flush": (StepKind.FLUSH_SCRIPTS,),
 }
 
 
@@ -219,25 +219,17 @@ def run_on(point: ChoicePoint) -> Step:
     return point.enabled_steps[0].step
 
 
-def parse_faults(faults: str | Iterable[str]) -> dict[str, frozenset[StepKind]]:
-    """Per actor's name (`""`: all actors) the kinds of faults that may strike it.
+def kinds_by_actor(faults: AnyFaults) -> dict[str, frozenset[StepKind]]:
+    """Per actor's name or letter (`""`: all actors) the kinds of faults that may strike it.
 
-    `faults`: names of `FAULTS`, separated by commas or as a sequence; `kill:B` strikes only B.
+    `faults`: as `faults_for("explore", …)` takes them. `kill:B` strikes only B. A fault of the server
+    may come at a command of any actor.
 
-    >>> parse_faults("lost-reply, kill-after:B") == {"": {StepKind.LOSE_REPLY}, "B": {StepKind.KILL_AFTER}}
+    >>> kinds_by_actor("lost-reply, kill-after:B") == {"": {StepKind.LOSE_REPLY}, "B": {StepKind.KILL_AFTER}}
     True
-    >>> parse_faults("lost-replies")
-    Traceback (most recent call last):
-    ...
-    ValueError: no such fault: 'lost-replies'; the faults are client-kill, cut-reply, failover, kill, kill-after, \
-kill-before, lost-reply, lost-request, pause, restart, restart-empty, script-flush, timeout (each also as FAULT:ACTOR)
     """
-    names = faults.split(",") if isinstance(faults, str) else list(faults)
     allowed: dict[str, frozenset[StepKind]] = {}
-    for name in filter(None, map(str.strip, names)):
-        kind, _, actor = name.partition(":")
-        if kind not in FAULTS:
-            known = ", ".join(sorted(FAULTS))
-            raise ValueError(f"no such fault: {kind!r}; the faults are {known} (each also as FAULT:ACTOR)")
-        allowed[actor] = allowed.get(actor, frozenset()) | frozenset(FAULTS[kind])
+    for fault in faults_for("explore", faults):
+        actor = "" if strikes_server(fault) else fault.target
+        allowed[actor] = allowed.get(actor, frozenset()) | frozenset(_KINDS_OF[fault.name])
     return allowed

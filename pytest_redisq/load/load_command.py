@@ -6,12 +6,14 @@ import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
 from pytest_redisq.errors import RedisqError
+from pytest_redisq.faults import examples, faults_for
 from pytest_redisq.load.codec import SHORT_TRAILER_BYTES
 from pytest_redisq.load.engine import ENGINES
 from pytest_redisq.load.engine.rate_profile import RateProfile
@@ -117,8 +119,8 @@ LOAD_OPTIONS = (
     click.option(
         "--fault",
         multiple=True,
-        type=_ParsedType("FAULT", FaultSchedule.parse),
-        help="such as 'pause@3s+7s', 'restart@5s', 'drop@5s', 'kill-worker@5s', 'kill-consumers@5s'; repeatable",
+        type=_ParsedType("FAULT", partial(faults_for, "load")),
+        help=f"NAME:TARGET@TIME[+DURATION], such as {', '.join(examples('load'))}; repeatable",
     ),
     click.option(
         "--json",
@@ -266,7 +268,7 @@ def _write(file: OutputFile, text: str, status: int) -> int:
 
 def _run(asked: LoadRun, server: Server, faults: Sequence[str]) -> LoadReport:
     with under_way(asked) as running, ended_by_signals(running):
-        schedule = FaultSchedule([*map(FaultSchedule.parse, faults)], server, running.process.pid, begun=running.begun)
+        schedule = FaultSchedule(faults_for("load", faults), server, running.process.pid, begun=running.begun)
         with schedule.at_work():
             report = running.wait()
         click.echo(schedule.lines(), err=True, nl=False)

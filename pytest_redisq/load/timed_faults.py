@@ -4,39 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import signal
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal, assert_never, cast, get_args
+from dataclasses import replace
 
 import redis
 
 from pytest_redisq import interrupts
 from pytest_redisq.children import children_of
 from pytest_redisq.errors import RedisqError
+from pytest_redisq.faults import AnyFaults, Fault, faults_for
 from pytest_redisq.load.locust_process import LoadReport, LoadRun, under_way
 from pytest_redisq.load.results.exit_status import EXIT_BROKEN, EXIT_UNKNOWN
 from pytest_redisq.servers import Server
 
-Kind = Literal["pause", "kill", "restart", "drop", "kill-worker", "kill-consumers"]
-_FORM = re.compile(r"([\w-]+)@(\d+(?:\.\d+)?)s(?:\+(\d+(?:\.\d+)?)s)?")
 #: What the names of the clients of a load run begin with (see `Assignment.client_name`).
 _CLIENTS = "redisq-load-"
 #: How often is looked whether the run has begun, in seconds.
 _POLL_SECONDS = 0.02
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TimedFault:
-    """`kind` strikes `at_seconds` after all have begun; a pause or a dead server is healed `for_seconds` later."""
-
-    kind: Kind
-    at_seconds: float
-    for_seconds: float
 
 
 class FaultSchedule:
@@ -44,13 +32,13 @@ class FaultSchedule:
 
     def __init__(
         self,
-        faults: Sequence[TimedFault],
+        faults: Sequence[Fault],
         server: Server,
         locust_pid: int,
         *,
         begun: Callable[[], bool] = lambda: True,
     ) -> None:
-        self._faults = sorted(faults, key=lambda fault: fault.at_seconds)
+        self._faults = sorted(faults, key=_at_seconds)
         self._server = server
         self._locust_pid = locust_pid
         self._begun = begun
@@ -58,17 +46,6 @@ class FaultSchedule:
         self._began = time.monotonic()
         self.struck: list[str] = []
         self._missed = False  # a fault was asked for and did not strike
-
-    @staticmethod
-    def parse(text: str) -> TimedFault:
-        """`pause@3s+7s`, `kill@5s+1s`, `restart@5s`, `drop@5s`, `kill-worker@5s`, `kill-consumers@5s`. ValueError
-        teaches.
-        """
-        form = _FORM.fullmatch(text.strip())
-        if form is None or form[1] not in get_args(Kind):
-            kinds = ", ".join(get_args(Kind))
-            raise ValueError(f"{text!r} is no fault; write KIND@SECONDS as in 'pause@3s+7s', with one of {kinds}")
-        return TimedFault(kind=cast(Kind, form[1]), at_seconds=float(form[2]), for_seconds=float(form[3] or 0))
 
     @contextlib.contextmanager
     def at_work(self) -> Iterator[None]:
@@ -102,43 +79,43 @@ class FaultSchedule:
             pass
         self._began = time.monotonic()
         for fault in self._faults:
-            if self._over.wait(max(0.0, self._began + fault.at_seconds - time.monotonic())):
-                self._miss(f"{fault.kind} never struck: the run had ended")
+            if self._over.wait(max(0.0, self._began + _at_seconds(fault) - time.monotonic())):
+                self._miss(f"{fault} never struck: the run had ended")
                 continue
             try:
                 self._strike(fault)
             except (RedisqError, OSError) as error:
-                self._miss(f"{fault.kind} failed: {error}")
+                self._miss(f"{fault} failed: {error}")
 
-    def _strike(self, fault: TimedFault) -> None:
-        match fault.kind:
-            case "pause":
+    def _strike(self, fault: Fault) -> None:
+        match fault.where:
+            case "pause:server":
                 self._server.pause()
                 self._note("the server was paused")
                 self._over.wait(fault.for_seconds)
                 self._server.resume()
                 self._note("the server was resumed")
-            case "kill":
+            case "kill:server":
                 self._server.kill()
                 self._note("the server was killed")
                 self._over.wait(fault.for_seconds)
                 self._server.restart()
                 self._note("the server was started again")
-            case "restart":
+            case "restart:server":
                 self._server.restart()
                 self._note("the server was shut down and started again")
-            case "drop":
+            case "drop:connections":
                 self._note(f"{self._drop()} connections were closed by the server")
-            case "kill-worker":
+            case "kill:process":
                 self._note(self._kill_worker())
-            case "kill-consumers":
+            case "kill:consumers":
                 with self._server.client() as client:
                     self._connections(client)
                 for process in [self._locust_pid, *self._workers()]:
                     os.kill(process, signal.SIGUSR1)  # see `locust_worker.KILL_CONSUMERS`
                 self._note("each consumer was killed with a reply unread, and another took its place")
             case _:
-                assert_never(fault.kind)
+                raise AssertionError(fault)  # `faults_for` has refused it
 
     def _drop(self) -> int:
         with self._server.client() as client:
@@ -172,14 +149,19 @@ class FaultSchedule:
         self.struck.append(f"{time.monotonic() - self._began:.1f} s: {words}")
 
 
-def run_struck(load: LoadRun, server: Server, faults: Sequence[str]) -> LoadReport:
-    """Run it to its end while `faults`, written as `FaultSchedule.parse` reads them, strike `server`.
+def run_struck(load: LoadRun, server: Server, faults: AnyFaults) -> LoadReport:
+    """Runs `load` to its end while `faults`, as `faults_for("load", …)` takes them, strike `server`.
 
-    What was done, and when, is told under "faults". LoadError as with `run`, ValueError for what is no fault.
+    Returns its report, with what was done, and when, under "faults". Errors: LoadError as with `run`, ValueError for
+    what a load run cannot do.
     """
-    parsed = [*map(FaultSchedule.parse, faults)]
+    parsed = faults_for("load", faults)
     with interrupts.not_replaced(), under_way(load, output=subprocess.PIPE) as running:
         schedule = FaultSchedule(parsed, server, running.process.pid, begun=running.begun)
         with schedule.at_work():
             report = running.wait()
     return schedule.told_by(report)
+
+
+def _at_seconds(fault: Fault) -> float:
+    return fault.at_seconds or 0.0

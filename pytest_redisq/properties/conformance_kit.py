@@ -15,7 +15,7 @@ pytest collects a test for each property, kind of worker and fault, and at the e
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Unpack, assert_never
 
 import pytest
@@ -25,10 +25,11 @@ from pytest_redisq.check import AnyContract, Contract, Guarantee, contract_of
 from pytest_redisq.endpoint.jobs import WORKERS
 from pytest_redisq.errors import DeliveryError
 from pytest_redisq.facade import Redisq
-from pytest_redisq.faults import DropConnections, Fault, KillConsumer
+from pytest_redisq.faults import KIT_FAULTS, Fault
 from pytest_redisq.keywords import ConformanceKeywords, checked
 from pytest_redisq.properties.kit_properties import KIT_PROPERTIES, Property, Trial
 from pytest_redisq.report.conformance_table import PROPERTY, conformance_table
+from pytest_redisq.spelling import suggest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,22 +44,9 @@ class KitCase:
         return "-".join(part.replace(" ", "-") for part in (self.kit_property.name, self.workers, self.fault) if part)
 
 
-#: By the name that the table shows. `after` is how many messages have come when it strikes.
 def _fault(name: str, after: int) -> Fault | None:
-    match name:
-        case "":
-            return None
-        case "killed" | "killed receiving":
-            return KillConsumer(after_messages=after, moment="receiving")
-        case "killed holding":
-            return KillConsumer(after_messages=after, moment="holding")
-        case "cut off":
-            return DropConnections(after_messages=after)
-        case _:
-            raise AssertionError(name)  # `conformance` has looked
-
-
-FAULTS = ("killed receiving", "killed holding", "cut off")
+    """The fault that the table calls `name`, after so many messages received; None for ""."""
+    return replace(Fault.parse(name), after_messages=after) if name else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,8 +101,8 @@ def conformance(queue: Any, *, contract: AnyContract, **options: Unpack[Conforma
     `queue` as for `redisq.run`, and `contract` as for `verify`. Options:
 
     * `workers=("thread", "process")`: of which kinds; for coroutine functions ("asyncio",).
-    * `faults`: which strike while messages are on their way, of "killed receiving", "killed holding" and "cut off";
-      by default all that the contract has a say about.
+    * `faults`: which strike while messages are on their way, of "kill:consumer", "kill-holding:consumer" and
+      "drop:connections"; by default all that the contract has a say about.
     * `messages=300`: in a run.
     * `wait_seconds=0.1`: what `get` is given.
     * `settle_seconds=2.0`: how long a dead worker's messages may take to come back.
@@ -180,8 +168,11 @@ def _kit(
         if kind not in WORKERS:
             raise ValueError(f"workers={kind!r}: some of {', '.join(WORKERS)}")
     chosen = _faults_of(promised) if faults is None else tuple(faults)
-    if strange := [name for name in chosen if name not in FAULTS]:
-        raise ValueError(f"no such fault: {strange[0]!r}; there are {', '.join(FAULTS)}")
+    for name in chosen:
+        if name not in KIT_FAULTS:
+            raise ValueError(
+                f"conformance cannot do {name}.{suggest(name, KIT_FAULTS)} conformance can do {', '.join(KIT_FAULTS)}."
+            )
     cases = _cases(promised, workers, chosen)
     return _ConformanceKit(
         queue=queue,
@@ -196,7 +187,7 @@ def _kit(
 
 def _faults_of(contract: Contract) -> tuple[str, ...]:
     """A reader that is killed has no other in its place that would be owed the same."""
-    return ("cut off",) if contract.guarantee is Guarantee.FAN_OUT else FAULTS
+    return ("drop:connections",) if contract.guarantee is Guarantee.FAN_OUT else KIT_FAULTS
 
 
 def _cases(contract: Contract, workers: Sequence[str], faults: Sequence[str]) -> list[KitCase]:
@@ -227,11 +218,11 @@ def _faults_by(kit_property: Property, faults: Sequence[str]) -> Sequence[str]:
     """A schedule kills at each moment there is, which is one fault and not two."""
     if kit_property.by != "schedule":
         return faults
-    return [*(["killed"] if any(map(_kills, faults)) else []), *(fault for fault in faults if not _kills(fault))]
+    return [*(["kill"] if any(map(_kills, faults)) else []), *(fault for fault in faults if not _kills(fault))]
 
 
 def _kills(fault: str) -> bool:
-    return fault.startswith("killed")
+    return fault.startswith("kill")
 
 
 def _name(queue: Any) -> str:

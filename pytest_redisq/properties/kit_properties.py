@@ -20,7 +20,7 @@ from pytest_redisq.check import Contract, Guarantee
 from pytest_redisq.endpoint.forms import is_queue
 from pytest_redisq.endpoint.jobs import Workers
 from pytest_redisq.facade import Redisq
-from pytest_redisq.faults import Fault, KillConsumer
+from pytest_redisq.faults import ExploreFaults, Fault
 from pytest_redisq.properties.machine import check_stateful
 from pytest_redisq.properties.manual_worker import ManualWorker
 from pytest_redisq.properties.stall_meter import StallMeter
@@ -250,13 +250,9 @@ def _explored(trial: Trial) -> int:
     __tracebackhide__ = True
     if is_queue(trial.queue):  # all workers share one client, whose commands would not pass by the schedule
         return 0
-    match trial.fault:
-        case None:
-            faults = ""
-        case KillConsumer():
-            faults = "kill"
-        case _:
-            faults = "lost-request, lost-reply"
+    faults: ExploreFaults = ()
+    if trial.fault is not None:
+        faults = ("lost-request", "lost-reply") if trial.fault.name == "drop" else "kill"
     return trial.redisq.explore(
         trial.queue,
         contract=trial.unordered,

@@ -100,7 +100,7 @@ def check_stateful(
     def make(address: Address) -> ManualWorker:
         return ManualWorker(queue, address, is_async=is_async)
 
-    class QueueMachine(_QueueRules):
+    class QueueMachine(_QueueMachine):
         def __init__(self) -> None:
             super().__init__(make, redisq, promised, workers, wait_seconds, settle_seconds)
 
@@ -118,7 +118,7 @@ def default_settings() -> settings:
     return settings(max_examples=EXAMPLES, stateful_step_count=ACTIONS, deadline=None, phases=quick)
 
 
-class _QueueRules(RuleBasedStateMachine):
+class _QueueMachine(RuleBasedStateMachine):
     def __init__(
         self,
         make: Callable[[Address], ManualWorker],

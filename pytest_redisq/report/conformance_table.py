@@ -23,4 +23,4 @@ def conformance_table(rows: Iterable[tuple[Mapping[str, Any], str]]) -> Iterator
             # Nothing was tried where the queue has no such thing as a stop or an ack.
             shown = "-" if outcome == "passed" and not row["count"] else _SHOWN_AS.get(outcome, outcome)
             count = f"{row['count']:,}" if row["count"] else ""
-            yield f"  {row['property']:<13} {row['workers']:<11} {row['fault']:<17} {shown:<5}{count:>8}".rstrip()
+            yield f"  {row['property']:<13} {row['workers']:<11} {row['fault']:<22} {shown:<5}{count:>8}".rstrip()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from typing import Any
 
 from pytest_redisq.endpoint.forms import EndpointFactory, check_queue
 from pytest_redisq.endpoint.jobs import WORKERS, Bursts, ClientFactory, Pace, Payload, Rate, Workers
 from pytest_redisq.endpoint.subprocess_workers import Command
-from pytest_redisq.faults import Fault
+from pytest_redisq.faults import AnyFaults, faults_for
 from pytest_redisq.runner.process_pool import check_picklable
 from pytest_redisq.runner.run_result import Run, Summary
 from pytest_redisq.runner.runner import RunPlan, conduct
@@ -27,7 +26,7 @@ def run(
     consumers: int = 1,
     messages: int = 100,
     workers: Workers = "thread",
-    faults: Sequence[Fault] = (),
+    faults: AnyFaults = (),
     server: Server | None = None,
     deadline_seconds: float = 60.0,
     settle_seconds: float = 5.0,
@@ -51,7 +50,7 @@ def run(
     * `producers`, `consumers`: number of workers of each role; default 1.
     * `messages`: total number of messages, shared equally among the producers; default 100.
     * `workers`: how workers run ("thread", "asyncio", "process", "fork", "spawn", "forkserver", "pool", "executor").
-    * `faults`: what goes wrong during the run; see `pytest_redisq.faults`.
+    * `faults`: what goes wrong during the run, as `Fault` or text ("kill:consumer@500"); see `pytest_redisq.faults`.
     * `server`: the server that server faults strike; default: `at`, if that is a `Server`.
     * `deadline_seconds`: the longest time for the whole run; default 60.
     * `settle_seconds`: how long messages of dead consumers may take to come back once all consumers idle; default 5.
@@ -68,8 +67,7 @@ def run(
     _check_numbers(producers=producers, consumers=consumers, messages=messages)
     if workers not in WORKERS:
         raise ValueError(f"workers={workers!r} is none of {', '.join(WORKERS)}.{suggest(str(workers), WORKERS)}")
-    if not isinstance(faults, Sequence):
-        raise TypeError(f"faults={faults!r} is to be a list of faults")
+    struck = faults_for("run", faults)
     if client is not None and not callable(client):
         raise TypeError(f"client={client!r} is to be a function of a URL that makes a worker's client")
     check_queue(queue, is_async=workers == "asyncio")
@@ -77,7 +75,7 @@ def run(
         check_picklable(workers, queue=queue, payload=payload, client=client)
     address = Address(url=at) if isinstance(at, str) else Address(url=at.url) if isinstance(at, Server) else at
     # Names cost a command for each connection, and on the user's own server perhaps a right that is not there.
-    names = f"redisq-{os.urandom(4).hex()}-" if faults else ""
+    names = f"redisq-{os.urandom(4).hex()}-" if struck else ""
     return conduct(
         RunPlan(
             factory=EndpointFactory(queue=queue, address=address, client=client, client_names=names),
@@ -86,7 +84,7 @@ def run(
             consumers=consumers,
             messages=messages,
             workers=workers,
-            faults=tuple(faults),
+            faults=struck,
             deadline_seconds=deadline_seconds,
             settle_seconds=settle_seconds,
             wait_seconds=wait_seconds,

@@ -11,10 +11,10 @@ from functools import cached_property
 from pytest_redisq.check import AnyContract, Verdict, check, contract_of
 from pytest_redisq.endpoint.jobs import fairness
 from pytest_redisq.errors import DeliveryError
-from pytest_redisq.faults import FaultEvent
 from pytest_redisq.history import History
 from pytest_redisq.model import Kind, Message, Outcome
 from pytest_redisq.report import explain
+from pytest_redisq.runner.fault_injector import FaultEvent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

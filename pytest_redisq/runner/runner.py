@@ -24,9 +24,10 @@ from pytest_redisq.endpoint.jobs import ConsumerJob, Job, Pace, Payload, Produce
 from pytest_redisq.endpoint.status_table import KillRequest, StatusTable, WorkerState, WorkerStatus
 from pytest_redisq.endpoint.subprocess_workers import Command
 from pytest_redisq.errors import TrafficError
-from pytest_redisq.faults import Fault, FaultInjector, KillConsumer, Moment, check_faults
+from pytest_redisq.faults import Fault
 from pytest_redisq.history import History, Recorder
 from pytest_redisq.logs import Logs, collect_logs
+from pytest_redisq.runner.fault_injector import FaultInjector, Moment, check_faults
 from pytest_redisq.runner.inspector import QueueInspector
 from pytest_redisq.runner.process_pool import ProcessWorkerPool
 from pytest_redisq.runner.run_result import Run
@@ -74,7 +75,7 @@ class RunPlan:
 def conduct(plan: RunPlan) -> Run:
     """Carry out `plan`. Whatever happens, no thread, task, process or file of it is left."""
     check_faults(plan.faults, messages=plan.messages, server=plan.server)
-    if plan.workers == "executor" and any(isinstance(fault, KillConsumer) for fault in plan.faults):
+    if plan.workers == "executor" and any(fault.target == "consumer" for fault in plan.faults):
         raise ValueError('workers="executor" breaks as a whole when one of its processes dies: use "pool" or "process"')
     with interrupts.not_replaced(), interrupts.cleared_up() as stack:
         with interrupts.deferred():
@@ -140,7 +141,7 @@ class Runner:
             ended_ns=ended_ns,
         )
 
-    # What the faults may do: `faults.FaultTarget`.
+    # What the faults may do: `fault_injector.FaultTarget`.
 
     def received(self) -> int:
         return sum(self._status(job).messages for job in self._jobs if isinstance(job, ConsumerJob))

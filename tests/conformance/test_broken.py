@@ -10,7 +10,7 @@ from hypothesis.errors import Flaky
 from pytest_redisq.check import Contract
 from pytest_redisq.errors import ScheduleError
 from pytest_redisq.facade import Redisq
-from pytest_redisq.faults import DropConnections, Fault, KillConsumer
+from pytest_redisq.faults import Fault
 from pytest_redisq.properties.kit_properties import KIT_PROPERTIES, Property, Trial
 from tests.conformance import broken
 
@@ -29,10 +29,10 @@ CAUGHT = {
 }
 #: What is caught where many share and one fault strikes; without it, they share well.
 CAUGHT_BY_FAULT: list[tuple[Fault, Any]] = [
-    (KillConsumer(after_messages=50, moment="receiving"), broken.AcksBeforeTheWork),
-    (KillConsumer(after_messages=50, moment="holding"), broken.AcksBeforeTheWork),
-    (KillConsumer(after_messages=50, moment="holding"), broken.GivesUpWhatItHeld),
-    (DropConnections(after_messages=50), broken.LosesItsPlace),
+    (Fault.parse("kill:consumer@50"), broken.AcksBeforeTheWork),
+    (Fault.parse("kill-holding:consumer@50"), broken.AcksBeforeTheWork),
+    (Fault.parse("kill-holding:consumer@50"), broken.GivesUpWhatItHeld),
+    (Fault.parse("drop:connections@50"), broken.LosesItsPlace),
 ]
 #: What real traffic finds too, if it has luck.
 PERHAPS = {"explored": {"sharing"}}

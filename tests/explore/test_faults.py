@@ -35,7 +35,7 @@ def run(scenario: Callable[[World], None], schedule: str, url: str) -> None:
         raise error
 
 
-# -- client-kill -----------------------------------------------------------------------------------------------------
+# -- drop ------------------------------------------------------------------------------------------------------------
 
 
 def test_a_client_that_is_killed_has_sent_nothing(url: str) -> None:
@@ -288,7 +288,7 @@ def test_a_failover_leaves_a_lock_with_two_owners(url: str) -> None:
         assert sum(actor.result for actor in owners) <= 1
 
     assert explore(scenario, url=url, schedules=40).failure is None
-    failure = explore(scenario, url=url, schedules=100, faults="failover").failure
+    failure = explore(scenario, url=url, schedules=100, faults="failover:server").failure
     assert failure
     assert str(failure.schedule) == "AAoB"
 
@@ -298,7 +298,7 @@ def test_a_failover_leaves_a_lock_with_two_owners(url: str) -> None:
 
 def test_a_server_without_persistence_loses_jobs_and_so_does_a_failover(url: str) -> None:
     """Found by the one line, and said as what it is."""
-    for fault in ("restart-empty", "failover"):
+    for fault in ("restart-empty:server", "failover:server"):
         failure = explore(
             queue_scenario(ReliableList("jobs"), "at-least-once", consumers=1, messages=1), url=url, faults=fault
         ).failure
@@ -306,7 +306,7 @@ def test_a_server_without_persistence_loses_jobs_and_so_does_a_failover(url: str
         assert '"at-least-once" is broken' in str(failure.error)
 
 
-@pytest.mark.parametrize("fault", ["client-kill", "pause", "restart", "script-flush"])
+@pytest.mark.parametrize("fault", ["drop", "pause", "restart:server", "script-flush:server"])
 @pytest.mark.parametrize("queue", [ReliableList("jobs"), StreamGroup("jobs", "workers")], ids=["list", "group"])
 def test_the_supplied_queues_hold(url: str, queue: Any, fault: str) -> None:
     """What at-least-once covers: lost connections, slow workers, a server that comes back with its data."""
@@ -315,7 +315,7 @@ def test_the_supplied_queues_hold(url: str, queue: Any, fault: str) -> None:
 
 def test_a_blocking_list_loses_what_a_client_was_given_as_it_was_killed(url: str) -> None:
     """At most once is what it promises, under all of them."""
-    every = "client-kill, pause, restart, restart-empty, script-flush"
+    every = "drop, pause, restart:server, restart-empty:server, script-flush:server"
     explore(
         queue_scenario(BlockingList("jobs"), "at-most-once", messages=2), url=url, faults=every, schedules=60
     ).verify()

@@ -11,7 +11,7 @@ import pytest
 from pytest_redisq.errors import DeliveryError
 from pytest_redisq.explore import World, explore, queue_scenario, replay
 from pytest_redisq.explore.pause_monitor import PauseMonitor
-from pytest_redisq.explore.schedule import FAULTS
+from pytest_redisq.faults import EXPLORE_FAULTS
 from pytest_redisq.queues import BlockingList, ReliableList, Stream, StreamGroup
 from tests.explore import thorough
 
@@ -39,7 +39,7 @@ def test_heartbeats_during_a_pause_are_no_run_without_an_end(url: str, queue: An
 @pytest.mark.slow
 @pytest.mark.timeout(3_600)
 @pytest.mark.parametrize("is_async", [False, True], ids=["threads", "tasks"])
-@pytest.mark.parametrize("faults", [*FAULTS, "pause,kill,client-kill"])
+@pytest.mark.parametrize("faults", [*EXPLORE_FAULTS, "pause,kill,drop"])
 @pytest.mark.parametrize(("queue", "contract"), QUEUES.values(), ids=QUEUES)
 def test_no_fault_makes_a_run_of_a_supplied_queue_endless(
     url: str, queue: Any, contract: str, faults: str, is_async: bool

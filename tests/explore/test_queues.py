@@ -22,8 +22,8 @@ QUEUES = {"reliable list": ReliableList("jobs"), "stream group": StreamGroup("jo
 FAULTS = [
     "kill:one",
     "lost-reply:one,lost-request:one,cut-reply:one",
-    pytest.param("client-kill:one,pause:one,restart:one", marks=pytest.mark.slow),
-    pytest.param("script-flush,timeout", marks=pytest.mark.slow),
+    pytest.param("drop:one,pause:one,restart:server", marks=pytest.mark.slow),
+    pytest.param("script-flush:server,timeout", marks=pytest.mark.slow),
 ]
 
 
@@ -65,7 +65,7 @@ def test_every_job_is_done_at_least_once(url: str, queue: Any, faults: str) -> N
     explore(scenario, url=url, schedules=SCHEDULES, faults=faults).verify()
 
 
-CUTS = ["lost-reply,lost-request,cut-reply", "client-kill,pause,restart"]
+CUTS = ["lost-reply,lost-request,cut-reply", "drop,pause,restart:server"]
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_redisq.explore.footprint import NOTHING
-from pytest_redisq.explore.schedule import ChoicePoint, EnabledStep, Schedule, Step, StepKind, parse_faults, run_on
+from pytest_redisq.explore.schedule import ChoicePoint, EnabledStep, Schedule, Step, StepKind, kinds_by_actor, run_on
 
 steps = st.builds(Step, st.integers(0, 25), st.sampled_from(StepKind), st.integers(0, 30))
 
@@ -62,8 +62,8 @@ def test_only_what_is_a_fault_costs() -> None:
 
 def test_faults_can_be_asked_for_by_actor() -> None:
     """Names, as text or as a sequence, each for all actors or one."""
-    assert parse_faults("") == {}
-    assert parse_faults(["kill:worker", "lost-reply"]) == {
+    assert kinds_by_actor("") == {}
+    assert kinds_by_actor(["kill:worker", "lost-reply"]) == {
         "worker": {StepKind.KILL_BEFORE, StepKind.KILL_AFTER},
         "": {StepKind.LOSE_REPLY},
     }

@@ -46,7 +46,7 @@ def test_a_flush_strikes_the_actors_of_the_run_alone(url: str) -> None:
         assert actor.result == 1
         assert world.redis.script_exists(SHA.decode()) == [True]
 
-    failure = explore(scenario, url=url, faults="script-flush", schedules=20).failure
+    failure = explore(scenario, url=url, faults="script-flush:server", schedules=20).failure
     assert failure
     assert str(failure.schedule) == "AAf"
     assert type(failure.error).__name__ == "NoScriptError"

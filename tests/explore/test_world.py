@@ -20,7 +20,6 @@ import redis
 import redis.asyncio
 
 from pytest_redisq.explore import (
-    FAULTS,
     ActorKilled,
     DeadlockError,
     EndlessError,
@@ -30,6 +29,7 @@ from pytest_redisq.explore import (
     explore,
     replay,
 )
+from pytest_redisq.faults import EXPLORE_FAULTS
 from tests.explore.leaks import assert_nothing_is_left, footprint
 from tests.support import eventually
 
@@ -629,5 +629,5 @@ def test_exploring_leaves_nothing_behind(url: str) -> None:
             world.run()
 
     before = footprint(url)
-    explore(scenario, url=url, schedules=60, faults=",".join(FAULTS))
+    explore(scenario, url=url, schedules=60, faults=EXPLORE_FAULTS)
     assert_nothing_is_left(url, before)

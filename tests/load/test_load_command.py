@@ -70,7 +70,7 @@ def test_what_was_saved_is_compared_and_a_regression_is_exit_code_2(
 @pytest.mark.slow
 def test_a_fault_is_struck_and_its_moment_told(tmp_path: Path) -> None:
     told = tmp_path / "told.json"
-    result = redisq_load("blpop_workers", "--time", "6s", "--fault", "pause@4s+1s", "--json", str(told))
+    result = redisq_load("blpop_workers", "--time", "6s", "--fault", "pause:server@4s+1s", "--json", str(told))
     assert result.exit_code == 0, result.output
     assert [line.partition(": ")[2] for line in json.loads(told.read_text())["faults"]] == [
         "the server was paused",
@@ -145,7 +145,7 @@ def test_the_knee_is_where_the_rate_is_no_longer_kept_to_however_many_receive(mo
         (["drain", "--time", "soon"], "'soon' is not a time; write 30s, 5m or 1h"),
         (["drain", "--rate", "fast"], "give messages a second, such as 1000"),
         (["drain", "--fail-if", "p99>5"], "a latency needs a unit"),
-        (["drain", "--fault", "boom@1s"], "write KIND@SECONDS"),
+        (["drain", "--fault", "boom@1s"], "no such fault: 'boom'"),
         (["lrange-payload", "--payload", "9"], "10"),
         (["drain", "--compare", "nothing"], "keep one with --save nothing"),
         (["drain", "--save", "a/b"], "no name for a baseline"),

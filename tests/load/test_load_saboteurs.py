@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from pytest_redisq.faults import Fault
 from pytest_redisq.load.locust_process import LoadReport, LoadRun, under_way
 from pytest_redisq.load.timed_faults import FaultSchedule, run_struck
 from pytest_redisq.servers import Server
@@ -29,7 +30,7 @@ def test_locusts_plain_stop_loses_messages(play: Play, saboteur: Saboteur) -> No
 def test_blpop_workers_that_are_killed_break_the_contract(server: Server) -> None:
     """The right twin is a group: `test_killed_consumers_of_a_group_lose_nothing`."""
     load = LoadRun(scenario="blpop-workers", url=server.url, seconds=1.0, consumers=10, drain_seconds=10)
-    report = run_struck(load, server, ["kill-consumers@0s"])
+    report = run_struck(load, server, ["kill:consumers@0s"])
     assert (report.exit_code, set(report.counts)) == (1, {"indeterminate"})
     assert report.counts["indeterminate"] <= 10
     assert "each consumer was cut off" in report.told["faults"][0]
@@ -81,7 +82,7 @@ def test_a_stalled_server_under_redis_pys_own_retries_doubles_messages(
     with under_way(load, output=subprocess.PIPE) as running:
         with server.client() as client:
             when_pushing(client)
-        schedule = FaultSchedule([FaultSchedule.parse(f"pause@0s+{stall}s")], server, running.process.pid)
+        schedule = FaultSchedule([Fault.parse(f"pause:server@0s+{stall}s")], server, running.process.pid)
         with schedule.at_work():
             report = running.wait()
     assert report.exit_code == 1

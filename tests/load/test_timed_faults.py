@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from pytest_redisq.errors import DeliveryError
+from pytest_redisq.faults import Fault
 from pytest_redisq.load.locust_process import LoadReport, LoadRun, under_way
-from pytest_redisq.load.timed_faults import FaultSchedule, TimedFault, run_struck
+from pytest_redisq.load.timed_faults import FaultSchedule, run_struck
 from pytest_redisq.servers import Server, start
 from tests.load.conftest import when_pushing
 from tests.support import local
@@ -35,14 +36,14 @@ def struck(server: Server, fault: str, **run_options: object) -> tuple[LoadRepor
     with under_way(load, output=subprocess.PIPE) as running:
         with server.client() as client:
             when_pushing(client)
-        schedule = FaultSchedule([FaultSchedule.parse(fault)], server, running.process.pid)
+        schedule = FaultSchedule([Fault.parse(fault)], server, running.process.pid)
         with schedule.at_work():
             report = running.wait()
     return report, schedule.struck
 
 
 def test_a_killed_worker_makes_the_run_unknown(server: Server) -> None:
-    report, notes = struck(server, "kill-worker@0s", processes=3)
+    report, notes = struck(server, "kill:process@0s", processes=3)
     assert "was killed" in notes[0]
     assert report.exit_code == 3
     assert report.counts == {}
@@ -60,7 +61,7 @@ def test_a_worker_that_dies_before_it_has_begun_is_not_waited_for(play: Play, sa
 @pytest.mark.parametrize("processes", [1, 2])
 def test_killed_consumers_of_a_group_lose_nothing(server: Server, engine: str, processes: int) -> None:
     load = LoadRun(scenario="xadd-group", url=server.url, seconds=3.0, engine=engine, processes=processes)
-    report = run_struck(load, server, ["kill-consumers@0s", "kill-consumers@1s"])
+    report = run_struck(load, server, ["kill:consumers@0s", "kill:consumers@1s"])
     assert (report.exit_code, report.outcome) == (0, "pass")
     assert report.figures["errors"] >= 10
 
@@ -70,7 +71,7 @@ def test_dropped_connections_are_made_again_and_what_they_carried_is_not_called_
     server: Server, engine: str
 ) -> None:
     """BLPOP alone loses what was on its way to a connection that is cut: the harness can tell that from a loss."""
-    report, notes = struck(server, "drop@0s", engine=engine)
+    report, notes = struck(server, "drop:connections@0s", engine=engine)
     assert "connections were closed" in notes[0]
     assert "lost" not in report.counts
     assert report.figures["errors"] > 0
@@ -79,7 +80,7 @@ def test_dropped_connections_are_made_again_and_what_they_carried_is_not_called_
 
 @pytest.mark.parametrize("engine", ["epoll", "locust"])
 def test_a_pause_of_the_server_harms_nobody(own_server: Server, engine: str) -> None:
-    report, notes = struck(own_server, "pause@0s+1s", engine=engine)
+    report, notes = struck(own_server, "pause:server@0s+1s", engine=engine)
     assert len(notes) == 2
     assert (report.exit_code, report.counts) == (0, {})
     assert report.figures["RPUSH.max"] >= 900_000
@@ -87,13 +88,13 @@ def test_a_pause_of_the_server_harms_nobody(own_server: Server, engine: str) -> 
 
 def test_a_pause_shows_in_the_latency_from_the_intended_start(own_server: Server) -> None:
     """Locust's own way to measure waits with the server, and calls the run fast."""
-    report, _ = struck(own_server, "pause@0s+2s", rate="500", seconds=5.0)
+    report, _ = struck(own_server, "pause:server@0s+2s", rate="500", seconds=5.0)
     assert report.exit_code == 0
     assert report.figures["RPUSH.p90"] > 10 * report.figures["service.p90"]
 
 
 def test_a_restart_is_survived(own_server: Server) -> None:
-    report, _ = struck(own_server, "restart@0s")
+    report, _ = struck(own_server, "restart:server@0s")
     assert report.told["verdict"]["totals"]["delivered"] > 100
     assert report.figures["errors"] > 0
     assert "corrupted" not in report.counts
@@ -117,9 +118,9 @@ def test_a_server_that_is_gone_is_told_while_the_run_goes_on_and_at_its_end(own_
 @pytest.mark.parametrize(
     ("scenario", "fault", "lesson"),
     [
-        ("drain", "kill-worker@0s", "kill-worker failed: the run has only one process"),
-        ("drain", "drop@60s", "drop never struck: the run had ended"),
-        ("own-queue", "kill-consumers@0s", "kill-consumers failed: the run has no named connection"),
+        ("drain", "kill:process@0s", "kill:process@0s failed: the run has only one process"),
+        ("drain", "drop:connections@60s", "drop:connections@60s never struck: the run had ended"),
+        ("own-queue", "kill:consumers@0s", "kill:consumers@0s failed: the run has no named connection"),
     ],
 )
 def test_a_run_that_a_fault_has_missed_is_not_judged(server: Server, scenario: str, fault: str, lesson: str) -> None:
@@ -127,20 +128,3 @@ def test_a_run_that_a_fault_has_missed_is_not_judged(server: Server, scenario: s
     assert (report.exit_code, report.outcome) == (3, "pass")
     with pytest.raises(DeliveryError, match=f"exit code 3:(.|\n)*fault: .* s: {lesson}"):
         report.verify()
-
-
-@pytest.mark.parametrize(
-    ("text", "fault"),
-    [
-        ("pause@3s+7s", TimedFault(kind="pause", at_seconds=3, for_seconds=7)),
-        ("kill-worker@0.5s", TimedFault(kind="kill-worker", at_seconds=0.5, for_seconds=0)),
-    ],
-)
-def test_a_fault_is_told_from_its_text(text: str, fault: TimedFault) -> None:
-    assert FaultSchedule.parse(text) == fault
-
-
-@pytest.mark.parametrize("text", ["pause", "pause@3", "explode@3s", "pause@s"])
-def test_a_mistyped_fault_teaches(text: str) -> None:
-    with pytest.raises(ValueError, match="write KIND@SECONDS"):
-        FaultSchedule.parse(text)

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from pytest_redisq.errors import TrafficError
-from pytest_redisq.faults import DropConnections, KillConsumer
 from pytest_redisq.queues import BlockingList
 from pytest_redisq.runner import Command, run
 from pytest_redisq.servers import Server
@@ -82,9 +81,15 @@ def test_the_deadline_tells_of_a_get_that_takes_nothing_out(server: Server) -> N
 )
 def test_the_deadline_ends_the_draining(server: Server, queue: Any, workers: Any) -> None:
     """Where no consumer lives, the runner itself asks for what is left, and its get may not come back either."""
-    dies = KillConsumer(after_messages=0, replace=False)
     with pytest.raises(TrafficError, match="it was draining the queue"):
-        run(queue, at=server, messages=3, workers=workers, faults=[dies], deadline_seconds=DEADLINE_SECONDS)
+        run(
+            queue,
+            at=server,
+            messages=3,
+            workers=workers,
+            faults="kill:consumer@0+forever",
+            deadline_seconds=DEADLINE_SECONDS,
+        )
 
 
 def test_the_deadline_ends_tasks(server: Server) -> None:
@@ -255,7 +260,7 @@ def test_what_is_no_queue_is_explained(server: Server, queue: Any) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"faults": DropConnections(after_messages=1)}, "is to be a list of faults"),
+        ({"faults": 7}, "faults=7 must be a fault, the text of one, or a sequence"),
         ({"client": 7}, "client=7 is to be a function of a URL"),
     ],
 )

@@ -8,7 +8,7 @@ from redis.asyncio import Redis as AsyncRedis
 
 from pytest_redisq import (
     Contract,
-    KillConsumer,
+    Fault,
     Redisq,
     ReliableList,
     StartServer,
@@ -40,8 +40,12 @@ async def take_async(client: AsyncRedis) -> list[str]:
 
 def test_run(redisq: Redisq, redisq_start: StartServer) -> None:
     jobs: ReliableList = redisq.reliable_list("jobs", lease_seconds=2)
-    faults = [redisq.kill_consumer(after_messages=5, moment="holding"), KillConsumer(after_messages=9)]
+    faults = [
+        redisq.kill_consumer(after_messages=5, moment="holding"),
+        Fault("drop", target="connections", after_messages=9),
+    ]
     run = redisq.run(jobs, producers=2, consumers=2, messages=100, workers="process", faults=faults)
+    redisq.run(jobs, faults="kill:server@5+1s")
     run.verify("at-least-once, fifo")
     run.verify(Contract.parse("at-least-once"))
     redisq.run(Orders, workers="asyncio").verify("fan-out, bounded")
@@ -49,7 +53,7 @@ def test_run(redisq: Redisq, redisq_start: StartServer) -> None:
     server.stop()
     stream: Stream = redisq.stream("events", maxlen=10)
     group: StreamGroup = redisq.stream("events", group="workers", max_deliveries=3)
-    redisq.load("blpop-workers", seconds=1, consumers=2, faults=["pause@1s+1s"], engine="locust").verify()
+    redisq.load("blpop-workers", seconds=1, consumers=2, faults=["pause:server@1s+1s"], engine="locust").verify()
     print(stream, group)
 
 
@@ -63,10 +67,10 @@ def scenario(world: World) -> None:
 
 
 def test_explore(redisq: Redisq) -> None:
-    redisq.explore(scenario, faults="lost-reply, kill:one", seconds=1, strategy="pos")
-    redisq.explore(Orders, contract="at-least-once", consumers=2, faults=["kill"]).verify()
+    redisq.explore(scenario, faults=["lost-reply", Fault("kill", target="one")], seconds=1, strategy="pos")
+    redisq.explore(Orders, contract="at-least-once", consumers=2, faults="restart:server").verify()
     redisq.replay(scenario, "AABB", max_steps=10)
-    redisq.conformance(Orders, contract="at-most-once", workers=["thread"], faults=["cut off"])
+    redisq.conformance(Orders, contract="at-most-once", workers=["thread"], faults=["drop:connections"])
 
 
 TestOrders = conformance(Orders, contract="at-least-once", messages=10)

@@ -9,18 +9,11 @@ import pytest
 import redis
 
 from pytest_redisq.errors import DeliveryError
-from pytest_redisq.faults import (
-    DropConnections,
-    Fault,
-    FaultInjector,
-    KillConsumer,
-    KillServer,
-    PauseServer,
-    RestartServer,
-)
+from pytest_redisq.faults import Fault
 from pytest_redisq.model import Kind, Outcome
 from pytest_redisq.queues import BlockingList, ReliableList, StreamGroup
 from pytest_redisq.runner import Rate, run
+from pytest_redisq.runner.fault_injector import FaultInjector
 from pytest_redisq.servers import Server, start
 from tests.runner import sample_queues as queues
 from tests.support import local
@@ -48,7 +41,7 @@ def test_reliable_queues_survive_the_death_of_a_consumer(server: Server, workers
         consumers=2,
         messages=60,
         workers=workers,
-        faults=[KillConsumer(after_messages=20, moment=moment)],
+        faults=["kill:consumer@20" if moment == "receiving" else "kill-holding:consumer@20"],
     )
     verdict = done.verify("at-least-once")
     assert f"was to die {moment} its next message" in done.faults[0].words
@@ -62,7 +55,7 @@ def test_reliable_queues_survive_the_death_of_a_consumer(server: Server, workers
 
 @pytest.mark.parametrize("workers", ["thread", "fork"])
 def test_a_stream_group_survives_the_death_of_a_consumer(server: Server, workers: Any) -> None:
-    faults = [KillConsumer(after_messages=20), KillConsumer(after_messages=30, moment="holding")]
+    faults = ["kill:consumer@20", "kill-holding:consumer@30"]
     done = run(RELIABLE[1], at=server, consumers=3, messages=60, workers=workers, faults=faults)
     done.verify("effectively-once")
 
@@ -75,7 +68,7 @@ def test_a_blocking_list_loses_what_a_dead_consumer_had_received(server: Server,
         consumers=2,
         messages=60,
         workers=workers,
-        faults=[KillConsumer(after_messages=20)],
+        faults=["kill:consumer@20"],
     )
     done.verify("at-most-once")
     with pytest.raises(DeliveryError, match="indeterminate"):
@@ -90,7 +83,7 @@ def test_what_was_acknowledged_before_the_work_is_forgotten(server: Server, work
         consumers=2,
         messages=60,
         workers=workers,
-        faults=[KillConsumer(after_messages=20, moment="holding")],
+        faults=["kill-holding:consumer@20"],
     )
     done.verify("at-most-once")
     with pytest.raises(DeliveryError, match="1 forgotten"):
@@ -106,7 +99,7 @@ def test_a_processing_list_that_nobody_recovers_is_stuck(server: Server, workers
         messages=60,
         workers=workers,
         settle_seconds=0.1,
-        faults=[KillConsumer(after_messages=20)],
+        faults=["kill:consumer@20"],
     )
     with pytest.raises(DeliveryError, match="stuck"):
         done.verify("at-least-once")
@@ -114,7 +107,7 @@ def test_a_processing_list_that_nobody_recovers_is_stuck(server: Server, workers
 
 @pytest.mark.parametrize("workers", ["thread", SLOW_FORK])
 def test_a_processing_list_that_has_a_supervisor_loses_nothing(server: Server, workers: Any) -> None:
-    faults = [KillConsumer(after_messages=20)]
+    faults = ["kill:consumer@20"]
     done = run(queues.Reliable, at=server, consumers=2, messages=60, workers=workers, faults=faults)
     done.verify("at-least-once")
 
@@ -127,7 +120,7 @@ def test_what_the_last_consumer_leaves_is_drained(server: Server, workers: Any) 
         at=server,
         messages=1_000,
         workers=workers,
-        faults=[KillConsumer(after_messages=5, replace=False)],
+        faults=["kill:consumer@5+forever"],
     )
     done.verify("at-least-once")
     drained = [op for op in done.history if op.kind is Kind.DRAIN and op.messages]
@@ -136,7 +129,7 @@ def test_what_the_last_consumer_leaves_is_drained(server: Server, workers: Any) 
 
 
 def test_a_consumer_with_no_more_messages_dies_all_the_same(server: Server) -> None:
-    faults = [KillConsumer(after_messages=29, moment="holding")]
+    faults = ["kill-holding:consumer@29"]
     done = run(BlockingList("jobs"), at=server, consumers=1, messages=30, pace=Rate(300), faults=faults)
     assert "consumer-0 was to die" in done.faults[0].words
     assert "consumer-1" in {op.actor for op in done.history}
@@ -145,16 +138,15 @@ def test_a_consumer_with_no_more_messages_dies_all_the_same(server: Server) -> N
 @pytest.mark.parametrize(
     "fault",
     [
-        RestartServer(after_messages=30),
-        KillServer(after_messages=30, down_seconds=0.1),
-        PauseServer(after_messages=30, seconds=0.2),
-        DropConnections(after_messages=30),
+        "restart:server@30",
+        "kill:server@30+0.1s",
+        "pause:server@30+0.2s",
+        "drop:connections@30",
     ],
-    ids=lambda fault: type(fault).__name__,
 )
 @pytest.mark.parametrize("workers", ["thread", "asyncio", "fork"])
-def test_a_reliable_list_survives_what_happens_to_the_server(server: Server, fault: Fault, workers: Any) -> None:
-    if isinstance(fault, KillServer):
+def test_a_reliable_list_survives_what_happens_to_the_server(server: Server, fault: str, workers: Any) -> None:
+    if fault.startswith("kill:server"):
         server.config("appendfsync", "always")
     done = run(
         RELIABLE[0],
@@ -194,7 +186,7 @@ class Behind:
 def test_a_server_without_persistence_loses_what_it_held(server: Server) -> None:
     server.config("appendonly", "no")
     server.config("save", "")
-    done = run(Behind, at=server, producers=4, messages=1000, faults=[KillServer(after_messages=1)])
+    done = run(Behind, at=server, producers=4, messages=1000, faults=["kill:server@1"])
     with pytest.raises(DeliveryError, match="lost"):
         done.verify("at-least-once")
 
@@ -203,14 +195,14 @@ def test_only_the_workers_connections_are_dropped(server: Server) -> None:
     with server.client(client_name="bystander") as bystander:
         bystander.ping()
         before = bystander.client_id()
-        done = run(BlockingList("jobs"), at=server, messages=50, faults=[DropConnections(after_messages=10)])
+        done = run(BlockingList("jobs"), at=server, messages=50, faults=["drop:connections@10"])
         assert bystander.client_id() == before
     assert "connections of workers were closed" in done.faults[0].words
     assert not done.faults[0].words.startswith("0 ")
 
 
 def test_the_history_tells_of_faults(server: Server) -> None:
-    done = run(BlockingList("jobs"), at=server, messages=50, faults=[DropConnections(after_messages=10)])
+    done = run(BlockingList("jobs"), at=server, messages=50, faults=["drop:connections@10"])
     (note,) = done.history.notes
     assert "s after the start" in note
     assert "connections of workers were closed by the server" in note
@@ -218,7 +210,7 @@ def test_the_history_tells_of_faults(server: Server) -> None:
 
 def test_the_victim_is_chosen_by_the_seed(server: Server) -> None:
     def victim(seed: int) -> str:
-        faults = [KillConsumer(after_messages=10)]
+        faults = ["kill:consumer@10"]
         done = run(RELIABLE[0], at=server, consumers=4, messages=40, seed=seed, faults=faults)
         return done.faults[0].words
 
@@ -228,28 +220,28 @@ def test_the_victim_is_chosen_by_the_seed(server: Server) -> None:
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        (KillConsumer(after_messages=100), "would never strike: after_messages is to be at least 0 and less than"),
-        (KillServer(after_messages=-1), "would never strike"),
+        ("kill:consumer@100", "would never strike: it must come after fewer messages than messages=100"),
+        ("kill:server", "run cannot do kill:server: it does not say when. Add @500 for: after 500 messages."),
     ],
 )
-def test_a_fault_that_cannot_strike_is_refused(server: Server, fault: Fault, words: str) -> None:
+def test_a_fault_that_cannot_strike_is_refused(server: Server, fault: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         run(BlockingList("jobs"), at=server, messages=100, faults=[fault])
 
 
 def test_a_server_fault_needs_a_server_of_our_own(server: Server) -> None:
     with pytest.raises(ValueError, match="needs a server that redisq started"):
-        run(BlockingList("jobs"), at=server.url, messages=10, faults=[RestartServer(after_messages=1)])
+        run(BlockingList("jobs"), at=server.url, messages=10, faults=["restart:server@1"])
 
 
 def test_what_is_no_fault_is_refused(server: Server) -> None:
-    with pytest.raises(TypeError, match="'kill' is no fault; the faults are KillConsumer, KillServer"):
-        run(BlockingList("jobs"), at=server, faults=["kill"])  # type: ignore[list-item]
+    with pytest.raises(TypeError, match="7 is no fault: give a Fault, or NAME"):
+        run(BlockingList("jobs"), at=server, faults=[7])  # type: ignore[list-item]
 
 
 def test_an_executor_cannot_lose_a_process(server: Server) -> None:
     with pytest.raises(ValueError, match='workers="executor" breaks as a whole'):
-        run(BlockingList("jobs"), at=server, workers="executor", faults=[KillConsumer(after_messages=1)])
+        run(BlockingList("jobs"), at=server, workers="executor", faults=["kill:consumer@1"])
 
 
 def test_a_fault_that_never_struck_is_told() -> None:
@@ -258,6 +250,6 @@ def test_a_fault_that_never_struck_is_told() -> None:
             return 3
 
     site: Any = FaultTarget()
-    interpreter = FaultInjector([DropConnections(after_messages=5)], site)
+    interpreter = FaultInjector([Fault.parse("drop:connections@5")], site)
     interpreter.step()
-    assert interpreter.missed() == ("DropConnections(after_messages=5) never struck: 3 messages were received",)
+    assert interpreter.missed() == ("drop:connections@5 never struck: 3 messages were received",)

@@ -1,0 +1,317 @@
+"""The catalogue of faults: what each strikes, when it can, how long it lasts, and which drivers can do it.
+
+Help, errors, documentation and the conformance kit take the names from here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
+
+from pytest_redisq.faults.fault import AnyFaults, Fault, FaultName, parse_faults
+from pytest_redisq.spelling import suggest
+
+Driver = Literal["run", "explore", "load"]
+DRIVERS: tuple[Driver, ...] = get_args(Driver)
+
+#: The target of a fault that strikes any actor, or the one whose name or letter is given.
+ACTOR = "ACTOR"
+#: Targets that mean the same in each driver, so that no actor is called so.
+RESERVED_TARGETS = ("server", "connections", "consumers", "process")
+
+#: The faults of `explore` without an actor's name.
+ExploreFault = Literal[
+    "lost-request",
+    "lost-reply",
+    "cut-reply",
+    "drop",
+    "kill",
+    "kill-before",
+    "kill-after",
+    "pause",
+    "timeout",
+    "restart:server",
+    "restart-empty:server",
+    "failover:server",
+    "script-flush:server",
+]
+EXPLORE_FAULTS: tuple[ExploreFault, ...] = get_args(ExploreFault)
+#: What `explore` takes: a name, a fault, or some of these. One text with several names is taken as well; a type checker
+#: cannot tell whether its names are right.
+ExploreFaults: TypeAlias = ExploreFault | Fault | Iterable[ExploreFault | Fault]
+#: The faults of the conformance kit, as its table shows them.
+KitFault = Literal["kill:consumer", "kill-holding:consumer", "drop:connections"]
+KIT_FAULTS: tuple[KitFault, ...] = get_args(KitFault)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaultSpec:
+    """A line of the catalogue.
+
+    `name`, `target`: its spelling. `strikes`: what suffers. `drivers`: which of them can do it. `duration`: whether it
+    takes one; "forever" says that the only one is `+forever`. `meaning`: what happens, in one sentence.
+    """
+
+    name: FaultName
+    target: str
+    strikes: Literal["connection", "worker", "server"]
+    drivers: tuple[Driver, ...]
+    meaning: str
+    duration: Literal["none", "optional", "required", "forever"] = "none"
+
+    @property
+    def where(self) -> str:
+        """The spelling without time and duration: `kill:consumer`."""
+        return self.name if self.target == ACTOR else f"{self.name}:{self.target}"
+
+    def covers(self, fault: Fault) -> bool:
+        """Whether `fault` has this name and this target."""
+        if self.target == ACTOR:
+            return self.name == fault.name and fault.target not in RESERVED_TARGETS
+        return (self.name, self.target) == (fault.name, fault.target)
+
+    def example(self, driver: Driver) -> Fault:
+        """This fault as `driver` takes it."""
+        return Fault(
+            self.name,
+            target="" if self.target == ACTOR else self.target,
+            after_messages=500 if driver == "run" else None,
+            at_seconds=5 if driver == "load" else None,
+            for_seconds=2 if self.duration == "required" else 0,
+        )
+
+
+_EXPLORE: tuple[Driver, ...] = ("explore",)
+_TIMED: tuple[Driver, ...] = ("run", "load")
+
+CATALOGUE: tuple[FaultSpec, ...] = (
+    FaultSpec(
+        name="lost-request",
+        target=ACTOR,
+        strikes="connection",
+        drivers=_EXPLORE,
+        meaning="the connection is cut before the command reaches the server",
+    ),
+    FaultSpec(
+        name="lost-reply",
+        target=ACTOR,
+        strikes="connection",
+        drivers=_EXPLORE,
+        meaning="the command takes effect; the connection is cut before its reply comes back",
+    ),
+    FaultSpec(
+        name="cut-reply",
+        target=ACTOR,
+        strikes="connection",
+        drivers=_EXPLORE,
+        meaning="the command takes effect; the connection is cut in the middle of its reply",
+    ),
+    FaultSpec(
+        name="drop",
+        target=ACTOR,
+        strikes="connection",
+        drivers=_EXPLORE,
+        meaning="the server closes all connections of the actor (CLIENT KILL) before its command",
+    ),
+    FaultSpec(
+        name="drop",
+        target="connections",
+        strikes="connection",
+        drivers=_TIMED,
+        meaning="the server closes every connection of the workers (CLIENT KILL), and no other",
+    ),
+    FaultSpec(
+        name="kill",
+        target=ACTOR,
+        strikes="worker",
+        drivers=_EXPLORE,
+        meaning="the actor dies: kill-before or kill-after",
+    ),
+    FaultSpec(
+        name="kill-before",
+        target=ACTOR,
+        strikes="worker",
+        drivers=_EXPLORE,
+        meaning="the actor dies before its command reaches the server",
+    ),
+    FaultSpec(
+        name="kill-after",
+        target=ACTOR,
+        strikes="worker",
+        drivers=_EXPLORE,
+        meaning="the command takes effect; the actor dies without the reply",
+    ),
+    FaultSpec(
+        name="kill",
+        target="consumer",
+        strikes="worker",
+        drivers=("run",),
+        duration="forever",
+        meaning="a consumer dies as its next message leaves the queue; a new one replaces it, except with +forever",
+    ),
+    FaultSpec(
+        name="kill-holding",
+        target="consumer",
+        strikes="worker",
+        drivers=("run",),
+        duration="forever",
+        meaning="a consumer dies with its next message, before it acknowledges it; a new one replaces it, except with "
+        "+forever",
+    ),
+    FaultSpec(
+        name="kill",
+        target="consumers",
+        strikes="worker",
+        drivers=("load",),
+        meaning="each consumer is cut off before it reads its next reply; another takes its place",
+    ),
+    FaultSpec(
+        name="kill",
+        target="process",
+        strikes="worker",
+        drivers=("load",),
+        meaning="a worker process dies (SIGKILL) with its ledger, so that the run cannot be judged",
+    ),
+    FaultSpec(
+        name="kill",
+        target="server",
+        strikes="server",
+        drivers=_TIMED,
+        duration="optional",
+        meaning="the server dies (SIGKILL) and starts again after the duration; without persistence it is then empty",
+    ),
+    FaultSpec(
+        name="pause",
+        target=ACTOR,
+        strikes="worker",
+        drivers=_EXPLORE,
+        meaning="the actor stands still before its command until every lease has expired",
+    ),
+    FaultSpec(
+        name="pause",
+        target="server",
+        strikes="server",
+        drivers=_TIMED,
+        duration="required",
+        meaning="the server stands still (SIGSTOP) for the duration",
+    ),
+    FaultSpec(
+        name="timeout",
+        target=ACTOR,
+        strikes="worker",
+        drivers=_EXPLORE,
+        meaning="the timeout of a blocking command, or a sleep, ends early",
+    ),
+    FaultSpec(
+        name="restart",
+        target="server",
+        strikes="server",
+        drivers=DRIVERS,
+        meaning="the server shuts down in good order and starts again; connections and cached scripts are gone",
+    ),
+    FaultSpec(
+        name="restart-empty",
+        target="server",
+        strikes="server",
+        drivers=_EXPLORE,
+        meaning="the server restarts without persistence: its data are gone too",
+    ),
+    FaultSpec(
+        name="failover",
+        target="server",
+        strikes="server",
+        drivers=_EXPLORE,
+        meaning="the server restarts as a replica that lacks the last write",
+    ),
+    FaultSpec(
+        name="script-flush",
+        target="server",
+        strikes="server",
+        drivers=_EXPLORE,
+        meaning="the server forgets all cached scripts just before the command",
+    ),
+)
+
+#: Why a driver cannot do a fault with such a time, or with none.
+_REFUSED_TIMES: dict[Driver, dict[str, str]] = {
+    "run": {
+        "seconds": "a run counts messages, not seconds. Write @500 for: after 500 messages",
+        "none": "it does not say when. Add @500 for: after 500 messages",
+    },
+    "explore": {"messages": "a schedule has no message count", "seconds": "a schedule has no seconds"},
+    "load": {
+        "messages": "a load run counts seconds, not messages. Write @5s for: after 5 seconds",
+        "none": "it does not say when. Add @5s for: after 5 seconds",
+    },
+}
+
+
+def faults_for(driver: Driver, faults: AnyFaults) -> tuple[Fault, ...]:
+    """The faults, each of which `driver` can do.
+
+    Errors: ValueError for a fault that `driver` cannot do, which tells why and what it and the other drivers can do;
+    and those of `parse_faults`.
+    """
+    parsed = parse_faults(faults)
+    for fault in parsed:
+        if reason := _refusal(driver, fault):
+            raise ValueError(f"{driver} cannot do {fault}: {reason} {'; '.join(_abilities(driver, fault))}.")
+    return parsed
+
+
+def strikes_server(fault: Fault) -> bool:
+    """Whether it strikes the server itself, and so all who use it."""
+    return fault.target == "server"
+
+
+def examples(driver: Driver) -> tuple[str, ...]:
+    """The spelling of each fault that `driver` can do, with a time and a duration where it needs them.
+
+    >>> examples("load")[-1]
+    'restart:server@5s'
+    """
+    return tuple(str(spec.example(driver)) for spec in CATALOGUE if driver in spec.drivers)
+
+
+def _refusal(driver: Driver, fault: Fault) -> str:
+    """Why `driver` cannot do `fault`, as a sentence, or "" if it can."""
+    named = [spec for spec in CATALOGUE if spec.name == fault.name and driver in spec.drivers]
+    if named and not fault.target and driver != "explore":
+        return f"it does not say what it strikes. Write {' or '.join(spec.where for spec in named)}."
+    if reason := _refused_time(driver, fault):
+        return f"{reason}."
+    spec = next((spec for spec in named if spec.covers(fault)), None)
+    if spec is None:
+        known = [each.where for each in CATALOGUE if driver in each.drivers]
+        return f"it has no fault {fault.where}.{suggest(fault.where, known)}"
+    return _refused_duration(spec, fault)
+
+
+def _refused_time(driver: Driver, fault: Fault) -> str:
+    time = "messages" if fault.after_messages is not None else "none" if fault.at_seconds is None else "seconds"
+    return _REFUSED_TIMES[driver].get(time, "")
+
+
+def _refused_duration(spec: FaultSpec, fault: Fault) -> str:
+    match spec.duration:
+        case "none" if fault.for_seconds:
+            return f"{spec.where} takes no duration."
+        case "required" if not 0 < fault.for_seconds < math.inf:
+            return f"{spec.where} needs a duration. Add +2s for: 2 seconds long."
+        case "optional" if fault.for_seconds == math.inf:
+            return f"{spec.where} has to end before the run does. Write its seconds, as in +2s."
+        case "forever" if fault.for_seconds not in (0, math.inf):
+            return f"the only duration of {spec.where} is +forever."
+    return ""
+
+
+def _abilities(driver: Driver, fault: Fault) -> Iterator[str]:
+    """What `driver` can do, and which other driver can do faults of this name."""
+    also = ", and those without a target also to one actor, as in kill:one" if driver == "explore" else ""
+    yield f"{driver} can do {', '.join(examples(driver))}{also}"
+    for other in DRIVERS:
+        others = [str(spec.example(other)) for spec in CATALOGUE if spec.name == fault.name and other in spec.drivers]
+        if other != driver and others:
+            yield f"{other} can do {', '.join(others)}"

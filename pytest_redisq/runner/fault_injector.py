@@ -1,0 +1,147 @@
+"""Strikes a run with its faults, and heals what has to be healed.
+
+Each fault strikes once, when the consumers have received `after_messages` messages in all. It is healed before the
+run's end is judged. What was done, and when, becomes a note of the history.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, Protocol
+
+import redis
+
+from pytest_redisq.errors import TrafficError
+from pytest_redisq.faults import Fault, strikes_server
+from pytest_redisq.servers import Server
+
+Moment = Literal["receiving", "holding"]
+
+
+class FaultEvent(NamedTuple):
+    """A fault that came to pass, or part of one, `at_ns` of the history's clock."""
+
+    at_ns: int
+    words: str
+
+
+class FaultTarget(Protocol):
+    """What a run lets its faults do."""
+
+    def received(self) -> int:
+        """How many messages the consumers have received."""
+
+    def now_ns(self) -> int: ...
+
+    def server(self) -> Server:
+        """The server, for faults of its own."""
+
+    def control(self) -> redis.Redis:
+        """A client that is no worker's."""
+
+    def client_names(self) -> str:
+        """What the names of the workers' clients begin with."""
+
+    def kill_consumer(self, moment: Moment, *, replace: bool) -> str:
+        """Order the death of some consumer; its name, or "" if none is left."""
+
+
+def check_faults(faults: Sequence[Fault], *, messages: int, server: Server | None) -> None:
+    """Raises ValueError for a fault that cannot strike this run."""
+    for fault in faults:
+        if not _threshold(fault) < messages:
+            raise ValueError(f"{fault} would never strike: it must come after fewer messages than messages={messages}")
+        if strikes_server(fault) and (server is None or server.how == "url"):
+            raise ValueError(
+                f"{fault} needs a server that redisq started. "
+                "What to do: mark the test with @pytest.mark.redisq_dedicated, or pass a Server as `at` or `server`"
+            )
+
+
+class FaultInjector:
+    """Strikes when it is time. `step` is called every few milliseconds, from one thread."""
+
+    def __init__(self, faults: Sequence[Fault], target: FaultTarget) -> None:
+        self._waiting = sorted(faults, key=_threshold)
+        self._target = target
+        self._healing: list[tuple[int, Fault]] = []
+        self._struck: list[FaultEvent] = []
+
+    @property
+    def struck(self) -> tuple[FaultEvent, ...]:
+        return tuple(self._struck)
+
+    def step(self) -> None:
+        while self._waiting and _threshold(self._waiting[0]) <= self._target.received():
+            self._strike(self._waiting.pop(0))
+        for item in list(self._healing):
+            due_ns, fault = item
+            if self._target.now_ns() >= due_ns:
+                self._healing.remove(item)
+                self._heal(fault)
+
+    def heal(self) -> None:
+        """Undo at once what has not been undone."""
+        while self._healing:
+            self._heal(self._healing.pop()[1])
+
+    def missed(self) -> tuple[str, ...]:
+        """The faults that never struck, in words."""
+        return tuple(
+            f"{fault} never struck: {self._target.received()} messages were received" for fault in self._waiting
+        )
+
+    def _strike(self, fault: Fault) -> None:
+        match fault.where:
+            case "kill:consumer":
+                self._kill_consumer("receiving", fault)
+            case "kill-holding:consumer":
+                self._kill_consumer("holding", fault)
+            case "kill:server":
+                self._target.server().kill()
+                self._tell("the server was killed")
+                self._heal_after(fault)
+            case "restart:server":
+                self._tell("the server was shut down")
+                self._target.server().restart()
+                self._tell("the server was started again")
+            case "pause:server":
+                self._target.server().pause()
+                self._tell("the server was paused")
+                self._heal_after(fault)
+            case "drop:connections":
+                self._tell(f"{self._drop()} connections of workers were closed by the server")
+            case _:
+                raise AssertionError(fault)  # `faults_for` has refused it
+
+    def _kill_consumer(self, moment: Moment, fault: Fault) -> None:
+        name = self._target.kill_consumer(moment, replace=fault.for_seconds != math.inf)
+        self._tell(f"{name} was to die {moment} its next message" if name else "no consumer left to kill")
+
+    def _heal(self, fault: Fault) -> None:
+        if fault.name == "pause":
+            self._target.server().resume()
+            self._tell("the server was resumed")
+        else:
+            self._target.server().restart()
+            self._tell("the server was started again")
+
+    def _heal_after(self, fault: Fault) -> None:
+        self._healing.append((self._target.now_ns() + int(fault.for_seconds * 1e9), fault))
+
+    def _drop(self) -> int:
+        control, prefix = self._target.control(), self._target.client_names()
+        try:
+            clients = control.client_list()
+            ids = [client["id"] for client in clients if client.get("name", "").startswith(prefix)]
+            return sum(int(control.client_kill_filter(_id=each)) for each in ids)
+        except redis.ResponseError as error:
+            raise TrafficError(f"drop:connections needs the right to CLIENT LIST and CLIENT KILL: {error}") from error
+
+    def _tell(self, words: str) -> None:
+        self._struck.append(FaultEvent(self._target.now_ns(), words))
+
+
+def _threshold(fault: Fault) -> int:
+    return fault.after_messages or 0
