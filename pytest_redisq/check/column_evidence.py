@@ -26,8 +26,8 @@ class ColumnEvidence:
     def __init__(self, history: History) -> None:
         self._history = history
         self._counted = CountedHistory.of(history)
-        self.notes = history.notes + (history.quiescence.notes if history.quiescence else ())
-        self.enqueue_ids = _presence(group.key.named for group in self._counted.enqueues)
+        self.notes: tuple[str, ...] = history.notes + (history.quiescence.notes if history.quiescence else ())
+        self.enqueue_ids: Knowledge = _presence(group.key.named for group in self._counted.enqueues)
 
     def shares(self, *, fan_out: bool) -> Sequence[Share]:
         counted, trimmed = self._counted, self._counted.trimmed()

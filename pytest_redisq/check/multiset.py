@@ -36,10 +36,10 @@ class Multiset:
     __slots__ = ("dense", "sparse", "total")
 
     def __init__(self, sizes: Iterable[int], groups: Iterable[ColumnGroup] = ()) -> None:
-        self.dense = tuple(map(bytearray, sizes))
+        self.dense: tuple[bytearray, ...] = tuple(map(bytearray, sizes))
         #: What has no byte, and what exceeds its byte.
         self.sparse: Counter[Message] = Counter()
-        self.total = 0
+        self.total: int = 0
         for group in groups:
             self._add(group)
 

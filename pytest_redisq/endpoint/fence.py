@@ -20,9 +20,9 @@ class Fence:
     """Stands between a worker and the server. `close` cuts a worker in a thread or task off, as its death would."""
 
     def __init__(self) -> None:
-        self.shut = False
+        self.shut: bool = False
         #: Commands sent since an operation set it to 0. The handshake of a new connection does not count.
-        self.commands = 0
+        self.commands: int = 0
         self._connections: weakref.WeakSet[Any] = weakref.WeakSet()
         self._connecting: weakref.WeakSet[Any] = weakref.WeakSet()
         self._lock = threading.Lock()

@@ -58,9 +58,9 @@ class QueueEndpoint:
         self._client: Any = None
         self._is_async = is_async
         self._fence = fence
-        self.queue = self._open(factory, name, is_producer=is_producer)
-        self.acknowledges = callable(getattr(self.queue, "ack", None))
-        self.runs_dry = isinstance(self.queue, CommandConsumer)
+        self.queue: Any = self._open(factory, name, is_producer=is_producer)
+        self.acknowledges: bool = callable(getattr(self.queue, "ack", None))
+        self.runs_dry: bool = isinstance(self.queue, CommandConsumer)
 
     def _open(self, factory: EndpointFactory, name: str, *, is_producer: bool) -> Any:
         queue = factory.queue

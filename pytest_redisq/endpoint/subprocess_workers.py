@@ -23,6 +23,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -155,8 +156,8 @@ class CommandProducer:
 
     def __init__(self, command: Command, url: str, name: str) -> None:
         self._process = CommandProcess(command, url, name)
-        self.kill = self._process.kill
-        self.close = self._process.close
+        self.kill: Callable[[], None] = self._process.kill
+        self.close: Callable[[], None] = self._process.close
 
     def put(self, body: bytes) -> str | None:
         if b"\n" in body:
@@ -186,8 +187,8 @@ class CommandConsumer:
         self._process = CommandProcess(command, url, name)
         self._stopped_at: float | None = None
         self._nudged = False
-        self.kill = self._process.kill
-        self.close = self._process.close
+        self.kill: Callable[[], None] = self._process.kill
+        self.close: Callable[[], None] = self._process.close
 
     def get(self, wait_seconds: float) -> Delivery | None:
         try:

@@ -18,7 +18,7 @@ class Actor(Generic[R]):
 
     def __init__(self, index: int, name: str, *, background: bool, fault_free: bool = False) -> None:
         self.index = index
-        self.name = escaped(name)
+        self.name: str = escaped(name)
         #: Whether the execution may end while it still waits.
         self.background = background
         #: Whether no fault strikes it.

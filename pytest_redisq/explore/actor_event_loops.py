@@ -65,7 +65,7 @@ class EventLoopRunner(ActorRunner):
     """
 
     #: The cancelled task closes its connections, which an interruption would leave open.
-    exit_seconds = 2.0
+    exit_seconds: float = 2.0
 
     def __init__(
         self, mailbox: Mailbox, actor: int, actor_thread: ActorThread, function: Callable[[], Coroutine[Any, Any, Any]]
@@ -73,7 +73,7 @@ class EventLoopRunner(ActorRunner):
         super().__init__(mailbox, actor, actor_thread)
         self._function = function
         #: Seconds that passed for this actor only, while it cleaned up.
-        self.skipped = 0.0
+        self.skipped: float = 0.0
         self._loop: _VirtualTimeLoop | None = None
         self._task: asyncio.Task[Any] | None = None
 

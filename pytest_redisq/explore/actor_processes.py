@@ -31,7 +31,7 @@ class ProcessRunner(ActorRunner):
     """Runs a process; a thread waits for its end."""
 
     #: SIGKILL ends it for certain, but a busy machine takes its time, and the process has to be reaped.
-    exit_seconds = 5.0
+    exit_seconds: float = 5.0
 
     def __init__(self, mailbox: Mailbox, actor: int, actor_thread: ActorThread) -> None:
         super().__init__(mailbox, actor, actor_thread)

@@ -49,7 +49,7 @@ class ActorThread:
 
     def __init__(self) -> None:
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self.thread = threading.Thread(target=self._work, name="redisq-actor", daemon=True)
+        self.thread: threading.Thread = threading.Thread(target=self._work, name="redisq-actor", daemon=True)
         self.thread.start()
 
     def run(self, job: Callable[[], None]) -> None:
@@ -103,8 +103,8 @@ class ActorRunner(ABC):
         self.actor_thread = actor_thread
         self.generation = 0
         #: For how long it has been paused, in seconds of virtual time.
-        self.paused_seconds = 0.0
-        self.killed = False
+        self.paused_seconds: float = 0.0
+        self.killed: bool = False
         self.result: Any = None
         self.error: BaseException | None = None
 
@@ -164,7 +164,7 @@ class ThreadRunner(ActorRunner):
     """Runs a function in a thread, in virtual time."""
 
     #: Seconds of CPU time, because a busy machine may run the thread late.
-    exit_seconds = 0.02
+    exit_seconds: float = 0.02
 
     def __init__(self, mailbox: Mailbox, actor: int, actor_thread: ActorThread, function: Callable[[], Any]) -> None:
         super().__init__(mailbox, actor, actor_thread)

@@ -87,7 +87,7 @@ class ConnectionState:
         self._commands = commands
         self._stepped = False
         #: Whether its setup has changed, so that the next execution must not use it.
-        self.changed = False
+        self.changed: bool = False
         self._reset()
 
     def _reset(self) -> None:
@@ -96,7 +96,7 @@ class ConnectionState:
         self._watched = NOTHING
         self._replies: Literal["on", "off", "skip", "skip-next"] = "on"
         #: Whether the server may send messages that are not replies.
-        self.subscribed = False
+        self.subscribed: bool = False
 
     @property
     def reusable(self) -> bool:

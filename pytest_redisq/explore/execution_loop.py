@@ -56,7 +56,7 @@ class ExecutionLoop:
         self._mailbox = resources.mailbox
         self._scheduler = scheduler
         self._max_steps = limits.max_steps
-        self.controller = ActorController(resources, patience_seconds=limits.patience_seconds)
+        self.controller: ActorController = ActorController(resources, patience_seconds=limits.patience_seconds)
         self._enabled = EnabledSteps(resources, self.controller, limits.faults, limits.max_faults)
         undo_writes = any(StepKind.FAILOVER in kinds for kinds in limits.faults.values())
         self._executor = StepExecutor(resources, self.controller, undo_writes=undo_writes)

@@ -51,12 +51,13 @@ class Mailbox:
     """Where actors' threads leave reports for the thread that runs the schedule."""
 
     def __init__(self) -> None:
+        self.reader: int
         self.reader, self._writer = os.pipe()
         os.set_blocking(self.reader, False)
         self._reports: deque[ActorReport] = deque()
         #: Held while an actor is given something and its `generation` counts it.
-        self.lock = threading.Lock()
-        self.now = 0.0  # seconds since the run began
+        self.lock: threading.Lock = threading.Lock()
+        self.now: float = 0.0  # seconds since the run began
         self._open = True
         self._closing = threading.RLock()  # a destructor may set an event, whatever it interrupts
 

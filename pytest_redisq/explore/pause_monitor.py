@@ -30,7 +30,7 @@ class PauseMonitor:
         self._seen: set[tuple[int, tuple[bytes, ...], bytes]] = set()
         self._repeated = 0
         #: Steps that do not count against the limit of steps.
-        self.uncounted = 0
+        self.uncounted: int = 0
 
     def begin(self, now: float) -> None:
         """Note that an actor is paused now, or goes on while another is still paused."""

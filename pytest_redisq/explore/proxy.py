@@ -58,7 +58,7 @@ class Proxy:
         self.connections: list[ProxiedConnection] = []
         #: Killed actors, which may not connect.
         self.banned: set[int] = set()
-        self.scripts = ScriptCache()
+        self.scripts: ScriptCache = ScriptCache()
         #: Paused actors, and what they get when their pause ends.
         self.paused: dict[int, list[tuple[ProxiedConnection, bytes]]] = {}
 

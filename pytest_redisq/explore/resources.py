@@ -33,19 +33,22 @@ class Resources:
         client: Callable[[str], redis.Redis] = redis.Redis.from_url,
         async_client: Callable[[str], redis.asyncio.Redis] = redis.asyncio.Redis.from_url,
     ) -> None:
-        self.url = url = Url(url)
+        url = Url(url)
+        self.url: Url = url
         self._clean = clean
         self._make_client = client
         self.async_client = async_client
-        self.control = ServerConnection(url)
-        self.commands = CommandTable(self._describe)
-        self.mailbox = Mailbox()
+        self.control: ServerConnection = ServerConnection(url)
+        self.commands: CommandTable = CommandTable(self._describe)
+        self.mailbox: Mailbox = Mailbox()
         # The controller of each execution sets these: an actor got something, and an actor has reported something.
         self.delivered: Callable[[int], None] = lambda _actor: None
         self.reported: Callable[[], None] = lambda: None
-        self.proxy = Proxy(url, self.commands, self.control, lambda actor: self.delivered(actor), self.mailbox.lock)
+        self.proxy: Proxy = Proxy(
+            url, self.commands, self.control, lambda actor: self.delivered(actor), self.mailbox.lock
+        )
         self.proxy.watch(self.mailbox.reader, lambda: self.reported())
-        self.direct = client(url)
+        self.direct: redis.Redis = client(url)
         self._clients: dict[int, redis.Redis] = {}
         self._threads: list[ActorThread] = []
         self._free: list[ActorThread] = []

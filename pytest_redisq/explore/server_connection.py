@@ -66,7 +66,7 @@ class ServerConnection:
         self._frames: list[Reply] = []
         try:
             self._log_in(options)
-            self.client_id = int(str(self.ask("CLIENT", "ID")))
+            self.client_id: int = int(str(self.ask("CLIENT", "ID")))
         except BaseException:
             self.close()
             raise

@@ -29,7 +29,7 @@ class ServerTime:
         self._keys: set[bytes] = set()
         self._streams: set[bytes] = set()
         #: The longest lease seen: a time for which a key had yet to live, or an entry to be idle before it was claimed.
-        self.lease_seconds = 0.0
+        self.lease_seconds: float = 0.0
 
     def touch(self, args: Sequence[bytes], effect: Footprint) -> None:
         """Note that a command has written these keys."""

@@ -30,7 +30,7 @@ class StepExecutor:
         self._server_time = ServerTime(resources.control)
         self._pause_monitor = PauseMonitor()
         self._server_faults = ServerFaults(resources, remembers=undo_writes)
-        self.effect = NOTHING
+        self.effect: Footprint = NOTHING
         self.woken: tuple[int, ...] = ()
         self.events: list[ExecutedStep] = []
 

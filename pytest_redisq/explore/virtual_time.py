@@ -49,7 +49,7 @@ class RecordClock(threading.local):
     """
 
     #: The number of the thread's actor; set in each actor's thread.
-    place = 0
+    place: int = 0
     _last = -1
 
     def __init__(self, base_ns: Callable[[], int], places: int, step_ns: int) -> None:

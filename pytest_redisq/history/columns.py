@@ -21,7 +21,7 @@ class Column:
     __slots__ = ("cells",)
 
     def __init__(self) -> None:
-        self.cells = array(_WIDTHS[0])
+        self.cells: array[int] = array(_WIDTHS[0])
 
     def append(self, value: int) -> None:
         try:
@@ -49,10 +49,10 @@ class DeltaColumn:
     __slots__ = ("falls", "first", "last", "steps")
 
     def __init__(self) -> None:
-        self.first = 0
-        self.last = 0
-        self.falls = False
-        self.steps = Column()
+        self.first: int = 0
+        self.last: int = 0
+        self.falls: bool = False
+        self.steps: Column = Column()
 
     def append(self, value: int) -> None:
         if not self.steps.cells:
@@ -168,12 +168,12 @@ class ColumnGroup:
     __slots__ = ("_span", "durations_ns", "ids", "invoked_ns", "key", "producers", "sequences")
 
     def __init__(self, key: OpKey) -> None:
-        self.key = key
-        self.invoked_ns = DeltaColumn()
-        self.durations_ns = Column()
-        self.producers = Column()
-        self.sequences = Column()
-        self.ids = DeltaColumn()
+        self.key: OpKey = key
+        self.invoked_ns: DeltaColumn = DeltaColumn()
+        self.durations_ns: Column = Column()
+        self.producers: Column = Column()
+        self.sequences: Column = Column()
+        self.ids: DeltaColumn = DeltaColumn()
         self._span: Span | None = None
 
     def append(self, invoked_ns: int, ended_ns: int | None, messages: Iterable[Message], ids: Iterable[int]) -> None:

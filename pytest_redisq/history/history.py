@@ -67,10 +67,10 @@ class History:
     def __init__(
         self, groups: tuple[ColumnGroup, ...], ids: Ids, quiescence: Quiescence | None, notes: tuple[str, ...]
     ) -> None:
-        self.groups = tuple(sorted(groups, key=_by_key))
-        self.ids = ids
-        self.quiescence = quiescence
-        self.notes = notes
+        self.groups: tuple[ColumnGroup, ...] = tuple(sorted(groups, key=_by_key))
+        self.ids: Ids = ids
+        self.quiescence: Quiescence | None = quiescence
+        self.notes: tuple[str, ...] = notes
 
     @classmethod
     def of(cls, ops: Iterable[Op], quiescence: Quiescence | None = None, notes: Iterable[str] = ()) -> History:

@@ -184,7 +184,7 @@ class Journal:
         self._clock = clock
         self._serials = itertools.count()
         self._born = _forks
-        self.path = Path(path)
+        self.path: Path = Path(path)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
         with self._explained():
             self._file = os.open(self.path, flags, 0o600)

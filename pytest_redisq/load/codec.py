@@ -78,7 +78,7 @@ class BodyCodec:
             )
         self.salt = salt
         self.payload_bytes = payload_bytes
-        self.filler = os.urandom((payload_bytes - TRAILER_BYTES + 1) // 2).hex().encode()[: payload_bytes - 20]
+        self.filler: bytes = os.urandom((payload_bytes - TRAILER_BYTES + 1) // 2).hex().encode()[: payload_bytes - 20]
 
     def writer(self, prefix: bytes = b"", suffix: bytes = b"") -> Callable[[int, int], bytes]:
         """A function of key and moment that gives `prefix`, the body, and `suffix`: made for speed, hence a closure."""
@@ -166,7 +166,7 @@ class ShortBodyCodec:
             )
         self.salt = salt
         self.payload_bytes = payload_bytes
-        self.filler = b"x" * (payload_bytes - SHORT_TRAILER_BYTES)
+        self.filler: bytes = b"x" * (payload_bytes - SHORT_TRAILER_BYTES)
 
     def writer(self) -> Callable[[int, int], bytes]:
         """A function of key and moment, which it does not use, that gives the body."""

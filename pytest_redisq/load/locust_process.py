@@ -201,7 +201,7 @@ class RunningLoad:
         self._load = load
         self._report = report
         #: Whether it was to end before its time; also where it had just come to its end by itself.
-        self.stopped = False
+        self.stopped: bool = False
         self.process = process
 
     def begun(self) -> bool:

@@ -58,11 +58,11 @@ class LogReceiver:
     """The receiving end: a queue of records to its listener, a socket to which each sender connects to the world."""
 
     def __init__(self) -> None:
-        self.token = secrets.token_bytes(TOKEN_BYTES)
+        self.token: bytes = secrets.token_bytes(TOKEN_BYTES)
         self._directory: str | None = None
         if sys.platform == "linux":
             # The abstract namespace: no file, so none is left behind whatever signal ends this process.
-            self.address = f"\0redisq-logs-{secrets.token_hex(8)}"
+            self.address: str = f"\0redisq-logs-{secrets.token_hex(8)}"
         else:
             self._directory = tempfile.mkdtemp(prefix="logs-", dir=temporary_folder())
             self.address = os.path.join(self._directory, "logs")

@@ -72,7 +72,7 @@ class DrainJournal:
         self._path = target.with_name(target.name + SUFFIX)
         self._out: FileIO | None = None
         #: What tells this file from any other, in the notes on the servers.
-        self.file_id = secrets.token_hex(8)
+        self.file_id: str = secrets.token_hex(8)
         self._claims: dict[str, str] = {}  # those that are not finished: their names, and what they are of
         self._chunks: list[Chunk] = []
         self._safe: dict[str, int] = {}  # by claim: what it had left when this was written and put on the disk

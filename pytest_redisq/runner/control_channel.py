@@ -55,7 +55,7 @@ class ControlServer:
         # On Linux in the abstract namespace, where no path is too long.
         linux = sys.platform == "linux"
         address = f"\0redisq-line-{secrets.token_hex(8)}" if linux else str(directory / "line")
-        self.number = ChannelAddress(address=address, token=token)
+        self.number: ChannelAddress = ChannelAddress(address=address, token=token)
         self._lines: dict[int, socket.socket] = {}
         self._processes: dict[int, int] = {}
         self._listeners: list[socket.socket] = []

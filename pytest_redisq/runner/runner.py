@@ -87,7 +87,7 @@ class Runner:
     def __init__(self, plan: RunPlan, stack: ExitStack) -> None:
         self._plan = plan
         self._stack = stack
-        self.id = secrets.token_hex(4)
+        self.id: str = secrets.token_hex(4)
         self._recorder = Recorder()
         self._random = random.Random(plan.seed)
         self._deadline = time.monotonic() + plan.deadline_seconds

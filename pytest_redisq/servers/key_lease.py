@@ -73,7 +73,7 @@ class KeyLease:
         self._pipe: int | None = None
         self._process = 0
         #: The cleaner's process id; 0 where there is none.
-        self.cleaner = 0
+        self.cleaner: int = 0
 
     def take(self) -> list[str]:
         """Take the lease, and delete the keys of runs whose lease has expired; returns notes for the user.

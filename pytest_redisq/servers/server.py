@@ -52,7 +52,7 @@ class Server:
         self.detail = detail
         self.reason = reason
         #: Whether this process has paused it.
-        self.paused = False
+        self.paused: bool = False
         self.supervisor = supervisor
         self._startup_seconds = startup_seconds
         self._socket = socket
@@ -61,7 +61,7 @@ class Server:
         self._commands: dict[str, bool] = {}
         identity = self.info("server")
         self.flavour: Flavour = "valkey" if "valkey_version" in identity else "redis"
-        self.version = str(identity.get("valkey_version", identity.get("redis_version", "unknown")))
+        self.version: str = str(identity.get("valkey_version", identity.get("redis_version", "unknown")))
 
     def __repr__(self) -> str:
         return f"<Server {self.header()}>"

@@ -55,3 +55,10 @@ def test_pyright_finds_each_mistake() -> None:
 
 def test_pyright_passes_what_is_correct() -> None:
     assert _pyright_errors(HERE / "correct.py") == set()
+
+
+def test_all_public_types_are_known() -> None:
+    told = _pyright("--ignoreexternal", "--verifytypes", "pytest_redisq")["typeCompleteness"]
+    unknown = [each["name"] for each in told["symbols"] if each["isExported"] and not each["isTypeKnown"]]
+    assert unknown == []
+    assert told["completenessScore"] == 1

@@ -55,7 +55,7 @@ class ExhaustiveScheduler:
         self._cut = False
         self._known = 0  # how much of the path is older than the run
         #: Executions that turned out to be equivalent to earlier ones.
-        self.redundant = 0
+        self.redundant: int = 0
 
     def again(self) -> None:
         """Forget the new part of the path: the execution is repeated, and may go another way there."""

@@ -43,7 +43,7 @@ class RandomSampler:
         self._steps: list[Step] = []
         self._new: list[_ScheduleTree] = []  # reached for the first time by this execution
         self._guide: Scheduler | None = None
-        self.exhausted = False
+        self.exhausted: bool = False
 
     def begin(self, guide: Scheduler) -> RandomSampler:
         """Start an execution that follows `guide`."""

@@ -12,7 +12,7 @@ class DivergedError(Exception):
         enabled_steps = ", ".join(str(enabled.step) for enabled in point.enabled_steps)
         super().__init__(f"step {point.position + 1} should be {step}, but only {enabled_steps} can go next")
         self.step = step
-        self.position = point.position
+        self.position: int = point.position
 
 
 class ReplayScheduler:

@@ -89,8 +89,8 @@ class PushClient:
         name: str,
         pipeline: int = 1,
     ) -> None:
-        self.name = name
-        self.replies = pipeline
+        self.name: str = name
+        self.replies: int = pipeline
         self._ledger = ledger
         self._number = producer
         self._write = codec.batch_writer(*around(command, codec.payload_bytes), pipeline)
@@ -136,8 +136,8 @@ class RepeatingClient:
     blocking = False
 
     def __init__(self, command: tuple[str | int | bytes, ...], *, name: str, pipeline: int = 1) -> None:
-        self.name = name
-        self.replies = pipeline
+        self.name: str = name
+        self.replies: int = pipeline
         self._request = encode_command(command) * pipeline
 
     def request(self, now_ns: int) -> bytes:  # noqa: ARG002

@@ -24,13 +24,13 @@ class BlpopClient:
     blocking = True
 
     def __init__(self, buffer: DeliveryBuffer, keys: tuple[str, ...], *, name: str) -> None:
-        self.name = name
+        self.name: str = name
         self._buffer = buffer
         self._tracks = buffer.tracks
         self._asked = 0
         self._take: Callable[[bytes, int], int] = buffer.take
         self._request = encode_command(["BLPOP", *keys, 0])
-        self.served = 0
+        self.served: int = 0
 
     def request(self, now_ns: int) -> bytes:  # noqa: ARG002
         if self._tracks:
@@ -74,7 +74,7 @@ class XreadgroupClient:
     def __init__(
         self, buffer: DeliveryBuffer, stream: str, group: str, consumer: str, *, name: str, count: int = 100
     ) -> None:
-        self.name = name
+        self.name: str = name
         self._buffer = buffer
         self._asked = 0
         head: list[str | int] = ["XREADGROUP", "GROUP", group, consumer, "COUNT", count]
@@ -141,7 +141,7 @@ class XreadClient:
     blocking = True
 
     def __init__(self, buffer: DeliveryBuffer, stream: str, *, name: str, count: int = 100) -> None:
-        self.name = name
+        self.name: str = name
         self._buffer = buffer
         self._head: tuple[str | int, ...] = ("XREAD", "COUNT", count, "BLOCK", 0, "STREAMS", stream)
         self._last: bytes = b"0-0"
@@ -204,7 +204,7 @@ class LpopClient:
     blocking = False
 
     def __init__(self, buffer: DeliveryBuffer, key: str, *, name: str, count: int = 1000) -> None:
-        self.name = name
+        self.name: str = name
         self._buffer = buffer
         self._asked = 0
         self._count = count

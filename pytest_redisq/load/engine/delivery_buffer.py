@@ -28,10 +28,10 @@ class DeliveryBuffer:
         self._salt = codec.salt
         self._received = ledger.reader(reader, coverage)
         known = self._received.coverage
-        self.tracks = Knowledge.RECORDED in (known.order, known.acks)
-        self.reader = reader
+        self.tracks: bool = Knowledge.RECORDED in (known.order, known.acks)
+        self.reader: str = reader
         self.keys: list[bytes] = []
-        self.received = 0
+        self.received: int = 0
         self._clock = 0  # counts the ends of dequeues and acks
         self._dequeues: list[Dequeue] = []
         self._acks: list[AckBatch] = []

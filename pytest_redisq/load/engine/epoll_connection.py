@@ -57,21 +57,21 @@ class EpollConnection:
     )  # fmt: skip
 
     def __init__(self, client: LoadClient, samples: Samples) -> None:
-        self.client = client
-        self.samples = samples
+        self.client: LoadClient = client
+        self.samples: Samples = samples
         self.socket: Any = None
         self.reader: Any = None
-        self.descriptor = -1
-        self.client_id = 0
-        self.ready = False
-        self.was_ready = False  # has been ready before
-        self.stopping = False
-        self.to_be_killed = False  # its next reply is not read, and the connection closed
-        self.ended = False
-        self.missing = 0  # replies that have not come yet; 0 between requests
-        self.sent_ns = 0
-        self.due_ns = 0  # when this request, or the next one, is to be sent
-        self.number = 0  # requests sent at a rate so far
+        self.descriptor: int = -1
+        self.client_id: int = 0
+        self.ready: bool = False
+        self.was_ready: bool = False  # has been ready before
+        self.stopping: bool = False
+        self.to_be_killed: bool = False  # its next reply is not read, and the connection closed
+        self.ended: bool = False
+        self.missing: int = 0  # replies that have not come yet; 0 between requests
+        self.sent_ns: int = 0
+        self.due_ns: int = 0  # when this request, or the next one, is to be sent
+        self.number: int = 0  # requests sent at a rate so far
         self.unsent: memoryview | None = None
 
     def open(self, native: SystemCalls, target: Target) -> int:
@@ -98,6 +98,7 @@ class LoopCalls:
 
     def __init__(self) -> None:
         self._calls: deque[Callable[[], None]] = deque()
+        self.descriptor: int
         self.descriptor, self._write_end = os.pipe()
         # Closed only when no thread can add a call any more: another file could get the same number.
         weakref.finalize(self, _close_all, (self.descriptor, self._write_end))

@@ -78,7 +78,7 @@ class EpollEngine:
         self._waiting_for_rate: dict[EpollConnection, None] = {}  # connections that wait for that
         self._never_ready = len(self._all)
         self._over = False
-        self.connect_seconds = 0.0
+        self.connect_seconds: float = 0.0
         self._epoll: Any = None
         #: Figures, to be taken from the left.
         self.batches: deque[SampleBatch] = deque()

@@ -19,8 +19,8 @@ class LoadContext:
 
     def __init__(self, assignment: Assignment) -> None:
         self.assignment = assignment
-        self.ledger = Ledger()
-        self.codec = BodyCodec(assignment.salt, max(assignment.payload_bytes, TRAILER_BYTES))
+        self.ledger: Ledger = Ledger()
+        self.codec: BodyCodec = BodyCodec(assignment.salt, max(assignment.payload_bytes, TRAILER_BYTES))
         self._buffers: list[DeliveryBuffer] = []
         self._shared: dict[str, DeliveryBuffer] = {}
         self._alone: set[str] = set()

@@ -48,7 +48,7 @@ class LocustEngine:
         if self._pool.connection_kwargs.get("host", "") in _LOOPBACK:
             _hub().resolver = Resolver()  # gevent's own resolver would use a thread for each look-up
         #: The first commands of a new connection, in one round trip; redis-py takes one for each.
-        self.handshake = encode_command(["CLIENT", "SETNAME", client_name]) + encode_command(["CLIENT", "ID"])
+        self.handshake: bytes = encode_command(["CLIENT", "SETNAME", client_name]) + encode_command(["CLIENT", "ID"])
         self._due = due
         self._flush = flush
         self._samples: dict[str, Samples] = {}
@@ -59,7 +59,7 @@ class LocustEngine:
         self._rate_start_ns = 0  # when the rate's time begins; 0: not yet
         self._served: list[int] = []
         self._unconnected = connections
-        self.connect_seconds = 0.0
+        self.connect_seconds: float = 0.0
         self.batches: deque[SampleBatch] = deque()
 
     @property

@@ -34,11 +34,11 @@ class Samples:
     __slots__ = ("bytes", "errors", "name", "response", "service", "weight")
 
     def __init__(self, name: str, weight: int = 1) -> None:
-        self.name = name
-        self.weight = weight
+        self.name: str = name
+        self.weight: int = weight
         self.service: list[int] = []
         self.response: list[int] = []
-        self.bytes = 0
+        self.bytes: int = 0
         self.errors: Counter[str] = Counter()
 
     def collect(self) -> SampleBatch | None:

@@ -75,7 +75,7 @@ class RunProgress:
         self._seen = deque([ProgressSample(self._began)], maxlen=round((late + TELL_SECONDS) / LOOK_SECONDS) + 1)
         self._highest: dict[str, float] = {}
         #: When the server answered last, by `time.monotonic()`.
-        self.answered = self._began
+        self.answered: float = self._began
         shared = Contract.parse(scenario.contract).guarantee is not Guarantee.FAN_OUT
         #: How much the user's own queue holds is unknown before the end.
         self._knows_depth = not isinstance(scenario, OwnQueue)

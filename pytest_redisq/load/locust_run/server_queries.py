@@ -56,10 +56,10 @@ class ServerQueries:
         self._headway = headway
         self._answered = time.monotonic()
         self._before = state(client)
-        self.clients_before = connected(client)
-        self.server = described(client, assignment.url)
+        self.clients_before: int = connected(client)
+        self.server: str = described(client, assignment.url)
         #: Whether the server does not answer, and is not asked again.
-        self.silent = False
+        self.silent: bool = False
         self.failures: list[str] = []
 
     def answered(self, moment: float) -> None:
