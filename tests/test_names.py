@@ -20,7 +20,6 @@ DOUBLED_CLASSES: set[str] = {"QueueMachine"}
 DOUBLED_FILES: set[str] = set()
 LONG_FILES: set[str] = set()
 LONG_FUNCTIONS: set[str] = {
-    "pytest_redisq/explore/explorer.py:explore",
     "pytest_redisq/runner/__init__.py:run",
 }
 

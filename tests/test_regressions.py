@@ -120,7 +120,7 @@ def test_what_to_keep_has_to_be_clear(pytester: pytest.Pytester, keep: Callable[
     pytester.makepyfile(test_drainers=DRAINERS)
     assert outcomes(pytester) == {"failed": 2}
     both, neither = keep(), keep("no such test")
-    assert "2 failures match; say more of a name" in both.output
+    assert "2 failures match; give a longer part of the name" in both.output
     assert "No failure matches 'no such test'. There are:" in neither.output
     assert keep("test_each_job").exit_code == 0
     assert "is there already" in keep("test_each_job").output
