@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Unpack, overload
+from typing import TYPE_CHECKING, Any, Unpack, get_args, overload
 
 import redis
 import redis.asyncio
@@ -313,8 +313,12 @@ class Redisq:
         """The fault `kill:consumer` or, with `moment="holding"`, `kill-holding:consumer`, for `run(faults=[…])`.
 
         `after_messages`: when, by the messages that all consumers have received. `replace`: whether a new consumer
-        takes the place of the dead one, by default yes.
+        takes the place of the dead one, by default yes. Errors: ValueError for another `moment`.
         """
+        if moment not in get_args(Moment):
+            raise ValueError(
+                f"moment={moment!r} must be {' or '.join(get_args(Moment))}.{suggest(moment, get_args(Moment))}"
+            )
         name: FaultName = "kill-holding" if moment == "holding" else "kill"
         lasts = 0 if replace else math.inf
         return Fault(name, target="consumer", after_messages=after_messages, for_seconds=lasts)

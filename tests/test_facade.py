@@ -76,6 +76,10 @@ def test_the_fault_constructors_make_plain_faults(redisq: Redisq) -> None:
     assert str(redisq.kill_consumer(after_messages=5, moment="holding")) == "kill-holding:consumer@5"
     assert str(redisq.kill_consumer(after_messages=5, replace=False)) == "kill:consumer@5+forever"
     assert str(redisq.drop_connections(after_messages=5)) == "drop:connections@5"
+    with pytest.raises(
+        ValueError, match=r"^moment='recieving' must be receiving or holding. Did you mean 'receiving'\?"
+    ):
+        redisq.kill_consumer(after_messages=5, moment="recieving")  # type: ignore[arg-type]
 
 
 @pytest.mark.redisq_dedicated(persistence="aof")
