@@ -243,7 +243,7 @@ def test_a_drain_of_another_host_is_left_alone_until_its_lease_has_run_out(
     with pytest.raises(DrainHeldError, match="may still run: file locks need not reach other hosts") as told:
         drain_to_file(client, "a", path)
     [held] = told.value.held
-    assert held.elements in (10_000, 15_000)
+    assert held.elements in (10_000, 15_000, 20_000)  # so many chunks as the server knows of are gone
     assert str(path) in held.holder
     assert 0 < held.lease_seconds <= 60
     assert path.read_bytes() == before
@@ -291,7 +291,7 @@ def test_what_others_hold_is_told_and_taken_over(client: redis.Redis, child: Chi
     done = drain_to_file(client, "a", other)
     [held] = done.held
     assert (done.elements, held.key) == (0, "a")
-    assert held.elements in (10_000, 15_000)  # the server may know of the second chunk or not
+    assert held.elements in (10_000, 15_000, 20_000)  # the server may know of one chunk, of two, or of none
     assert str(path) in held.holder
     assert 0 < held.lease_seconds <= 60
     taken = drain_to_file(client, "a", other, take_over=True)
