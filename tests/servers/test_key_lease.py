@@ -209,7 +209,7 @@ def test_a_registry_of_somebody_elses_is_left_alone(
     client.set(f"{OTHER}jobs", "theirs")
     before = contents(process)
     (told,) = lease.take()
-    assert told.startswith("The key redisq:runs:{0} on this server is not of redisq's making")
+    assert told.startswith("The key redisq:runs:{0} on this server was not written by redisq, and stays unchanged.")
     client.set(f"{PREFIX}jobs", "ours")
     lease.leave()
     eventually(lambda: client.keys(f"{PREFIX}*") == [], GONE_SECONDS)

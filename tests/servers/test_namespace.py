@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import pickle
 import subprocess
 import sys
@@ -83,12 +84,12 @@ def test_processes_of_a_run_take_different_databases(process: Server) -> None:
     """And those of a process that ended, however, are free again."""
     assert process.supervisor
     program = f"""if True:
-        import os, signal, sys
+        import json, os, signal, sys
         from pathlib import Path
         from pytest_redisq.servers import Namespaces, Server
         from pytest_redisq.servers.supervisor import Supervisor
         supervisor = Supervisor(Path({str(process.supervisor.directory)!r}))
-        namespaces = Namespaces(Server(**{process.record()!r}, supervisor=supervisor))
+        namespaces = Namespaces(Server(**json.loads({json.dumps(process.record())!r}), supervisor=supervisor))
         with namespaces.namespace() as namespace:
             print(namespace.url, flush=True)
             sys.stdin.read()
