@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -223,11 +224,24 @@ def test_one_that_is_at_work_says_where_its_greenlets_stood(server: Server, monk
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_server_that_refuses_what_a_scenario_begins_with_ends_the_run_with_its_words(processes: int) -> None:
-    full = start(local(server_args=("--maxmemory", "1mb")))
-    told = "exit code 3(.|\n)*could not be prepared, as the server refuses a command: .*maxmemory"
-    with pytest.raises(LoadError, match=told):
-        run(LoadRun(scenario="xadd-burst", url=full.url, seconds=1.0, processes=processes))
-    full.stop()
+    with stopped(start(local(server_args=("--rename-command", "XGROUP", "")))) as server:
+        told = "exit code 3(.|\n)*could not be prepared, as the server refuses a command: unknown command"
+        with pytest.raises(LoadError, match=told):
+            run(LoadRun(scenario="xadd-burst", url=server.url, seconds=1.0, processes=processes))
+
+
+def test_a_server_that_is_full_is_not_loaded() -> None:
+    with stopped(start(local(server_args=("--maxmemory", "1mb")))) as full:
+        with pytest.raises(LoadError, match="exit code 4(.|\n)*is out of memory: .*maxmemory(.|\n)*What to do: "):
+            run(LoadRun(scenario="xadd-burst", url=full.url, seconds=1.0))
+
+
+@contextlib.contextmanager
+def stopped(server: Server) -> Iterator[Server]:
+    try:
+        yield server
+    finally:
+        server.stop()
 
 
 @pytest.mark.slow
