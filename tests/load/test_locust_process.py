@@ -231,9 +231,9 @@ def test_a_server_that_refuses_what_a_scenario_begins_with_ends_the_run_with_its
 
 
 def test_a_server_that_is_full_is_not_loaded() -> None:
-    with stopped(start(local(server_args=("--maxmemory", "1mb")))) as full:
-        with pytest.raises(LoadError, match="exit code 4(.|\n)*is out of memory: .*maxmemory(.|\n)*What to do: "):
-            run(LoadRun(scenario="xadd-burst", url=full.url, seconds=1.0))
+    told = r"exit code 4(.|\n)*is out of memory: .*maxmemory(.|\n)*What to do: "
+    with stopped(start(local(server_args=("--maxmemory", "1mb")))) as full, pytest.raises(LoadError, match=told):
+        run(LoadRun(scenario="xadd-burst", url=full.url, seconds=1.0))
 
 
 @contextlib.contextmanager
