@@ -156,7 +156,7 @@ def test_a_regression_that_is_a_test(attack: Attack) -> None:
     _carry_out(attack([*_PYTEST[:-1], "test_regressions.py"], "SIGKILL"), _tests_up(1))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @_times
 @_every_ending
 @pytest.mark.parametrize("moment", LOAD)
@@ -164,7 +164,7 @@ def test_a_load_run_at_any_moment(attack: Attack, moment: str, ending: str, time
     _carry_out(attack(_LOAD, ending), LOAD[moment])
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @_times
 @_every_ending
 @pytest.mark.parametrize("moment", DEMO)
@@ -172,7 +172,7 @@ def test_a_demo_at_any_moment(attack: Attack, moment: str, ending: str, time: in
     _carry_out(attack([*_MODULE, "demo"], ending), DEMO[moment])
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @_times
 @_every_ending
 @pytest.mark.parametrize("test", [*RUNS, *EXPLORATIONS])
@@ -180,7 +180,7 @@ def test_a_test_of_any_kind(attack: Attack, test: str, ending: str, time: int) -
     _carry_out(attack([*_PYTEST, "-k", f"test_{test}"], ending), _tests_up())
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @_times
 @_every_ending
 @pytest.mark.parametrize("test", [RUNS[0], RUNS[-1], EXPLORATIONS[0]])

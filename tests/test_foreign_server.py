@@ -135,7 +135,7 @@ def test_a_load_run_leaves_no_key(attack: Callable[..., Attacked], theirs: Serve
     _attack(attack, theirs, "load", "SIGKILL", pushes=100)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("keys", [1, 2, 3], ids=["first key", "second key", "third key"])
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("command", ["pytest", "xdist", "demo"])
@@ -145,7 +145,7 @@ def test_no_ending_leaves_a_key(
     _attack(attack, theirs, command, ending, keys=keys)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("moment", [{"keys": 1}, {"pushes": 100}], ids=["first key", "at work"])
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("command", ["load", "processes", "own queue"])
@@ -155,7 +155,7 @@ def test_no_ending_of_a_load_run_leaves_a_key(
     _attack(attack, theirs, command, ending, **moment)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_what_a_crash_of_the_machine_leaves_is_deleted_by_the_next_run(
     attack: Callable[..., Attacked], theirs: Server
 ) -> None:

@@ -395,7 +395,7 @@ def test_an_interrupt_comes_out_at_lines_of_ours(server: Server, kind: str) -> N
     _interrupt_everywhere(server, ACTS[kind], "", slice(3, 10))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("kind", ACTS)
 @pytest.mark.parametrize("within", ["", "/"], ids=["ours", "all"])
@@ -403,7 +403,7 @@ def test_an_interrupt_comes_out_at_every_line(server: Server, kind: str, within:
     _interrupt_everywhere(server, ACTS[kind], within, slice(None))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(3600)
 def test_one_ctrl_c_ends_a_run_of_each_kind() -> None:
     """At random moments, sent to pytest alone or as a terminal does, to the whole group."""

@@ -36,7 +36,7 @@ def test_heartbeats_during_a_pause_are_no_run_without_an_end(url: str, queue: An
         explore(scenario, url=url, seed=seed, faults="pause", schedules=thorough.schedules(4)).verify()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(3_600)
 @pytest.mark.parametrize("is_async", [False, True], ids=["threads", "tasks"])
 @pytest.mark.parametrize("faults", [*EXPLORE_FAULTS, "pause,kill,drop"])

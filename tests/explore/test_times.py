@@ -150,7 +150,7 @@ def test_an_exhaustive_search_swaps_ops_whose_times_count(url: str) -> None:
     explore(scenario_under("at-least-once"), url=url, exhaustive=True).verify()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("producers", [1, 2])
 @pytest.mark.parametrize(
     ("queue", "contract"),

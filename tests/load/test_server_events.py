@@ -99,7 +99,7 @@ def check(scenario: str, event: str, report: LoadReport) -> None:
         assert not reasons
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize(("scenario", "event"), [*product(SCENARIOS, EVENTS)])
 def test_each_run_ends_with_a_verdict_whatever_happens(own_server: Server, scenario: str, event: str) -> None:
     check(scenario, event, attacked(own_server, event, scenario=scenario))
@@ -112,7 +112,7 @@ def test_a_server_that_refuses_to_write_does_not_cost_the_verdict(
     check(scenario, event, attacked(own_server, event, scenario=scenario))
 
 
-@pytest.mark.parametrize("scenario", ["drain", pytest.param("xadd-group", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("scenario", ["drain", pytest.param("xadd-group", marks=pytest.mark.nightly)])
 def test_what_a_flush_has_removed_is_lost(own_server: Server, scenario: str) -> None:
     """No consumer has taken it, so that all that was acknowledged by then is gone."""
     report = attacked(own_server, "is flushed", scenario=scenario, consumers=0)
@@ -131,7 +131,7 @@ def test_a_server_that_was_full_from_the_beginning_is_no_pass(own_server: Server
     assert error.value.exit_code == EXIT_NOT_RUN
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("engine", ["epoll", "locust"])
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_server_that_freezes_is_given_up_by_each_engine(own_server: Server, engine: str, processes: int) -> None:
@@ -139,7 +139,7 @@ def test_a_server_that_freezes_is_given_up_by_each_engine(own_server: Server, en
     check("xadd-group", "freezes", report)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_queue_that_cannot_say_what_is_left_in_it_is_not_judged(
     own_server: Server, saboteur: Callable[[str], str]
 ) -> None:
@@ -149,7 +149,7 @@ def test_a_queue_that_cannot_say_what_is_left_in_it_is_not_judged(
     assert "Traceback" not in report.output
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_server_that_froze_and_goes_on_loses_nothing(own_server: Server) -> None:
     load = LoadRun(scenario="drain", url=own_server.url, seconds=600.0)
     with under_way(load, output=subprocess.PIPE) as running:
@@ -165,7 +165,7 @@ def test_a_server_that_froze_and_goes_on_loses_nothing(own_server: Server) -> No
     assert (report.exit_code, report.counts) == (EXIT_PASS, {})
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_files_that_cannot_be_written_any_more_cost_a_pass_and_not_the_verdict(
     own_server: Server, tmp_path: Path
 ) -> None:

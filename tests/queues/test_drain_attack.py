@@ -25,7 +25,7 @@ from pytest_redisq.servers import Server, start
 from tests.queues.test_drain_file import content
 from tests.support import eventually, local
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.nightly, pytest.mark.timeout(600)]
 
 SUFFIXES = ["out.txt", "out.gz", "out.zst"]
 
