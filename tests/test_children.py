@@ -68,7 +68,8 @@ def test_a_child_ends_with_its_parent(tmp_path: Path, ending: str, script: str) 
 
 
 def test_a_stopped_child_ends_with_its_parent(tmp_path: Path) -> None:
-    attacked = Attacked(tmp_path, [sys.executable, "-c", _PARENT, _STUBBORN, "stop"], ending="SIGKILL")
+    script = "trap '' HUP INT QUIT TERM; sleep 1000 & echo up; wait"  # nothing is forked once the child is stopped
+    attacked = Attacked(tmp_path, [sys.executable, "-c", _PARENT, script, "stop"], ending="SIGKILL")
     eventually(lambda: "sleep 1000" in attacked.running().values())
     attacked.end()
     attacked.has_left_nothing()
