@@ -392,7 +392,7 @@ def test_lossy(redisq):
     result = inner.run()
     result.assert_outcomes(failed=1)
     history = inner.path / ".redisq" / "test_lossy.py-test_lossy.jsonl"
-    result.stdout.fnmatch_lines([f"Judge it again: redisq check *{history.name} CONTRACT"])
+    result.stdout.fnmatch_lines([f"Check it again: redisq check *{history.name} CONTRACT"])
     assert check(read_history(history), Contract.parse("at-least-once")).counts["lost"] == 10
 
 

@@ -54,7 +54,7 @@ def test_every_job_is_done_at_least_once(url: str, queue: Any, faults: str) -> N
     """One worker is killed or loses its connection at any moment; after its lease another gets what it left."""
 
     def scenario(world: World) -> None:
-        producer = world.actor(put, queue)
+        producer = world.actor(put, queue, fault_free=True)
         world.run()
         world.actor(work, queue, "one", 0, name="one")
         world.actor(work, queue, "two", 0, name="two")
