@@ -27,7 +27,7 @@ HOSTILE = "\x1b]0;title\x07\x1b[2J\r\n\x00\x7f\x9b31m\u202egnp.exe\u2028<script>
 #: The ways in which a terminal comes to know ASCII alone.
 ASCII = (
     {"PYTHONIOENCODING": "ascii"},
-    {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": ""},
 )
 
 

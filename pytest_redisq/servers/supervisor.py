@@ -73,10 +73,16 @@ start() {
 }
 ended() { [ "$n" = 0 ] || [ -e "$folder/ended.$n" ]; }
 signal() { ended || kill -s "$1" "$pid"; }
+gone() {  # also where it is a zombie, as init has not reaped it yet
+  kill -s 0 "$pid" || return 0
+  read -r state <"/proc/$pid/stat" || return 1
+  case ${state##*) } in Z*) return 0 ;; esac
+  return 1
+}
 end() {
   signal KILL
   tries=0
-  until ended || [ "$tries" = 300 ] || { [ "$1" = finally ] && ! kill -s 0 "$pid"; } 2>&-; do
+  until ended || [ "$tries" = 300 ] || { [ "$1" = finally ] && gone; } 2>&-; do
     tries=$((tries + 1))
     sleep 0.01
   done

@@ -41,6 +41,7 @@ def test_reliable_queues_survive_the_death_of_a_consumer(server: Server, workers
         consumers=2,
         messages=60,
         workers=workers,
+        pace=Rate(100),  # so that the consumer that is to die gets one more, however slow the machine is
         faults=["kill:consumer@20" if moment == "receiving" else "kill-holding:consumer@20"],
     )
     verdict = done.verify("at-least-once")
