@@ -21,7 +21,7 @@ from pytest_redisq.explore import World
 from pytest_redisq.history import Recorder
 from pytest_redisq.model import Kind
 from pytest_redisq.queues import drain
-from pytest_redisq.servers.diagnosis import Cause, diagnose, observe
+from pytest_redisq.servers.diagnosis import Cause, observe, why_closed
 
 CONTRACT = Contract.parse("effectively-once")
 #: What must hold at the least; the search is for schedules under which elements are lost.
@@ -131,7 +131,7 @@ def _read_whole_under_limits(stage: Stage) -> list[str]:
                 try:
                     client.lrange(key, 0, -1)
                 except redis.ConnectionError as error:
-                    diagnosis = diagnose(before, observe(stage.server))
+                    diagnosis = why_closed(stage.server, before)
                     if diagnosis.cause is not cause:
                         raise RedisqError(f"{name} {value} was taken for another cause: {diagnosis}") from error
                     found.append(f"LRANGE 0 -1 of 20 MB: {error} Cause: {diagnosis}")

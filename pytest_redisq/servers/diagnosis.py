@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from pytest_redisq.errors import ServerError
+from pytest_redisq.servers.supervisor import wait_until
 
 if TYPE_CHECKING:
     from pytest_redisq.servers.server import Server
@@ -53,6 +54,9 @@ class Diagnosis:
         return f"{self.cause}: {'; '.join(self.evidence)}. {self.advice}"
 
 
+#: How late a container's log may be, in seconds.
+LOG_SECONDS = 2.0
+
 _SETTINGS = ("client-output-buffer-limit", "maxmemory-clients", "timeout")
 
 
@@ -70,6 +74,23 @@ def observe(server: Server) -> Facts | None:
         settings={name: server.config(name) for name in _SETTINGS},
         log=server.log(),
     )
+
+
+def why_closed(server: Server, before: Facts) -> Diagnosis:
+    """Why the server closed a connection that was open at `before`.
+
+    A container's log arrives late. Where only the log tells of an overflow, it is looked at for `LOG_SECONDS`.
+    """
+    diagnosis = diagnose(before, observe(server))
+
+    def told() -> bool:
+        nonlocal diagnosis
+        diagnosis = diagnose(before, observe(server))
+        return diagnosis.cause is not Cause.UNKNOWN
+
+    if diagnosis.cause is Cause.UNKNOWN and before.buffer_disconnections is None:
+        wait_until(told, LOG_SECONDS)
+    return diagnosis
 
 
 def diagnose(before: Facts, after: Facts | None) -> Diagnosis:

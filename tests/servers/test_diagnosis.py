@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from pytest_redisq.servers import Server
-from pytest_redisq.servers.diagnosis import Cause, Diagnosis, Facts, diagnose, observe
+from pytest_redisq.servers.diagnosis import Cause, Diagnosis, Facts, diagnose, observe, why_closed
 
 QUIET = Facts(
     run_id="aaaa",
@@ -56,7 +56,7 @@ def _read_20_mb(server: Server) -> Diagnosis:
         assert before
         with pytest.raises(redis.ConnectionError):
             client.lrange("big", 0, -1)
-    return diagnose(before, observe(server))
+    return why_closed(server, before)
 
 
 @pytest.mark.parametrize(
