@@ -132,7 +132,7 @@ class Server:
         raise ServerError(f"{self.flavour} {self.version} has no setting {name!r}.{suggest(name, known)}")
 
     def log(self) -> str:
-        """The server's log so far. Only for servers that redisq started."""
+        """The server's log so far; the last lines of a container arrive late. Only for servers that redisq started."""
         return self._own("asked for its log").log()
 
     def kill(self) -> None:

@@ -86,7 +86,7 @@ def test_a_mistyped_setting_gets_a_suggestion(server: Server) -> None:
 
 
 def test_the_log_can_be_read(server: Server) -> None:
-    assert "eady to accept connections" in server.log()
+    eventually(lambda: "eady to accept connections" in server.log())  # a container's arrives late
 
 
 def test_kill_is_over_when_it_returns(server: Server) -> None:
