@@ -110,7 +110,7 @@ LAWS: Mapping[AnomalyKind, Law] = {
         breaks=frozenset({Guarantee.EFFECTIVELY_ONCE, Guarantee.FAN_OUT}),
     ),
     AnomalyKind.RECOVERED: Law(
-        meaning="delivered although nobody knew whether its enqueue had happened",
+        meaning="delivered, and the outcome of its enqueue was unknown",
         formula="(D ∩ P) − E",
         breaks=_NONE,
     ),
