@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -173,6 +174,14 @@ def _own_status() -> Iterator[None]:
         raise _NotRun(str(error)) from error
     except KeyboardInterrupt:
         raise _NotJudged("The run was ended by a signal before it had begun: nothing was tried.") from None
+    except click.exceptions.Exit:
+        raise
+    except Exception as error:
+        # Python's own status for a traceback is 1, which says that the contract is broken.
+        traceback.print_exc()
+        raise _NotJudged(
+            "redisq failed with the error above, and could not judge the run. Please report it."
+        ) from error
 
 
 class _Misused(click.UsageError):
@@ -247,9 +256,18 @@ def load(
         if told:
             status = _write(told, _as_json(reports, server, asked, repeat), status)
         if saved:
-            status = _write(saved, baseline.dumped(name, [report.figures for report in reports]), status)
-            click.echo(f"kept as {saved.path}", err=True)
+            status = _save(saved, name, reports, status)
         return status
+
+
+def _save(saved: OutputFile, name: str, reports: Sequence[LoadReport], status: int) -> int:
+    """Store the figures as a baseline, unless a signal ended the runs: these figures are of less than was asked for."""
+    if any(report.stopped or report.interrupted for report in reports):
+        click.echo(f"not saved as {saved.path}: the run was interrupted", err=True)
+        return status
+    status = _write(saved, baseline.dumped(name, [report.figures for report in reports]), status)
+    click.echo(f"saved as {saved.path}", err=True)
+    return status
 
 
 def _as_json(reports: Sequence[LoadReport], server: Server, asked: LoadRun, repeat: int) -> str:

@@ -105,7 +105,7 @@ class LoadReport:
     exit_code: int
     told: Mapping[str, Any]
     output: str
-    #: Whether the run was stopped early.
+    #: Whether a signal came. The run may have come to its end all the same: see `interrupted`.
     stopped: bool = False
 
     @property
@@ -123,6 +123,11 @@ class LoadReport:
         """As `LoadResult.figures` has them: latencies in microseconds."""
         figures: Mapping[str, float] = self.told["figures"]
         return figures
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the run ended before its time, so that it proves nothing and is no baseline."""
+        return bool(self.told.get("interrupted", False))
 
     def verify(self) -> None:
         """Raises DeliveryError, with the output, unless the contract was kept and no threshold was missed."""

@@ -90,18 +90,24 @@ def under_way(*words: str) -> Iterator[tuple[subprocess.Popen[str], IO[str]]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_with_a_drained_verdict_and_progress_was_told_meanwhile(number: int) -> None:
-    """Two are no more than one, and no run follows."""
-    with under_way("blpop-workers", "--time", "10m", "--repeat", "2") as (process, told):
+def test_a_signal_ends_it_drained_unjudged_and_unsaved(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two are no more than one, and no run follows. Progress was told meanwhile."""
+    monkeypatch.chdir(tmp_path)
+    with under_way("blpop-workers", "--time", "10m", "--repeat", "2", "--save", "main") as (process, told):
         line = next(line for line in told if "messages/s" in line)
         process.send_signal(number)
         process.send_signal(number)
         verdict = told.read()
     for word in ("p50", "p99", "depth", "in flight", "lost so far 0", "errors 0"):
         assert word in line
-    assert verdict.count('pass: "effectively-once" holds') == 1
+    assert verdict.count('unknown: whether "effectively-once" holds') == 1
+    assert verdict.count("the run was interrupted after ") == 1
     assert "Traceback" not in verdict
-    assert process.returncode == 0
+    assert process.returncode == 3
+    assert "main.json: the run was interrupted" in verdict
+    assert list((tmp_path / ".redisq-load").iterdir()) == []
 
 
 @pytest.mark.slow
@@ -175,6 +181,18 @@ def test_help_and_readme_have_the_exit_statuses_of_the_one_table() -> None:
     readme = (Path(__file__).parents[2] / "loadtests" / "README.md").read_text()
     rows = readme.partition("| exit status | meaning |\n|---|---|\n")[2].partition("\n\n")[0].splitlines()
     assert rows == [f"| {status} | {meaning} |" for status, meaning in EXITS.items()]
+
+
+def test_a_crash_of_redisq_itself_is_no_broken_contract() -> None:
+    """Python's own status for a traceback is 1."""
+
+    @click.command(cls=LoadCommand)
+    def crashing() -> None:
+        raise ZeroDivisionError("a mistake of ours")
+
+    result = CliRunner().invoke(crashing, [])
+    assert result.exit_code == 3
+    assert "ZeroDivisionError: a mistake of ours" in result.output
 
 
 def test_a_reader_that_leaves_changes_neither_the_run_nor_its_status() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -154,13 +155,17 @@ def test_without_consumers_what_was_sent_is_left_and_nobody_can_say_more(play: P
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_a_long_run_with_a_drained_verdict(server: Server, number: int) -> None:
+def test_a_signal_ends_a_long_run_drained_and_proves_nothing(server: Server, number: int) -> None:
     load = LoadRun(scenario="blpop_workers", url=server.url, seconds=600)
     with server.client() as client, under_way(load, output=subprocess.PIPE) as running:
         when_pushing(client)
         running.process.send_signal(number)
         report = running.wait()
-    assert (report.exit_code, report.counts) == (0, {})
+    assert (report.exit_code, report.outcome, report.counts) == (3, "unknown", {})
+    assert report.interrupted
+    totals = report.told["verdict"]["totals"]
+    assert totals["delivered"] == totals["acknowledged"] > 0
+    assert re.search(r"unknown: (.|\n)*the run was interrupted after [\d.]+ s of 600 s", report.output)
 
 
 def test_a_mistyped_scenario_is_told_the_right_one() -> None:
@@ -272,4 +277,6 @@ def test_a_signal_for_a_run_that_has_just_ended_is_not_lost(server: Server) -> N
     with under_way(load, output=subprocess.PIPE) as running:
         eventually(lambda: running._report.exists(), 60)
         running.stop()
-        assert running.wait().stopped
+        report = running.wait()
+    assert report.stopped
+    assert (report.exit_code, report.interrupted) == (0, False)

@@ -46,7 +46,7 @@ from pytest_redisq.load.locust_run.run_progress import RunProgress
 from pytest_redisq.load.locust_run.server_queries import ServerQueries, control
 from pytest_redisq.load.locust_run.worker_reports import WorkerReports
 from pytest_redisq.load.results.exit_status import EXIT_NOT_RUN, EXIT_PASS, EXIT_UNKNOWN
-from pytest_redisq.load.results.load_result import LoadResult
+from pytest_redisq.load.results.load_result import LoadResult, not_a_pass
 from pytest_redisq.load.scenarios import LrangePayload, Scenario
 from pytest_redisq.load.scenarios.scenario_settings import with_settings
 from pytest_redisq.servers import Address
@@ -82,6 +82,7 @@ class LocustMaster:
         self._looking: gevent.Greenlet[..., None]
         self._waiting: gevent.Greenlet[..., None]
         self._ending = False
+        self._time_over = False
         self._began = 0.0
         self._queries: ServerQueries
         self._html_file: str | None = None
@@ -138,7 +139,7 @@ class LocustMaster:
 
     def _begin(self, **_: Any) -> None:
         self._over.clear()
-        self._ending = False
+        self._ending = self._time_over = False
         self._reports.clear()
         try:
             self._set_out()
@@ -238,13 +239,14 @@ class LocustMaster:
         queries.look_inside(ledger)
         unsettled += queries.failures
         evidence = BitmapEvidence(ledger, unsettled=unsettled, absent=self._reports.absent())
-        verdict = check(evidence, contract, keep=KEPT_RANGES)
+        verdict, interrupted = check(evidence, contract, keep=KEPT_RANGES), self._interrupted(seconds)
         self._until(lambda: (queries.clients_after() or 0) <= queries.clients_before, 2.0)
         return LoadResult(
             scenario=self._name,
             engine=assignment.engine,
             server=queries.server,
-            verdict=verdict,
+            verdict=not_a_pass(verdict, interrupted) if interrupted else verdict,
+            interrupted=bool(interrupted),
             timings=timings,
             seconds=seconds,
             stop_seconds=self._reports.most("stop_seconds"),
@@ -300,7 +302,18 @@ class LocustMaster:
         self._began = time.monotonic() - max(self._reports.begun.values())
         self._note_headway()
         if self._options.produce_seconds is not None:
-            gevent.spawn_later(self._options.produce_seconds, self._runner.quit)
+            gevent.spawn_later(self._options.produce_seconds, self._time_is_over)
+
+    def _time_is_over(self) -> None:
+        self._time_over = True
+        self._runner.quit()
+
+    def _interrupted(self, seconds: float) -> str:
+        """Returns, in words, that the run ended before its time; "" if it did not, or if it had no time set."""
+        asked = self._options.produce_seconds
+        return (
+            "" if self._time_over or asked is None else f"the run was interrupted after {seconds:.1f} s of {asked:g} s"
+        )
 
     def _note_headway(self) -> None:
         if self._options.report:

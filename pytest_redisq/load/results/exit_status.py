@@ -9,7 +9,7 @@ EXITS = {
     EXIT_PASS: "the contract was kept, and no threshold was missed",
     EXIT_BROKEN: "the contract is broken",
     EXIT_MISSED: "a threshold was missed, or a figure is worse than in the baseline",
-    EXIT_UNKNOWN: "the run could not be judged, or was ended before it had begun",
+    EXIT_UNKNOWN: "the run could not be judged, or was interrupted",
     EXIT_NOT_RUN: "wrong usage, no server, or a file that cannot be written",
 }
 

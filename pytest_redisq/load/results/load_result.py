@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pytest_redisq.check import AnomalyKind, Verdict
@@ -31,6 +31,8 @@ class LoadResult:
     clients: tuple[int, int | None]
     #: Figures measured while the run went on, by name. Memory and buffers are bytes, `connect` is seconds.
     seen: Mapping[str, float] = field(default_factory=dict)
+    #: Whether the run was ended before its time.
+    interrupted: bool = False
     notes: tuple[str, ...] = ()
     missed: tuple[str, ...] = field(default=())
 
@@ -84,6 +86,7 @@ class LoadResult:
             "server": self.server,
             "exit_code": self.exit_code,
             "verdict": verdict_data(self.verdict),
+            "interrupted": self.interrupted,
             "missed": list(self.missed),
             "seconds": round(self.seconds, 3),
             "stop_seconds": round(self.stop_seconds, 3),
@@ -104,6 +107,12 @@ class LoadResult:
         yield from _seen_lines(self.seen)
         yield from (f"note: {note}" for note in self.notes)
         yield from (f"MISSED {words}" for words in self.missed)
+
+
+def not_a_pass(verdict: Verdict, why: str) -> Verdict:
+    """Returns the verdict with the reason `why`: a pass becomes *unknown*; a broken contract stays broken."""
+    outcome = "unknown" if verdict.outcome == "pass" else verdict.outcome
+    return replace(verdict, outcome=outcome, reasons=(why, *verdict.reasons))
 
 
 def _seen_lines(seen: Mapping[str, float]) -> Iterator[str]:
