@@ -13,14 +13,16 @@ import shutil
 import signal
 import tempfile
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from multiprocessing.util import Finalize
 from pathlib import Path
 
 import docker
 import pytest
+import redis
 
-from pytest_redisq.options import Settings
+from pytest_redisq.options import Settings, environment, resolve
+from pytest_redisq.servers import Server, start
 from pytest_redisq.servers.docker import LABEL
 from tests.inner import InnerRuns
 from tests.support import IMAGE, KINDS, eventually, missing
@@ -41,6 +43,22 @@ def backend(request: pytest.FixtureRequest) -> str:
 def any_server_settings(backend: str) -> Settings:
     """The settings of a server of each kind."""
     return Settings(server=backend, image=IMAGE if backend == "docker" else None)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """The server that REDISQ_SERVER names, for one file of tests alone: such a test may set limits on connections."""
+    server = start(resolve([environment(os.environ)]))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[redis.Redis]:
+    """A client of `server`, whose database is empty."""
+    with server.client() as client:
+        client.flushdb()
+        yield client
 
 
 @pytest.fixture

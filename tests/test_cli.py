@@ -11,7 +11,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,8 +20,7 @@ from click.testing import CliRunner, Result
 from syrupy.assertion import SnapshotAssertion
 
 from pytest_redisq.cli import main
-from pytest_redisq.options import environment, resolve
-from pytest_redisq.servers import Server, start
+from pytest_redisq.servers import Server
 from tests.servers.conftest import anywhere
 from tests.support import eventually
 
@@ -38,20 +37,6 @@ def redisq() -> Redisq:
         return result
 
     return run
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    server = start(resolve([environment(os.environ)]))
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def client(server: Server) -> Iterator[redis.Redis]:
-    with server.client() as client:
-        client.flushdb()
-        yield client
 
 
 @pytest.mark.parametrize(

@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import redis
 
-from pytest_redisq.options import environment, resolve
-from pytest_redisq.servers import Server, start
+from pytest_redisq.servers import Server
 from tests.support import eventually
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    server = start(resolve([environment(os.environ)]))
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def client(server: Server) -> Iterator[redis.Redis]:
-    with server.client() as client:
-        client.flushdb()
-        yield client
 
 
 def command(url: str, path: Path, *more: str) -> list[str]:

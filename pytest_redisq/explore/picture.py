@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 
 from pytest_redisq.explore.schedule import StepKind, letter
-from pytest_redisq.explore.trace import WORDS, ExecutedStep, WokenCommand, command_text, lanes_of, reply_text, shorten
+from pytest_redisq.explore.trace import WORDS, ExecutedStep, WokenCommand, command_text, lanes_of, reply_text
+from pytest_redisq.terminal import fit
 
 #: In pixels.
 _LANE, _ROW, _MARGIN, _HEAD = 320, 46, 44, 40
@@ -51,7 +52,7 @@ def svg(events: Sequence[ExecutedStep], *, names: Sequence[str] = (), at_fault: 
         title = f"{letter(actor)} {names[actor]}" if actor < len(names) else letter(actor)
         middle = _MARGIN + at * _LANE + _LANE // 2
         parts.append(f'<line class="lane" x1="{middle}" x2="{middle}" y1="{_HEAD - 8}" y2="{height}"/>')
-        parts.append(_text(middle, 20, shorten(title, _CHARACTERS), "name", centred=True))
+        parts.append(_text(middle, 20, fit(title, _CHARACTERS), "name", centred=True))
     for number, event in enumerate(events):
         parts.extend(_row(number, event, lanes, bodies))
     return "\n".join([*parts, "</svg>"])
@@ -79,8 +80,8 @@ def _woken(lane: int, y: int, classes: str, woken: WokenCommand) -> Iterator[str
 def _box(lane: int, y: int, classes: str, command: str, came: str, what: str) -> Iterator[str]:
     x = _MARGIN + lane * _LANE + 6
     yield f'<rect class="{classes}" x="{x}" y="{y}" width="{_LANE - 12}" height="{_ROW - 8}" rx="4"/>'
-    yield _text(x + 8, y + 15, shorten(command, _CHARACTERS), "command")
-    yield _text(x + 8, y + 31, shorten(came, _CHARACTERS - len(what) - 1), "reply")
+    yield _text(x + 8, y + 15, fit(command, _CHARACTERS), "command")
+    yield _text(x + 8, y + 31, fit(came, _CHARACTERS - len(what) - 1), "reply")
     if what:
         yield _text(x + _LANE - 20, y + 31, what, "what" if "fault" in classes.split() else "when", right=True)
 

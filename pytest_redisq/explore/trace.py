@@ -129,14 +129,14 @@ def _row(event: ExecutedStep, lanes: dict[int, int], width: int) -> list[str]:
     cells = [""] * len(lanes)
     cells[lanes[event.step.actor]] = describe(event, width)
     for woken in event.woken:
-        cells[lanes[woken.actor]] = f"… {shorten(command_text(woken.args), width // 2)} → {reply_text(woken.reply)}"
+        cells[lanes[woken.actor]] = f"… {fit(command_text(woken.args), width // 2)} → {reply_text(woken.reply)}"
     return cells
 
 
 def describe(event: ExecutedStep, width: int = 60) -> str:
     """A step in one line: the command, its reply, and the fault."""
     word = WORDS[event.step.kind]
-    said = shorten(command_text(event.args), width)
+    said = fit(command_text(event.args), width)
     if event.reply:
         said += f" → {reply_text(event.reply)}"
     elif event.blocks:
@@ -152,9 +152,9 @@ def command_text(args: Sequence[bytes]) -> str:
 def reply_text(raw: bytes, width: int = 40) -> str:
     """A reply as text."""
     try:
-        return shorten(escaped(_value_text(decode_reply(raw))), width)
+        return fit(escaped(_value_text(decode_reply(raw))), width)
     except (ValueError, IndexError):
-        return shorten(repr(raw)[2:-1], width)
+        return fit(repr(raw)[2:-1], width)
 
 
 def _value_text(value: Value) -> str:
@@ -184,8 +184,3 @@ def _text(data: bytes) -> str:
     if not text or " " in text or not text.isprintable():
         return repr(text).replace("'", '"') if "'" not in text else repr(text)
     return text
-
-
-def shorten(text: str, width: int) -> str:
-    """At most `width` characters; the last one shows that the text was cut."""
-    return fit(text, width)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, Literal, overload
+from typing import Any, Literal, TypedDict, Unpack, overload
 
 import redis
 import redis.asyncio
@@ -18,6 +18,16 @@ from pytest_redisq.explore.delivery_recorder import DeliveryRecorder
 from pytest_redisq.explore.execution_loop import ExecutionLoop
 from pytest_redisq.explore.resources import Resources
 from pytest_redisq.explore.schedule import ChoicePoint, Step
+
+
+class ActorOptions(TypedDict, total=False):
+    """The keywords of `World.actor`."""
+
+    name: str | None
+    gets: Literal["client", "url"]
+    background: bool
+    fault_free: bool
+    process: StartMethod | None
 
 
 class World:
@@ -55,27 +65,11 @@ class World:
 
     @overload
     def actor(
-        self,
-        function: Callable[..., Coroutine[Any, Any, R]],
-        *args: Any,
-        name: str | None = None,
-        gets: Literal["client", "url"] = "client",
-        background: bool = False,
-        fault_free: bool = False,
-        process: StartMethod | None = None,
+        self, function: Callable[..., Coroutine[Any, Any, R]], *args: Any, **options: Unpack[ActorOptions]
     ) -> Actor[R]: ...
 
     @overload
-    def actor(
-        self,
-        function: Callable[..., R],
-        *args: Any,
-        name: str | None = None,
-        gets: Literal["client", "url"] = "client",
-        background: bool = False,
-        fault_free: bool = False,
-        process: StartMethod | None = None,
-    ) -> Actor[R]: ...
+    def actor(self, function: Callable[..., R], *args: Any, **options: Unpack[ActorOptions]) -> Actor[R]: ...
 
     def actor(
         self,

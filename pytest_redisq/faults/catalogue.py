@@ -46,20 +46,28 @@ KitFault = Literal["kill:consumer", "kill-holding:consumer", "drop:connections"]
 KIT_FAULTS: tuple[KitFault, ...] = get_args(KitFault)
 
 
+Strikes = Literal["connection", "worker", "server"]
+#: Whether a fault takes a duration. "forever": only `+forever`.
+Duration = Literal["none", "optional", "required", "forever"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FaultSpec:
-    """A line of the catalogue.
+    """A row of the catalogue.
 
-    `name`, `target`: its spelling. `strikes`: what suffers. `drivers`: which of them can do it. `duration`: whether it
-    takes one; "forever" says that the only one is `+forever`. `meaning`: what happens, in one sentence.
+    * `name`, `target`: the fault's spelling.
+    * `strikes`: what the fault strikes.
+    * `drivers`: the drivers that can do it.
+    * `meaning`: what happens, in one sentence.
+    * `duration`: whether it takes a duration; default: no.
     """
 
     name: FaultName
     target: str
-    strikes: Literal["connection", "worker", "server"]
+    strikes: Strikes
     drivers: tuple[Driver, ...]
     meaning: str
-    duration: Literal["none", "optional", "required", "forever"] = "none"
+    duration: Duration = "none"
 
     @property
     def where(self) -> str:
@@ -84,154 +92,99 @@ class FaultSpec:
 
 
 _EXPLORE: tuple[Driver, ...] = ("explore",)
+_RUN: tuple[Driver, ...] = ("run",)
+_LOAD: tuple[Driver, ...] = ("load",)
 _TIMED: tuple[Driver, ...] = ("run", "load")
 
+
+def _row(
+    where: str, strikes: Strikes, drivers: tuple[Driver, ...], meaning: str, duration: Duration = "none"
+) -> FaultSpec:
+    fault = Fault.parse(where)
+    return FaultSpec(
+        name=fault.name,
+        target=fault.target or ACTOR,
+        strikes=strikes,
+        drivers=drivers,
+        meaning=meaning,
+        duration=duration,
+    )
+
+
 CATALOGUE: tuple[FaultSpec, ...] = (
-    FaultSpec(
-        name="lost-request",
-        target=ACTOR,
-        strikes="connection",
-        drivers=_EXPLORE,
-        meaning="the connection is cut before the command reaches the server",
+    _row("lost-request", "connection", _EXPLORE, "the connection is cut before the command reaches the server"),
+    _row(
+        "lost-reply",
+        "connection",
+        _EXPLORE,
+        "the command takes effect; the connection is cut before its reply comes back",
     ),
-    FaultSpec(
-        name="lost-reply",
-        target=ACTOR,
-        strikes="connection",
-        drivers=_EXPLORE,
-        meaning="the command takes effect; the connection is cut before its reply comes back",
+    _row(
+        "cut-reply",
+        "connection",
+        _EXPLORE,
+        "the command takes effect; the connection is cut in the middle of its reply",
     ),
-    FaultSpec(
-        name="cut-reply",
-        target=ACTOR,
-        strikes="connection",
-        drivers=_EXPLORE,
-        meaning="the command takes effect; the connection is cut in the middle of its reply",
+    _row(
+        "drop",
+        "connection",
+        _EXPLORE,
+        "the server closes all connections of the actor (CLIENT KILL) before its command",
     ),
-    FaultSpec(
-        name="drop",
-        target=ACTOR,
-        strikes="connection",
-        drivers=_EXPLORE,
-        meaning="the server closes all connections of the actor (CLIENT KILL) before its command",
+    _row(
+        "drop:connections",
+        "connection",
+        _TIMED,
+        "the server closes every connection of the workers (CLIENT KILL), and no other",
     ),
-    FaultSpec(
-        name="drop",
-        target="connections",
-        strikes="connection",
-        drivers=_TIMED,
-        meaning="the server closes every connection of the workers (CLIENT KILL), and no other",
+    _row("kill", "worker", _EXPLORE, "the actor dies: kill-before or kill-after"),
+    _row("kill-before", "worker", _EXPLORE, "the actor dies before its command reaches the server"),
+    _row("kill-after", "worker", _EXPLORE, "the command takes effect; the actor dies without the reply"),
+    _row(
+        "kill:consumer",
+        "worker",
+        _RUN,
+        "a consumer dies as its next message leaves the queue; a new one replaces it, except with +forever",
+        "forever",
     ),
-    FaultSpec(
-        name="kill",
-        target=ACTOR,
-        strikes="worker",
-        drivers=_EXPLORE,
-        meaning="the actor dies: kill-before or kill-after",
+    _row(
+        "kill-holding:consumer",
+        "worker",
+        _RUN,
+        "a consumer dies with its next message, before it acknowledges it; a new one replaces it, except with +forever",
+        "forever",
     ),
-    FaultSpec(
-        name="kill-before",
-        target=ACTOR,
-        strikes="worker",
-        drivers=_EXPLORE,
-        meaning="the actor dies before its command reaches the server",
+    _row(
+        "kill:consumers",
+        "worker",
+        _LOAD,
+        "each consumer is cut off before it reads its next reply; another takes its place",
     ),
-    FaultSpec(
-        name="kill-after",
-        target=ACTOR,
-        strikes="worker",
-        drivers=_EXPLORE,
-        meaning="the command takes effect; the actor dies without the reply",
+    _row(
+        "kill:process",
+        "worker",
+        _LOAD,
+        "a worker process dies (SIGKILL) with its ledger, so that the run cannot be judged",
     ),
-    FaultSpec(
-        name="kill",
-        target="consumer",
-        strikes="worker",
-        drivers=("run",),
-        duration="forever",
-        meaning="a consumer dies as its next message leaves the queue; a new one replaces it, except with +forever",
+    _row(
+        "kill:server",
+        "server",
+        _TIMED,
+        "the server dies (SIGKILL) and starts again after the duration; without persistence it is then empty",
+        "optional",
     ),
-    FaultSpec(
-        name="kill-holding",
-        target="consumer",
-        strikes="worker",
-        drivers=("run",),
-        duration="forever",
-        meaning="a consumer dies with its next message, before it acknowledges it; a new one replaces it, except with "
-        "+forever",
+    _row("pause", "worker", _EXPLORE, "the actor stands still before its command until every lease has expired"),
+    _row("pause:server", "server", _TIMED, "the server stands still (SIGSTOP) for the duration", "required"),
+    _row("timeout", "worker", _EXPLORE, "the timeout of a blocking command, or a sleep, ends early"),
+    _row(
+        "restart:server",
+        "server",
+        DRIVERS,
+        "the server shuts down in good order and starts again; connections and cached scripts are gone",
     ),
-    FaultSpec(
-        name="kill",
-        target="consumers",
-        strikes="worker",
-        drivers=("load",),
-        meaning="each consumer is cut off before it reads its next reply; another takes its place",
-    ),
-    FaultSpec(
-        name="kill",
-        target="process",
-        strikes="worker",
-        drivers=("load",),
-        meaning="a worker process dies (SIGKILL) with its ledger, so that the run cannot be judged",
-    ),
-    FaultSpec(
-        name="kill",
-        target="server",
-        strikes="server",
-        drivers=_TIMED,
-        duration="optional",
-        meaning="the server dies (SIGKILL) and starts again after the duration; without persistence it is then empty",
-    ),
-    FaultSpec(
-        name="pause",
-        target=ACTOR,
-        strikes="worker",
-        drivers=_EXPLORE,
-        meaning="the actor stands still before its command until every lease has expired",
-    ),
-    FaultSpec(
-        name="pause",
-        target="server",
-        strikes="server",
-        drivers=_TIMED,
-        duration="required",
-        meaning="the server stands still (SIGSTOP) for the duration",
-    ),
-    FaultSpec(
-        name="timeout",
-        target=ACTOR,
-        strikes="worker",
-        drivers=_EXPLORE,
-        meaning="the timeout of a blocking command, or a sleep, ends early",
-    ),
-    FaultSpec(
-        name="restart",
-        target="server",
-        strikes="server",
-        drivers=DRIVERS,
-        meaning="the server shuts down in good order and starts again; connections and cached scripts are gone",
-    ),
-    FaultSpec(
-        name="restart-empty",
-        target="server",
-        strikes="server",
-        drivers=_EXPLORE,
-        meaning="the server restarts without persistence: its data are gone too",
-    ),
-    FaultSpec(
-        name="failover",
-        target="server",
-        strikes="server",
-        drivers=_EXPLORE,
-        meaning="the server restarts as a replica that lacks the last write",
-    ),
-    FaultSpec(
-        name="script-flush",
-        target="server",
-        strikes="server",
-        drivers=_EXPLORE,
-        meaning="the server forgets all cached scripts just before the command",
-    ),
+    _row("restart-empty:server", "server", _EXPLORE, "the server restarts without persistence: its data are gone too"),
+    _row("failover:server", "server", _EXPLORE, "the server restarts as a replica that lacks the last write"),
+    _row("script-flush:server", "server", _EXPLORE, "the server forgets all cached scripts just before the command"),
 )
 
 #: Why a driver cannot do a fault with such a time, or with none.

@@ -132,7 +132,15 @@ class _DrainSession:
                 ThreadPoolExecutor(2, "redisq-compress") as press,
                 ThreadPoolExecutor(1, "redisq-disk") as disk,
             ):
-                yield Pen(file, self._journal, compress, press, disk, sync_bytes=SYNC_BYTES, sync_seconds=SYNC_SECONDS)
+                yield Pen(
+                    file=file,
+                    journal=self._journal,
+                    compress=compress,
+                    press=press,
+                    disk=disk,
+                    sync_bytes=SYNC_BYTES,
+                    sync_seconds=SYNC_SECONDS,
+                )
         finally:
             self._journal.end()
 

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from io import FileIO
 from typing import NamedTuple
 
@@ -34,6 +34,7 @@ class _Compressed(NamedTuple):
     checksum: int
 
 
+@dataclass(slots=True, kw_only=True)
 class Pen:
     """Writes to a file at its end.
 
@@ -42,45 +43,34 @@ class Pen:
     the line.
     """
 
-    def __init__(
-        self,
-        file: FileIO,
-        journal: DrainJournal,
-        compress: Compress,
-        press: Executor,
-        disk: Executor,
-        *,
-        sync_bytes: int,
-        sync_seconds: float,
-    ) -> None:
-        self._file = file
-        self._journal = journal
-        self._compress = compress
-        self._press = press
-        self._disk = disk
-        self._sync_bytes = sync_bytes
-        self._sync_seconds = sync_seconds
-        self._line: deque[Future[Part | None]] = deque()
-        self._synced = time.monotonic()
-        self._bytes = 0  # of elements, since it was last time to wait for the disk
-        # Of the disk's thread:
-        self._unsynced: list[Chunk] = []  # whole in the file, and not on the disk
-        self._broken = False
+    file: FileIO
+    journal: DrainJournal
+    compress: Compress
+    press: Executor
+    disk: Executor
+    sync_bytes: int
+    sync_seconds: float
+    _line: deque[Future[Part | None]] = field(default_factory=deque, init=False)
+    _synced: float = field(default_factory=time.monotonic, init=False)
+    _bytes: int = field(default=0, init=False)  # of elements, since the last sync was requested
+    # Used only by the disk's thread:
+    _unsynced: list[Chunk] = field(default_factory=list, init=False)  # complete in the file, and not synced
+    _broken: bool = field(default=False, init=False)
 
     def length(self) -> int:
-        return os.fstat(self._file.fileno()).st_size
+        return os.fstat(self.file.fileno()).st_size
 
     def write(self, part: Part, data: bytes) -> None:
         """Send these elements down the line."""
-        compressed = self._press.submit(self._pressed, part.elements, data)
-        self._line.append(self._disk.submit(self._put, part, compressed))
+        compressed = self.press.submit(self._pressed, part.elements, data)
+        self._line.append(self.disk.submit(self._put, part, compressed))
         self._bytes += len(data)
-        if self._bytes >= self._sync_bytes or time.monotonic() - self._synced >= self._sync_seconds:
+        if self._bytes >= self.sync_bytes or time.monotonic() - self._synced >= self.sync_seconds:
             self.sync()
 
     def sync(self) -> None:
         """Have on the disk all that was sent so far."""
-        self._line.append(self._disk.submit(self._wait_for_the_disk))
+        self._line.append(self.disk.submit(self._wait_for_the_disk))
         self._synced, self._bytes = time.monotonic(), 0
 
     def safe(self, *, may_be_under_way: int = _UNDER_WAY) -> Iterator[Part]:
@@ -111,7 +101,7 @@ class Pen:
         self._broken = True
 
     def _pressed(self, elements: int, data: bytes) -> _Compressed:
-        data = self._compress(elements, data)
+        data = self.compress(elements, data)
         return _Compressed(data, checksum(data, 0))
 
     def _put(self, part: Part, compressed: Future[_Compressed]) -> None:
@@ -121,11 +111,11 @@ class Pen:
         data, check = compressed.result()
         at = self.length()
         chunk = Chunk(**part._asdict(), at=at, size=len(data), checksum=check, marks=marks(data, at))
-        self._journal.chunk(chunk)
+        self.journal.chunk(chunk)
         at = self._append(data)
         if at != chunk.at:  # another program has written there since
             chunk = replace(chunk, at=at, marks=marks(data, at))
-            self._journal.chunk(chunk)
+            self.journal.chunk(chunk)
         self._unsynced.append(chunk)
         self._broken = False
 
@@ -134,15 +124,15 @@ class Pen:
         view, written, start = memoryview(data), 0, 0
         try:
             while written < len(data):
-                count = self._file.write(view[written:])
-                place = self._file.tell() - count
+                count = self.file.write(view[written:])
+                place = self.file.tell() - count
                 start = start if written else place
                 written += count
                 if place + count != start + written:
                     raise OSError(errno.EBUSY, "another program wrote into the midst of a drain's chunk")
         except OSError:
             if written and self.length() == start + written:
-                self._file.truncate(start)
+                self.file.truncate(start)
             raise
         return start
 
@@ -153,14 +143,14 @@ class Pen:
         chunks, self._unsynced = self._unsynced, []
         broken, self._broken = self._broken, True
         try:
-            self._journal.sync()
-            os.fsync(self._file.fileno())
+            self.journal.sync()
+            os.fsync(self.file.fileno())
         except OSError:
             self._take_back(chunks)
             raise
         self._broken = broken
         last = chunks[-1]
-        self._journal.safe(last.claim, last.left)
+        self.journal.safe(last.claim, last.left)
         return Part(last.claim, sum(chunk.elements for chunk in chunks), last.left)
 
     def _take_back(self, chunks: list[Chunk]) -> None:
@@ -168,5 +158,5 @@ class Pen:
         for chunk in reversed(chunks):
             if self.length() != chunk.at + chunk.size:
                 break
-            self._file.truncate(chunk.at)
-        self._journal.forget(chunks)
+            self.file.truncate(chunk.at)
+        self.journal.forget(chunks)

@@ -17,11 +17,11 @@ SHOWN_PER_KIND = 3
 _SHOWN_PER_OP = 4
 
 
-def explain(verdict: Verdict, *, start_ns: int = 0, history_path: str = "", shown: int = SHOWN_PER_KIND) -> str:
+def explain(verdict: Verdict, *, start_ns: int = 0, shown: int = SHOWN_PER_KIND) -> str:
     """Headline, figures, the anomalies that break the contract with their first examples, and what to do next.
 
-    Times are shown from `start_ns` on, a reading of the history's clock. `history_path` is where the history was saved,
-    if it was; `shown` how many examples of each kind are given.
+    * `start_ns`: times are shown relative to this reading of the history's clock, in nanoseconds; default 0.
+    * `shown`: how many examples of each anomaly are shown; default 3.
     """
     broken = [kind for kind, times in verdict.counts.items() if times and verdict.contract.forbids(kind)]
     allowed = [kind for kind, times in verdict.counts.items() if times and kind not in broken]
@@ -36,7 +36,7 @@ def explain(verdict: Verdict, *, start_ns: int = 0, history_path: str = "", show
         lines += ["", "Not judged:", *(f"  - {kind}: {why}" for kind, why in verdict.not_judged.items())]
     if verdict.notes:
         lines += ["", *(f"Note: {note}" for note in verdict.notes)]
-    advice = list(_advice(verdict, broken, history_path))
+    advice = list(_advice(verdict, broken))
     # Actors, ids and errors are as a history has them, which may come from anywhere.
     return escaped("\n".join([*lines, *([""] if advice else []), *advice]), allowed="\n")
 
@@ -117,7 +117,7 @@ def _some(words: Sequence[str]) -> str:
     return ", ".join(words[:_SHOWN_PER_OP]) + (f" and {more} more" if more > 0 else "")
 
 
-def _advice(verdict: Verdict, broken: Sequence[AnomalyKind], history_path: str) -> Iterator[str]:
+def _advice(verdict: Verdict, broken: Sequence[AnomalyKind]) -> Iterator[str]:
     hints = dict.fromkeys(HINTS[kind] for kind in broken if kind in HINTS)
     if hints:
         yield "What to look at:"
@@ -126,8 +126,6 @@ def _advice(verdict: Verdict, broken: Sequence[AnomalyKind], history_path: str) 
         yield "To have these laws judged, use redisq.run or redisq.explore: they record every operation with its ids."
     elif verdict.outcome == "unknown":
         yield "To be told more, let the run end in quiescence: producers done, faults healed, the queue drained."
-    if history_path and verdict.outcome != "pass":
-        yield f"Every op is in {history_path}, a line of JSON each."
 
 
 _RETRIES = (

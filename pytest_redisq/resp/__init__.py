@@ -1,11 +1,11 @@
-"""Parsing of RESP2 and RESP3 in both directions without IO: bytes in, whole frames out, each with its exact bytes.
+"""Parses RESP2 and RESP3 in both directions without IO: bytes in, whole frames out, each with its exact bytes.
 
-Laws, however the stream is split into chunks:
+Laws, for every way of splitting the stream into chunks:
 
-- the frames are the same;
-- the `raw` bytes of all frames, joined, are the stream without its incomplete end, so a frame can be forwarded as is;
-- from the first byte that no server or client would understand, everything is one `UnparsedBytes`. Forward it as is,
-  so that the other side sees (and answers) exactly what was sent.
+- The frames are the same.
+- The `raw` bytes of all frames, joined, are the stream without its incomplete end. So a frame can be forwarded as is.
+- Everything from the first malformed byte on is one `UnparsedBytes`. Forward it as is: the receiver then sees and
+  answers exactly what was sent.
 """
 
 from pytest_redisq.resp.grammar import MAX_BULK_BYTES, MAX_ELEMENTS, MAX_LINE_BYTES, UnparsedBytes

@@ -6,9 +6,12 @@ Source: https://redis.io/docs/latest/develop/reference/protocol-spec and, for re
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
-#: The longest bulk string, in bytes, that a stock server takes (`proto-max-bulk-len`); a longer one is an error there.
+Frame = TypeVar("Frame")
+
+#: The longest bulk string, in bytes, that a server accepts by default (`proto-max-bulk-len`).
 MAX_BULK_BYTES = 512 * 1024 * 1024
 #: The longest inline request or header line, in bytes (`PROTO_INLINE_MAX_SIZE`).
 MAX_LINE_BYTES = 64 * 1024
@@ -17,13 +20,34 @@ MAX_ELEMENTS = 2**31 - 1
 
 
 class UnparsedBytes(NamedTuple):
-    """Bytes that follow no grammar, to be passed on untouched; nothing after them can be framed."""
+    """Bytes that do not follow the grammar. Forward them as is; nothing after them can be framed."""
 
     raw: bytes
 
 
 class MalformedError(Exception):
-    pass
+    """The bytes do not follow the grammar."""
+
+
+def cut_frames(
+    buffer: bytearray, read: Callable[[], bool], take: Callable[[], Frame]
+) -> tuple[list[Frame | UnparsedBytes], bool]:
+    """Cut the frames off the beginning of `buffer`. Returns them, and whether malformed bytes follow.
+
+    * `read`: reads one frame; returns whether it is complete. Raises MalformedError.
+    * `take`: removes the frame that was read from the buffer, and returns it.
+
+    Malformed bytes are the last frame, and leave the buffer empty.
+    """
+    frames: list[Frame | UnparsedBytes] = []
+    try:
+        while buffer and read():
+            frames.append(take())
+    except MalformedError:
+        frames.append(UnparsedBytes(bytes(buffer)))
+        buffer.clear()
+        return frames, True
+    return frames, False
 
 
 BULKS = frozenset(b"$!=;")
@@ -32,6 +56,7 @@ AGGREGATES = {0x2A: 1, 0x7E: 1, 0x3E: 1, 0x25: 2, 0x7C: 2}
 
 
 def line_end(buffer: bytearray, at: int) -> int:
+    """The position of the first line end from `at` on, or -1. Raises MalformedError for a line that is too long."""
     end = buffer.find(b"\r\n", at)
     if end < 0 and len(buffer) - at > MAX_LINE_BYTES:
         raise MalformedError
@@ -39,7 +64,10 @@ def line_end(buffer: bytearray, at: int) -> int:
 
 
 def parse_integer(text: bytearray, *, low: int, high: int) -> int:
-    """The number that `text` is, read as strictly as the server does: no plus, no blanks, no leading zeros."""
+    """Parse an integer as strictly as the server: no plus, no blanks, no leading zeros.
+
+    Raises MalformedError, also for a number below `low` or above `high`.
+    """
     small = _SMALL.get(bytes(text))
     if small is not None and low <= small <= high:
         return small

@@ -1,4 +1,4 @@
-"""Replies: the stream of a server cut into whole replies without IO, for every type of RESP2 and RESP3."""
+"""Parses what a server sends into whole replies, without IO: every type of RESP2 and RESP3."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from pytest_redisq.resp.grammar import (
     MAX_ELEMENTS,
     MalformedError,
     UnparsedBytes,
+    cut_frames,
     line_end,
     parse_integer,
 )
 
 
 class Reply(NamedTuple):
-    """A whole reply, the attributes before it included, or (where `push`) a RESP3 push message."""
+    """A whole reply with the attributes before it; with `push`, a RESP3 push message."""
 
     raw: bytes
     push: bool = False
 
     @property
     def error(self) -> bool:
-        """Whether it is an error: `-…` or `!…`."""
+        """Whether the reply is an error: `-…` or `!…`."""
         return self.raw[:1] in (b"-", b"!")
 
 
@@ -34,9 +35,9 @@ class ReplyParser:
 
     def __init__(self) -> None:
         self._buffer = bytearray()
-        self._at = 0  # where the next unread element of the frame in hand begins
+        self._at = 0  # where the next unread element of the current frame begins
         self._stack: list[int] = []  # per open aggregate, the elements still to come; -1: streamed, until a `.`
-        self._wanted = 0
+        self._wanted = 0  # below this length of the buffer, the frame cannot be complete
         self._broken = False
 
     def feed(self, data: bytes) -> list[Reply | UnparsedBytes]:
@@ -44,23 +45,16 @@ class ReplyParser:
         if self._broken:
             return [UnparsedBytes(data)] if data else []
         if not self._buffer and data[:1] in _SIMPLE and data.find(b"\r\n", 1) == len(data) - 2 > 0:
-            return [Reply(data)]  # most replies by far are one short line
+            return [Reply(data)]  # most replies are one short line
         self._buffer += data
-        frames: list[Reply | UnparsedBytes] = []
         if len(self._buffer) < self._wanted:
-            return frames
+            return []
         self._wanted = 0
-        try:
-            while self._buffer and self._read():
-                frames.append(self._take())
-        except MalformedError:
-            self._broken = True
-            frames.append(UnparsedBytes(bytes(self._buffer)))
-            self._buffer.clear()
+        frames, self._broken = cut_frames(self._buffer, self._read, self._take)
         return frames
 
     def pending(self) -> bytes:
-        """What has come of a frame that is not whole yet."""
+        """The bytes received of a frame that is not complete yet."""
         return bytes(self._buffer)
 
     def _take(self) -> Reply:
@@ -85,14 +79,17 @@ class ReplyParser:
                 stack[-1] -= 1
 
     def _read_element(self) -> bool | None:
-        """Read one header or leaf. None: not there yet. True: an aggregate was opened, or what was read counts for
-        nothing (an attribute, a chunk). False: an element is complete."""
+        """Read one header or leaf.
+
+        Returns None if it has not arrived yet, False if an element is complete, and True if not: an aggregate was
+        opened, or an attribute or a chunk was read.
+        """
         buffer, at = self._buffer, self._at
         end = line_end(buffer, at)
         if end < 0:
             return None
         kind = buffer[at]
-        if (kind == 0x3B) != bool(self._stack and self._stack[-1] == _CHUNKS):  # ; chunks, and only they, fill a string
+        if (kind == 0x3B) != bool(self._stack and self._stack[-1] == _CHUNKS):  # ; only chunks fill a streamed string
             raise MalformedError
         if kind in _LINES:
             self._at = end + 2
@@ -135,7 +132,7 @@ class ReplyParser:
             self._stack.append(-1)
             return True
         count = parse_integer(header, low=-1 if kind == 0x2A else 0, high=MAX_ELEMENTS) * AGGREGATES[kind]
-        if kind == 0x7C:  # an attribute: its pairs come before the element that they describe
+        if kind == 0x7C:  # an attribute: its pairs precede the element that they describe
             if count:
                 self._stack.append(count + 1)
             return True

@@ -1,4 +1,4 @@
-"""The Python value of a whole reply."""
+"""Decodes a whole reply into a Python value."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ class ReplyError(str):
 
 
 def decode_reply(raw: bytes) -> Value:
-    r"""The value of one whole reply. Attributes are left out; a map is a dict, sets and pushes are lists.
+    r"""Decode one whole reply. Attributes are left out; a map becomes a dict; sets and pushes become lists.
+
+    Raises ValueError if `raw` is not exactly one reply.
 
     >>> decode_reply(b"*3\r\n:1\r\n$-1\r\n%1\r\n+a\r\n#t\r\n")
     [1, None, {b'a': True}]
@@ -69,7 +71,7 @@ def _decode_bulk(raw: bytes, kind: int, text: bytes, after: int) -> tuple[Value,
     body = raw[after : after + length]
     if kind == 0x21:
         return ReplyError(body.decode("utf-8", "replace")), after + length + 2
-    return (body[4:] if kind == 0x3D else body), after + length + 2  # a verbatim string begins with its format, "txt:"
+    return (body[4:] if kind == 0x3D else body), after + length + 2  # a verbatim string starts with its format, "txt:"
 
 
 def _decode_aggregate(raw: bytes, kind: int, text: bytes, at: int) -> tuple[Value, int]:

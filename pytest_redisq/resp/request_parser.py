@@ -1,4 +1,4 @@
-"""Requests: arrays of bulk strings and inline commands, encoded and parsed without IO."""
+"""Encodes and parses requests without IO: arrays of bulk strings and inline commands."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ from pytest_redisq.resp.grammar import (
     MAX_LINE_BYTES,
     MalformedError,
     UnparsedBytes,
+    cut_frames,
     line_end,
     parse_integer,
 )
 
-#: How many requests a connection's framer remembers, and of how many bytes at most.
+#: The most requests that a parser remembers, and the most bytes of each.
 _REMEMBERED, _REMEMBERED_BYTES = 1024, 256
 
 
 class Request(NamedTuple):
-    """A request: its exact bytes and its arguments. An empty line or `*0` has none: the server ignores it silently."""
+    """A request: its exact bytes and its arguments. An empty line or `*0` has no arguments; the server ignores it."""
 
     raw: bytes
     args: tuple[bytes, ...]
 
 
 def encode_command(args: Iterable[bytes | str | int | float]) -> bytes:
-    r"""A request of bulk strings.
+    r"""Encode a command as an array of bulk strings.
 
     >>> encode_command(["GET", b"k"])
     b'*2\r\n$3\r\nGET\r\n$1\r\nk\r\n'
@@ -42,12 +43,12 @@ class RequestParser:
     __slots__ = ("_args", "_at", "_broken", "_buffer", "_missing", "_wanted", "_whole")
 
     def __init__(self) -> None:
-        self._whole: dict[bytes, Request] = {}  # what came in one piece before: clients repeat themselves
+        self._whole: dict[bytes, Request] = {}  # requests seen before, by their bytes: clients repeat themselves
         self._buffer = bytearray()
-        self._at = 0  # where the next unread element of the frame in hand begins
+        self._at = 0  # where the next unread element of the current frame begins
         self._args: list[bytes] = []
-        self._missing = 0  # elements of the frame in hand still to come; 0 between frames
-        self._wanted = 0  # a length of the buffer below which looking again is vain
+        self._missing = 0  # elements of the current frame still to come; 0 between frames
+        self._wanted = 0  # below this length of the buffer, the frame cannot be complete
         self._broken = False
 
     def feed(self, data: bytes) -> list[Request | UnparsedBytes]:
@@ -57,17 +58,10 @@ class RequestParser:
         if not self._buffer and data in self._whole:
             return [self._whole[data]]
         self._buffer += data
-        frames: list[Request | UnparsedBytes] = []
         if len(self._buffer) < self._wanted:
-            return frames
+            return []
         self._wanted = 0
-        try:
-            while self._buffer and self._read():
-                frames.append(self._take())
-        except MalformedError:
-            self._broken = True
-            frames.append(UnparsedBytes(bytes(self._buffer)))
-            self._buffer.clear()
+        frames, self._broken = cut_frames(self._buffer, self._read, self._take)
         if len(frames) == 1 and isinstance(frames[0], Request) and frames[0].raw == data:
             self._remember(frames[0])
         return frames
@@ -111,7 +105,7 @@ class RequestParser:
         if len(buffer) < stop + 2:
             self._wanted = stop + 2
             return False
-        # The server does not look at the two bytes after a bulk; neither do we, so that both agree.
+        # The server does not check the two bytes after a bulk string. The parser must agree with it.
         self._args.append(bytes(buffer[start:stop]))
         self._at = stop + 2
         return True
@@ -133,7 +127,7 @@ _HEX = frozenset(b"0123456789abcdefABCDEF")
 
 
 def _split_inline(line: bytes) -> list[bytes]:
-    """The arguments of an inline command, quotes and escapes undone as the server's `sdssplitargs` does."""
+    """Split an inline command into its arguments, with quotes and escapes read as in the server's `sdssplitargs`."""
     args: list[bytes] = []
     at = 0
     while True:
@@ -151,7 +145,7 @@ def _read_word(line: bytes, at: int) -> tuple[bytes, int]:
         if line[at] in b"\"'":
             at = _read_quoted(line, at, word)
             if at < len(line) and line[at] not in _BLANKS:
-                raise MalformedError  # the server wants a blank after a closing quote
+                raise MalformedError  # the server requires a blank after a closing quote
             return bytes(word), at
         word.append(line[at])
         at += 1
@@ -174,7 +168,7 @@ def _read_quoted(line: bytes, at: int, word: bytearray) -> int:
 
 def _read_escape(line: bytes, at: int, word: bytearray, quote: int) -> int:
     after = line[at + 1]
-    if quote == 0x27:  # between single quotes only \' means anything
+    if quote == 0x27:  # between single quotes, only \' is an escape
         word.append(0x27 if after == 0x27 else 0x5C)
         return at + (2 if after == 0x27 else 1)
     digits = line[at + 2 : at + 4]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +15,7 @@ from pytest_redisq.check import AnomalyKind
 from pytest_redisq.demo import STORIES, Act, as_json, play, screen
 from pytest_redisq.demo.story import Stage, Story
 from pytest_redisq.explore import Schedule
-from pytest_redisq.options import environment, resolve
-from pytest_redisq.servers import Server, start
+from pytest_redisq.servers import Server
 from pytest_redisq.servers.namespace import Namespaces
 
 pytestmark = pytest.mark.server
@@ -29,14 +27,6 @@ CAUGHT = {
     "S3": {AnomalyKind.LOST},
     "S4": {AnomalyKind.INDETERMINATE},
 }
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    """A server for the demo alone: S1 sets limits that would end other tests' connections."""
-    server = start(resolve([environment(os.environ)]))
-    yield server
-    server.stop()
 
 
 @pytest.fixture

@@ -12,13 +12,13 @@ from tests.check.literals import ack, get, judge, put, quiet
 
 
 def test_a_pass_is_short(snapshot: SnapshotAssertion) -> None:
-    assert explain(judge(put(0, 0), get(10, 0), ack(20, 0)), history_path="run.jsonl") == snapshot
+    assert explain(judge(put(0, 0), get(10, 0), ack(20, 0))) == snapshot
 
 
 def test_a_failure_shows_what_when_who_and_what_next(snapshot: SnapshotAssertion) -> None:
     died = get(900, outcome=Outcome.INFO, error="killed")
     ops = (*(put(10 * each, each) for each in range(8)), get(500, 0), get(510, 0), get(520, 9), died)
-    assert explain(judge(*ops, contract="effectively-once"), history_path="run.jsonl") == snapshot
+    assert explain(judge(*ops, contract="effectively-once")) == snapshot
 
 
 def test_ids_readers_and_notes_are_shown(snapshot: SnapshotAssertion) -> None:
@@ -32,7 +32,7 @@ def test_ids_readers_and_notes_are_shown(snapshot: SnapshotAssertion) -> None:
 
 
 def test_what_cannot_be_told_is_said_with_its_reasons(snapshot: SnapshotAssertion) -> None:
-    assert explain(judge(put(0, 0), end=quiet(drained=False)), history_path="run.jsonl") == snapshot
+    assert explain(judge(put(0, 0), end=quiet(drained=False))) == snapshot
 
 
 def test_an_op_with_many_messages_is_cut_short() -> None:

@@ -1,7 +1,7 @@
-"""What a connection of a load run does, without IO: a client gives requests, takes replies, and records what happened.
+"""The clients of a load run, without IO: a client gives requests, takes replies, and records the outcomes.
 
-The same clients run in both engines, one on each connection. These functions run a hundred thousand times a second:
-what looks inlined here is inlined on purpose.
+The same clients run in both engines, one on each connection. These functions run a hundred thousand times a second, so
+some code is inlined on purpose.
 """
 
 from __future__ import annotations
@@ -15,44 +15,52 @@ from pytest_redisq.resp import encode_command
 
 _STAMP = struct.Struct("<Q")
 _RESIDUE = 0x2144DF1C
-#: How long a consumer that does not block waits when it found nothing, in nanoseconds.
-PAUSE_NS = 1_000_000
 
 
 class LoadClient(Protocol):
     """Gives the requests of one connection and takes their replies.
 
-    `name` is what Locust's statistics call the requests. Each request gets `replies` replies.
+    Most methods have a default, for clients that do nothing there.
     """
 
+    __slots__ = ()
+
+    #: The name of the requests in Locust's statistics.
     name: str
-    replies: int
-    #: Whether its requests enqueue messages: then they are sent at the rate asked for, and `reply` is not called.
-    producing: bool
-    #: Whether its requests may block in the server, so that the client must be unblocked to end.
-    blocking: bool
+    #: The number of replies to each request.
+    replies: int = 1
+    #: Whether the requests enqueue messages. They are then sent at the given rate, and `reply` is not called.
+    producing: bool = False
+    #: Whether the requests may block in the server. The client must then be unblocked to end.
+    blocking: bool = False
 
     def request(self, now_ns: int) -> bytes | bytearray:
-        """Returns the next request. It may overwrite what was returned before."""
+        """Returns the next request. It may overwrite the bytes returned before."""
+        ...
 
-    def reply(self, reply: Any, now_ns: int) -> int | None:
-        """Take a reply that is no error. Returns a latency in nanoseconds.
+    def reply(self, reply: Any, now_ns: int) -> int | None:  # noqa: ARG002
+        """Take a reply that is not an error. Returns a latency in nanoseconds.
 
-        0 stands for the time from the request to the reply. None means that nothing was received, as by a pop that came
-        back empty. A blocking pop returns the time from push to pop.
+        0 stands for the time from the request to the reply. None means that no message was received, as by a pop of an
+        empty list. A blocking pop returns the time from push to pop.
         """
+        return 0
 
-    def refuse(self, at: int) -> None:
-        """The reply to the request's `at`-th command (from 0) was an error: certainly nothing was done."""
+    def refuse(self, at: int) -> None:  # noqa: ARG002
+        """The reply to the request's command number `at` (from 0) was an error: the command had no effect."""
+        return
 
-    def connection_lost(self, at: int) -> None:
-        """The connection broke before the reply to the `at`-th command: its outcome and the next ones are unknown."""
+    def connection_lost(self, at: int) -> None:  # noqa: ARG002
+        """The connection broke before the reply to command number `at`. Its outcome and the later ones are unknown."""
+        return
 
     def has_unacked(self) -> bool:
-        """Whether the client must not end yet, because it has received something and not acknowledged it."""
+        """Whether the client has received a message and not acknowledged it. It must not end yet."""
+        return False
 
     def pause_ns(self) -> int:
         """Nanoseconds to wait before the next request."""
+        return 0
 
 
 class OwnQueueClient(Protocol):
@@ -72,12 +80,16 @@ def is_own_queue_client(work: LoadClient | OwnQueueClient) -> TypeGuard[OwnQueue
     return hasattr(work, "turn")
 
 
-class PushClient:
-    """Enqueues messages by a command that ends with the body, `pipeline` messages in a request."""
+class PushClient(LoadClient):
+    """Enqueues messages by a command that ends with the body.
+
+    * `command`: the command without the body.
+    * `name`: the name of the requests in Locust's statistics.
+    * `pipeline`: messages in each request; default 1.
+    """
 
     __slots__ = ("_broken_off", "_count", "_first", "_ledger", "_number", "_write", "name", "replies")
     producing = True
-    blocking = False
 
     def __init__(
         self,
@@ -108,32 +120,25 @@ class PushClient:
             raise OverflowError(f"producer {self._number} has sent {MAX_SEQUENCE} messages; start another")
         return self._write(self._first + count, now_ns)
 
-    def reply(self, reply: Any, now_ns: int) -> int:  # noqa: ARG002
-        return 0
-
     def refuse(self, at: int) -> None:
         self._ledger.fail(self._number, self._count - self.replies + at)
 
     def connection_lost(self, at: int) -> None:
         self._ledger.forget(self._number, self._count - self.replies + at, self.replies - at)
 
-    def has_unacked(self) -> bool:
-        return False
-
-    def pause_ns(self) -> int:
-        return 0
-
     def settle(self) -> None:
         """Record in the ledger how many messages were attempted."""
         self._ledger.attempted[self._number] = self._count
 
 
-class RepeatingClient:
-    """Sends the same command again and again, `pipeline` times in a request. It involves no message."""
+class RepeatingClient(LoadClient):
+    """Sends the same command again and again. It involves no message.
+
+    `pipeline`: how many times the command is in each request; default 1.
+    """
 
     __slots__ = ("_request", "name", "replies")
     producing = True
-    blocking = False
 
     def __init__(self, command: tuple[str | int | bytes, ...], *, name: str, pipeline: int = 1) -> None:
         self.name: str = name
@@ -142,19 +147,6 @@ class RepeatingClient:
 
     def request(self, now_ns: int) -> bytes:  # noqa: ARG002
         return self._request
-
-    def reply(self, reply: Any, now_ns: int) -> int:  # noqa: ARG002
-        return 0
-
-    def refuse(self, at: int) -> None: ...
-
-    def connection_lost(self, at: int) -> None: ...
-
-    def has_unacked(self) -> bool:
-        return False
-
-    def pause_ns(self) -> int:
-        return 0
 
 
 def around(command: tuple[str | int, ...], payload_bytes: int) -> tuple[bytes, bytes]:

@@ -1,6 +1,6 @@
 """The clients that receive messages: by BLPOP, XREADGROUP, XREAD and LPOP.
 
-These functions run a hundred thousand times a second: what looks inlined here is inlined on purpose.
+These functions run a hundred thousand times a second, so some code is inlined on purpose.
 """
 
 from __future__ import annotations
@@ -8,19 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from pytest_redisq.load.engine.clients import LoadClient
 from pytest_redisq.load.engine.delivery_buffer import DeliveryBuffer
 from pytest_redisq.resp import encode_command
 
-#: Nanoseconds that a consumer which does not block waits after an empty reply.
+#: Nanoseconds that a consumer that does not block waits after an empty reply.
 PAUSE_NS = 1_000_000
 
 
-class BlpopClient:
+class BlpopClient(LoadClient):
     """Receives messages by BLPOP, one at a time. `served` counts them."""
 
     __slots__ = ("_asked", "_buffer", "_request", "_take", "_tracks", "name", "served")
-    replies = 1
-    producing = False
     blocking = True
 
     def __init__(self, buffer: DeliveryBuffer, keys: tuple[str, ...], *, name: str) -> None:
@@ -48,27 +47,17 @@ class BlpopClient:
         self._buffer.took(self, self._asked, start)
         return latency
 
-    def refuse(self, at: int) -> None: ...
-
     def connection_lost(self, at: int) -> None:  # noqa: ARG002
         self._buffer.lose(1)
 
-    def has_unacked(self) -> bool:
-        return False
 
-    def pause_ns(self) -> int:
-        return 0
-
-
-class XreadgroupClient:
+class XreadgroupClient(LoadClient):
     """Reads a stream as a consumer of a group, and acknowledges the entries.
 
-    After its connection broke it first reads its pending entries, as a restarted worker has to.
+    After its connection broke, it first reads its pending entries, as a restarted worker must.
     """
 
     __slots__ = ("_ack", "_asked", "_broke", "_buffer", "_held", "_ids", "_read", "_read_again", "name")
-    replies = 1
-    producing = False
     blocking = True
 
     def __init__(
@@ -83,7 +72,7 @@ class XreadgroupClient:
         self._broke = False
         self._ack = ("XACK", stream, group)
         self._ids: list[bytes] = []
-        self._held: list[bytes] = []  # the keys of what is to be acknowledged
+        self._held: list[bytes] = []  # the keys of the messages to acknowledge
 
     def request(self, now_ns: int) -> bytes:  # noqa: ARG002
         if self._ids:
@@ -116,7 +105,7 @@ class XreadgroupClient:
         self._give_up_ack()
 
     def connection_lost(self, at: int) -> None:  # noqa: ARG002
-        # What was being read stays pending in the group, so nothing is unknown.
+        # Entries in a lost reply stay pending in the group, so nothing is unknown.
         self._give_up_ack()
         self._broke = True
 
@@ -128,16 +117,11 @@ class XreadgroupClient:
     def has_unacked(self) -> bool:
         return bool(self._ids)
 
-    def pause_ns(self) -> int:
-        return 0
 
-
-class XreadClient:
+class XreadClient(LoadClient):
     """Reads every entry of a stream by XREAD, from the first entry on."""
 
     __slots__ = ("_asked", "_buffer", "_head", "_highest", "_last", "name")
-    replies = 1
-    producing = False
     blocking = True
 
     def __init__(self, buffer: DeliveryBuffer, stream: str, *, name: str, count: int = 100) -> None:
@@ -145,7 +129,7 @@ class XreadClient:
         self._buffer = buffer
         self._head: tuple[str | int, ...] = ("XREAD", "COUNT", count, "BLOCK", 0, "STREAMS", stream)
         self._last: bytes = b"0-0"
-        self._highest = (0, 0)  # of the ids that it got
+        self._highest = (0, 0)  # of the ids received
         self._asked = 0
 
     def request(self, now_ns: int) -> bytes:  # noqa: ARG002
@@ -179,29 +163,16 @@ class XreadClient:
             highest = max(highest, here)
         self._highest = highest
 
-    def refuse(self, at: int) -> None: ...
-
-    def connection_lost(self, at: int) -> None: ...
-
-    def has_unacked(self) -> bool:
-        return False
-
-    def pause_ns(self) -> int:
-        return 0
-
 
 def _stream_id(text: bytes) -> tuple[int, int]:
     milliseconds, _, number = text.partition(b"-")
     return int(milliseconds), int(number)
 
 
-class LpopClient:
+class LpopClient(LoadClient):
     """Empties a list by LPOP with a count, without blocking in the server."""
 
     __slots__ = ("_asked", "_buffer", "_count", "_empty", "_request", "name")
-    replies = 1
-    producing = False
-    blocking = False
 
     def __init__(self, buffer: DeliveryBuffer, key: str, *, name: str, count: int = 1000) -> None:
         self.name: str = name
@@ -227,13 +198,8 @@ class LpopClient:
             self._buffer.took(self, self._asked, start)
         return 0
 
-    def refuse(self, at: int) -> None: ...
-
     def connection_lost(self, at: int) -> None:  # noqa: ARG002
         self._buffer.lose(self._count)
-
-    def has_unacked(self) -> bool:
-        return False
 
     def pause_ns(self) -> int:
         return PAUSE_NS if self._empty else 0
