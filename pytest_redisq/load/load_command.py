@@ -110,6 +110,13 @@ LOAD_OPTIONS = (
         metavar="NAME=VALUE",
         help="a setting of the scenario, such as 'elements=1_000_000'; repeatable; a wrong name lists the settings",
     ),
+    click.option(
+        "--drain-seconds",
+        type=click.FloatRange(0),
+        default=30.0,
+        show_default=True,
+        help="at the end, wait as long as consumers receive something new in so many seconds",
+    ),
     click.option("--processes", type=click.IntRange(1), default=1, show_default=True, help="worker processes"),
     click.option(
         "--fail-if",

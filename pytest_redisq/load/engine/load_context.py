@@ -12,6 +12,7 @@ from pytest_redisq.load.engine.assignment import Assignment
 from pytest_redisq.load.engine.clients import PushClient
 from pytest_redisq.load.engine.delivery_buffer import DeliveryBuffer
 from pytest_redisq.load.ledger import Ledger
+from pytest_redisq.load.queue_errors import QueueErrors
 
 
 class LoadContext:
@@ -27,6 +28,8 @@ class LoadContext:
         self._push_clients: list[PushClient] = []
         #: Messages that clients other than PushClient have tried to enqueue.
         self.put = 0
+        #: What the user's own queue raised, apart from errors of Redis and the network.
+        self.errors: QueueErrors = QueueErrors()
 
     def key(self, name: str) -> str:
         return self.assignment.key(name)
@@ -62,7 +65,8 @@ class LoadContext:
         """Counts so far, by name, in messages.
 
         `sent`; `refused`: failed or of unknown outcome; `received`: deliveries; `taken`: different messages that the
-        consumers of shared queues received; `gaps`: for each reader of all messages, how many it has passed over.
+        consumers of shared queues received; `distinct`: different messages in the ledger, of all readers; `gaps`: for
+        each reader of all messages, how many it has passed over.
         """
         readers = self.ledger.readers
         received = sum(buffer.received for buffer in self._buffers)
@@ -74,8 +78,13 @@ class LoadContext:
             "refused": len(self.ledger.failed) + len(self.ledger.unknown),
             "received": received + sum(number for _, number in waiting),
             "taken": booked + sum(number for reader, number in waiting if reader not in self._alone),
+            "distinct": self.distinct(),
             "gaps": [readers[name].gaps() for name in self._alone],
         }
+
+    def distinct(self) -> int:
+        """How many different messages are in the ledger as received, each reader by itself."""
+        return sum(len(received.once) for received in self.ledger.readers.values())
 
     def flush(self) -> None:
         """Add what was received to the ledger. Call it in the clients' thread, or when the clients have ended."""

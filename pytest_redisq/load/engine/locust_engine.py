@@ -23,11 +23,14 @@ from pytest_redisq.load.engine.clients import LoadClient, OwnQueueClient
 from pytest_redisq.load.engine.consumer_clients import BlpopClient
 from pytest_redisq.load.engine.epoll_engine import COLLECT_SECONDS, CONNECT_NS, RECONNECT_NS
 from pytest_redisq.load.engine.samples import SampleBatch, Samples
+from pytest_redisq.load.queue_errors import QueueCodeError
 from pytest_redisq.resp import encode_command
 
 #: Reports a request to Locust: its method and name, milliseconds, reply bytes, and what it raised.
 RequestReporter = Callable[[str, str, float, int, Exception | None], None]
 
+#: A consumer that is to end does so after so many exceptions of the queue's code in a row.
+_MISTAKES = 20
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -136,20 +139,24 @@ class LocustEngine:
         """Run a client of the user's own queue until it is to end. A consumer then goes on until nothing comes."""
         samples = self._samples.setdefault(client.name, Samples(client.name))
         self._left[client.producing] += 1
-        turn, came = 0, False
+        turn, came, mistakes = 0, False, 0
         self.connection_ready()
         try:
             while not self._stopping[client.producing] or (came and not client.producing):
                 due = self.due_ns(index, turn, lambda: self._stopping[True]) if client.producing else None
                 turn += 1
                 gevent.sleep(0 if due is None else max(due - now_ns(), 0) / 1e9)
-                came = self._put_or_get(client, samples, due, report)
+                error, came = self._put_or_get(client, samples, due, report)
+                mistakes = mistakes + 1 if isinstance(error, QueueCodeError) else 0
+                came = came and mistakes < _MISTAKES
         finally:
             self._left[client.producing] -= 1
             client.close()
 
-    def _put_or_get(self, client: OwnQueueClient, samples: Samples, due: int | None, report: RequestReporter) -> bool:
-        """Put or get once. Returns whether a consumer has to go on: after a message, or after an error."""
+    def _put_or_get(
+        self, client: OwnQueueClient, samples: Samples, due: int | None, report: RequestReporter
+    ) -> tuple[Exception | None, bool]:
+        """Put or get once. Returns the error, and whether a consumer has to go on: after a message or an error."""
         method, _, name = client.name.partition(" ")
         sent = now_ns()
         try:
@@ -159,15 +166,15 @@ class LocustEngine:
             samples.errors[str(error)] += 1
             report(method, name, (now_ns() - sent) / 1e6, 0, error)
             gevent.sleep(RECONNECT_NS / 1e9)
-            return True
+            return error, True
         if latency is None:
-            return False
+            return None, False
         now = now_ns()
         samples.service.append(latency or now - sent)
         if due is not None:
             samples.response.append(now - due)
         report(method, name, (latency or now - sent) / 1e6, 0, None)
-        return True
+        return None, True
 
     def over(self, client: LoadClient) -> bool:
         return self._stopping[client.producing] and not client.has_unacked()

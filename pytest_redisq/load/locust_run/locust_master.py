@@ -27,7 +27,7 @@ from locust.env import Environment
 from locust.runners import WORKER_REPORT_INTERVAL, MasterRunner
 from locust.stats import CSV_STATS_INTERVAL_SEC
 
-from pytest_redisq.check import Contract, Guarantee, Verdict, check
+from pytest_redisq.check import AnomalyKind, Contract, Guarantee, Verdict, check
 from pytest_redisq.errors import ServerError
 from pytest_redisq.load.bitmap_evidence import KEPT_RANGES, BitmapEvidence
 from pytest_redisq.load.codec import BodyCodec
@@ -42,12 +42,12 @@ from pytest_redisq.load.locust_run.load_options import LoadOptions
 from pytest_redisq.load.locust_run.locust_worker import POLL_SECONDS, STOP_SECONDS, LocustWorker
 from pytest_redisq.load.locust_run.locust_writers import write_html
 from pytest_redisq.load.locust_run.run_keys import RunKeys
-from pytest_redisq.load.locust_run.run_progress import RunProgress
+from pytest_redisq.load.locust_run.run_progress import TELL_SECONDS, RunProgress
 from pytest_redisq.load.locust_run.server_queries import ServerQueries, control
 from pytest_redisq.load.locust_run.worker_reports import WorkerReports
 from pytest_redisq.load.results.exit_status import EXIT_NOT_RUN, EXIT_PASS, EXIT_UNKNOWN
 from pytest_redisq.load.results.load_result import LoadResult, not_a_pass
-from pytest_redisq.load.scenarios import LrangePayload, Scenario
+from pytest_redisq.load.scenarios import LrangePayload, OwnQueue, Scenario
 from pytest_redisq.load.scenarios.scenario_settings import with_settings
 from pytest_redisq.servers import Address
 from pytest_redisq.servers.external import explained
@@ -229,8 +229,10 @@ class LocustMaster:
             # What consumers have left in a shared queue is found there. What a reader has not read is unknown.
             told = unsettled if contract.guarantee is Guarantee.FAN_OUT else notes
             told.append(f"consumers made no progress for {self._options.drain_seconds:g} s, and were stopped")
+        if self._may_come_late(contract) and not queries.silent:
+            self._await_all()
         self._runner.send_message("redisq-stop-consuming", {"seconds": 0.0 if queries.silent else STOP_SECONDS})
-        self._until(self._reports.all_results, RESULTS_SECONDS)
+        self._await_headway(self._reports.all_results, RESULTS_SECONDS)
         unended = sum(results["unended"] for results in self._reports.results.values())
         if unended and not queries.silent:
             unsettled.append(f"{unended} consumers did not end when they were told to")
@@ -247,6 +249,7 @@ class LocustMaster:
             server=queries.server,
             verdict=not_a_pass(verdict, interrupted) if interrupted else verdict,
             interrupted=bool(interrupted),
+            raised=self._reports.raised(),
             timings=timings,
             seconds=seconds,
             stop_seconds=self._reports.most("stop_seconds"),
@@ -293,6 +296,31 @@ class LocustMaster:
                 return False
             gevent.sleep(POLL_SECONDS)
         return True
+
+    def _may_come_late(self, contract: Contract) -> bool:
+        """Whether a queue, of which only the user knows how much it holds, may still owe messages to its consumers."""
+        owes = contract.forbids(AnomalyKind.LOST) and contract.guarantee is not Guarantee.FAN_OUT
+        return owes and isinstance(self._scenario, OwnQueue) and self.consumers > 0
+
+    def _await_all(self) -> None:
+        """Wait until consumers have received all messages, or nothing new for `--drain-seconds`.
+
+        Consumers end when a `get` comes back empty. Before, a backlog behind slow consumers, or messages that the queue
+        delays, would be called lost.
+        """
+        self._await_headway(lambda: self._reports.outstanding() <= 0, self._options.drain_seconds)
+
+    def _await_headway(self, condition: Callable[[], bool], seconds: float) -> None:
+        """Wait for `condition` until consumers have received nothing new for `seconds`. Prints how much is to come."""
+        most, deadline, tell_at = -1, time.monotonic() + seconds, time.monotonic() + TELL_SECONDS
+        while not condition() and time.monotonic() < deadline:
+            if (distinct := self._reports.distinct()) > most:
+                most, deadline = distinct, time.monotonic() + seconds
+                self._note_headway()
+            if time.monotonic() > tell_at:
+                tell_at += TELL_SECONDS
+                print(f"draining: {self._reports.outstanding():,} to go", file=sys.stderr, flush=True)
+            gevent.sleep(POLL_SECONDS)
 
     def _wait_for_all(self) -> None:
         """Begin to count the time when all workers are connected, except those that have died."""

@@ -200,11 +200,14 @@ class LocustWorker:
     def _on_stop_consuming(self, msg: Any, **_: Any) -> None:
         assignment, context = self._assigned()
         began = time.monotonic()
-        until = began + msg.data["seconds"]
+        seconds: float = msg.data["seconds"]
+        most, until = -1, began + seconds
         self._engine.stop_consuming()
         with Address(url=assignment.url).client() as client:
             left, look_at = -1, 0.0
             while (consuming := self._engine.consuming()) and time.monotonic() < until:
+                if (distinct := context.distinct()) > most:  # what comes meanwhile is received to its end
+                    most, until = distinct, time.monotonic() + seconds
                 if time.monotonic() >= look_at:
                     if left in (-1, consuming):
                         with (
@@ -227,6 +230,7 @@ class LocustWorker:
                 "connect_seconds": self._engine.connect_seconds,
                 "cost": self._cost,
                 "served": self._engine.served(),
+                "raised": context.errors.dump(),
                 "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT,
                 "unended": unended,
             },

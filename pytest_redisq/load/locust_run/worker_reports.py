@@ -12,6 +12,7 @@ from pytest_redisq.endpoint.jobs import fairness
 from pytest_redisq.load.engine.assignment import Assignment
 from pytest_redisq.load.ledger import Ledger
 from pytest_redisq.load.locust_run.locust_worker import LocustWorker
+from pytest_redisq.load.queue_errors import QueueErrorCount, merged
 from pytest_redisq.load.results.histogram import Timings
 
 
@@ -67,6 +68,14 @@ class WorkerReports:
             self._progress["local"] = self._local.progress()
         return self._progress.values()
 
+    def distinct(self) -> int:
+        """How many different messages consumers have received so far, each reader by itself."""
+        return sum(told["distinct"] for told in self.progress())
+
+    def outstanding(self) -> int:
+        """How many of the messages that consumers share were enqueued and have not been received so far."""
+        return sum(told["sent"] - told["refused"] - told["taken"] for told in self.progress())
+
     def merge_into(self, ledger: Ledger) -> dict[str, Timings]:
         """Add all workers' ledgers to `ledger`. Returns their timings, added up by the name of the request."""
         timings: dict[str, Timings] = {}
@@ -79,6 +88,10 @@ class WorkerReports:
     def most(self, name: str) -> float:
         """The highest of that figure among the workers; 0.0 if there is none."""
         return max((results[name] for results in self.results.values()), default=0.0)
+
+    def raised(self) -> tuple[QueueErrorCount, ...]:
+        """The exceptions that the user's own queue raised, added up over all workers."""
+        return merged(results["raised"] for results in self.results.values())
 
     def figures(self) -> dict[str, float]:
         """The figures of the processes.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pytest_redisq.check import AnomalyKind, Verdict
+from pytest_redisq.load.queue_errors import QueueErrorCount, data
 from pytest_redisq.load.results.exit_status import EXIT_BROKEN, EXIT_MISSED, EXIT_PASS, EXIT_UNKNOWN
 from pytest_redisq.load.results.histogram import Timings
 from pytest_redisq.load.results.thresholds import Threshold, shown
@@ -33,6 +34,8 @@ class LoadResult:
     seen: Mapping[str, float] = field(default_factory=dict)
     #: Whether the run was ended before its time.
     interrupted: bool = False
+    #: What the user's own queue raised, apart from errors of Redis and the network.
+    raised: tuple[QueueErrorCount, ...] = ()
     notes: tuple[str, ...] = ()
     missed: tuple[str, ...] = field(default=())
 
@@ -87,6 +90,7 @@ class LoadResult:
             "exit_code": self.exit_code,
             "verdict": verdict_data(self.verdict),
             "interrupted": self.interrupted,
+            "raised": data(self.raised),
             "missed": list(self.missed),
             "seconds": round(self.seconds, 3),
             "stop_seconds": round(self.stop_seconds, 3),
@@ -100,8 +104,9 @@ class LoadResult:
         """The result as a person reads it."""
         yield f"{self.scenario}, engine {self.engine}, {self.seconds:.1f} s, on {self.server}"
         for name, timings in self.timings.items():
-            yield from _timing_lines(name, timings, self.seconds)
+            yield from _timing_lines(name, timings, self.seconds, {str(each) for each in self.raised})
         yield from explain(self.verdict).splitlines()
+        yield from (f"ERROR in the queue's own code, {each.times:,} times: {each}" for each in self.raised)
         after = "?" if self.clients[1] is None else self.clients[1]
         yield f"consumers stopped within {self.stop_seconds:.2f} s; clients {self.clients[0]} → {after}"
         yield from _seen_lines(self.seen)
@@ -126,7 +131,8 @@ def _latencies(prefix: str, timings: Timings) -> dict[str, float]:
     return {f"{prefix}{name}": float(value) for name, value in histogram.figures().as_json().items() if name != "count"}
 
 
-def _timing_lines(name: str, timings: Timings, seconds: float) -> Iterator[str]:
+def _timing_lines(name: str, timings: Timings, seconds: float, elsewhere: Container[str]) -> Iterator[str]:
+    """Errors whose text is in `elsewhere` are left out: they have a line of their own."""
     figures = timings.service.figures()
     errors = f", {timings.errors.total():,} errors" if timings.errors else ""
     yield f"  {name}: {figures.count:,} requests, {figures.count / max(seconds, 1e-9):,.0f}/s{errors}"
@@ -135,5 +141,5 @@ def _timing_lines(name: str, timings: Timings, seconds: float) -> Iterator[str]:
             told = histogram.figures().as_json()
             words = ", ".join(f"{key} {shown(key, told[key])}" for key in ("p50", "p90", "p99", "p999", "max"))
             yield f"    {way}: {words}"
-    for error, times in timings.errors.most_common(3):
+    for error, times in [each for each in timings.errors.most_common() if each[0] not in elsewhere][:3]:
         yield f"    {times:,} × {error}"

@@ -22,6 +22,7 @@ from pytest_redisq.load.engine.clients import OwnQueueClient
 from pytest_redisq.load.engine.delivery_buffer import DeliveryBuffer
 from pytest_redisq.load.engine.load_context import LoadContext, in_order
 from pytest_redisq.load.ledger import Ledger
+from pytest_redisq.load.queue_errors import QueueErrors
 from pytest_redisq.model import Outcome
 from pytest_redisq.queues import Stopped
 from pytest_redisq.servers import Address
@@ -43,7 +44,8 @@ class OwnQueue:
     * `producers`, `consumers`: number of users of each role; default 4.
     * `is_async`: whether the queue has coroutine functions; default: as its `get`, or the second function of a pair.
 
-    Consumers end when a `get` has come back empty after producers have ended. What is left is counted if the queue has
+    After producers have ended, consumers go on until all messages have arrived, or nothing new has for
+    `--drain-seconds`; each then ends when a `get` has come back empty. What is left is counted if the queue has
     `remaining` and `pending`; if it has not, what has not been received is called lost.
     """
 
@@ -72,8 +74,9 @@ class OwnQueue:
             return _GetClient(
                 queue,
                 context.own_delivery_buffer(coverage, reader=f"reader-{context.assignment.first_consumer + index}"),
+                context.errors,
             )
-        return _GetClient(queue, context.delivery_buffer(coverage))
+        return _GetClient(queue, context.delivery_buffer(coverage), context.errors)
 
     def backlog(self, client: redis.Redis, assignment: Assignment) -> int:  # noqa: ARG002
         """0, since consumers find out by themselves."""
@@ -122,11 +125,12 @@ class _PutClient:
         self._context.put += 1
         try:
             self._queue.put(self._write(key_of(self._number, sequence), now_ns()))
-        except BaseException as error:
-            if isinstance(error, Exception) and self._queue.outcome_of(error) is Outcome.FAIL:
-                self._ledger.fail(self._number, sequence)
-            else:
-                self._ledger.forget(self._number, sequence)
+        except Exception as error:
+            outcome = self._queue.outcome_of(error)
+            (self._ledger.fail if outcome is Outcome.FAIL else self._ledger.forget)(self._number, sequence)
+            raise self._context.errors.told("put", error, outcome) from error
+        except BaseException:
+            self._ledger.forget(self._number, sequence)
             raise
         return 0
 
@@ -138,9 +142,10 @@ class _GetClient:
     name = "get queue"
     producing = False
 
-    def __init__(self, queue: BlockingEndpoint, buffer: DeliveryBuffer) -> None:
+    def __init__(self, queue: BlockingEndpoint, buffer: DeliveryBuffer, errors: QueueErrors) -> None:
         self._queue = queue
         self._buffer = buffer
+        self._errors = errors
 
     def turn(self) -> int | None:
         buffer = self._buffer
@@ -149,9 +154,13 @@ class _GetClient:
             received = self._queue.get(GET_SECONDS)
         except Stopped:
             return None
-        except BaseException as error:
-            if not isinstance(error, Exception) or self._queue.outcome_of(error) is not Outcome.FAIL:
+        except Exception as error:
+            outcome = self._queue.outcome_of(error)
+            if outcome is not Outcome.FAIL:
                 buffer.lose(1)
+            raise self._errors.told("get", error, outcome) from error
+        except BaseException:
+            buffer.lose(1)
             raise
         if received is None:
             return None
@@ -167,9 +176,11 @@ class _GetClient:
     def _acknowledge(self, received: ReceivedMessage, keys: list[bytes]) -> None:
         try:
             acknowledged = self._queue.ack(received) is not False  # False: the message was no longer ours
-        except BaseException:
+        except BaseException as error:
             self._buffer.ack_failed(keys)
-            raise
+            if not isinstance(error, Exception):
+                raise
+            raise self._errors.told("ack", error, self._queue.outcome_of(error)) from error
         if acknowledged:
             self._buffer.ack(keys)
         else:
