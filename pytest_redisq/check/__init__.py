@@ -12,7 +12,7 @@ from pytest_redisq.check.contract import (
     Law,
     contract_of,
 )
-from pytest_redisq.check.evidence import Evidence, Knowledge, Share
+from pytest_redisq.check.evidence import ErrorCount, Evidence, Knowledge, Share
 from pytest_redisq.check.judge import check
 from pytest_redisq.check.verdict import Anomaly, Totals, Verdict
 
@@ -23,6 +23,7 @@ __all__ = [
     "AnyContract",
     "Contract",
     "ContractText",
+    "ErrorCount",
     "Evidence",
     "Guarantee",
     "Knowledge",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,14 +10,24 @@ from itertools import chain
 
 from pytest_redisq.check.bodies import unreadable_bodies, wrong_ids
 from pytest_redisq.check.counted import CountedHistory
-from pytest_redisq.check.evidence import Counts, Example, Knowledge, Messages, Missing, OneMessage, Repeat, Share
+from pytest_redisq.check.evidence import (
+    Counts,
+    ErrorCount,
+    Example,
+    Knowledge,
+    Messages,
+    Missing,
+    OneMessage,
+    Repeat,
+    Share,
+)
 from pytest_redisq.check.in_flight import in_flight
 from pytest_redisq.check.multiset import Multiset, differing, repeated
 from pytest_redisq.check.order import reordered
 from pytest_redisq.check.polls import Reader, backwards, missing_entries
-from pytest_redisq.history import History
+from pytest_redisq.history import FaultRecord, History
 from pytest_redisq.history.columns import ColumnGroup
-from pytest_redisq.model import Kind, Message, Op
+from pytest_redisq.model import Kind, Message, Op, Outcome
 
 
 class ColumnEvidence:
@@ -27,7 +37,16 @@ class ColumnEvidence:
         self._history = history
         self._counted = CountedHistory.of(history)
         self.notes: tuple[str, ...] = history.notes + (history.quiescence.notes if history.quiescence else ())
+        self.faults: Sequence[FaultRecord] = history.faults
         self.enqueue_ids: Knowledge = _presence(group.key.named for group in self._counted.enqueues)
+
+    def errors(self) -> Sequence[ErrorCount]:
+        """Of each operation that ended by an error. One that never ended has none."""
+        counts: Counter[tuple[str, str]] = Counter()
+        for group in self._history.groups:
+            if group.key.error and group.key.ended and group.key.outcome is not Outcome.OK:
+                counts[str(group.key.kind), group.key.error] += len(group)
+        return [ErrorCount(*key, times) for key, times in counts.most_common()]
 
     def shares(self, *, fan_out: bool) -> Sequence[Share]:
         counted, trimmed = self._counted, self._counted.trimmed()

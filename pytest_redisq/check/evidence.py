@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple, Protocol
 
+from pytest_redisq.history import FaultRecord
 from pytest_redisq.model import Message, Op
 
 
@@ -119,6 +120,18 @@ class Example(NamedTuple):
     op: Op | None = None
 
 
+class ErrorCount(NamedTuple):
+    """An error that operations ended with.
+
+    `operation`: its kind, such as "dequeue"; under load, the name of the request. `text`: the error, and where in the
+    user's code it was raised first. `times`: number of operations.
+    """
+
+    operation: str
+    text: str
+    times: int
+
+
 class Share(Protocol):
     """The consumers among which messages are shared: all of a queue; under fan-out, one reader."""
 
@@ -186,6 +199,13 @@ class Evidence(Protocol):
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader of the verdict should know about the recording."""
+
+    @property
+    def faults(self) -> Sequence[FaultRecord]:
+        """What became of the faults of the run, in the order of time."""
+
+    def errors(self) -> Sequence[ErrorCount]:
+        """The errors that operations ended with, the most frequent first."""
 
     @property
     def enqueue_ids(self) -> Knowledge:

@@ -61,8 +61,8 @@ def _check(evidence: Evidence, contract: Contract, keep: int) -> Verdict:
         reasons += ["no reader took part, so nothing was delivered"]
     if unsettled and missing:
         reasons += [f"so it cannot be told what became of {missing} acknowledged messages that were not delivered"]
-    if not totals.acknowledged and not totals.delivered:
-        reasons += ["no message was acknowledged and none was delivered, so nothing was tried"]
+    reasons += _nothing_seen(totals, contract, known_why=bool(reasons))
+    reasons += [fault.void for fault in evidence.faults if fault.void]
     reasons += [f"{kind} could not be judged: {why}" for kind, why in not_judged.items() if contract.needs(kind)]
     broken = any(times and contract.forbids(kind) for kind, times in counts.items())
     return Verdict(
@@ -74,7 +74,23 @@ def _check(evidence: Evidence, contract: Contract, keep: int) -> Verdict:
         reasons=tuple(reasons),
         not_judged=not_judged,
         notes=evidence.notes,
+        faults=tuple(evidence.faults),
+        errors=tuple(evidence.errors()),
     )
+
+
+def _nothing_seen(totals: Totals, contract: Contract, *, known_why: bool) -> list[str]:
+    """What a pass would rest on and was not seen: messages that had to arrive, and messages that came.
+
+    `known_why`: other reasons say already why nothing was delivered.
+    """
+    if not totals.acknowledged and not totals.delivered:
+        return ["no message was acknowledged and none was delivered, so nothing was tried"]
+    if not totals.delivered and not known_why:
+        return ["no message was delivered, so nothing was tried"]
+    if not totals.acknowledged and contract.forbids(AnomalyKind.LOST):
+        return ["no message was acknowledged by the queue, so none had to arrive"]
+    return []
 
 
 def _left(evidence: Evidence, contract: Contract) -> list[str]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pytest_redisq.check.contract import AnomalyKind, Contract
+from pytest_redisq.check.evidence import ErrorCount
+from pytest_redisq.history import FaultRecord
 from pytest_redisq.model import Message, Op
 
 JudgedAs = Literal["pass", "fail", "unknown"]
@@ -69,7 +71,10 @@ class Verdict:
 
     `counts` has every kind of anomaly with the number of times it was found; `anomalies` the first of each kind, also
     those that `contract` allows. `reasons` say why the verdict is, or but for a violation would be, `unknown`.
-    `not_judged`: the laws for which the record of the run was not sufficient, each with what is missing.
+    `not_judged`: the laws for which the record of the run was not sufficient, each with what is missing. `faults`: what
+    became of the faults of the run. `errors`: the errors that operations ended with.
+
+    As text it is one line: what a pass rests on, what is broken, or why it cannot be told.
     """
 
     contract: Contract
@@ -80,3 +85,31 @@ class Verdict:
     reasons: tuple[str, ...] = ()
     not_judged: Mapping[AnomalyKind, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    faults: tuple[FaultRecord, ...] = ()
+    errors: tuple[ErrorCount, ...] = ()
+
+    @property
+    def broken(self) -> tuple[AnomalyKind, ...]:
+        """The kinds of anomaly that were found and that break the contract."""
+        return tuple(kind for kind, times in self.counts.items() if times and self.contract.forbids(kind))
+
+    def __str__(self) -> str:
+        match self.outcome:
+            case "pass":
+                return f"{self.contract} holds: {self._basis()}"
+            case "unknown":
+                return f"{self.contract} unknown: {self.reasons[0] if self.reasons else 'it was not judged'}"
+            case "fail":
+                return f"{self.contract} broken: {', '.join(f'{self.counts[kind]} {kind}' for kind in self.broken)}"
+
+    def _basis(self) -> str:
+        """What a pass rests on: messages, faults that struck, and what was not judged."""
+        totals = self.totals
+        again = f", {totals.repeated:,} of them again" if totals.repeated else ""
+        struck = [f"{fault.fault} ({fault.words})" for fault in self.faults if fault.struck]
+        parts = [
+            f"{totals.acknowledged:,} messages acknowledged, {totals.delivered:,} delivered{again}",
+            ", ".join(struck) or "no faults",
+            *([f"not judged: {', '.join(self.not_judged)}"] if self.not_judged else []),
+        ]
+        return "; ".join(parts)

@@ -119,17 +119,18 @@ class DeliveryRecorder:
         return verdict
 
     def _nothing_was_tried(self, verdict: Verdict) -> bool:
-        """Whether faults kept every producer from sending a message: at the opening of the queue, or at its only put.
+        """Whether this schedule alone proves nothing: no message was delivered, as each reader joined late, or a fault
+        kept every message from its way.
 
-        Such a schedule breaks nothing. Without a fault the verdict stays unknown.
+        Such a schedule breaks nothing. If all are such, the exploration is unknown. Where no put was acknowledged
+        although no fault struck, this verdict is.
         """
         faults = sum(point.costs(step) for point, step in self._loop.choices)
         totals = verdict.totals
-        return (
-            faults > 0
-            and verdict.outcome == "unknown"
-            and not (totals.acknowledged or totals.delivered or totals.remaining)
+        excused = (
+            not (totals.acknowledged and totals.delivered) if faults else totals.acknowledged > totals.delivered == 0
         )
+        return verdict.outcome == "unknown" and excused and not totals.remaining
 
     def _look_for_detours(self, history: History) -> None:
         """Check that the messages went through the proxy.

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from pytest_redisq.history.fault_record import FaultRecord
 from pytest_redisq.history.history import History
 from pytest_redisq.history.lines import read_history, write_history
 from pytest_redisq.history.quiescence import Quiescence
 from pytest_redisq.history.recorder import Journal, Recorder, Recording
 
-__all__ = ["History", "Journal", "Quiescence", "Recorder", "Recording", "read_history", "write_history"]
+__all__ = [
+    "FaultRecord",
+    "History",
+    "Journal",
+    "Quiescence",
+    "Recorder",
+    "Recording",
+    "read_history",
+    "write_history",
+]

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import repeat
 
 from pytest_redisq.history.columns import ColumnGroup, Ids, OpKey, Row
+from pytest_redisq.history.fault_record import FaultRecord
 from pytest_redisq.history.quiescence import Quiescence
 from pytest_redisq.model import Kind, Message, Op, Outcome
 
@@ -18,6 +19,8 @@ class HistoryBuilder:
         self._ids = Ids()
         self._groups: dict[tuple[object, ...], ColumnGroup] = {}
         self._notes: list[str] = []
+        #: What became of the run's faults, in the order of time.
+        self.faults: list[FaultRecord] = []
         self.quiescence: Quiescence | None = None
 
     def add(self, op: Op) -> None:
@@ -52,7 +55,7 @@ class HistoryBuilder:
         self._notes.append(words)
 
     def build(self) -> History:
-        return History(tuple(self._groups.values()), self._ids, self.quiescence, tuple(self._notes))
+        return History(tuple(self._groups.values()), self._ids, self.quiescence, tuple(self._notes), tuple(self.faults))
 
 
 class History:
@@ -62,18 +65,30 @@ class History:
     of several processes of one machine merge; those of two machines do not.
     """
 
-    __slots__ = ("groups", "ids", "notes", "quiescence")
+    __slots__ = ("faults", "groups", "ids", "notes", "quiescence")
 
     def __init__(
-        self, groups: tuple[ColumnGroup, ...], ids: Ids, quiescence: Quiescence | None, notes: tuple[str, ...]
+        self,
+        groups: tuple[ColumnGroup, ...],
+        ids: Ids,
+        quiescence: Quiescence | None,
+        notes: tuple[str, ...],
+        faults: tuple[FaultRecord, ...] = (),
     ) -> None:
         self.groups: tuple[ColumnGroup, ...] = tuple(sorted(groups, key=_by_key))
         self.ids: Ids = ids
         self.quiescence: Quiescence | None = quiescence
         self.notes: tuple[str, ...] = notes
+        self.faults: tuple[FaultRecord, ...] = faults
 
     @classmethod
-    def of(cls, ops: Iterable[Op], quiescence: Quiescence | None = None, notes: Iterable[str] = ()) -> History:
+    def of(
+        cls,
+        ops: Iterable[Op],
+        quiescence: Quiescence | None = None,
+        notes: Iterable[str] = (),
+        faults: Iterable[FaultRecord] = (),
+    ) -> History:
         """The history of `ops`, in whatever order they come. `notes` are about the recording itself."""
         builder = HistoryBuilder()
         for op in ops:
@@ -81,6 +96,7 @@ class History:
         builder.quiescence = quiescence
         for note in notes:
             builder.note(note)
+        builder.faults += faults
         return builder.build()
 
     @classmethod
@@ -90,7 +106,8 @@ class History:
         groups = tuple(_recoded(group, part.ids, ids) for part in parts for group in part.groups)
         marks = [part.quiescence for part in parts if part.quiescence is not None]
         latest = max(marks, key=lambda mark: mark.at_ns, default=None)
-        return cls(groups, ids, latest, tuple(note for part in parts for note in part.notes))
+        notes = tuple(note for part in parts for note in part.notes)
+        return cls(groups, ids, latest, notes, tuple(fault for part in parts for fault in part.faults))
 
     def __len__(self) -> int:
         return sum(map(len, self.groups))

@@ -7,6 +7,7 @@ A line is one of these (`messages` are pairs of producer and sequence; what is e
     {"op": 1, "actor": …, "kind": …, "messages": …, "invoked_ns": …}  its invocation alone, as `Journal` writes it
     {"op": 1, "outcome": …, "ended_ns": …, "ids": …}                  its end
     {"quiescence": {"at_ns": 12, "producers_ended": true, …}}         the end of the history, see `Quiescence`
+    {"fault": {"fault": "drop:connections@50", "words": "…", "at_ns": 7, "struck": 3}}   see `FaultRecord`
     {"note": "…"}
 """
 
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from pytest_redisq.errors import HistoryError
+from pytest_redisq.history.fault_record import FaultRecord
 from pytest_redisq.history.history import History, HistoryBuilder
 from pytest_redisq.history.quiescence import Quiescence
 from pytest_redisq.model import Kind, Message, Op, Outcome
@@ -46,6 +48,8 @@ def write_history(history: History, path: str | os.PathLike[str]) -> None:
             file.write(_encode(_filled(op)) + "\n")
         if history.quiescence is not None:
             file.write(_encode({"quiescence": _filled(history.quiescence)}) + "\n")
+        for fault in history.faults:
+            file.write(_encode({"fault": _filled(fault)}) + "\n")
         for note in history.notes:
             file.write(_encode({"note": note}) + "\n")
 
@@ -115,6 +119,8 @@ class _LineReader:
         match fields:
             case {"quiescence": dict() as mark}:
                 self._builder.quiescence = _quiescence(mark)
+            case {"fault": dict() as fault}:
+                self._builder.faults.append(_fault(fault))
             case {"note": str() as words}:
                 self._builder.note(words)
             case {"op": int() as token, "outcome": _}:
@@ -129,7 +135,7 @@ class _LineReader:
             case {"actor": _}:
                 self._builder.add(_op(fields))
             case _:
-                raise ValueError('it has none of "actor", "op", "quiescence" and "note"')
+                raise ValueError('it has none of "actor", "op", "quiescence", "fault" and "note"')
 
     @contextlib.contextmanager
     def _reading(self, number: int) -> Iterator[None]:
@@ -151,6 +157,7 @@ def _why(error: Exception) -> str:
 
 
 _END_FIELDS = frozenset(field.name for field in dataclasses.fields(Quiescence))
+_FAULT_FIELDS = frozenset(field.name for field in dataclasses.fields(FaultRecord))
 _OP_FIELDS = frozenset(field.name for field in dataclasses.fields(Op)) | {"op"}
 
 
@@ -206,6 +213,16 @@ def _of_the_end(name: str, value: Any) -> Any:
             return _of_type(bool, name, value)
 
 
+def _fault(fields: Mapping[str, Any]) -> FaultRecord:
+    _check_names(fields, _FAULT_FIELDS)
+    return FaultRecord(
+        fault=_of_type(str, "fault", fields["fault"]),
+        words=_of_type(str, "words", fields.get("words", "")),
+        at_ns=None if fields.get("at_ns") is None else _of_type(int, "at_ns", fields["at_ns"]),
+        struck=_of_type(int, "struck", fields.get("struck", 0)),
+    )
+
+
 def _texts(name: str, values: Any) -> tuple[str, ...]:
     return tuple(_of_type(str, name, each) for each in _of_type(list, name, values))
 
@@ -227,7 +244,7 @@ def _optional_int(value: Any) -> int | None:
     return None if value is None else _of_type(int, "ended_ns", value)
 
 
-def _filled(record: Op | Quiescence) -> dict[str, object]:
+def _filled(record: Op | Quiescence | FaultRecord) -> dict[str, object]:
     """The fields that say something: empty text and tuples, and null, are left out."""
     pairs = ((field.name, getattr(record, field.name)) for field in dataclasses.fields(record))
     return {name: value for name, value in pairs if value not in ("", (), None)}

@@ -11,8 +11,9 @@ from itertools import islice
 
 from pyroaring import BitMap64
 
-from pytest_redisq.check import Knowledge, Share
+from pytest_redisq.check import ErrorCount, Knowledge, Share
 from pytest_redisq.check.evidence import Counts, Example, Messages, Missing, Repeat
+from pytest_redisq.history import FaultRecord
 from pytest_redisq.load.codec import MAX_SEQUENCE, PRODUCERS_OF_A_PROCESS, SEQUENCE_BITS, message_of
 from pytest_redisq.load.deliveries import END, LIST, Received, following
 from pytest_redisq.load.ledger import Ledger
@@ -60,18 +61,26 @@ class BitmapEvidence:
     """`check.Evidence` of merged records.
 
     `unsettled` says why what is missing might yet arrive. `absent` names the processes, by number, whose records never
-    came: nothing is called lost, stuck or unexpected that may be theirs.
+    came: nothing is called lost, stuck or unexpected that may be theirs. `errors`: what operations ended with.
     """
 
     def __init__(
-        self, ledger: Ledger, *, unsettled: Sequence[str] = (), absent: Mapping[int, str] | None = None
+        self,
+        ledger: Ledger,
+        *,
+        unsettled: Sequence[str] = (),
+        absent: Mapping[int, str] | None = None,
+        errors: Sequence[ErrorCount] = (),
     ) -> None:
         self._ledger = ledger
         self._unsettled = unsettled
         self._absent = absent or {}
         self._tried = ledger.tried()
         self._acknowledged = self._tried - ledger.failed - ledger.unknown
+        self._errors = errors
         self.notes: tuple[str, ...] = ()
+        #: Faults strike a load run from outside: `load.timed_faults` adds what became of them to the report.
+        self.faults: Sequence[FaultRecord] = ()
         self.enqueue_ids = Knowledge.UNRECORDED
 
     def shares(self, *, fan_out: bool) -> Sequence[Share]:
@@ -98,6 +107,9 @@ class BitmapEvidence:
             why = "perhaps with a process whose records never came" if self._absent else "and might yet be acknowledged"
             reasons.append(f"{pending:,} messages are pending, {why}")
         return reasons
+
+    def errors(self) -> Sequence[ErrorCount]:
+        return self._errors
 
     def remaining(self) -> int:
         return len(self._ledger.remaining)

@@ -19,11 +19,13 @@ def verdict_data(verdict: Verdict) -> dict[str, Any]:
         "contract": str(verdict.contract),
         "totals": dataclasses.asdict(verdict.totals),
         "counts": {str(kind): times for kind, times in verdict.counts.items() if times},
-        "broken": [str(kind) for kind, times in verdict.counts.items() if times and verdict.contract.forbids(kind)],
+        "broken": list(map(str, verdict.broken)),
         "anomalies": [_anomaly_data(anomaly) for anomaly in verdict.anomalies],
         "reasons": list(verdict.reasons),
         "not_judged": {str(kind): why for kind, why in verdict.not_judged.items()},
         "notes": list(verdict.notes),
+        "faults": [dataclasses.asdict(fault) for fault in verdict.faults],
+        "errors": [error._asdict() for error in verdict.errors],
     }
 
 

@@ -6,12 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter
 
-from pytest_redisq.check import LAWS, Anomaly, AnomalyKind, Verdict
+from pytest_redisq.check import LAWS, Anomaly, AnomalyKind, ErrorCount, Verdict
 from pytest_redisq.model import Kind, Message, Op, Outcome
 from pytest_redisq.terminal import escaped
 
 #: Of each kind of anomaly this many are shown.
 SHOWN_PER_KIND = 3
+
+#: Of the errors that operations ended with, this many different ones are shown.
+SHOWN_ERRORS = 4
 
 #: An op upon more messages than these is shown with the first of them.
 _SHOWN_PER_OP = 4
@@ -23,9 +26,9 @@ def explain(verdict: Verdict, *, start_ns: int = 0, shown: int = SHOWN_PER_KIND)
     * `start_ns`: times are shown relative to this reading of the history's clock, in nanoseconds; default 0.
     * `shown`: how many examples of each anomaly are shown; default 3.
     """
-    broken = [kind for kind, times in verdict.counts.items() if times and verdict.contract.forbids(kind)]
+    broken = verdict.broken
     allowed = [kind for kind, times in verdict.counts.items() if times and kind not in broken]
-    lines = [_headline(verdict, broken), "", *_figures(verdict)]
+    lines = [str(verdict), "", *_figures(verdict)]
     if verdict.reasons:
         lines += ["", "It cannot be told for certain:", *(f"  - {reason}" for reason in verdict.reasons)]
     if broken:
@@ -34,6 +37,7 @@ def explain(verdict: Verdict, *, start_ns: int = 0, shown: int = SHOWN_PER_KIND)
         lines += ["", f'Seen, and allowed by "{verdict.contract}":', *_anomalies(verdict, allowed, 0, start_ns)]
     if verdict.not_judged:
         lines += ["", "Not judged:", *(f"  - {kind}: {why}" for kind, why in verdict.not_judged.items())]
+    lines += [*_errors(verdict.errors), *_faults(verdict, start_ns)]
     if verdict.notes:
         lines += ["", *(f"Note: {note}" for note in verdict.notes)]
     advice = list(_advice(verdict, broken))
@@ -41,15 +45,23 @@ def explain(verdict: Verdict, *, start_ns: int = 0, shown: int = SHOWN_PER_KIND)
     return escaped("\n".join([*lines, *([""] if advice else []), *advice]), allowed="\n")
 
 
-def _headline(verdict: Verdict, broken: Sequence[AnomalyKind]) -> str:
-    match verdict.outcome:
-        case "pass":
-            return f'pass: "{verdict.contract}" holds'
-        case "unknown":
-            return f'unknown: whether "{verdict.contract}" holds cannot be told'
-        case "fail":
-            what = ", ".join(f"{verdict.counts[kind]} {kind}" for kind in broken)
-            return f'fail: "{verdict.contract}" is broken: {what}'
+def _errors(errors: Sequence[ErrorCount]) -> Iterator[str]:
+    """The errors that operations ended with: each text once, with its count."""
+    if errors:
+        yield from ("", "Errors that operations ended with:")
+        yield from (f"  {error.times:>10,} × {error.operation}: {error.text}" for error in errors[:SHOWN_ERRORS])
+    if rest := sum(error.times for error in errors[SHOWN_ERRORS:]):
+        yield f"             … and {rest:,} more"
+
+
+def _faults(verdict: Verdict, start_ns: int) -> Iterator[str]:
+    """Each fault, when it struck, and what. Those that struck nothing are among the reasons."""
+    struck = [fault for fault in verdict.faults if fault.struck]
+    if struck:
+        yield from ("", "Faults:")
+    for fault in struck:
+        when = "" if fault.at_ns is None else f", {(fault.at_ns - start_ns) / 1e9:.3f} s after the start"
+        yield f"  - {fault.fault}{when}: {fault.words}"
 
 
 def _figures(verdict: Verdict) -> Iterator[str]:
@@ -124,7 +136,7 @@ def _advice(verdict: Verdict, broken: Sequence[AnomalyKind]) -> Iterator[str]:
         yield from (f"  - {hint}" for hint in hints)
     if verdict.outcome == "unknown" and any(map(verdict.contract.needs, verdict.not_judged)):
         yield "To have these laws judged, use redisq.run or redisq.explore: they record every operation with its ids."
-    elif verdict.outcome == "unknown":
+    elif verdict.outcome == "unknown" and verdict.totals.acknowledged:
         yield "To be told more, let the run end in quiescence: producers done, faults healed, the queue drained."
 
 

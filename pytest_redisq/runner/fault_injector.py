@@ -1,29 +1,23 @@
 """Strikes a run with its faults, and heals what has to be healed.
 
 Each fault strikes once, when the consumers have received `after_messages` messages in all. It is healed before the
-run's end is judged. What was done, and when, becomes a note of the history.
+run's end is judged. What was done, and when, becomes part of the history.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, Protocol
 
 import redis
 
 from pytest_redisq.errors import TrafficError
 from pytest_redisq.faults import Fault, strikes_server
+from pytest_redisq.history import FaultRecord
 from pytest_redisq.servers import Server
 
 Moment = Literal["receiving", "holding"]
-
-
-class FaultEvent(NamedTuple):
-    """A fault that came to pass, or part of one, `at_ns` of the history's clock."""
-
-    at_ns: int
-    words: str
 
 
 class FaultTarget(Protocol):
@@ -66,11 +60,21 @@ class FaultInjector:
         self._waiting = sorted(faults, key=_threshold)
         self._target = target
         self._healing: list[tuple[int, Fault]] = []
-        self._struck: list[FaultEvent] = []
+        self._struck: list[FaultRecord] = []
 
     @property
-    def struck(self) -> tuple[FaultEvent, ...]:
+    def struck(self) -> tuple[FaultRecord, ...]:
         return tuple(self._struck)
+
+    @property
+    def last_ns(self) -> int:
+        """When a fault last struck or was healed; 0: never."""
+        return max((record.at_ns or 0 for record in self._struck), default=0)
+
+    @property
+    def healing(self) -> bool:
+        """Whether a fault is under way that is to be healed."""
+        return bool(self._healing)
 
     def step(self) -> None:
         while self._waiting and _threshold(self._waiting[0]) <= self._target.received():
@@ -86,11 +90,10 @@ class FaultInjector:
         while self._healing:
             self._heal(self._healing.pop()[1])
 
-    def missed(self) -> tuple[str, ...]:
-        """The faults that never struck, in words."""
-        return tuple(
-            f"{fault} never struck: {self._target.received()} messages were received" for fault in self._waiting
-        )
+    def missed(self) -> tuple[FaultRecord, ...]:
+        """The faults that never struck."""
+        words = f"{self._target.received()} messages were received"
+        return tuple(FaultRecord(fault=str(fault), words=words) for fault in self._waiting)
 
     def _strike(self, fault: Fault) -> None:
         match fault.where:
@@ -100,32 +103,34 @@ class FaultInjector:
                 self._kill_consumer("holding", fault)
             case "kill:server":
                 self._target.server().kill()
-                self._tell("the server was killed")
+                self._tell(fault, "the server was killed")
                 self._heal_after(fault)
             case "restart:server":
-                self._tell("the server was shut down")
+                self._tell(fault, "the server was shut down")
                 self._target.server().restart()
-                self._tell("the server was started again")
+                self._tell(fault, "the server was started again")
             case "pause:server":
                 self._target.server().pause()
-                self._tell("the server was paused")
+                self._tell(fault, "the server was paused")
                 self._heal_after(fault)
             case "drop:connections":
-                self._tell(f"{self._drop()} connections of workers were closed by the server")
+                closed = self._drop()
+                self._tell(fault, f"{closed} connections of workers were closed by the server", struck=closed)
             case _:
                 raise AssertionError(fault)  # `faults_for` has refused it
 
     def _kill_consumer(self, moment: Moment, fault: Fault) -> None:
         name = self._target.kill_consumer(moment, replace=fault.for_seconds != math.inf)
-        self._tell(f"{name} was to die {moment} its next message" if name else "no consumer left to kill")
+        words = f"{name} was to die {moment} its next message" if name else "no consumer left to kill"
+        self._tell(fault, words, struck=int(bool(name)))
 
     def _heal(self, fault: Fault) -> None:
         if fault.name == "pause":
             self._target.server().resume()
-            self._tell("the server was resumed")
+            self._tell(fault, "the server was resumed")
         else:
             self._target.server().restart()
-            self._tell("the server was started again")
+            self._tell(fault, "the server was started again")
 
     def _heal_after(self, fault: Fault) -> None:
         self._healing.append((self._target.now_ns() + int(fault.for_seconds * 1e9), fault))
@@ -139,8 +144,9 @@ class FaultInjector:
         except redis.ResponseError as error:
             raise TrafficError(f"drop:connections needs the right to CLIENT LIST and CLIENT KILL: {error}") from error
 
-    def _tell(self, words: str) -> None:
-        self._struck.append(FaultEvent(self._target.now_ns(), words))
+    def _tell(self, fault: Fault, words: str, *, struck: int = 1) -> None:
+        record = FaultRecord(fault=str(fault), words=words, at_ns=self._target.now_ns(), struck=struck)
+        self._struck.append(record)
 
 
 def _threshold(fault: Fault) -> int:

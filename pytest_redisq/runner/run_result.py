@@ -11,10 +11,9 @@ from functools import cached_property
 from pytest_redisq.check import AnyContract, Verdict, check, contract_of
 from pytest_redisq.endpoint.jobs import fairness
 from pytest_redisq.errors import DeliveryError
-from pytest_redisq.history import History
+from pytest_redisq.history import FaultRecord, History
 from pytest_redisq.model import Kind, Message, Outcome
 from pytest_redisq.report import explain
-from pytest_redisq.runner.fault_injector import FaultEvent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +58,7 @@ class Run:
 
     id: str
     history: History
-    faults: tuple[FaultEvent, ...]
+    faults: tuple[FaultRecord, ...]
     workers: str
     started_ns: int
     ended_ns: int

@@ -10,11 +10,10 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import redis
 
@@ -134,7 +133,7 @@ class Runner:
             ended_ns = time.monotonic_ns()
         return Run(
             id=self.id,
-            history=self._history(started_ns),
+            history=self._history(),
             faults=self._injector.struck,
             workers=self._plan.workers,
             started_ns=started_ns,
@@ -293,7 +292,7 @@ class Runner:
     def _all_idle(self) -> bool:
         """Whether every living consumer has, since the last thing happened, asked for a message and got none."""
         assert self._producers_ended_ns is not None
-        since = max(self._producers_ended_ns, *(event.at_ns for event in self._injector.struck), 0)
+        since = max(self._producers_ended_ns, self._injector.last_ns)
         return all(self._status(job).idle_ns > since for job in self._living_consumers())
 
     def _finish_the_doomed(self) -> bool:
@@ -347,15 +346,11 @@ class Runner:
                 'other than the server; in a process (workers="process") they could have been killed.'
             )
 
-    def _history(self, started_ns: int) -> History:
-        struck = [f"{(fault.at_ns - started_ns) / 1e9:.3f} s after the start {fault.words}" for fault in self._struck()]
-        notes = (*struck, *self._injector.missed())
+    def _history(self) -> History:
+        faults = (*self._injector.struck, *self._injector.missed())
         pools = (pool for pool in self._pools.values() if isinstance(pool, ProcessWorkerPool))
         parts = [part for pool in pools for part in pool.histories()]
-        return History.merge(self._recorder.history(), *parts, History.of((), notes=notes))
-
-    def _struck(self) -> Sequence[Any]:
-        return self._injector.struck
+        return History.merge(self._recorder.history(), *parts, History.of((), faults=faults))
 
     def _raise_crashes(self) -> None:
         crashes = [crash for pool in self._pools.values() for crash in pool.crashes()]

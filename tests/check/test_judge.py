@@ -133,7 +133,8 @@ def test_a_message_that_nobody_sent_is_unexpected_even_if_its_number_is_absurd()
 
 
 def test_a_delivery_whose_enqueue_was_of_unknown_outcome_is_recovered() -> None:
-    verdict = judge(put(0, 0, outcome=Outcome.INFO), get(10, 0), contract="effectively-once, fifo")
+    ops = (put(0, 0, outcome=Outcome.INFO), get(10, 0), put(20, 1), get(30, 1))
+    verdict = judge(*ops, contract="effectively-once, fifo")
     assert (verdict.outcome, found(verdict)) == ("pass", {"recovered": 1})
 
 

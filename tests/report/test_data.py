@@ -53,4 +53,6 @@ def test_a_verdict_survives_json_whole() -> None:
         "reasons": [],
         "not_judged": {},
         "notes": [],
+        "faults": [],
+        "errors": [],
     }

@@ -204,9 +204,10 @@ def test_only_the_workers_connections_are_dropped(server: Server) -> None:
 
 def test_the_history_tells_of_faults(server: Server) -> None:
     done = run(BlockingList("jobs"), at=server, messages=50, faults=["drop:connections@10"])
-    (note,) = done.history.notes
-    assert "s after the start" in note
-    assert "connections of workers were closed by the server" in note
+    (fault,) = done.history.faults
+    assert fault.struck
+    assert f"drop:connections@10 ({fault.words})" in str(done.verdict("at-most-once"))
+    assert "connections of workers were closed by the server" in fault.words
 
 
 def test_the_victim_is_chosen_by_the_seed(server: Server) -> None:
@@ -253,4 +254,5 @@ def test_a_fault_that_never_struck_is_told() -> None:
     site: Any = FaultTarget()
     interpreter = FaultInjector([Fault.parse("drop:connections@5")], site)
     interpreter.step()
-    assert interpreter.missed() == ("drop:connections@5 never struck: 3 messages were received",)
+    (missed,) = interpreter.missed()
+    assert missed.void == "drop:connections@5 never struck: 3 messages were received"

@@ -46,7 +46,7 @@ from pytest_redisq.load.locust_run.run_progress import TELL_SECONDS, RunProgress
 from pytest_redisq.load.locust_run.server_queries import ServerQueries, control
 from pytest_redisq.load.locust_run.worker_reports import WorkerReports
 from pytest_redisq.load.results.exit_status import EXIT_NOT_RUN, EXIT_PASS, EXIT_UNKNOWN
-from pytest_redisq.load.results.load_result import LoadResult, not_a_pass
+from pytest_redisq.load.results.load_result import LoadResult, error_counts, not_a_pass
 from pytest_redisq.load.scenarios import LrangePayload, OwnQueue, Scenario
 from pytest_redisq.load.scenarios.scenario_settings import with_settings
 from pytest_redisq.servers import Address
@@ -240,7 +240,9 @@ class LocustMaster:
         queries.check_writable()
         queries.look_inside(ledger)
         unsettled += queries.failures
-        evidence = BitmapEvidence(ledger, unsettled=unsettled, absent=self._reports.absent())
+        evidence = BitmapEvidence(
+            ledger, unsettled=unsettled, absent=self._reports.absent(), errors=error_counts(timings)
+        )
         verdict, interrupted = check(evidence, contract, keep=KEPT_RANGES), self._interrupted(seconds)
         self._until(lambda: (queries.clients_after() or 0) <= queries.clients_before, 2.0)
         return LoadResult(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pytest_redisq.check import AnomalyKind, Verdict
+from pytest_redisq.check import AnomalyKind, ErrorCount, Verdict
 from pytest_redisq.load.queue_errors import QueueErrorCount, data
 from pytest_redisq.load.results.exit_status import EXIT_BROKEN, EXIT_MISSED, EXIT_PASS, EXIT_UNKNOWN
 from pytest_redisq.load.results.histogram import Timings
@@ -104,7 +104,7 @@ class LoadResult:
         """The result as a person reads it."""
         yield f"{self.scenario}, engine {self.engine}, {self.seconds:.1f} s, on {self.server}"
         for name, timings in self.timings.items():
-            yield from _timing_lines(name, timings, self.seconds, {str(each) for each in self.raised})
+            yield from _timing_lines(name, timings, self.seconds)
         yield from explain(self.verdict).splitlines()
         yield from (f"ERROR in the queue's own code, {each.times:,} times: {each}" for each in self.raised)
         after = "?" if self.clients[1] is None else self.clients[1]
@@ -120,6 +120,12 @@ def not_a_pass(verdict: Verdict, why: str) -> Verdict:
     return replace(verdict, outcome=outcome, reasons=(why, *verdict.reasons))
 
 
+def error_counts(timings: Mapping[str, Timings]) -> list[ErrorCount]:
+    """The errors that requests ended with, by the name of the request; the most frequent first."""
+    counts = [ErrorCount(name, text, times) for name, each in timings.items() for text, times in each.errors.items()]
+    return sorted(counts, key=lambda count: -count.times)
+
+
 def _seen_lines(seen: Mapping[str, float]) -> Iterator[str]:
     words = [f"{name} {shown(name, value)}" for name, value in seen.items()]
     if words:
@@ -131,8 +137,7 @@ def _latencies(prefix: str, timings: Timings) -> dict[str, float]:
     return {f"{prefix}{name}": float(value) for name, value in histogram.figures().as_json().items() if name != "count"}
 
 
-def _timing_lines(name: str, timings: Timings, seconds: float, elsewhere: Container[str]) -> Iterator[str]:
-    """Errors whose text is in `elsewhere` are left out: they have a line of their own."""
+def _timing_lines(name: str, timings: Timings, seconds: float) -> Iterator[str]:
     figures = timings.service.figures()
     errors = f", {timings.errors.total():,} errors" if timings.errors else ""
     yield f"  {name}: {figures.count:,} requests, {figures.count / max(seconds, 1e-9):,.0f}/s{errors}"
@@ -141,5 +146,3 @@ def _timing_lines(name: str, timings: Timings, seconds: float, elsewhere: Contai
             told = histogram.figures().as_json()
             words = ", ".join(f"{key} {shown(key, told[key])}" for key in ("p50", "p90", "p99", "p999", "max"))
             yield f"    {way}: {words}"
-    for error, times in [each for each in timings.errors.most_common() if each[0] not in elsewhere][:3]:
-        yield f"    {times:,} × {error}"
