@@ -36,11 +36,15 @@ class Message(NamedTuple):
     sequence: int
 
     def __str__(self) -> str:
-        return "unreadable" if self.producer < 0 else f"{self.producer}/{self.sequence}"
+        if self.producer < 0:
+            return "unreadable" if self.producer == -1 else ""
+        return f"{self.producer}/{self.sequence}"
 
 
 #: Stands in a dequeue for a body that is no whole message of this run: invented, garbled, or somebody else's.
 UNREADABLE = Message(-1, -1)
+#: Stands in an anomaly that concerns a consumer and no message.
+NO_MESSAGE = Message(-2, -2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ from pytest_redisq.check.evidence import (
     Messages,
     Missing,
     OneMessage,
+    Recovery,
     Repeat,
     Share,
 )
@@ -25,6 +26,7 @@ from pytest_redisq.check.in_flight import in_flight
 from pytest_redisq.check.multiset import Multiset, differing, repeated
 from pytest_redisq.check.order import reordered
 from pytest_redisq.check.polls import Reader, backwards, missing_entries
+from pytest_redisq.check.recovery import recoveries
 from pytest_redisq.history import FaultRecord, History
 from pytest_redisq.history.columns import ColumnGroup
 from pytest_redisq.model import Kind, Message, Op, Outcome
@@ -92,6 +94,9 @@ class ColumnEvidence:
 
     def wrong_ids(self) -> Iterator[Example]:
         return wrong_ids(self._counted)
+
+    def recoveries(self, *, fan_out: bool) -> Iterator[Recovery]:
+        return recoveries(self._counted, fan_out=fan_out)
 
     def last_seen(self, messages: set[Message]) -> Mapping[Message, Op]:
         return last_seen(self._history, messages)

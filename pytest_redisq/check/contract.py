@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -42,6 +43,7 @@ class AnomalyKind(StrEnum):
     POLL_SKIP = "poll-skip"
     NONMONOTONIC_POLL = "nonmonotonic-poll"
     LATE_JOIN = "late-join"
+    DEAF = "deaf"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,9 +65,12 @@ _MUST_ARRIVE = _ALL - {Guarantee.AT_MOST_ONCE}
 _SHARED = _ALL - {Guarantee.FAN_OUT}
 _FAN_OUT = frozenset({Guarantee.FAN_OUT})
 
+#: The time that `live` stands for, in seconds.
+LIVE_SECONDS = 10.0
+
 #: With multisets of messages: A attempted enqueues, E acknowledged (ok) ones, P possible ones (ok or unknown), D ok
-#: dequeues (under fan-out: those of one reader), K ok acks. `reordered` counts only where order was promised, and
-#: `trimmed` only where no bound was declared.
+#: dequeues (under fan-out: those of one reader), K ok acks. `reordered` counts only where order was promised,
+#: `trimmed` only where no bound was declared, `deaf` only where liveness was promised.
 LAWS: Mapping[AnomalyKind, Law] = {
     AnomalyKind.LOST: Law(
         meaning="acknowledged, never delivered, no longer inside, and no unknown op explains it",
@@ -136,43 +141,61 @@ LAWS: Mapping[AnomalyKind, Law] = {
     AnomalyKind.LATE_JOIN: Law(
         meaning="never delivered to a reader that may not yet have been listening when it was enqueued", breaks=_NONE
     ),
+    AnomalyKind.DEAF: Law(
+        meaning="a consumer that outlived a fault, and then asked in vain for the time that `live` states, while "
+        "messages lay there that no consumer took",
+        breaks=_ALL,
+    ),
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contract:
-    """A guarantee, with or without order, and with or without leave to throw the oldest away.
+    """A guarantee, with or without order, leave to throw the oldest away, and liveness.
 
     `fifo`: messages of one producer arrive in the order of their enqueues. `bounded`: entries that the queue says it
-    trimmed may be missing.
+    trimmed may be missing. `live_seconds`: each consumer that outlived a fault takes messages again within this time;
+    None if the contract does not say `live`.
 
-    >>> Contract.parse("at-least-once, fifo")
-    Contract(guarantee=<Guarantee.AT_LEAST_ONCE: 'at-least-once'>, fifo=True, bounded=False)
+    >>> Contract.parse("at-least-once, fifo, live=30s")
+    Contract(guarantee=<Guarantee.AT_LEAST_ONCE: 'at-least-once'>, fifo=True, bounded=False, live_seconds=30.0)
     """
 
     guarantee: Guarantee
     fifo: bool = False
     bounded: bool = False
+    live_seconds: float | None = None
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The contract that `text` names: a guarantee, and after commas `fifo`, `bounded`. `ValueError` teaches."""
+        """The contract that `text` names: a guarantee, and after commas `fifo`, `bounded`, `live` or `live=30s`.
+
+        ValueError, with the words that there are, for text that names no contract.
+        """
         words = [word.strip().lower().replace("_", "-").replace(" ", "-") for word in text.split(",") if word.strip()]
-        guarantees = [word for word in words if word not in _MODIFIERS]
+        times = [_live_seconds(word, text) for word in words if _names_live(word)]
+        guarantees = [word for word in words if word not in _MODIFIERS and not _names_live(word)]
         for word in guarantees:
             if word not in _GUARANTEES:
                 raise ValueError(_mistyped(word, text))
         if len(guarantees) != 1:
             raise ValueError(
                 f"a contract names one guarantee, and {text!r} names {len(guarantees)}: one of "
-                f"{', '.join(_GUARANTEES)}, and after a comma {' or '.join(_MODIFIERS)}"
+                f"{', '.join(_GUARANTEES)}, and after a comma {_OR_MODIFIERS}"
             )
-        return cls(guarantee=Guarantee(guarantees[0]), fifo="fifo" in words, bounded="bounded" in words)
+        return cls(
+            guarantee=Guarantee(guarantees[0]),
+            fifo="fifo" in words,
+            bounded="bounded" in words,
+            live_seconds=times[-1] if times else None,
+        )
 
     def forbids(self, kind: AnomalyKind) -> bool:
         """Whether one such anomaly breaks this contract."""
         if kind is AnomalyKind.REORDERED:
             return self.fifo
+        if kind is AnomalyKind.DEAF:
+            return self.live_seconds is not None
         if kind is AnomalyKind.TRIMMED and self.bounded:
             return False
         return self.guarantee in LAWS[kind].breaks
@@ -182,32 +205,59 @@ class Contract:
         return self.forbids(kind) and (kind is AnomalyKind.REORDERED or self.guarantee not in LAWS[kind].optional)
 
     def __str__(self) -> str:
-        return ", ".join([self.guarantee, *(["fifo"] if self.fifo else []), *(["bounded"] if self.bounded else [])])
+        modifiers = [*(["fifo"] if self.fifo else []), *(["bounded"] if self.bounded else [])]
+        if self.live_seconds is not None:
+            modifiers.append("live" if self.live_seconds == LIVE_SECONDS else f"live={self.live_seconds:g}s")
+        return ", ".join([self.guarantee, *modifiers])
 
 
-#: Every contract as text, so that a type checker finds one that is misspelt. For text that is made at run time, use
-#: `Contract.parse`.
+#: The contracts as text, so that a type checker finds one that is misspelt. For text that is made at run time, and for
+#: `live` with a time of its own, use `Contract.parse`.
 ContractText: TypeAlias = Literal[
     "at-most-once",
     "at-most-once, fifo",
     "at-most-once, bounded",
+    "at-most-once, live",
     "at-most-once, fifo, bounded",
     "at-most-once, bounded, fifo",
+    "at-most-once, fifo, live",
+    "at-most-once, live, fifo",
+    "at-most-once, bounded, live",
+    "at-most-once, live, bounded",
+    "at-most-once, fifo, bounded, live",
     "at-least-once",
     "at-least-once, fifo",
     "at-least-once, bounded",
+    "at-least-once, live",
     "at-least-once, fifo, bounded",
     "at-least-once, bounded, fifo",
+    "at-least-once, fifo, live",
+    "at-least-once, live, fifo",
+    "at-least-once, bounded, live",
+    "at-least-once, live, bounded",
+    "at-least-once, fifo, bounded, live",
     "effectively-once",
     "effectively-once, fifo",
     "effectively-once, bounded",
+    "effectively-once, live",
     "effectively-once, fifo, bounded",
     "effectively-once, bounded, fifo",
+    "effectively-once, fifo, live",
+    "effectively-once, live, fifo",
+    "effectively-once, bounded, live",
+    "effectively-once, live, bounded",
+    "effectively-once, fifo, bounded, live",
     "fan-out",
     "fan-out, fifo",
     "fan-out, bounded",
+    "fan-out, live",
     "fan-out, fifo, bounded",
     "fan-out, bounded, fifo",
+    "fan-out, fifo, live",
+    "fan-out, live, fifo",
+    "fan-out, bounded, live",
+    "fan-out, live, bounded",
+    "fan-out, fifo, bounded, live",
 ]
 #: What a function that judges takes: a text such as "at-least-once, fifo", or a `Contract`.
 AnyContract: TypeAlias = ContractText | Contract
@@ -228,7 +278,25 @@ def contract_of(given: AnyContract) -> Contract:
 
 
 _GUARANTEES = tuple(map(str, Guarantee))
-_MODIFIERS = ("fifo", "bounded")
+_MODIFIERS = ("fifo", "bounded", "live")
+_OR_MODIFIERS = "fifo, bounded or live"
+_LIVE = re.compile(r"live(?:-?=-?(\d+(?:\.\d+)?)-?s)?")
+
+
+def _names_live(word: str) -> bool:
+    return re.match(r"live(?:-?=|$)", word) is not None
+
+
+def _live_seconds(word: str, text: str) -> float:
+    """The time that `live` or `live=30s` states, in seconds."""
+    found = _LIVE.fullmatch(word)
+    seconds = float(found[1] or LIVE_SECONDS) if found else 0.0
+    if not seconds:
+        raise ValueError(
+            f"live takes a time in seconds, and {word!r} in {text!r} has none: write live, which is "
+            f"{LIVE_SECONDS:g} seconds, or live=30s"
+        )
+    return seconds
 
 
 def _mistyped(word: str, text: str) -> str:
@@ -242,5 +310,5 @@ def _mistyped(word: str, text: str) -> str:
     hint = suggest(word, [*_GUARANTEES, *_MODIFIERS, *whole])
     return (
         f"no such word in a contract: {word!r} in {text!r}.{hint} "
-        f"A contract is one of {', '.join(_GUARANTEES)}, and after a comma {' or '.join(_MODIFIERS)}"
+        f"A contract is one of {', '.join(_GUARANTEES)}, and after a comma {_OR_MODIFIERS}"
     )

@@ -132,6 +132,25 @@ class ErrorCount(NamedTuple):
     times: int
 
 
+class Recovery(NamedTuple):
+    """How a consumer that outlived a fault came back after it. Only time during which it asked for messages counts.
+
+    `took`: whether it took a message. `waited_seconds`: how long it asked until then, from when a message was there.
+    `ignored_seconds`: the longest time that it asked while messages lay there that no consumer took. `superseded`:
+    another fault struck afterwards, and the record of this one ends there. `did`: what it did meanwhile, in words.
+    `last`: the last op of that, where ops were recorded.
+    """
+
+    consumer: str
+    fault: str
+    took: bool
+    superseded: bool
+    waited_seconds: float
+    ignored_seconds: float
+    did: str
+    last: Op | None = None
+
+
 class Share(Protocol):
     """The consumers among which messages are shared: all of a queue; under fan-out, one reader."""
 
@@ -228,6 +247,9 @@ class Evidence(Protocol):
 
     def wrong_ids(self) -> Iterator[Example]:
         """The deliveries under an id that the queue had given to another message."""
+
+    def recoveries(self, *, fan_out: bool) -> Iterator[Recovery] | None:
+        """How each consumer that outlived a fault came back, for each fault; None if that is not recorded."""
 
     def last_seen(self, messages: set[Message]) -> Mapping[Message, Op]:
         """For each of `messages` the op invoked last of those that mention it, where ops were recorded."""

@@ -11,6 +11,7 @@ from pytest_redisq.check.delivery import judge_delivery
 from pytest_redisq.check.evidence import Evidence, Knowledge, Share
 from pytest_redisq.check.fan_out import judge_reader
 from pytest_redisq.check.findings import Findings
+from pytest_redisq.check.liveness import judge_liveness
 from pytest_redisq.check.verdict import Totals, Verdict
 from pytest_redisq.history import History
 
@@ -51,6 +52,8 @@ def _check(evidence: Evidence, contract: Contract, keep: int) -> Verdict:
     if contract.fifo:
         for share in shares:
             _judge_order(share, findings)
+    if contract.live_seconds is not None:
+        judge_liveness(evidence, findings, live_seconds=contract.live_seconds, fan_out=fan_out)
     for example in evidence.unreadable():
         findings.show(AnomalyKind.CORRUPTED, example)
     _judge_ids(evidence, shares, findings)

@@ -15,12 +15,14 @@ class FaultRecord:
     * `words`: what happened, such as "3 connections of workers were closed by the server".
     * `at_ns`: when, by the history's clock; None if its moment never came.
     * `struck`: number of things that it struck. 0: the run went on as if there were no fault.
+    * `killed`: the workers that the fault ended.
     """
 
     fault: str
     words: str = ""
     at_ns: int | None = None
     struck: int = 0
+    killed: tuple[str, ...] = ()
 
     @property
     def void(self) -> str:

@@ -220,6 +220,7 @@ def _fault(fields: Mapping[str, Any]) -> FaultRecord:
         words=_of_type(str, "words", fields.get("words", "")),
         at_ns=None if fields.get("at_ns") is None else _of_type(int, "at_ns", fields["at_ns"]),
         struck=_of_type(int, "struck", fields.get("struck", 0)),
+        killed=_texts("killed", fields.get("killed", [])),
     )
 
 

@@ -12,7 +12,7 @@ from itertools import islice
 from pyroaring import BitMap64
 
 from pytest_redisq.check import ErrorCount, Knowledge, Share
-from pytest_redisq.check.evidence import Counts, Example, Messages, Missing, Repeat
+from pytest_redisq.check.evidence import Counts, Example, Messages, Missing, Recovery, Repeat
 from pytest_redisq.history import FaultRecord
 from pytest_redisq.load.codec import MAX_SEQUENCE, PRODUCERS_OF_A_PROCESS, SEQUENCE_BITS, message_of
 from pytest_redisq.load.deliveries import END, LIST, Received, following
@@ -137,6 +137,9 @@ class BitmapEvidence:
 
     def wrong_ids(self) -> Iterator[Example]:
         return iter(())
+
+    def recoveries(self, *, fan_out: bool) -> Iterator[Recovery] | None:  # noqa: ARG002
+        return None
 
     def last_seen(self, messages: set[Message]) -> Mapping[Message, Op]:  # noqa: ARG002
         return {}

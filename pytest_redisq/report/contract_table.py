@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pytest_redisq.check import LAWS, AnomalyKind, Contract, Guarantee
+from pytest_redisq.check.contract import LIVE_SECONDS
 
 
 def laws_table() -> str:
@@ -23,6 +24,8 @@ def _breaks(kind: AnomalyKind, guarantee: Guarantee) -> str:
     plain = Contract(guarantee=guarantee).forbids(kind)
     if Contract(guarantee=guarantee, fifo=True).forbids(kind) != plain:
         return "with `fifo`"
+    if Contract(guarantee=guarantee, live_seconds=LIVE_SECONDS).forbids(kind) != plain:
+        return "with `live`"
     if Contract(guarantee=guarantee, bounded=True).forbids(kind) != plain:
         return "unless `bounded`"
     return "yes" if plain else ""

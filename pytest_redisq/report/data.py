@@ -32,7 +32,7 @@ def verdict_data(verdict: Verdict) -> dict[str, Any]:
 def _anomaly_data(anomaly: Anomaly) -> dict[str, Any]:
     return {
         "kind": str(anomaly.kind),
-        "message": anomaly.where,
+        "message": anomaly.where or None,
         "messages": anomaly.messages,
         "times": anomaly.times,
         "ids": list(anomaly.ids),

@@ -7,7 +7,7 @@ from itertools import groupby
 from operator import attrgetter
 
 from pytest_redisq.check import LAWS, Anomaly, AnomalyKind, ErrorCount, Verdict
-from pytest_redisq.model import Kind, Message, Op, Outcome
+from pytest_redisq.model import NO_MESSAGE, UNREADABLE, Kind, Message, Op, Outcome
 from pytest_redisq.terminal import escaped
 
 #: Of each kind of anomaly this many are shown.
@@ -91,9 +91,9 @@ def _anomalies(verdict: Verdict, kinds: Sequence[AnomalyKind], shown: int, start
 def _example(anomaly: Anomaly, start_ns: int) -> Iterator[str]:
     subject = f"message{'s' if anomaly.messages > 1 else ''} {anomaly.where}"
     if anomaly.message.producer < 0:
-        subject = "an unreadable body"
+        subject = "an unreadable body" if anomaly.message == UNREADABLE else f"consumer {anomaly.reader}"
     ids = f" (id {', '.join(anomaly.ids)})" if anomaly.ids else ""
-    reader = f", reader {anomaly.reader}" if anomaly.reader else ""
+    reader = f", reader {anomaly.reader}" if anomaly.reader and anomaly.message != NO_MESSAGE else ""
     times = f", {anomaly.times:,} times" if anomaly.times > anomaly.messages else ""
     yield f"             {subject}{ids}{reader}{times}: {anomaly.words}"
     if anomaly.last_seen:
@@ -159,5 +159,7 @@ HINTS: Mapping[AnomalyKind, str] = {
     AnomalyKind.REORDERED: "two consumers at once, or a message given back to the end of the queue, change the order",
     AnomalyKind.FALSE_FAIL: "an error that leaves the outcome open (a timeout, a cut connection) is not a failure",
     AnomalyKind.FALSE_ACK: "whether the ack removes the message from the list that it was taken into",
+    AnomalyKind.DEAF: "whether the consumer connects and subscribes again after a lost connection, and makes its group "
+    "again where that is gone (the error NOGROUP does not mean that the queue is empty)",
     AnomalyKind.POLL_SKIP: "after the first XREAD go on from the last ID received, never from $",
 }

@@ -122,7 +122,7 @@ class FaultInjector:
     def _kill_consumer(self, moment: Moment, fault: Fault) -> None:
         name = self._target.kill_consumer(moment, replace=fault.for_seconds != math.inf)
         words = f"{name} was to die {moment} its next message" if name else "no consumer left to kill"
-        self._tell(fault, words, struck=int(bool(name)))
+        self._tell(fault, words, struck=int(bool(name)), killed=(name,) if name else ())
 
     def _heal(self, fault: Fault) -> None:
         if fault.name == "pause":
@@ -144,8 +144,8 @@ class FaultInjector:
         except redis.ResponseError as error:
             raise TrafficError(f"drop:connections needs the right to CLIENT LIST and CLIENT KILL: {error}") from error
 
-    def _tell(self, fault: Fault, words: str, *, struck: int = 1) -> None:
-        record = FaultRecord(fault=str(fault), words=words, at_ns=self._target.now_ns(), struck=struck)
+    def _tell(self, fault: Fault, words: str, *, struck: int = 1, killed: tuple[str, ...] = ()) -> None:
+        record = FaultRecord(fault=str(fault), words=words, at_ns=self._target.now_ns(), struck=struck, killed=killed)
         self._struck.append(record)
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from syrupy.assertion import SnapshotAssertion
 
 from pytest_redisq.errors import HistoryError
-from pytest_redisq.history import History, Quiescence, read_history, write_history
+from pytest_redisq.history import FaultRecord, History, Quiescence, read_history, write_history
 from pytest_redisq.model import UNREADABLE, Kind, Message, Op, Outcome
 
 TEXTS = st.text(max_size=5)
@@ -49,12 +49,13 @@ def test_what_is_written_is_read(
 ) -> None:
     path = tmp_path_factory.mktemp("history") / "run.jsonl"
     end = Quiescence(at_ns=5, drained=False, pending=tuple(pending), trimmed=("1-0",), notes=("a note",))
-    written = History.of(history, end)
+    fault = FaultRecord(fault="kill:consumer@3", words="one was to die", at_ns=3, struck=1, killed=("one",))
+    written = History.of(history, end, faults=[fault])
     write_history(written, path)
     read = read_history(path)
     assert list(read) == list(written)
     assert sorted(map(repr, read)) == sorted(map(repr, history))
-    assert (read.quiescence, read.notes) == (end, ())
+    assert (read.quiescence, read.notes, read.faults) == (end, (), (fault,))
 
 
 def test_a_last_line_cut_short_is_left_out_and_noted(tmp_path: Path) -> None:
@@ -105,6 +106,8 @@ def test_what_is_no_json_at_all_is_told(data: bytes, tmp_path: Path) -> None:
         '{"quiescence": {"at_ns": "3"}}',
         '{"quiescence": {"at_ns": 3, "drained": "no"}}',
         '{"quiescence": {"at_ns": 3, "trimmed": "1-0"}}',
+        '{"fault": {"fault": "drop:connections@3", "kiled": ["one"]}}',
+        '{"fault": {"fault": "drop:connections@3", "at_ns": true}}',
     ],
 )
 def test_a_malformed_line_is_named_with_its_place(line: str, tmp_path: Path, snapshot: SnapshotAssertion) -> None:
