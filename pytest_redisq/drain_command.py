@@ -1,4 +1,4 @@
-"""What `redisq drain` does once its words are understood: drains, shows how far it has come, and says what is left."""
+"""The command `redisq drain`: drains a list to a file, shows the progress, and says what is left."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from pytest_redisq.queues.framing import Framing
 from pytest_redisq.servers import Address
 from pytest_redisq.servers.external import explained
 
-#: All was drained; another drain holds a part of the list, or its file.
+#: Exit statuses: the list was drained; another drain holds a part of the list, or the file.
 EXIT_DRAINED, EXIT_HELD = 0, 3
 
 
 @contextlib.contextmanager
 def reach(url: str, timeout_seconds: float) -> Iterator[redis.Redis]:
-    """A client of the server at `url`, which waits no longer than that for a reply. It touches no key.
+    """Yields a client of the server at `url` that waits `timeout_seconds` for each reply. Touches no key.
 
-    ServerError: the server cannot be reached.
+    Raises ServerError if the server cannot be reached.
     """
     client = Address(url=url).client(socket_timeout=timeout_seconds, socket_connect_timeout=timeout_seconds)
     with client:
@@ -40,14 +40,14 @@ def reach(url: str, timeout_seconds: float) -> Iterator[redis.Redis]:
 
 @contextlib.contextmanager
 def _ended_in_good_order() -> Iterator[None]:
-    """SIGTERM and SIGHUP interrupt, as Ctrl-C does: what was written is committed, and the claim is free at once."""
+    """SIGTERM and SIGHUP interrupt as Ctrl-C does: written elements are committed, and the claim is released."""
 
     def interrupt(number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt(f"interrupted by {signal.Signals(number).name}")
 
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     for number, handler in before.items():
-        if handler != signal.SIG_IGN:  # as nohup has it
+        if handler != signal.SIG_IGN:  # nohup ignores SIGHUP
             signal.signal(number, interrupt)
     try:
         yield
@@ -57,7 +57,10 @@ def _ended_in_good_order() -> Iterator[None]:
 
 
 def run_drain(client: redis.Redis, key: str, path: Path, *, framing: Framing, chunk: int, take_over: bool) -> int:
-    """Drain and tell; the exit status. ClickException: it failed, and why, and what to do."""
+    """Drain the list, with a progress bar; returns the exit status. Parameters as for `drain_to_file`.
+
+    Raises ClickException with the reason of a failure and what to do.
+    """
     bar = Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=Console(stderr=True))
     try:
         with _ended_in_good_order(), bar:
@@ -77,10 +80,10 @@ def run_drain(client: redis.Redis, key: str, path: Path, *, framing: Framing, ch
         return EXIT_HELD
     except ValueError as error:
         raise click.ClickException(
-            f"Draining {key!r} failed: {error}\nWhat to do: run it again with --framing json, for another file."
+            f"Draining {key!r} failed: {error}\nWhat to do: run it again with --framing json and another file."
         ) from error
     except (redis.RedisError, OSError, KeyboardInterrupt) as error:
-        again = f"The list keeps what is not in {path}; run the same command again."
+        again = f"The list keeps the elements that are not in {path}. What to do: run the same command again."
         if str(error).startswith("WRONGTYPE"):
             again = "What to do: give the key of a list."
         raise click.ClickException(f"Draining {key!r} failed: {str(error) or 'interrupted'}\n{again}") from error
@@ -105,8 +108,8 @@ def _tell_held(held: tuple[UnfinishedDrain, ...]) -> None:
     if held:
         latest = time.localtime(time.time() + max(each.lease_seconds for each in held))
         click.echo(
-            "What to do: wait for a drain that still runs. If it was killed, repeat it with the same file on the same "
-            "machine, which goes on at once. Or repeat this one after "
-            f"{time.strftime('%H:%M:%S', latest)}; or now with --take-over, if no drain of this list runs any longer.",
+            "What to do: if that drain still runs, wait for its end. If it was killed, repeat it with the same file on "
+            "the same machine: it resumes at once. Or repeat this one after "
+            f"{time.strftime('%H:%M:%S', latest)}, or now with --take-over if no other drain of this list runs.",
             err=True,
         )

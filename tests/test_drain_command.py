@@ -45,7 +45,7 @@ def test_what_a_killed_drain_holds_is_told_with_a_status_of_its_own(
     assert result.returncode == 3
     assert re.search(r"NOT FINISHED: [0-9,]+ elements of 'jobs' are held by a drain to ", result.stderr), result.stderr
     assert re.search(rf"{path} \(host .*, process [0-9]+\), for [0-9]+ s more", result.stderr)
-    assert re.search(r"repeat this one after [0-9:]{8}; or now with --take-over", result.stderr)
+    assert re.search(r"repeat this one after [0-9:]{8}, or now with --take-over", result.stderr)
     assert "or it is empty" not in result.stdout
     assert drained(server.url, path).returncode == 0, "with its own file it goes on at once"
     assert path.read_bytes().split() == elements

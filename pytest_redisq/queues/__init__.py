@@ -1,4 +1,4 @@
-"""Queues on Redis, to test against and to copy into production, and what makes an object of yours one."""
+"""Queues on Redis, to use as references in tests and to copy into production, and the interface of a queue."""
 
 from pytest_redisq.queues.blocking_list import BlockingList
 from pytest_redisq.queues.bound import AsyncBoundQueue, BoundQueue

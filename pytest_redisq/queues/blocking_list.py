@@ -1,4 +1,4 @@
-"""A job queue on a Redis list: RPUSH and BLPOP. At most once: a worker that dies loses the job it held."""
+"""A job queue on a Redis list with RPUSH and BLPOP. At most once: a worker that dies loses its job."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from pytest_redisq.queues.steps import RedisCommand, Steps, command, nothing
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockingList:
-    """Jobs in the list `key`; idle workers wait in BLPOP, start at once, and stop at once.
+    """Jobs in the list `key`. Idle workers wait in BLPOP, so they start and stop without delay.
 
         jobs = BlockingList("jobs", urgent=("jobs:urgent",))
         with jobs.bind(client) as worker:
             worker.put(b"...")
             job = worker.get(5)
 
-    Guarantee: *at most once*, first in first out. Each job goes to one worker. It leaves the server as it is handed
-    out, so it is lost when the worker dies holding it, and when the connection breaks while the reply is on its way
-    (`get` then raises: unknown outcome). If that may not be, use `ReliableList`.
+    Guarantee: *at most once*, first in first out. Each job goes to one worker and leaves the server at that moment. So
+    it is lost if the worker dies before the work is done, or if the connection breaks before the reply arrives (`get`
+    then raises; the outcome is unknown). If no job may be lost, use `ReliableList`.
 
-    `urgent`: keys that are served before `key`, the most urgent first; `put` adds to `key`.
+    * `key`: the list that `put` adds to.
+    * `urgent`: lists that are served before `key`, the most urgent first; default: none.
     """
 
     key: str = field(kw_only=False)
@@ -37,7 +38,7 @@ class BlockingList:
     @overload
     def bind(self, client: redis.asyncio.Redis, /, worker: str | None = None) -> AsyncBoundQueue: ...
     def bind(self, client: Any, /, worker: str | None = None) -> Any:  # noqa: ARG002  no job is kept under its name
-        """A worker's end of this queue."""
+        """This queue on `client`, for one worker."""
         return attach(self, _BlockingListEndpoint(self), client)
 
 
@@ -68,7 +69,7 @@ class _BlockingListEndpoint:
                 return Delivery(body=body, source=key)
         return None
 
-    def ack(self, delivery: Delivery) -> Steps[bool]:  # noqa: ARG002  it left the server when it was handed out
+    def ack(self, delivery: Delivery) -> Steps[bool]:  # noqa: ARG002  the job left the server when it was delivered
         return nothing(True)
 
     def give_back(self, delivery: Delivery) -> Steps[None]:
@@ -97,7 +98,7 @@ class _BlockingListEndpoint:
 
 
 def redis_timeout(timeout_seconds: float | None) -> float:
-    """As a blocking list command takes it: 0 is for ever there, and less than a millisecond was rounded to it before
-    7.0.
+    """The timeout argument of a blocking list command. There, 0 means no limit, and servers before 7.0 round less than
+    a millisecond down to 0.
     """
     return 0 if timeout_seconds is None else max(timeout_seconds, 0.001)

@@ -1,12 +1,13 @@
-"""A worker's end of a queue: the one driver of every queue's logic, in a sync and in an asyncio face.
+"""A queue that is bound to a client: drives the logic of every queue, in a sync and an asyncio version.
 
-Each end has two connections: one that `get` may block on, one for everything else. So `ack`, `put` and `stop` never
-wait for a blocked pop, and the pop can be ended by CLIENT UNBLOCK from the other connection.
+A bound queue has two connections: `get` may block on one, and everything else uses the other. So `ack`, `put` and
+`stop` never wait for a blocked pop, and CLIENT UNBLOCK on the second connection can end the pop.
 
-How a stop loses nothing: the pop is never cut off. The stopper raises a flag, then unblocks the popping connection,
-by the CLIENT ID of the very connection in use, again and again until the pop has come back. If an element was on its
-way the pop returns it, and it is delivered; only then does `get` raise `Stopped`. The worker announces the id before
-it looks at the flag, so either it sees the flag or the stopper sees the id.
+`stop` loses no message, because it never cuts off a pop:
+
+- `stop` sets a flag. Then it unblocks the popping connection, by its current CLIENT ID, until the pop has returned.
+- If an element was already on its way, the pop returns it, and `get` delivers it. Only the next `get` raises `Stopped`.
+- The worker publishes the client id before it checks the flag. So either it sees the flag, or `stop` sees the id.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ from pytest_redisq.queues.steps import QueueLogic, RedisCommand, Steps, command,
 
 T = TypeVar("T")
 
-#: Between two attempts to unblock a pop that was not yet blocked when the first came, in seconds.
+#: Seconds between two attempts to unblock a pop: it may not have been blocked yet at the first attempt.
 _UNBLOCK_AGAIN_SECONDS = 0.002
 
 
 class QueueDescription(Protocol):
-    """A queue without a client: picklable, and made into a worker's end by `bind`."""
+    """A queue without a client. It can be pickled; `bind` connects it to a client."""
 
     def bind(self, client: Any, /, worker: str | None = None) -> Any: ...
 
@@ -41,14 +42,15 @@ def _itself(description: QueueDescription) -> QueueDescription:
 
 
 def _stopped(description: QueueDescription) -> Stopped:
-    return Stopped(f"stop() was called on this worker's end of {description!r}; get() returns no more messages")
+    return Stopped(f"stop() was called on {description!r} of this worker; get() returns no more messages")
 
 
 class BoundQueue:
-    """One worker's end of a queue, on connections of its own like `client`'s. A context manager; `close` when done.
+    """A queue that is bound to a client, for one worker. A context manager; its end calls `close`.
 
-    One thread gets; any thread may put, ack and stop. After a fork, bind anew. It pickles as its description,
-    without the client: bind that in the other process.
+    It opens two connections of its own, with the client's address and credentials. One thread calls `get`; any thread
+    may call `put`, `ack` and `stop`. After a fork, call `bind` in the new process. A pickled bound queue is its
+    description without the client: call `bind` in the other process.
     """
 
     def __init__(self, description: QueueDescription, logic: QueueLogic, client: redis.Redis) -> None:
@@ -63,7 +65,7 @@ class BoundQueue:
         self._left = threading.Event()
         self._closed = threading.Event()
         self._threads: list[threading.Thread] = []
-        self._starting = threading.RLock()  # a signal handler may start one while its own thread does
+        self._starting = threading.RLock()  # a signal handler may start a thread while its own thread starts one
 
     def put(self, body: bytes) -> str | None:
         """Add a message; returns its id if the queue has ids, else None.
@@ -73,7 +75,7 @@ class BoundQueue:
         return self._drive(self._logic.put(body), self._talk)
 
     def subscribe(self) -> None:
-        """Subscribe now: all messages put after this call are received. Otherwise the first `get` subscribes."""
+        """Subscribe now: all messages put after this call are received. By default the first `get` subscribes."""
         self._drive(self._logic.subscribe(), self._talk)
 
     def get(self, timeout_seconds: float | None = None) -> Delivery | None:
@@ -140,7 +142,7 @@ class BoundQueue:
         self._take.close()
         with contextlib.suppress(
             RedisError, RuntimeError
-        ):  # a dead server or a forked copy: the heartbeat's expiry says it
+        ):  # a dead server or a forked copy: then the heartbeat expires
             self._drive(self._logic.leave(), self._talk)
         self._talk.close()
 
@@ -156,16 +158,18 @@ class BoundQueue:
     def __repr__(self) -> str:
         return f"{self.description!r}.bind({self._client!r})"
 
-    def _drive(self, steps: Steps[T], wire: QueueConnection) -> T:
-        return run(steps, lambda step: wire.call(step) if step.blocks_seconds == 0 else self._block(step, wire))
+    def _drive(self, steps: Steps[T], connection: QueueConnection) -> T:
+        return run(
+            steps, lambda step: connection.call(step) if step.blocks_seconds == 0 else self._block(step, connection)
+        )
 
-    def _block(self, step: RedisCommand, wire: QueueConnection) -> Any:
+    def _block(self, step: RedisCommand, connection: QueueConnection) -> Any:
         self._left.clear()
-        self._blocked_id = wire.connect()
+        self._blocked_id = connection.connect()
         try:
             if self._stopping:
                 raise _stopped(self.description)
-            return wire.call(step)
+            return connection.call(step)
         finally:
             self._blocked_id = None
             self._left.set()
@@ -181,21 +185,21 @@ class BoundQueue:
         while (client_id := self._blocked_id) is not None:
             try:
                 self._talk.call(command("CLIENT UNBLOCK", client_id))
-            except RedisError:  # no way to ask the server, or no permission: the worker must still come back
+            except RedisError:  # the server does not answer, or refuses the command: the pop must still end
                 self._take.abort()
             self._left.wait(_UNBLOCK_AGAIN_SECONDS)
 
     def _beat_until_closed(self) -> None:
         while not self._closed.wait(self._logic.beat_seconds):
-            with contextlib.suppress(RedisError):  # the next beat may come through; `get` reports what is wrong
+            with contextlib.suppress(RedisError):  # the next beat may succeed; `get` reports the error
                 self._drive(self._logic.beat(), self._talk)
 
 
 class AsyncBoundQueue:
-    """`BoundQueue` for asyncio. One task gets; any task of the same loop may put, ack and stop.
+    """`BoundQueue` for asyncio. One task calls `get`; any task of the same loop may call `put`, `ack` and `stop`.
 
-    A `get` that is cancelled (by `asyncio.timeout`, say) is stopped as `stop` does it, and never in the middle of a
-    reply: if a message had come, the next `get` returns it, and `close` gives it back.
+    A `get` that is cancelled, for example by `asyncio.timeout`, ends as with `stop`, never in the middle of a reply. If
+    a message had arrived, the next `get` returns it; if there is none, `close` gives it back.
     """
 
     def __init__(self, description: QueueDescription, logic: QueueLogic, client: redis.asyncio.Redis) -> None:
@@ -258,7 +262,7 @@ class AsyncBoundQueue:
         return await self._drive(self._logic.trimmed(), self._talk)
 
     async def stop(self) -> None:
-        """Make a blocked `get` come back at once; returns when it has left the server."""
+        """Make a blocked `get` return its message or raise `Stopped`; returns when it is no longer blocked."""
         self._stopping = True
         await self._unblock()
 
@@ -266,7 +270,7 @@ class AsyncBoundQueue:
         return self.description.bind(client, worker)
 
     async def close(self) -> None:
-        """Cancelled, it closes its connections nevertheless."""
+        """Stop, sign off this worker, and close its connections, also if this call is cancelled."""
         self._stopping = True
         try:
             if self._beating is not None:
@@ -297,7 +301,7 @@ class AsyncBoundQueue:
         return f"{self.description!r}.bind({self._client!r})"
 
     async def _settle(self) -> Delivery | None:
-        """End a `get` that was cancelled, and return what it had taken."""
+        """Finish a `get` that was cancelled. Returns the message that it had taken, or None."""
         if self._under_way is None:
             return None
         self._interrupted = True
@@ -314,18 +318,18 @@ class AsyncBoundQueue:
         task, self._under_way = self._under_way, None
         return task.result()
 
-    async def _drive(self, steps: Steps[T], wire: AsyncQueueConnection) -> T:
+    async def _drive(self, steps: Steps[T], connection: AsyncQueueConnection) -> T:
         return await run_async(
-            steps, lambda step: wire.call(step) if step.blocks_seconds == 0 else self._block(step, wire)
+            steps, lambda step: connection.call(step) if step.blocks_seconds == 0 else self._block(step, connection)
         )
 
-    async def _block(self, step: RedisCommand, wire: AsyncQueueConnection) -> Any:
+    async def _block(self, step: RedisCommand, connection: AsyncQueueConnection) -> Any:
         self._left.clear()
-        self._blocked_id = await wire.connect()
+        self._blocked_id = await connection.connect()
         try:
             if self._stopping or self._interrupted:
                 raise _stopped(self.description)
-            return await wire.call(step)
+            return await connection.call(step)
         finally:
             self._blocked_id = None
             self._left.set()
@@ -349,7 +353,7 @@ class AsyncBoundQueue:
 
 
 def attach(description: QueueDescription, logic: QueueLogic, client: Any) -> Any:
-    """The end of `description` for `client`: sync for a redis.Redis, async for a redis.asyncio.Redis."""
+    """Returns the bound queue: sync for a redis.Redis, async for a redis.asyncio.Redis."""
     if isinstance(client, redis.asyncio.Redis):
         return AsyncBoundQueue(description, logic, client)
     return BoundQueue(description, logic, client)

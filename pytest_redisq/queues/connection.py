@@ -1,9 +1,9 @@
-"""One connection of our own to where a redis-py client points, whatever that client's defaults.
+"""A queue's own connection to the server of a redis-py client, without that client's retries.
 
-redis-py 8 reads with a 5-second time-out and retries every command ten times. On a queue both are poison: a blocking
-pop is cut off and sent again while the server may already have given the element to the dead connection, and a push
-whose reply was lost is done twice. So a wire takes the client's address, credentials and TLS, but not its retries,
-and waits for a reply as long as the command may block plus the client's own `socket_timeout`.
+redis-py 8 reads with a timeout of 5 seconds and retries every command ten times. Both harm a queue. A blocking pop is
+cut off and sent again, although the server may already have sent the element to the old connection. A push whose reply
+was lost is done twice. So this connection uses the client's address, credentials and TLS, but not its retries. It waits
+for a reply as long as the command may block, plus the client's own `socket_timeout`.
 """
 
 from __future__ import annotations
@@ -29,22 +29,25 @@ from redis.retry import Retry
 
 from pytest_redisq.queues.steps import RedisCommand
 
-#: Settings of the client's pool that a wire has its own mind about. RESP2 has one shape of reply for each command, and
-#: maintenance notices, client-side caching and field-set registries are RESP3's.
+#: Prefixes of pool settings that are not taken from the client. RESP2 has one shape of reply for each command;
+#: maintenance notices, client-side caching and field-set registries need RESP3.
 _OWN = ("retry", "maint", "orig_", "oss_cluster_", "himport_", "protocol", "health_check", "decode_", "encoding")
 
 
-#: How much one read from the socket takes, in bytes: with redis-py's 64 KiB a chunk of a drain takes a third longer.
+#: Bytes in one read from the socket. With redis-py's 64 KiB a chunk of a drain takes a third longer.
 READ_BYTES = 262_144
 
 
 def settings_of(client: Any) -> dict[str, Any]:
-    """The keyword arguments for a connection like `client`'s, without what makes it unfit for a queue."""
+    """The keyword arguments for a connection like `client`'s, without the settings that harm a queue.
+
+    Raises TypeError for an object that is not a redis-py client of one server.
+    """
     pool = getattr(client, "connection_pool", None)
     if pool is None:
         raise TypeError(
-            f"a queue needs a redis.Redis or redis.asyncio.Redis, not {type(client).__name__}; with a cluster, pass "
-            "the client of the node that owns the key: cluster.get_redis_connection(cluster.get_node_from_key(key))"
+            f"a queue needs a redis.Redis or redis.asyncio.Redis, not {type(client).__name__}. For a cluster, pass the "
+            "client of the node that has the key: cluster.get_redis_connection(cluster.get_node_from_key(key))"
         )
     kept = {name: value for name, value in pool.connection_kwargs.items() if not name.startswith(_OWN)}
     kept["protocol"] = 2
@@ -56,16 +59,16 @@ def settings_of(client: Any) -> dict[str, Any]:
 
 
 def _patience_of(client: Any) -> float | None:
-    """Seconds that a reply may be late before the connection counts as dead; None: no limit."""
+    """Seconds that a reply may be late before the connection counts as broken; None: no limit."""
     patience = client.connection_pool.connection_kwargs.get("socket_timeout", 5.0)
     return None if patience is None else float(patience)
 
 
 def place_of(client: Any) -> str:
-    """Where a client's keys are, for people, and to tell apart: "redis:6379/0", "localhost:6379/0 seen from pod-1"."""
+    """A unique readable name of a client's database: "redis:6379/0", "localhost:6379/0 seen from pod-1"."""
     settings = client.connection_pool.connection_kwargs
     where = settings.get("path") or f"{settings.get('host', 'localhost')}:{settings.get('port', 6379)}"
-    here = where.startswith(("/", "localhost:", "127.", "::1:"))  # on another host that is another server
+    here = where.startswith(("/", "localhost:", "127.", "::1:"))  # such an address is a different server on each host
     return f"{where}/{settings.get('db') or 0}" + f" seen from {socket.gethostname()}" * here
 
 
@@ -76,12 +79,12 @@ def _limit(command: RedisCommand, patience: float | None) -> float | None:
 
 
 def _late(command: RedisCommand, limit: float | None) -> RedisTimeoutError:
-    return RedisTimeoutError(f"no reply to {command.args[0]!s} within {limit} s: whether it was carried out is unknown")
+    return RedisTimeoutError(f"no reply to {command.args[0]!s} within {limit} s: its outcome is unknown")
 
 
 @functools.cache
 def recommend_hiredis() -> None:
-    """Say once, aloud, that large replies are parsed ten times slower than they could be, where that is so."""
+    """Log a warning, once in a process, if hiredis is missing: large replies are then parsed ten times slower."""
     if importlib.util.find_spec("hiredis") is None:
         logging.getLogger("pytest_redisq").warning(
             "hiredis is not installed, so replies are parsed in Python: a drain takes up to ten times as long. "
@@ -90,21 +93,21 @@ def recommend_hiredis() -> None:
 
 
 class PendingReply(NamedTuple):
-    """For the reply to the `number`-th command that was sent by the `connection`-th connection."""
+    """Identifies the reply to command number `number` of connection number `connection`."""
 
     connection: int
     number: int
 
 
 class QueueConnection:
-    """A sync connection that is opened when needed and after an error, and sends each command at most once.
+    """A connection that opens when needed and after an error, and sends each command at most once. Thread-safe.
 
-    Thread-safe: one command at a time. `grace_seconds`: after a reply that did not come in time, the wire waits
-    no longer than that for the next ones, until one comes. So a command that is sent again soon fails again.
+    `grace_seconds`: after a reply that did not arrive in time, the longest wait for each next reply, until one
+    arrives; default: no change. So a repeated command fails quickly if the server still does not answer.
     """
 
     def __init__(self, client: redis.Redis, *, grace_seconds: float | None = None) -> None:
-        self._client = client  # keeps a Sentinel pool alive, to which the connection refers weakly
+        self._client = client  # keeps a Sentinel pool alive: the connection has only a weak reference to it
         settings = settings_of(client) | {"retry": Retry(NoBackoff(), 0)}
         self._connection: Any = client.connection_pool.connection_class(**settings)
         self._patience = self._usual_patience = _patience_of(client)
@@ -119,15 +122,15 @@ class QueueConnection:
         self.client_id: int | None = None
 
     def connect(self) -> int:
-        """Be connected, and return this connection's CLIENT ID: a new one after each reconnect.
+        """Connect if necessary. Returns the CLIENT ID, which is a new one after each reconnect.
 
-        A connection that is found closed before anything was sent is replaced in silence; nothing can be in doubt.
+        A connection that was closed before a command was sent is replaced without an error: no outcome is unknown.
         """
         with self._lock:
             return self._ready()
 
     def call(self, command: RedisCommand) -> Any:
-        """The reply to `command`. ConnectionError, TimeoutError: unknown whether it was carried out."""
+        """Send `command`; returns its reply. After a ConnectionError or TimeoutError the outcome is unknown."""
         with self._lock:
             self._ready()
             try:
@@ -139,7 +142,9 @@ class QueueConnection:
                 raise
 
     def send(self, command: RedisCommand) -> PendingReply:
-        """Send `command`; `receive` returns its reply. Other commands may be sent meanwhile. Errors as with `call`."""
+        """Send `command` without waiting. `receive` returns its reply; other commands may be sent before. Raises as
+        `call`.
+        """
         with self._lock:
             self._ready()
             try:
@@ -149,7 +154,7 @@ class QueueConnection:
                 raise
 
     def receive(self, ticket: PendingReply) -> Any:
-        """The reply to what was sent. ConnectionError if the connection broke since: unknown if it was carried out."""
+        """The reply to a command that was sent. Raises as `call`, also if the connection broke since."""
         with self._lock:
             if ticket.connection != self._connections or not self._connected:
                 raise RedisConnectionError("the connection broke before the reply came: the outcome is unknown")
@@ -162,13 +167,13 @@ class QueueConnection:
                 raise
 
     def hurry(self) -> None:
-        """Wait for no reply and no connection longer than `grace_seconds` from now on."""
+        """From now on wait at most `grace_seconds` for each reply and each connection."""
         self._hurried = True
         self._patience = self._connection.socket_timeout = self._connection.socket_connect_timeout = self._grace_seconds
 
     def abort(self) -> None:
-        """Cut the connection under a blocked `call`, which then raises ConnectionError."""
-        sock = self._connection._sock  # disconnect() would pull the parser from under the thread that reads
+        """Cut the connection of a blocked `call`, which then raises ConnectionError."""
+        sock = self._connection._sock  # disconnect() would remove the parser that another thread is using
         if sock is not None:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
@@ -179,7 +184,7 @@ class QueueConnection:
 
     def _ready(self) -> int:
         if os.getpid() != self._process:
-            raise RuntimeError("this queue was bound in another process: bind it anew in this one, queue.bind(client)")
+            raise RuntimeError("this queue was bound in another process. Call queue.bind(client) in this process.")
         if self._connected and not self._is_stale() and self.client_id is not None:
             return self.client_id
         self._drop()
@@ -203,7 +208,7 @@ class QueueConnection:
         return self._sent
 
     def _reply(self, wanted: int) -> Any:
-        """The reply of that number; those before it, which come first, are kept."""
+        """The reply of that number. Replies before it are kept for `receive`."""
         while self._owed and self._owed[0][0] <= wanted:
             number, command = self._owed.popleft()
             limit = _limit(command, self._patience)
@@ -237,7 +242,7 @@ class QueueConnection:
 
 
 class AsyncQueueConnection:
-    """`QueueConnection` for an asyncio client. Task-safe: one command at a time."""
+    """`QueueConnection` for an asyncio client. Tasks may share it: it sends one command at a time."""
 
     def __init__(self, client: redis.asyncio.Redis) -> None:
         self._client = client
@@ -253,7 +258,7 @@ class AsyncQueueConnection:
             return await self._ready()
 
     async def call(self, command: RedisCommand) -> Any:
-        """As `QueueConnection.call`. A cancelled call drops the connection: the next command must not get its reply."""
+        """As `QueueConnection.call`. A cancelled call closes the connection: no other command may get its reply."""
         async with self._lock:
             await self._ready()
             try:
@@ -280,7 +285,7 @@ class AsyncQueueConnection:
                 async with asyncio.timeout(self._connection.socket_connect_timeout):
                     await self._connection.connect()
             except TimeoutError:
-                raise RedisTimeoutError("the server did not let us connect in time: nothing was sent") from None
+                raise RedisTimeoutError("the server did not accept a connection in time; nothing was sent") from None
             self._connected = True
             self.client_id = int(await self._exchange(RedisCommand(("CLIENT ID",))))
         except BaseException:
@@ -299,7 +304,7 @@ class AsyncQueueConnection:
 
     async def _is_stale(self) -> bool:
         try:
-            # redis-py 8 renamed it, and warns at the old name
+            # redis-py 8 renamed the method, and warns about the old name
             can_read = getattr(self._connection, "can_read", None) or self._connection.can_read_destructive
             return bool(await can_read())
         except (RedisConnectionError, RedisTimeoutError, OSError):

@@ -1,16 +1,15 @@
-"""The journal beside a file that drains append to: which of the file's bytes a killed drain wrote, and for which
-elements.
+"""The journal of a file that drains append to: which bytes of the file a killed drain wrote, and for which elements.
 
-`FILE.redisq-drain` is made before the first chunk and removed when each drain that used it has come to its end. Every
-chunk is announced there before it is written: where it begins, its size and checksum, the bytes at the end of each of
-its pages, and how many elements its claim has left after it. So the next drain of any list can tell:
+`FILE.redisq-drain` is created before the first chunk, and removed when each drain that used it is finished. Each chunk
+is announced there before it is written: its position, size and checksum, the last bytes of each of its pages, and how
+many elements its claim has left after it. From that, the next drain of any list decides:
 
-- A chunk that is whole in the file stays. Its elements are in the file, so the next drain of *that* list removes them
-  from the server first, whether or not the killed drain had done so.
-- A chunk that was cut short is removed, as far as it is proven to be the killed drain's: page by page, in the order in
-  which a kernel writes them. Every other byte stays.
+- A complete chunk stays in the file. The next drain of *that* list first removes its elements from the server, if the
+  killed drain had not done so.
+- An incomplete chunk is removed from the file, page by page, in the order in which a kernel writes pages, as far as its
+  bytes are proven to be the killed drain's. All other bytes stay.
 
-Nothing depends on a host's name, on a path or an inode: the journal moves with its file.
+The journal does not depend on a host name, a path or an inode. It can be moved together with its file.
 """
 
 from __future__ import annotations
@@ -34,13 +33,13 @@ from pytest_redisq.queues.framing import checksum
 
 SUFFIX = ".redisq-drain"
 
-#: A kernel that is told to kill a process while it writes stops between two pages.
+#: If a process is killed during a write, the kernel stops between two pages.
 PAGE_BYTES = 4096
 
-#: So many bytes at the end of each page are noted.
+#: Bytes noted from the end of each page.
 _MARK_BYTES = 8
 
-#: The journal is written anew, without what is known to be committed, when it has become so long.
+#: Bytes of the journal after which it is rewritten without the committed chunks.
 _LONGEST = 2**20
 
 _log = logging.getLogger("pytest_redisq")
@@ -49,7 +48,14 @@ _datasync = getattr(os, "fdatasync", os.fsync)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
-    """`elements` of a claim, which has `left` after them, lie at `at` in the file and take `size` bytes."""
+    """A chunk in the file.
+
+    * `claim`: the claim that its elements are from.
+    * `elements`: how many; `left`: how many the claim has after them.
+    * `at`, `size`: its position and length in the file, in bytes.
+    * `checksum`: the CRC-32 of these bytes.
+    * `marks`: the last bytes of each page (see `marks`).
+    """
 
     claim: str
     elements: int
@@ -61,9 +67,10 @@ class Chunk:
 
 
 class DrainJournal:
-    """The journal of the file at `target`, which the caller has locked. `begin` makes it; `end` removes it if it can.
+    """The journal of the file at `target`, which the caller has locked.
 
-    DrainHeldError: a drain on another host, which file locks may not reach, may still be writing.
+    `begin` creates the journal. `end` removes it if all claims are finished. Raises DrainHeldError if a drain on
+    another host may still be writing: file locks may not reach other hosts.
     """
 
     def __init__(self, target: Path, file: FileIO, *, lease_seconds: float, take_over: bool) -> None:
@@ -71,11 +78,11 @@ class DrainJournal:
         self._file = file
         self._path = target.with_name(target.name + SUFFIX)
         self._out: FileIO | None = None
-        #: What tells this file from any other, in the notes on the servers.
+        #: Identifies this file in the notes on the servers.
         self.file_id: str = secrets.token_hex(8)
-        self._claims: dict[str, str] = {}  # those that are not finished: their names, and what they are of
+        self._claims: dict[str, str] = {}  # unfinished claims: the name, and its list and server
         self._chunks: list[Chunk] = []
-        self._safe: dict[str, int] = {}  # by claim: what it had left when this was written and put on the disk
+        self._safe: dict[str, int] = {}  # by claim: the elements not yet safe on the disk
         self._committed: dict[str, int] = {}
         self._moving: dict[str, Any] | None = None
         self._writer: dict[str, Any] | None = None
@@ -89,13 +96,13 @@ class DrainJournal:
 
     @property
     def unfinished(self) -> dict[str, str]:
-        """The claims of which this file has a part: their names, and what they are of."""
+        """The unfinished claims of which this file has a part: the name, and its list and server."""
         return dict(self._claims)
 
     def recover(self) -> None:
-        """Remove what a killed drain had written of a chunk that it did not finish; every other byte stays.
+        """Remove the incomplete chunk of a killed drain. All other bytes stay.
 
-        RedisqError: it cannot be told, or not be done safely; nothing is changed then.
+        Raises RedisqError if that cannot be done safely. Then nothing is changed.
         """
         self._finish_move()
         loose = [chunk for chunk in self._chunks if chunk.left < self._safe.get(chunk.claim, chunk.left + 1)]
@@ -108,19 +115,19 @@ class DrainJournal:
         self._chunks = [chunk for chunk in self._chunks if chunk not in torn]
 
     def known_whole(self) -> int:
-        """How far the file is known to hold whole chunks of drains, in bytes; 0: nothing is known."""
+        """The position up to which the file is known to contain complete chunks; 0: nothing is known."""
         ends = [chunk.at + chunk.size for chunk in self._chunks[-1:] if self._is_whole(chunk)]
         return max(ends, default=0)
 
     def left(self, claim: str, length: int) -> int:
-        """How many of a claim's `length` elements are not in the file yet."""
+        """How many of the last `length` elements of a claim are not in the file yet."""
         for chunk in sorted((chunk for chunk in self._chunks if chunk.claim == claim), key=lambda chunk: -chunk.left):
             if chunk.left < length <= chunk.left + chunk.elements and self._is_whole(chunk):
                 length = chunk.left
         return length
 
     def begin(self) -> None:
-        """Say on the disk that this process writes from now on. RedisqError where no journal can be made."""
+        """Create the journal, with this process as the writer. Raises RedisqError if the folder is not writable."""
         self._writer = {"host": socket.gethostname(), "process": os.getpid(), "boot": _boot()}
         try:
             self._rewrite()
@@ -128,27 +135,30 @@ class DrainJournal:
             if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
                 raise
             raise RedisqError(
-                f"cannot write {self._path}: {error.strerror}. A drain notes there how far the file has come.\n"
-                "What to do: give it a file in a folder that it may write to."
+                f"cannot write {self._path}: {error.strerror}. A drain needs this journal to be resumable.\n"
+                "What to do: choose a file in a writable folder."
             ) from error
 
     def claim(self, name: str, of: str) -> None:
-        """The claim `name` is going to be written to the file; `of`: the list and its server, for people."""
+        """Announce that elements of the claim `name` will be written. `of`: its list and server, for messages."""
         self._claims[name] = of
         self._add({"claim": name, "of": of})
 
     def chunk(self, chunk: Chunk) -> None:
-        """This chunk is going to be written."""
+        """Announce a chunk before it is written."""
         self._chunks.append(chunk)
         self._add({"chunk": asdict(chunk)})
 
     def forget(self, chunks: list[Chunk]) -> None:
-        """These chunks are not in the file, or the disk may not have taken them."""
+        """Forget chunks that are not in the file, or may not be on the disk."""
         self._chunks = [chunk for chunk in self._chunks if chunk not in chunks]
         self._rewrite()
 
     def sync(self) -> None:
-        """Have the journal on the disk, before the file. DrainHeldError: another drain has taken the file over."""
+        """Sync the journal to the disk. Call it before syncing the file.
+
+        Raises DrainHeldError if another drain has taken the file over.
+        """
         out = self._opened()
         try:
             ours = os.stat(self._path).st_ino == os.fstat(out.fileno()).st_ino
@@ -156,8 +166,8 @@ class DrainJournal:
             ours = False
         if not ours:
             raise DrainHeldError(
-                f"another drain has taken {self._target} over, or {self._path.name} was removed while a drain "
-                "wrote there.\nWhat to do: let one drain at a time write to a file, then run it again."
+                f"another drain has taken {self._target} over, or {self._path.name} was removed during the drain.\n"
+                "What to do: let only one drain at a time write to a file, and run this one again."
             )
         self._needed()
         if out.tell() > _LONGEST:
@@ -166,16 +176,16 @@ class DrainJournal:
             _datasync(out.fileno())
 
     def safe(self, claim: str, left: int) -> None:
-        """All of the claim but `left` elements is on the disk; the server is going to be told."""
+        """Note that all elements of the claim except `left` are safe on the disk. Call it before the commit."""
         self._safe[claim] = left
         self._add({"safe": claim, "left": left})
 
     def committed(self, claim: str, left: int) -> None:
-        """The server has been told: chunks before that need not be known any longer."""
+        """Note that the server has removed all elements of the claim except `left`. Their chunks may be forgotten."""
         self._committed[claim] = left
 
     def finish(self, claim: str) -> None:
-        """Nothing of the claim is left on its server."""
+        """Note that the server has no more elements of the claim."""
         self._claims.pop(claim, None)
         self._chunks = [chunk for chunk in self._chunks if chunk.claim != claim]
         self._safe.pop(claim, None)
@@ -183,11 +193,11 @@ class DrainJournal:
         self._add({"finished": claim})
 
     def end(self) -> None:
-        """No process writes any longer. The journal goes, unless a claim is unfinished."""
+        """Note that this process writes no more. Removes the journal if all claims are finished."""
         if self._out is None:
             return
         self._writer = None
-        with suppress(OSError):  # the journal as it is will do: then only its writer seems to have been killed
+        with suppress(OSError):  # the old journal is still right: only its writer seems to have been killed
             if self._claims:
                 self._rewrite()
             else:
@@ -195,12 +205,12 @@ class DrainJournal:
         self._out.close()
 
     def _load(self, text: bytes) -> None:
-        """Read what is whole; a killed process may have left its last line unfinished."""
+        """Read the complete lines. A killed process may have left the last line incomplete."""
         head, *lines = text.split(b"\n")[:-1] or [b""]
         first = _parsed(head)
         if "redisq-drain" not in first:
             raise RedisqError(
-                f"{self._path} is no journal of a drain, and a drain to {self._target.name} needs this name.\n"
+                f"{self._path} is not the journal of a drain, but a drain to {self._target.name} needs this name.\n"
                 "What to do: move it away, or drain into another file."
             )
         self.file_id, self._writer = first["redisq-drain"], first["writer"]
@@ -227,7 +237,7 @@ class DrainJournal:
             at = time.strftime("%H:%M:%S", time.localtime(time.time() + lease_seconds - silent))
             raise DrainHeldError(
                 f"a drain on {self._writer['host']} (process {self._writer['process']}) wrote to {self._target} "
-                f"{silent:.0f} s ago and may still run: file locks need not reach other hosts.\n"
+                f"{silent:.0f} s ago and may still run: file locks may not reach other hosts.\n"
                 f"What to do: wait for its end; if it was killed, run this again after {at}, or now with --take-over."
             )
 
@@ -241,15 +251,15 @@ class DrainJournal:
         return found == chunk.checksum
 
     def _cut(self, chunk: Chunk) -> None:
-        """Remove a chunk's first pages from the file's end, and keep what another program has written behind them."""
+        """Remove the pages of an incomplete chunk. Bytes that another program wrote behind them move forward."""
         size, proven = self._size(), self._proven(chunk)
         if proven == chunk.at:
             return
         if proven < size:
             foreign = os.pread(self._file.fileno(), size - proven, proven)
             _log.warning(
-                f"{self._target}: {len(foreign):,} bytes that no drain wrote came behind a chunk that a killed drain "
-                f"had not finished. They are kept, at byte {chunk.at:,} now."
+                f"{self._target}: another program wrote {len(foreign):,} bytes behind the incomplete chunk of a killed "
+                f"drain. They are kept, and now begin at byte {chunk.at:,}."
             )
             self._moving = {"to": chunk.at, "size": size, "data": base64.b64encode(foreign).decode()}
             self._rewrite()
@@ -258,7 +268,7 @@ class DrainJournal:
             self._file.truncate(chunk.at)
 
     def _proven(self, chunk: Chunk) -> int:
-        """Up to where, from the chunk's start, the file has its pages."""
+        """The position up to which the file contains the chunk's pages, from the chunk's start on."""
         marks, proven, size = base64.b64decode(chunk.marks), chunk.at, self._size()
         ends = page_ends(chunk.at, chunk.size)
         for number, end in enumerate(ends):
@@ -269,7 +279,7 @@ class DrainJournal:
         return proven
 
     def _finish_move(self) -> None:
-        """Put another program's bytes where the removed chunk began. May be done again, wherever it was cut off."""
+        """Move another program's bytes to the position of the removed chunk. An interrupted move may be repeated."""
         if self._moving is None:
             return
         to, size, data = self._moving["to"], self._moving["size"], base64.b64decode(self._moving["data"])
@@ -278,7 +288,7 @@ class DrainJournal:
             with FileIO(self._target, "r+") as file:
                 if self._size() != size:
                     raise RedisqError(
-                        f"{self._target} was written to while a drain put it in order; {self._path.name} has the "
+                        f"{self._target} was written to while a drain repaired it. {self._path.name} has the "
                         f"{len(data):,} bytes that belong at byte {to:,}. Nothing was changed.\n"
                         "What to do: drain into another file."
                     )
@@ -288,7 +298,7 @@ class DrainJournal:
         self._moving = None
 
     def _rewrite(self) -> None:
-        """Write the journal anew, without what need not be known any longer, and have it on the disk."""
+        """Rewrite the journal without the committed chunks, and sync it to the disk."""
         lines: list[dict[str, Any]] = [{"redisq-drain": self.file_id, "writer": self._writer}]
         lines += [{"claim": name, "of": of} for name, of in self._claims.items()]
         lines += [{"chunk": asdict(chunk)} for chunk in self._needed()]
@@ -338,7 +348,7 @@ class DrainJournal:
 
 
 def page_ends(at: int, size: int) -> range:
-    """Where pages of the file end within a chunk of `size` bytes at `at`, counted from the chunk's start.
+    """The ends of the file's pages within a chunk of `size` bytes at `at`, relative to the chunk's start.
 
     >>> list(page_ends(4000, 5000))
     [96, 4192]
@@ -347,14 +357,17 @@ def page_ends(at: int, size: int) -> range:
 
 
 def marks(data: bytes, at: int) -> str:
-    """The last bytes of each page of a chunk that begins at `at`: first all the first ones of these, and so on."""
+    """The last `_MARK_BYTES` bytes of each page of a chunk that begins at `at`, in base64.
+
+    They are ordered by their place in the page: first the first of these bytes of each page, then the second ones …
+    """
     ends = page_ends(at, len(data))
     if not ends:
         return ""
     stripes = []
     for back in range(min(_MARK_BYTES, PAGE_BYTES), 0, -1):
         first = ends[0] - back
-        lead = b"" if first >= 0 else b"\0"  # the first page's end may be nearer to the chunk's start
+        lead = b"" if first >= 0 else b"\0"  # the chunk may begin within these bytes of its first page
         stripes.append((lead + data[first if first >= 0 else first + PAGE_BYTES :: PAGE_BYTES])[: len(ends)])
     return base64.b64encode(b"".join(stripes)).decode()
 
@@ -366,7 +379,7 @@ def _write(out: FileIO, *lines: dict[str, Any]) -> None:
 
 
 def _parsed(line: bytes) -> dict[str, Any]:
-    """A line of a journal; empty if it is none."""
+    """A line of a journal as a dict; empty if it is not one."""
     try:
         value = json.loads(line)
     except ValueError:
@@ -375,7 +388,7 @@ def _parsed(line: bytes) -> dict[str, Any]:
 
 
 def _boot() -> str:
-    """What all processes have in common that one kernel's file locks reach."""
+    """An id that is the same for all processes that share this kernel's file locks."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:

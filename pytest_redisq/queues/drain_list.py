@@ -1,4 +1,4 @@
-"""Empty a list of any length into an iterator of chunks, with memory flat on both sides. How: see draining.py."""
+"""Drains a list of any length as an iterator of chunks, with constant memory on both sides. See draining.py for how."""
 
 from __future__ import annotations
 
@@ -30,75 +30,80 @@ def drain(
     guarantee: Guarantee = "at-least-once",
     lease_seconds: float = 60.0,
 ) -> Generator[list[bytes], None, tuple[UnfinishedDrain, ...]]:
-    """Yield the list's elements from its head in chunks of at most `chunk`, and remove them.
+    """Yield the list's elements in chunks from its head, and remove them.
 
         for elements in drain(client, "jobs"):
             write(elements)
 
-    It drains what is there when it begins (at the first `next`); what is pushed meanwhile stays for the next drain. A
-    missing key is an empty list; a key of another type raises ResponseError (WRONGTYPE). Chunks are shorter where
-    elements are so large that one would pass 1 MiB, judged by those before it. Neither side ever holds more than two or
-    three chunks beside the list itself.
+    It drains the elements that are in the list at the first `next`. Elements pushed later stay for the next drain.
 
-    `at-least-once`: a chunk is removed when the next one is asked for. If the consumer dies or breaks off before
-    that, that chunk and the rest lie in a private key beside `key`, and the next `drain` of `key` begins with them:
-    at once after an exception or `close`, `lease_seconds` after the last chunk when the process was killed. So
-    nothing is lost, and what is drained twice is at most the one chunk that was in hand. Two drainers at once share
-    nothing. One that sits on a chunk for longer than its lease while another drainer comes by loses its claim:
-    RedisqError at the next chunk. While it goes on, what has been claimed is not visible under `key` (LLEN, BLPOP,
-    RPUSHX).
+    * `key`: the list. A missing key counts as an empty list.
+    * `chunk`: the most elements of a chunk; default 10,000. Chunks of large elements are shorter: about 1 MiB. Neither
+      the server nor the client holds more than two or three chunks in addition to the list.
+    * `guarantee`: "at-least-once" (default) or "at-most-once", see below.
+    * `lease_seconds`: how long a claim is protected after the last chunk; default 60.
 
-    What other drains still hold when it ends is logged as a warning, and `unfinished_drains` tells of it. The generator
-    returns it, too (`held = yield from drain(…)`): a tuple, empty where the whole list was drained.
+    Returns the claims that other drains still hold (`held = yield from drain(…)`): a tuple, empty if the whole list was
+    drained. They are also logged as a warning, and `unfinished_drains` lists them.
 
-    `at-most-once`: chunks are popped (LPOP with a count, or a script where the server has none) and no more of them
-    than there were at the start; a chunk is lost when the consumer dies with it in hand or its reply gets lost.
+    Raises ResponseError (WRONGTYPE) for a key that is not a list, ValueError for an unknown guarantee, and RedisqError
+    if another drainer took the claim over.
+
+    `at-least-once`: a chunk is removed when the next one is requested. If the consumer stops or dies before that, the
+    chunk and the rest are kept in a private key, and the next `drain` of `key` starts with them: at once after an
+    exception or `close`, and `lease_seconds` after the last chunk if the process was killed. So no element is lost, and
+    at most one chunk is drained twice. Two drainers at the same time share no element. A drainer that takes longer than
+    its lease for a chunk may lose its claim to another drainer. Claimed elements are not visible under `key` (LLEN,
+    BLPOP, RPUSHX).
+
+    `at-most-once`: chunks are popped, by LPOP with a count, or by a script on servers before 6.2. A chunk is lost if
+    the consumer dies before it has handled it, or if its reply is lost.
     """
     recommend_hiredis()
     if guarantee == "at-most-once":
         return _pop_chunks(client, key, chunk)
     if guarantee != "at-least-once":
-        raise ValueError(f"guarantee={guarantee!r}: at-least-once or at-most-once")
+        raise ValueError(f'guarantee={guarantee!r} must be "at-least-once" or "at-most-once"')
     return _drain_chunks(client, Drainer(key, chunk=chunk, lease_seconds=lease_seconds))
 
 
 def unfinished_drains(client: redis.Redis, key: str) -> tuple[UnfinishedDrain, ...]:
-    """What drains of the list `key` have claimed and not finished, the oldest first, whether they live or not."""
-    with contextlib.closing(QueueConnection(client)) as wire:
-        return run(Drainer(key, chunk=1, lease_seconds=1).unfinished(), wire.call)
+    """The unfinished claims on the list `key`, of living and dead drains, the oldest first."""
+    with contextlib.closing(QueueConnection(client)) as connection:
+        return run(Drainer(key, chunk=1, lease_seconds=1).unfinished(), connection.call)
 
 
 def _drain_chunks(client: redis.Redis, drainer: Drainer) -> Generator[list[bytes], None, tuple[UnfinishedDrain, ...]]:
-    with contextlib.closing(QueueConnection(client)) as wire:
+    with contextlib.closing(QueueConnection(client)) as connection:
         try:
-            while (claim := run(drainer.next_claim(), wire.call)) is not None:
-                chunks = ReadAhead(drainer, claim, wire)
+            while (claim := run(drainer.next_claim(), connection.call)) is not None:
+                chunks = ReadAhead(drainer, claim, connection)
                 while elements := chunks.read():
                     count = len(elements)
                     yield elements
-                    del elements  # so that we hold no old chunk while the next one comes
+                    del elements  # free the old chunk before the next one arrives
                     chunks.commit(count)
-            return _warned(run(drainer.passed_over(), wire.call))
+            return _warned(run(drainer.passed_over(), connection.call))
         finally:
-            with contextlib.suppress(RedisError):  # then the lease runs out by itself
-                run(drainer.release(), wire.call)
+            with contextlib.suppress(RedisError):  # then the lease expires by itself
+                run(drainer.release(), connection.call)
 
 
 def _warned(held: tuple[UnfinishedDrain, ...]) -> tuple[UnfinishedDrain, ...]:
-    """Log that other drains hold this much."""
+    """Log the claims that other drains hold. Returns them."""
     for each in held:
-        _log.warning(f"not all was drained: {each}")
+        _log.warning(f"the list was not drained completely: {each}")
     return held
 
 
 def _pop_chunks(client: redis.Redis, key: str, chunk: int) -> Generator[list[bytes], None, tuple[UnfinishedDrain, ...]]:
-    with contextlib.closing(QueueConnection(client)) as wire:
-        left, pops, average = run(measure(key), wire.call)
-        while left > 0 and (elements := run(pop(key, fitting(min(chunk, left), average), pops), wire.call)):
+    with contextlib.closing(QueueConnection(client)) as connection:
+        left, pops, average = run(measure(key), connection.call)
+        while left > 0 and (elements := run(pop(key, fitting(min(chunk, left), average), pops), connection.call)):
             left -= len(elements)
             average = average_bytes(elements)
             yield elements
-        return _warned(run(Drainer(key, chunk=chunk, lease_seconds=1).unfinished(), wire.call))
+        return _warned(run(Drainer(key, chunk=chunk, lease_seconds=1).unfinished(), connection.call))
 
 
 async def drain_async(
@@ -109,38 +114,40 @@ async def drain_async(
     guarantee: Guarantee = "at-least-once",
     lease_seconds: float = 60.0,
 ) -> AsyncGenerator[list[bytes], None]:
-    """`drain` for asyncio; under `at-least-once` the next chunk is on its way while one is dealt with. Wrap it in
-    `contextlib.aclosing` if you may break off, so that the claim is released at once. What other drains still hold when
-    it ends is logged as a warning.
+    """`drain` for asyncio, with the same parameters and errors.
+
+    Wrap it in `contextlib.aclosing` if the loop may end early, so that the claim is released at once. With
+    `at-least-once` the next chunk is requested while the current one is handled. Claims that other drains still hold at
+    the end are logged as a warning.
     """
     recommend_hiredis()
-    wire = AsyncQueueConnection(client)
+    connection = AsyncQueueConnection(client)
     if guarantee == "at-most-once":
-        left, pops, average = await run_async(measure(key), wire.call)
+        left, pops, average = await run_async(measure(key), connection.call)
         count = fitting(min(chunk, left), average)
-        while left > 0 and (elements := await run_async(pop(key, count, pops), wire.call)):
+        while left > 0 and (elements := await run_async(pop(key, count, pops), connection.call)):
             left -= len(elements)
             count = fitting(min(chunk, left), average_bytes(elements))
             yield elements
-        _warned(await run_async(Drainer(key, chunk=chunk, lease_seconds=1).unfinished(), wire.call))
-        await wire.close()
+        _warned(await run_async(Drainer(key, chunk=chunk, lease_seconds=1).unfinished(), connection.call))
+        await connection.close()
         return
     drainer = Drainer(key, chunk=chunk, lease_seconds=lease_seconds)
     ahead: asyncio.Task[list[bytes]] | None = None
     try:
-        while (claim := await run_async(drainer.next_claim(), wire.call)) is not None:
-            elements = await run_async(drainer.read(claim), wire.call)
+        while (claim := await run_async(drainer.next_claim(), connection.call)) is not None:
+            elements = await run_async(drainer.read(claim), connection.call)
             while elements:
                 count = len(elements)
-                ahead = asyncio.create_task(run_async(drainer.read(claim, skip=count), wire.call))
+                ahead = asyncio.create_task(run_async(drainer.read(claim, skip=count), connection.call))
                 yield elements
-                elements = await ahead  # before the commit, which moves what it counts from
-                await run_async(drainer.commit(claim, count), wire.call)
-        _warned(await run_async(drainer.passed_over(), wire.call))
+                elements = await ahead  # before the commit, which moves the position that `skip` counts from
+                await run_async(drainer.commit(claim, count), connection.call)
+        _warned(await run_async(drainer.passed_over(), connection.call))
     finally:
         if ahead is not None:
             ahead.cancel()
             await asyncio.gather(ahead, return_exceptions=True)
         with contextlib.suppress(RedisError):
-            await run_async(drainer.release(), wire.call)
-        await wire.close()
+            await run_async(drainer.release(), connection.call)
+        await connection.close()

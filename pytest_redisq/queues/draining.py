@@ -1,9 +1,9 @@
-"""The logic of emptying a list of any length, a chunk at a time, with memory flat on both sides; without IO.
+"""The logic of draining a list of any length in chunks, with constant memory on both sides; without IO.
 
-How: the whole list is *claimed* by one RENAME to a private key beside it: one step, whatever the length, nothing
-copied. What is pushed from then on makes a new list under the old name, and a second drainer finds nothing, or only
-that. The claim is then read from its head (LRANGE) and shortened (LTRIM) after each chunk has been dealt with. What a
-drainer that died left of its claim is finished by the next one.
+1. The drainer *claims* the whole list: one RENAME to a private key, in one step for any length, without a copy.
+   Elements pushed later make a new list under the old name. A second drainer finds only those.
+2. It reads the claim from its head (LRANGE), and trims it (LTRIM) after each chunk has been handled.
+3. If a drainer dies, the next drainer finishes its claim.
 """
 
 from __future__ import annotations
@@ -19,13 +19,12 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from pytest_redisq.errors import RedisqError
 from pytest_redisq.queues.steps import RedisCommand, Steps, beside, command, run_script, script_command
 
-#: A chunk is cut short where its elements are so large that it would be bigger than this, in bytes: the server does
-#: nothing else while it copies a chunk, of 1 KB elements some 6 ms for 4 MiB.
+#: The most bytes of a chunk: with large elements a chunk has fewer of them. The server does nothing else while it
+#: copies a chunk: 6 ms for 4 MiB of 1 KB elements.
 CHUNK_BYTES = 2**20
 
 # KEYS: list, registry (hash: claim -> state), claim, lease  ARGV: claim, owner, lease ms, state
-# The same call again, after a lost reply, finds the claim made. PERSIST: a list that was to expire may not do so in our
-# hands.
+# A repeated call, after a lost reply, finds its claim. PERSIST: a claimed list must not expire.
 _CLAIM = """
 if redis.call('GET', KEYS[4]) ~= ARGV[2] then
   local kind = redis.call('TYPE', KEYS[1]).ok
@@ -41,7 +40,7 @@ end
 return redis.call('LLEN', KEYS[3])
 """
 
-# KEYS: registry, claim, lease  ARGV: claim, owner, lease ms, '1' where the owner is known to be dead
+# KEYS: registry, claim, lease  ARGV: claim, owner, lease ms, '1' if the owner is known to be dead
 _ADOPT = """
 local owner = redis.call('GET', KEYS[3])
 if owner and owner ~= ARGV[2] and ARGV[4] ~= '1' then return 0 end
@@ -55,8 +54,8 @@ end
 return length
 """
 
-# KEYS: registry, claim, lease  ARGV: claim, owner, lease ms, length to be left, state
-# To a length, not by a number: done twice it is done once. -1: somebody else has taken the claim over.
+# KEYS: registry, claim, lease  ARGV: claim, owner, lease ms, the length to keep, state
+# It trims to a length, not by a number, so that repeating it has no effect. -1: another drainer has taken the claim.
 _COMMIT = """
 local owner = redis.call('GET', KEYS[3])
 if owner and owner ~= ARGV[2] then return -1 end
@@ -76,7 +75,7 @@ return 0
 # KEYS: lease  ARGV: owner
 _RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
 
-# KEYS: list  ARGV: count   For servers whose LPOP takes no count (before 6.2).
+# KEYS: list  ARGV: count   For servers before 6.2, whose LPOP takes no count.
 _POP = """
 local elements = redis.call('LRANGE', KEYS[1], 0, ARGV[1] - 1)
 redis.call('LTRIM', KEYS[1], ARGV[1], -1)
@@ -86,8 +85,12 @@ return elements
 
 @dataclass(slots=True, kw_only=True)
 class Claim:
-    """What is left of a list that was claimed: `length` elements, from the head; `state` is what its last owner
-    noted.
+    """The rest of a list that was claimed.
+
+    * `name`: the claim's name.
+    * `length`: its elements.
+    * `state`: the note of its last owner.
+    * `average_bytes`: the average size of an element.
     """
 
     name: str
@@ -98,10 +101,13 @@ class Claim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnfinishedDrain:
-    """`elements` of the list `key` that a drain has claimed and not drained yet.
+    """Elements that a drain has claimed and not drained yet.
 
-    `lease_seconds`: how long it still has to go on, before the next drain of the list may take them over; 0: any drain
-    may. `holder` says where it drains to, as far as it is known.
+    * `key`: the list.
+    * `claim`: the claim's name.
+    * `elements`: how many.
+    * `lease_seconds`: time until the next drain of the list may take them over; 0: it may now.
+    * `holder`: where the drain writes to, as far as known.
     """
 
     key: str
@@ -116,14 +122,14 @@ class UnfinishedDrain:
 
 
 class Reading(NamedTuple):
-    """A command that reads so many elements."""
+    """A command that reads `elements` elements."""
 
     command: RedisCommand
     elements: int
 
 
 class Measured(NamedTuple):
-    """A list's length, whether LPOP takes a count there (its arity is then "at least"), and its elements' size."""
+    """A list's length, whether LPOP takes a count on this server, and the average size of an element."""
 
     length: int
     pops: bool
@@ -131,15 +137,19 @@ class Measured(NamedTuple):
 
 
 class Drainer:
-    """The logic of one drainer, without IO. Each of its steps may be done twice, so a lost reply is simply asked for
-    again.
+    """The logic of one drainer, without IO. Each step may be repeated, so a lost reply is requested again.
+
+    * `key`: the list.
+    * `chunk`: the most elements of a chunk, at least 1.
+    * `lease_seconds`: how long a claim is protected after the last chunk, at least 0.01.
+    * `owner`: the drainer's name; default: a random one.
     """
 
     def __init__(self, key: str, *, chunk: int, lease_seconds: float, owner: str | None = None) -> None:
         if chunk < 1:
-            raise ValueError(f"chunk={chunk}: at least one element at a time")
+            raise ValueError(f"chunk={chunk} must be at least 1")
         if lease_seconds < 0.01:
-            raise ValueError(f"lease_seconds={lease_seconds}: at least 0.01, or the claim is lost while it is read")
+            raise ValueError(f"lease_seconds={lease_seconds} must be at least 0.01, or the claim expires during a read")
         self.key = key
         self._chunk = chunk
         self._lease_ms = int(lease_seconds * 1000)
@@ -150,14 +160,15 @@ class Drainer:
         self._refused = False
 
     def left_behind(self) -> Steps[dict[str, str]]:
-        """The claims that are not finished, the oldest first, with what their owners noted; other drainers' too."""
+        """The unfinished claims of all drainers and their owners' notes, the oldest first."""
         flat = yield from _again(command("HGETALL", self._registry))
         states = dict(zip(flat[::2], flat[1::2], strict=True))
         return {name.decode(): states[name].decode() for name in sorted(states)}
 
     def adopt(self, name: str, state: str, *, owner_is_dead: bool = False) -> Steps[Claim | None]:
-        """Take over a claim whose owner's lease has run out, or is known to be dead; None: it has not, or nothing is
-        left.
+        """Take over a claim if its lease has expired, or its owner is known to be dead.
+
+        Returns the claim, or None if it is still leased or nothing of it is left.
         """
         keys = (self._registry, self.list_of(name), self._lease_of(name))
         args = (name, self._owner, self._lease_ms, int(owner_is_dead))
@@ -165,19 +176,22 @@ class Drainer:
         return (yield from self._hold(name, length, state))
 
     def new_name(self) -> Steps[str]:
-        """A name for the next claim: names sort by the time at which they were given."""
+        """A name for the next claim. Names sort by the time when they were created."""
         seconds, microseconds = yield from _again(command("TIME"))
         return f"{int(seconds):012d}{int(microseconds):06d}-{self._owner}"
 
     def claim(self, state: str = "", *, name: str | None = None) -> Steps[Claim | None]:
-        """Claim all that is in the list now, under a name of `new_name`; None: there is nothing."""
+        """Claim all elements that are in the list now. Returns the claim, or None if the list is empty.
+
+        `name`: the claim's name, from `new_name`; default: a new one.
+        """
         name = name or (yield from self.new_name())
         keys = (self.key, self._registry, self.list_of(name), self._lease_of(name))
         length = yield from _script_again(_CLAIM, keys, (name, self._owner, self._lease_ms, state))
         return (yield from self._hold(name, length, state))
 
     def next_claim(self) -> Steps[Claim | None]:
-        """What was left behind, then once the list itself; None: all is drained."""
+        """The next claim: first those of dead drainers, then once the list itself. None: all is drained."""
         if self._claimed_all:
             return None
         for name, state in (yield from self.left_behind()).items():
@@ -189,13 +203,13 @@ class Drainer:
         return (yield from self.claim())
 
     def passed_over(self) -> Steps[tuple[UnfinishedDrain, ...]]:
-        """`unfinished`, asked only where there may be any: a claim was refused, or the list was gone."""
+        """`unfinished`, requested only if there may be some: a claim was refused, or the list was gone."""
         if self._refused or self._held is None:
             return (yield from self.unfinished())
         return ()
 
     def unfinished(self) -> Steps[tuple[UnfinishedDrain, ...]]:
-        """What is claimed and not finished, the oldest first, but for what this drainer holds itself."""
+        """The unfinished claims of other drainers, the oldest first."""
         found = []
         for name, state in (yield from self.left_behind()).items():
             lease = yield from _again(command("GET", self._lease_of(name)))
@@ -213,7 +227,7 @@ class Drainer:
         return tuple(found)
 
     def read(self, claim: Claim, skip: int = 0) -> Steps[list[bytes]]:
-        """The next chunk after the first `skip` elements; empty at the end. It stays in the claim until `commit`."""
+        """The next chunk after the first `skip` elements; empty at the end. `commit` removes it from the claim."""
         if claim.length <= skip:
             return []
         return self.accept(claim, (yield from _again(self.reading(claim, skip=skip).command)))
@@ -224,23 +238,23 @@ class Drainer:
         return Reading(command("LRANGE", self.list_of(claim.name), skip, skip + count - 1), count)
 
     def accept(self, claim: Claim, elements: list[bytes]) -> list[bytes]:
-        """The chunk that came. RedisqError if there was none, so that somebody else must have it."""
+        """The received chunk. Raises RedisqError if it is empty: another drainer has taken the claim over."""
         if not elements:
             raise _lost(self.key)
         claim.average_bytes = average_bytes(elements)
         return elements
 
     def commit(self, claim: Claim, done: int, state: str = "") -> Steps[None]:
-        """The first `done` elements have been dealt with: forget them, and note `state` in the same step."""
+        """Remove the first `done` elements, which have been handled, and note `state` in the same step."""
         self.check_kept((yield from _script_again(_COMMIT, *self._commit_arguments(claim, done, state))))
         claim.length, claim.state = claim.length - done, state
 
     def committing(self, claim: Claim, done: int, state: str = "") -> RedisCommand:
-        """The command that commits, where the server knows the script; its reply goes to `check_kept`."""
+        """The command that commits if the server has the script cached. Its reply goes to `check_kept`."""
         return script_command(_COMMIT, *self._commit_arguments(claim, done, state))
 
     def check_kept(self, reply: int) -> None:
-        """RedisqError if the reply to a commit says that the claim is no longer ours."""
+        """Raises RedisqError if the reply to a commit says that another drainer has taken the claim over."""
         if reply < 0:
             raise _lost(self.key)
 
@@ -249,7 +263,7 @@ class Drainer:
         return keys, (claim.name, self._owner, self._lease_ms, claim.length - done, state)
 
     def release(self) -> Steps[None]:
-        """Leave what is left to the next drainer, at once."""
+        """Release the claim: the next drainer may take over the rest at once."""
         if self._held is not None:
             yield from run_script(_RELEASE, (self._lease_of(self._held.name),), (self._owner,))
 
@@ -268,7 +282,7 @@ class Drainer:
 
 
 def noted(state: str) -> dict[str, Any]:
-    """What a drain has noted beside its claim; empty where it has noted nothing that we know."""
+    """A drain's note as a dict; empty if it has another format."""
     try:
         value = json.loads(state)
     except ValueError:
@@ -284,7 +298,7 @@ def _holder(note: dict[str, Any]) -> str:
 
 
 def measure(key: str) -> Steps[Measured]:
-    """What a drain by popping has to know before it begins."""
+    """Measure the list before a drain by pops."""
     left = yield command("LLEN", key)
     info = yield command("COMMAND", "INFO", "LPOP")
     usage = (yield command("MEMORY", "USAGE", key, "SAMPLES", 20)) if left else 0
@@ -292,7 +306,7 @@ def measure(key: str) -> Steps[Measured]:
 
 
 def pop(key: str, count: int, pops: bool) -> Steps[list[bytes]]:
-    """Up to `count` elements from the head; `pops` as measured."""
+    """Pop up to `count` elements from the head. `pops`: whether LPOP takes a count, as measured."""
     elements: list[bytes] | None
     if pops:
         elements = yield command("LPOP", key, count)
@@ -302,7 +316,9 @@ def pop(key: str, count: int, pops: bool) -> Steps[list[bytes]]:
 
 
 def fitting(chunk: int, average: float) -> int:
-    """How many of `chunk` elements to take at once where one has `average` bytes: at least one.
+    """How many elements to read at once: at least 1, at most `chunk`, and at most CHUNK_BYTES in all.
+
+    `average`: the size of an element, in bytes.
 
     >>> fitting(10_000, 100.0), fitting(10_000, 2.0**20)
     (10000, 1)
@@ -311,13 +327,13 @@ def fitting(chunk: int, average: float) -> int:
 
 
 def average_bytes(elements: list[bytes]) -> float:
-    """The size of an element, by a sample of a hundred."""
+    """The average size of an element, in bytes, from a sample of a hundred."""
     sample = elements[:: 1 + len(elements) // 100]
     return max(1.0, sum(map(len, sample)) / len(sample))
 
 
 def _again(step: RedisCommand) -> Steps[Any]:
-    """Ask once more if the connection broke: only for what may be done twice."""
+    """Repeat a command once if the connection broke: only for commands that may be done twice."""
     try:
         return (yield step)
     except (RedisConnectionError, RedisTimeoutError):
@@ -333,7 +349,7 @@ def _script_again(source: str, keys: tuple[str, ...], args: tuple[str | int, ...
 
 def _lost(key: str) -> RedisqError:
     return RedisqError(
-        f"another drainer has taken over what this one had claimed of {key!r}, as this one was silent for longer than "
-        "its lease: the chunk in hand is drained twice, the rest by the other. "
-        "lease_seconds must be more than a chunk takes."
+        f"another drainer has taken over the claim on {key!r}, because this one was silent for longer than its lease. "
+        "The current chunk is drained twice, and the other drainer drains the rest. "
+        "What to do: set lease_seconds to more than the time for one chunk."
     )

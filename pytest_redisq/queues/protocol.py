@@ -1,10 +1,9 @@
-"""What a queue is to us: three methods, and a few more that a queue may have.
+"""The interface of a queue: `put`, `get`, `ack`, and some optional methods.
 
-Any object with `put` and `get` will do; the queues supplied here have everything below.
+Any object with `put` and `get` is a queue. The queues in this package have all the methods below.
 
-The law of outcomes: a method that returns has done what it says. One that raises a connection or time-out error may
-or may not have: the outcome is *unknown*, and nothing is retried behind the caller's back, for a retried push is a
-message twice and a retried pop is a message lost.
+Outcomes: a method that returns has done what it says. After a connection or timeout error the outcome is *unknown*.
+Queues never retry by themselves: a retried push may add a message twice, and a retried pop may lose a message.
 """
 
 from __future__ import annotations
@@ -13,16 +12,18 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 
-class Stopped(Exception):  # noqa: N818  no error: the way out of a loop, like StopIteration
-    """Raised by `get` after `stop` was called: it returns no more messages."""
+class Stopped(Exception):  # noqa: N818  not an error: it ends a loop, like StopIteration
+    """Raised by `get` after `stop` was called."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
     """One message as a worker received it.
 
-    `id` is the queue's own name for it (a stream ID), None where there is none. `delivery_count` counts from 1 where
-    the queue counts deliveries, and stays 1 where it does not. `source` is the key it was taken from.
+    * `body`: the bytes that were put.
+    * `id`: the queue's id for the message, such as a stream ID; None if the queue has no ids.
+    * `delivery_count`: 1 for the first delivery; always 1 if the queue does not count deliveries.
+    * `source`: the key that the message was taken from.
     """
 
     body: bytes
@@ -35,8 +36,9 @@ class Delivery:
 class Gap:
     """Entries of a stream that were trimmed before this reader had read them.
 
-    They lay after `after_id` and before `before_id` (None: nothing is left after them). `entries` is how many there
-    were, exact where `exact`, else the most that can be said: at least that many.
+    * `after_id`, `before_id`: the entries were between these ids. `before_id` is None if no entry is left after them.
+    * `entries`: how many there were.
+    * `exact`: whether `entries` is exact; if not, it is a lower bound.
     """
 
     after_id: str
@@ -47,10 +49,12 @@ class Gap:
 
 @runtime_checkable
 class Queue(Protocol):
-    """What a producer and a consumer need. `get` returns None when nothing came in time, and raises `Stopped` after
-    `stop`.
+    """The methods that producers and consumers need.
 
-    `timeout_seconds` is as in Python, not as in Redis: None waits without limit, 0 does not wait.
+    `put` adds a message. It returns the message's id, or None if the queue has no ids.
+
+    `get` returns the next message, or None if none arrived in time. It raises `Stopped` after `stop`. Its
+    `timeout_seconds` has Python's meaning, not Redis's: None (the default) waits without limit, 0 does not wait.
     """
 
     def put(self, body: bytes, /) -> str | None: ...
@@ -60,7 +64,7 @@ class Queue(Protocol):
 
 @runtime_checkable
 class AsyncQueue(Protocol):
-    """`Queue`, awaited."""
+    """A `Queue` whose methods are coroutine functions."""
 
     async def put(self, body: bytes, /) -> str | None: ...
 
@@ -80,9 +84,10 @@ class Acknowledges(Protocol):
 
 @runtime_checkable
 class ListsMessages(Protocol):
-    """A queue that can list the bodies of the messages in it, so that a judge can look for lost ones.
+    """A queue that can list the bodies of its messages. The checker needs them to tell a lost message from a kept one.
 
-    `remaining`: not delivered yet. `pending`: delivered, and neither acknowledged nor given back.
+    * `remaining`: the messages that are not delivered yet.
+    * `pending`: the messages that are delivered, and neither acknowledged nor given back.
     """
 
     def remaining(self) -> Any: ...

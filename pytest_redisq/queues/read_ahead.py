@@ -1,7 +1,7 @@
-"""The chunks of a claim, each asked for while the one before it is read and dealt with.
+"""Reads the chunks of a claim ahead: each is requested while the caller handles the one before it.
 
-Law: a claim loses only what `commit` names, so reading ahead loses nothing, whatever breaks: what was asked for and not
-committed is read again. (A destructive pop read ahead would double what a crash loses; `at-most-once` does not.)
+Law: only `commit` removes elements from a claim. So reading ahead loses nothing after any failure: elements that were
+requested and not committed are read again. (`at-most-once` does not read ahead: a crash would lose twice as much.)
 """
 
 from __future__ import annotations
@@ -17,58 +17,59 @@ from pytest_redisq.queues.connection import PendingReply, QueueConnection
 from pytest_redisq.queues.draining import Claim, Drainer
 from pytest_redisq.queues.steps import run
 
-#: Chunks asked for and not yet read: one on its way here, one that the server is working on.
+#: Chunks requested and not yet read: one in transit, and one in the server.
 _AHEAD = 2
 
 
 class ReadAhead:
-    """Reads `claim` from its head, through `wire`, which no other code may use meanwhile."""
+    """Reads `claim` from its head, through `connection`. No other code may use `connection` meanwhile."""
 
-    def __init__(self, drainer: Drainer, claim: Claim, wire: QueueConnection) -> None:
+    def __init__(self, drainer: Drainer, claim: Claim, connection: QueueConnection) -> None:
         self._drainer = drainer
         self._claim = claim
-        self._wire = wire
+        self._connection = connection
         self._read = 0  # elements read and not committed
-        self._asked: deque[tuple[PendingReply, int]] = deque()  # with how many elements each is to bring
+        self._asked: deque[tuple[PendingReply, int]] = deque()  # with the number of elements in each
 
     def read(self) -> list[bytes]:
         """The next chunk; empty at the end."""
         if self._claim.length <= self._read:
             return []
         self._ask()
-        elements = self._received() or run(self._drainer.read(self._claim, skip=self._read), self._wire.call)
+        elements = self._received() or run(self._drainer.read(self._claim, skip=self._read), self._connection.call)
         self._read += len(elements)
         return elements
 
     def commit(self, done: int, state: str = "") -> None:
-        """The first `done` elements read since the last commit have been dealt with: see `Drainer.commit`."""
+        """Remove the first `done` elements read since the last commit: see `Drainer.commit`."""
         self._read -= done
         if not self._committed(done, state):
             self._asked.clear()
-            # To a length, so that it does not matter whether it has been done already.
-            run(self._drainer.commit(self._claim, done, state), self._wire.call)
+            # The script trims to a length, so a repeated commit has no effect.
+            run(self._drainer.commit(self._claim, done, state), self._connection.call)
 
     def _received(self) -> list[bytes]:
-        """The chunk that was asked for first; empty if it was not to be had."""
+        """The chunk that was requested first; empty if its reply was lost."""
         if self._asked:
             ticket, count = self._asked.popleft()
             with contextlib.suppress(RedisConnectionError, RedisTimeoutError):
-                elements = self._drainer.accept(self._claim, self._wire.receive(ticket))
+                elements = self._drainer.accept(self._claim, self._connection.receive(ticket))
                 if len(elements) == count:
                     return elements
             self._asked.clear()
         return []
 
     def _committed(self, done: int, state: str) -> bool:
-        """Whether a commit is known to be done. The chunks after it are asked for before its reply is read, so that the
-        server has work meanwhile.
+        """Commit; returns whether the commit is known to have happened.
+
+        The next chunks are requested before the reply is read, so that the server is not idle meanwhile.
         """
         claim, length = self._claim, self._claim.length
         try:
-            ticket = self._wire.send(self._drainer.committing(claim, done, state))
+            ticket = self._connection.send(self._drainer.committing(claim, done, state))
             claim.length = length - done
             self._ask()
-            self._drainer.check_kept(self._wire.receive(ticket))
+            self._drainer.check_kept(self._connection.receive(ticket))
         except (RedisConnectionError, RedisTimeoutError, NoScriptError):
             claim.length = length
             return False
@@ -82,7 +83,7 @@ class ReadAhead:
                 return
             reading = self._drainer.reading(self._claim, skip=skip)
             try:
-                self._asked.append((self._wire.send(reading.command), reading.elements))
+                self._asked.append((self._connection.send(reading.command), reading.elements))
             except (RedisConnectionError, RedisTimeoutError):
-                self._asked.clear()  # it is gone with the connection
+                self._asked.clear()  # the connection is gone, and the replies with it
                 return

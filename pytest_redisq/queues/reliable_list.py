@@ -1,4 +1,4 @@
-"""A job queue on Redis lists that survives its workers: BLMOVE, acknowledgement, heartbeat, recovery. At least once."""
+"""A job queue on Redis lists that survives the death of workers: BLMOVE, ack, heartbeat, recovery. At least once."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from pytest_redisq.queues.bound import AsyncBoundQueue, BoundQueue, attach
 from pytest_redisq.queues.protocol import Delivery, Gap, Stopped
 from pytest_redisq.queues.steps import RedisCommand, Steps, beside, command, nothing, run_script, worker_name
 
-#: A dead worker's name is forgotten this long after its last heartbeat, in seconds. Not at once: a worker that was only
-#: asleep may still be given a job by a BLMOVE that the server holds for it, so a living worker must look there.
+#: Seconds after its last heartbeat until a dead worker's name is removed. Not earlier: the worker may only have been
+#: suspended, and its blocked BLMOVE may still move a job to its processing list. Recovery must then look there.
 _FORGET_AFTER_SECONDS = 86_400
 
 # KEYS: workers (zset: name -> server time of its last heartbeat, s), alive:<worker> (expires)  ARGV: worker, lease ms
@@ -29,8 +29,8 @@ redis.call('SET', KEYS[2], '', 'PX', ARGV[2])
 """
 
 # KEYS: queue, workers, then for each worker: alive, processing  ARGV: forget-after s, then the workers
-# A worker is dead when its heartbeat has expired; asked and acted upon in one step, so a living one is never robbed and
-# two recoverers share the jobs. Oldest job first again: the newest goes to the head first.
+# A worker is dead if its heartbeat has expired. The check and the move are one step: jobs of a living worker are never
+# moved, and two recoverers share the jobs. The newest job goes to the head first, so that the oldest is served first.
 _RECOVER = """
 local moved, now = 0, tonumber(redis.call('TIME')[1])
 for i = 2, #ARGV do
@@ -46,7 +46,7 @@ end
 return moved
 """
 
-# KEYS: workers, alive:<worker>, processing:<worker>  ARGV: worker, '1' where its last pop has certainly ended
+# KEYS: workers, alive:<worker>, processing:<worker>  ARGV: worker, '1' if its last pop has certainly ended
 _LEAVE = """
 redis.call('DEL', KEYS[2])
 if ARGV[2] == '1' and redis.call('EXISTS', KEYS[3]) == 0 then redis.call('ZREM', KEYS[1], ARGV[1]) end
@@ -60,7 +60,7 @@ if redis.call('LREM', KEYS[2], 1, ARGV[1]) == 1 then redis.call('LPUSH', KEYS[1]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReliableList:
-    """Jobs in the list `key`; a worker moves each to a processing list of its own, and `ack` removes it from there.
+    """Jobs in the list `key`. A worker moves each job to its own processing list, and `ack` removes it from there.
 
         jobs = ReliableList("jobs")
         with jobs.bind(client) as worker:
@@ -69,17 +69,23 @@ class ReliableList:
                 handle(job.body)
                 worker.ack(job)
 
-    Guarantee: *at least once*, first in first out but for recovered jobs, which come first. A job is never in no list.
+    Guarantee: *at least once*, first in first out, except that recovered jobs come first. A job is always in one of the
+    lists.
 
-    - A worker that dies: its jobs are given back once its heartbeat has expired (`lease_seconds` after the last;
-      renewed in the background three times as often, also while a job is being worked on). Workers look for the dead by
-      themselves; `recover` does it at once. A living worker is never robbed; one that slept longer than its lease
-      counts as dead: its job is done twice, and its `ack` returns False.
-    - A reply that was lost: the job lies in the worker's own processing list, and its next `get` finds it there.
-    - Equal bodies are told apart only by number: put an id in the body if that matters.
+    - If a worker dies, its jobs return to the queue when its heartbeat has expired. The heartbeat is renewed in the
+      background, also during the work. The other workers look for dead workers regularly; `recover` does it at once.
+    - A worker that was suspended for longer than its lease counts as dead. Its job is done twice, and its `ack` returns
+      False. The jobs of a living worker are never taken away.
+    - If a reply was lost, the job is in the worker's processing list. The worker's next `get` finds it there.
+    - Equal bodies are only counted. Put an id into the body if it matters which of them was done.
 
-    Names of workers must differ among those alive at one time (the default does); a worker that comes back under its
-    old name finds its jobs at once. Keys beside `key`: see `steps.beside`. Needs Redis 6.2.
+    Parameters:
+
+    * `key`: the list. Private keys start with this name: see `steps.beside`.
+    * `lease_seconds`: how long a heartbeat is valid, at least 0.03; default 30. It is renewed after a third of that.
+
+    Workers that are alive at the same time need different names, as they have by default. A worker that restarts under
+    its old name finds its jobs at once. Needs Redis 6.2.
     """
 
     key: str = field(kw_only=False)
@@ -87,14 +93,16 @@ class ReliableList:
 
     def __post_init__(self) -> None:
         if self.lease_seconds < 0.03:
-            raise ValueError(f"lease_seconds={self.lease_seconds}: at least 0.03, or a living worker may seem dead")
+            raise ValueError(
+                f"lease_seconds={self.lease_seconds} must be at least 0.03, or a living worker may count as dead"
+            )
 
     @overload
     def bind(self, client: redis.Redis, /, worker: str | None = None) -> BoundQueue: ...
     @overload
     def bind(self, client: redis.asyncio.Redis, /, worker: str | None = None) -> AsyncBoundQueue: ...
     def bind(self, client: Any, /, worker: str | None = None) -> Any:
-        """A worker's end of this queue, named `worker` (by default unlike any other)."""
+        """This queue on `client`, for the worker of that name; default: a unique name."""
         return attach(self, ReliableListEndpoint(self, worker_name(worker)), client)
 
 
@@ -111,7 +119,7 @@ class ReliableListEndpoint:
         self._alive, self._processing = self._keys_of(worker)
         self._slice_seconds = queue.lease_seconds / 3
         self._in_hand: list[bytes] = []
-        self._in_doubt = True  # our processing list may hold what we were not told of
+        self._in_doubt = True  # the processing list may hold a job whose reply was lost
         self._doubt_ends = float("-inf")
         self._recover_at = float("-inf")
 
@@ -135,14 +143,18 @@ class ReliableListEndpoint:
                 return None
 
     def _look_around(self) -> Steps[bytes | None]:
-        """Say that we live, before anything is ours; recover the dead if it is time; find what we were not told of."""
+        """Renew the heartbeat, recover jobs of dead workers if due, and look for a job whose reply was lost.
+
+        The heartbeat comes first: a worker without one counts as dead as soon as it holds a job.
+        """
         if self._clock() >= self._recover_at:
             yield from self.beat()
             yield from self.recover()
             self._recover_at = self._clock() + self._slice_seconds
         if not self._in_doubt:
             return None
-        known = Counter(self._in_hand)  # before we look: an `ack` in between may make us miss one, never invent one
+        # Counted before the list is read: an `ack` in between may then hide a job, but never deliver one again.
+        known = Counter(self._in_hand)
         held: list[bytes] = yield command("LRANGE", self._processing, 0, -1)
         for body in Counter(held) - known:
             return body
@@ -166,13 +178,13 @@ class ReliableListEndpoint:
         return None if body is None else bytes(body)
 
     def _doubt(self) -> None:
-        """A server may carry out the command of a dead connection, for as long as it may block."""
+        """A blocked command of a broken connection may still move a job, until its timeout."""
         self._in_doubt, self._doubt_ends = True, self._clock() + self._slice_seconds
 
     def ack(self, delivery: Delivery) -> Steps[bool]:
         try:
             removed = yield command("LREM", self._processing, 1, delivery.body)
-        except BaseException:  # if it was not carried out, the job is delivered again
+        except BaseException:  # if the command had no effect, the job must be delivered again
             self._doubt()
             raise
         finally:

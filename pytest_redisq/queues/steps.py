@@ -1,7 +1,8 @@
-"""The queues' logic without IO: generators that yield commands and are sent the replies.
+"""The queues' logic without IO: generators that yield commands and receive the replies.
 
-A queue is written once, as such generators (`QueueLogic`); `bound.py` drives them, for a sync or an asyncio client. An
-error is thrown in where the command was yielded. A generator that is closed there must take the outcome for unknown.
+Each queue is written once, as such generators (`QueueLogic`). `bound.py` drives them, for a sync or an asyncio client.
+The driver throws an error into the generator where the command was yielded. If it closes the generator there, the
+outcome of the command is unknown.
 """
 
 from __future__ import annotations
@@ -26,20 +27,23 @@ Argument: TypeAlias = bytes | str | int | float
 
 @dataclass(frozen=True, slots=True)
 class RedisCommand:
-    """One command. `blocks_seconds`: how long the server may block on it; 0 not at all, None without limit."""
+    """One command.
+
+    `blocks_seconds`: how long the server may block on it, in seconds; 0: not at all (default); None: without limit.
+    """
 
     args: tuple[Argument, ...]
     blocks_seconds: float | None = 0.0
 
 
-#: What the logic is made of: yields commands, is sent replies (RESP2 shapes, bytes), returns a T.
+#: Yields commands, receives their replies (in RESP2 shapes, as bytes), and returns a T.
 Steps: TypeAlias = Generator[RedisCommand, Any, T]
 
 
 class QueueLogic(Protocol):
-    """One worker's end of a queue, without IO."""
+    """One worker's access to a queue, without IO. The methods of the same name in `BoundQueue` say what they do."""
 
-    #: How often `beat` must run while the worker lives, in seconds; None: never.
+    #: Seconds between two calls of `beat` while the worker lives; None: no `beat` is needed.
     beat_seconds: float | None
 
     def put(self, body: bytes) -> Steps[str | None]: ...
@@ -63,10 +67,10 @@ class QueueLogic(Protocol):
     def trimmed(self) -> Steps[list[Gap]]: ...
 
     def beat(self) -> Steps[None]:
-        """Renew this worker's heartbeat. Runs concurrently with the other methods: uses no state that they change."""
+        """Renew this worker's heartbeat. Runs concurrently with the other methods, so it uses no state they change."""
 
     def leave(self) -> Steps[None]:
-        """Sign off this worker, so that other workers get what it holds at once."""
+        """Sign off this worker: other workers can take over its messages at once."""
 
 
 def command(*args: Argument) -> RedisCommand:
@@ -75,15 +79,15 @@ def command(*args: Argument) -> RedisCommand:
 
 
 def nothing(result: T) -> Steps[T]:
-    """Steps that take none."""
+    """Steps without commands. Returns `result`."""
     return result
-    yield command()  # what makes this a generator
+    yield command()  # makes this function a generator
 
 
 def beside(key: str, suffix: str) -> str:
-    """A private key that belongs to `key`: it begins with it (ACL patterns, prefixes) and shares its cluster slot.
+    """The name of a private key that belongs to `key`. It starts with `key`, for ACL patterns and key prefixes.
 
-    No such name exists for a key with a stray brace ("jobs}", "{}jobs"): on a cluster, do not call one so.
+    In a cluster both are in the same slot, except if `key` has an unpaired or empty brace ("jobs}", "{}jobs").
 
     >>> beside("jobs", "workers"), beside("{shop}jobs", "workers")
     ('jobs:workers:{jobs}', '{shop}jobs:workers')
@@ -94,7 +98,10 @@ def beside(key: str, suffix: str) -> str:
 
 
 def run(steps: Steps[T], call: Callable[[RedisCommand], Any]) -> T:
-    """Drive `steps` to their end; `call` carries out one command. What it raises of Redis, the steps may handle."""
+    """Drive `steps` to their end; returns their result.
+
+    `call`: sends one command and returns its reply. A RedisError or `Stopped` that it raises is thrown into the steps.
+    """
     reply: Any = None
     error: Exception | None = None
     with contextlib.closing(steps):
@@ -111,7 +118,7 @@ def run(steps: Steps[T], call: Callable[[RedisCommand], Any]) -> T:
 
 
 async def run_async(steps: Steps[T], call: Callable[[RedisCommand], Awaitable[Any]]) -> T:
-    """`run`, where a command is awaited."""
+    """`run` with a `call` that is awaited."""
     reply: Any = None
     error: Exception | None = None
     with contextlib.closing(steps):
@@ -128,18 +135,18 @@ async def run_async(steps: Steps[T], call: Callable[[RedisCommand], Awaitable[An
 
 
 def worker_name(worker: str | None) -> str:
-    """`worker`, or a name that no other worker has."""
+    """Returns `worker`, or a unique name if it is None. Raises ValueError for a name that cannot be part of a key."""
     if worker is None:
         return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     if not worker or "{" in worker or "}" in worker:
         raise ValueError(
-            f"worker={worker!r}: a worker's name goes into key names, so it must not be empty nor have braces"
+            f"worker={worker!r}: the name becomes a part of key names, so it must not be empty or contain braces"
         )
     return worker
 
 
 def run_script(source: str, keys: tuple[str, ...], args: tuple[Argument, ...] = ()) -> Steps[Any]:
-    """Run a Lua script by its digest, and send its text only where the server does not know it."""
+    """Run a Lua script by its digest; returns the reply. Sends the text only if the server does not have the script."""
     try:
         return (yield script_command(source, keys, args))
     except NoScriptError:
@@ -147,7 +154,7 @@ def run_script(source: str, keys: tuple[str, ...], args: tuple[Argument, ...] = 
 
 
 def script_command(source: str, keys: tuple[str, ...], args: tuple[Argument, ...] = ()) -> RedisCommand:
-    """What runs a script that the server knows; NoScriptError where it does not."""
+    """The command that runs a cached script. The server replies NOSCRIPT (NoScriptError) if it does not have it."""
     return command("EVALSHA", _digest(source), len(keys), *keys, *args)
 
 

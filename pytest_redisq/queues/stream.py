@@ -1,4 +1,4 @@
-"""A stream that every reader reads whole: XADD and XREAD, no consumer groups. Fan-out, resumable, gaps reported."""
+"""A stream that each reader reads completely: XADD and XREAD, without consumer groups. Resumable; gaps are reported."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from pytest_redisq.queues.steps import Argument, RedisCommand, Steps, command, n
 _log = logging.getLogger(__name__)
 
 # KEYS: stream  ARGV: last id read, count (0: no entries wanted)
-# Returns entries ever added (-1: the server does not say, before 7.0), length, last id, first id, entries after the
-# last read: all of one moment, so that what is missing can be told from what has not come yet.
+# Returns the number of entries ever added (-1: unknown, before 7.0), length, last id, first id, and the entries after
+# the last one read. All are of one moment, so that a missing entry can be told from one that has not been added yet.
 _LOOK = """
 local added, length, last, first, entries = 0, 0, '0-0', '', {}
 if redis.call('EXISTS', KEYS[1]) == 1 then
@@ -44,26 +44,29 @@ return {added, length, last, first, entries}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stream:
-    """The stream `key`; every bound end reads every entry (fan-out).
+    """The stream `key`. Each bound reader reads every entry (fan-out).
 
         events = Stream("events", maxlen=100_000)
         with events.bind(client) as reader:
-            reader.subscribe()               # from here on nothing is missed
-            event = reader.get()             # event.id is where to resume: Stream("events", after=event.id)
+            reader.subscribe()               # from here on no entry is missed
+            event = reader.get()             # to resume later: Stream("events", after=event.id)
 
-    Guarantee: each reader gets each entry after its starting point once, in order, or a `Gap` that says that it is
-    gone. Reading changes nothing on the server, so an error in `get` leaves no doubt: the next call goes on after the
-    last entry that was returned. To have a worker's crash lose nothing, store `event.id` when the work is done.
+    Guarantee: each reader gets each entry after its starting point once and in order. If an entry is gone, the reader
+    gets a `Gap`. Reading changes nothing on the server. So after an error in `get` nothing is unknown: the next call
+    goes on after the last entry that was returned. To lose nothing in a crash, store `event.id` after the work.
 
-    `after`: "$" (what is added after `subscribe`), "0" (from the oldest that is there), or an id. `$` is turned into
-    the stream's last id once, by `subscribe` or the first `get`, and never sent to XREAD, where it would mean "after
-    what is there by now" at each call. `maxlen` makes `put` push out the oldest, some more being kept where
-    `approximate`.
+    * `key`: the stream.
+    * `after`: where a reader starts: "$" (entries added after `subscribe`; default), "0" (the oldest entry), or an id.
+      `subscribe` or the first `get` replaces "$" by the stream's last id. XREAD never gets "$": there it would mean the
+      end of the stream at each call.
+    * `field`: the field of an entry that holds the body; default "body".
+    * `maxlen`: `put` trims the stream to this length; default: no limit. With `approximate` (default) some more entries
+      may be kept.
+    * `batch`: the most entries that are read at once; default 100.
 
-    Gaps: counted exactly with Redis 7.0 or later from the stream's own count of entries added, whether the entries
-    were trimmed or deleted with XDEL. Not exact (`Gap.exact` is False, `entries` a lower bound) where the stream was
-    deleted and made anew, on older servers, and before a resumed reader has caught up once when its starting point is
-    itself gone.
+    Gaps are counted exactly with Redis 7.0 or later, for entries trimmed or deleted with XDEL. The count is a lower
+    bound (`Gap.exact` is False) in three cases: the stream was deleted and created again, the server is older, or a
+    resumed reader whose starting point is gone has not reached the end of the stream yet.
     """
 
     key: str = field(kw_only=False)
@@ -82,7 +85,7 @@ class Stream:
         return attach(self, StreamEndpoint(self), client)
 
 
-#: Its id, and its fields: name, value, name, value…
+#: An entry's id, and its fields: name, value, name, value…
 Entry: TypeAlias = tuple[str, list[bytes]]
 
 
@@ -97,9 +100,9 @@ class _Look(NamedTuple):
 class StreamEndpoint:
     """The logic of one reader, without IO.
 
-    Law of the gaps: `accounted` is how many of the entries ever added lie at or before `last_id`, read or known to be
-    missing. Then `added - accounted` came after it, and what of those is not there any more is missing. How many are
-    there is known when the read came to the end of the stream, and when the oldest entry of all lies after `last_id`.
+    Law of the gaps: `accounted` counts the entries ever added at or before `last_id`, read or known to be missing. Then
+    `added - accounted` entries were added after `last_id`, and those of them that no longer exist are missing. How many
+    exist is known if the read reached the end of the stream, or if the oldest entry of all lies after `last_id`.
     """
 
     beat_seconds: float | None = None
@@ -109,7 +112,7 @@ class StreamEndpoint:
         self._clock = clock
         self._last_id: str | None = None
         self._accounted: int | None = None
-        self._sure_since = ""  # the last id up to which nothing is missing but what `_gaps` says
+        self._sure_since = ""  # the last id up to which `_gaps` is complete
         self._unread: deque[Entry] = deque()
         self._gaps: list[Gap] = []
 
@@ -169,7 +172,7 @@ class StreamEndpoint:
         return len(look.entries) < self._queue.batch
 
     def _account(self, look: _Look) -> None:
-        """Compare what was added after `last_id` with what of it is there; to be called before it is read."""
+        """Compare how many entries were added after `last_id` with how many of them exist. Call it before `_read`."""
         assert self._last_id is not None
         before = look.entries[0][0] if look.entries else None
         front_is_gone = position(look.first_id or look.last_id) > position(self._last_id)
@@ -189,7 +192,7 @@ class StreamEndpoint:
         self._gaps.append(gap)
         _log.warning("stream %s: entries were gone before they were read: %s", self._queue.key, gap)
 
-    def ack(self, delivery: Delivery) -> Steps[bool]:  # noqa: ARG002  nothing is kept for us
+    def ack(self, delivery: Delivery) -> Steps[bool]:  # noqa: ARG002  the server keeps nothing for a reader
         return nothing(True)
 
     def give_back(self, delivery: Delivery) -> Steps[None]:
@@ -200,7 +203,7 @@ class StreamEndpoint:
         return nothing(0)
 
     def remaining(self) -> Steps[list[bytes]]:
-        """What this reader has not got yet."""
+        """The bodies that this reader has not received yet."""
         yield from self.subscribe()
         entries = yield from entries_after(self._queue.key, self._last_id or "0-0")
         unread = [*self._unread, *entries]
@@ -228,7 +231,7 @@ def _known(added: int) -> int | None:
 
 
 def position(entry_id: str) -> tuple[int, int]:
-    """Where a stream ID lies in order: milliseconds, then number within them.
+    """A stream ID as a sort key: milliseconds, then the number within the millisecond.
 
     >>> position("1700000000000-9") < position("1700000000000-10")
     True
@@ -249,7 +252,7 @@ def delivery_of(key: str, field: str, entry_id: str, fields: list[bytes], count:
     if body is None:
         names = ", ".join(repr(name.decode(errors="replace")) for name in by_name)
         raise ValueError(
-            f"entry {entry_id} of stream {key!r} has no field {field!r}, but {names}: say which with field="
+            f"entry {entry_id} of stream {key!r} has no field {field!r}. Its fields: {names}. Pass one as field="
         )
     return Delivery(body=body, id=entry_id, delivery_count=count, source=key)
 
@@ -259,7 +262,7 @@ def decoded(raw: list[Any]) -> list[Entry]:
 
 
 def entries_after(key: str, after: str) -> Steps[list[Entry]]:
-    """All entries after an id, asked for a thousand at a time."""
+    """All entries after an id, read a thousand at a time."""
     entries: list[Entry] = []
     while True:
         page = decoded((yield command("XRANGE", key, f"({after}", "+", "COUNT", 1000)))

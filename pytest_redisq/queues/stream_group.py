@@ -1,4 +1,4 @@
-"""A stream whose consumers share the work: XREADGROUP, XACK, XAUTOCLAIM and a dead-letter stream. At least once."""
+"""A stream shared by the consumers of a group: XREADGROUP, XACK, XAUTOCLAIM, a dead-letter stream. At least once."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from pytest_redisq.queues.protocol import Delivery, Gap, Stopped
 from pytest_redisq.queues.steps import RedisCommand, Steps, beside, command, nothing, run_script, worker_name
 from pytest_redisq.queues.stream import Entry, add_entry, decoded, delivery_of, entries_after
 
-#: How many entries are asked for at once where they are not new ones, which come singly so that idle workers get them.
+#: The most entries read at once, except new ones: those are read one at a time, so that idle workers get the next.
 _PAGE = 100
 
-# KEYS: stream  ARGV: group, consumer, ids…   Makes what is still ours look fresh, without counting it as a delivery.
+# KEYS: stream  ARGV: group, consumer, ids…
+# Resets the idle time of entries that are still pending for this consumer, without counting a delivery.
 _REFRESH = """
 for i = 3, #ARGV do
   local mine = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1, ARGV[2])
@@ -30,14 +31,16 @@ end
 """
 
 # KEYS: stream, dead letters  ARGV: group, consumer, id, deliveries, then the entry's fields
-# Out of the one and into the other in one step, and only where it is still ours: never parked twice, never in neither.
+# Moves the entry in one step, and only if it is still pending for this consumer. So it is parked once, and always in
+# one of the two streams.
 _PARK = """
 if #redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1, ARGV[2]) == 0 then return 0 end
 redis.call('XADD', KEYS[2], '*', 'parked_id', ARGV[3], 'parked_deliveries', ARGV[4], unpack(ARGV, 5))
 return redis.call('XACK', KEYS[1], ARGV[1], ARGV[3])
 """
 
-# KEYS: stream  ARGV: group, consumer   DELCONSUMER throws away what is pending, so only where nothing is.
+# KEYS: stream  ARGV: group, consumer
+# DELCONSUMER also drops the consumer's pending entries, so it is only called if there are none.
 _LEAVE = """
 if #redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', 1, ARGV[2]) == 0 then
   redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], ARGV[2])
@@ -47,7 +50,7 @@ end
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamGroup:
-    """The stream `key`, shared by the consumers of `group`: each entry goes to one, and stays pending until its `ack`.
+    """The stream `key`, shared by the consumers of `group`. An entry goes to one consumer, and is pending until `ack`.
 
         orders = StreamGroup("orders", "billing")
         with orders.bind(client) as worker:
@@ -56,18 +59,28 @@ class StreamGroup:
 
     Guarantee: *at least once*.
 
-    - A consumer that dies: what it held for `claim_idle_seconds` is claimed by the others, busy or idle: a blocked read
-      is cut into slices of a third of that. What a living consumer holds is refreshed as often, however long the work
-      takes.
-    - A reply that was lost, a worker restarted under its old name: its own pending entries are read again first.
-    - Poison: an entry is handed out at most `max_deliveries` times (`Delivery.delivery_count` says which), and then
-      moved to the stream `dead_letters` (by default beside `key`), with its fields, `parked_id`, `parked_deliveries`.
-    - An entry that was trimmed while pending cannot be delivered: it is dropped from the pending list and reported as a
-      Gap.
-    - `close` removes the consumer only if nothing is pending for it.
+    - If a consumer dies, the other consumers claim its pending entries after `claim_idle_seconds`. Idle consumers do so
+      too: a blocked read lasts at most a third of that time. A living consumer resets the idle time of its entries
+      equally often, so the work may take any time.
+    - If a reply was lost, or a worker restarts under its old name, it first reads its own pending entries again.
+    - Poison messages: an entry is delivered at most `max_deliveries` times (see `Delivery.delivery_count`). Then it is
+      moved to the stream `dead_letters`, with its fields, `parked_id` and `parked_deliveries`.
+    - An entry that was trimmed while it was pending cannot be delivered. It is removed from the pending list and
+      reported as a Gap.
+    - `close` removes the consumer from the group only if it has no pending entries.
 
-    `start`: where a group that does not exist yet begins, "0" (everything that is there) or "$" or an id; the group
-    is made by `subscribe` or the first `get`. Needs Redis 6.2; trimmed entries are noticed from 7.0 on.
+    Parameters:
+
+    * `key`, `group`: the stream and the group. `subscribe` or the first `get` creates them if they do not exist.
+    * `start`: where a new group starts: "0" (the oldest entry; default), "$" (later entries only), or an id.
+    * `field`: the field of an entry that holds the body; default "body".
+    * `maxlen`: `put` trims the stream to this length; default: no limit. With `approximate` (default) some more entries
+      may be kept.
+    * `claim_idle_seconds`: the idle time after which an entry may be claimed, at least 0.03; default 60.
+    * `max_deliveries`: at least 1; default 5.
+    * `dead_letters`: the stream for poison messages; default: a private key, see `steps.beside`.
+
+    Needs Redis 6.2. Trimmed entries are noticed from 7.0 on.
     """
 
     key: str = field(kw_only=False)
@@ -82,16 +95,19 @@ class StreamGroup:
 
     def __post_init__(self) -> None:
         if self.claim_idle_seconds < 0.03:
-            raise ValueError(f"claim_idle_seconds={self.claim_idle_seconds}: at least 0.03, or the living are robbed")
+            raise ValueError(
+                f"claim_idle_seconds={self.claim_idle_seconds} must be at least 0.03, or entries of living consumers "
+                "may be claimed"
+            )
         if self.max_deliveries < 1:
-            raise ValueError(f"max_deliveries={self.max_deliveries}: at least 1, or nothing is ever delivered")
+            raise ValueError(f"max_deliveries={self.max_deliveries} must be at least 1, or no message is delivered")
 
     @overload
     def bind(self, client: redis.Redis, /, worker: str | None = None) -> BoundQueue: ...
     @overload
     def bind(self, client: redis.asyncio.Redis, /, worker: str | None = None) -> AsyncBoundQueue: ...
     def bind(self, client: Any, /, worker: str | None = None) -> Any:
-        """A consumer of the group, named `worker` (by default unlike any other)."""
+        """A consumer of the group with the name `worker`; default: a unique name."""
         return attach(self, StreamGroupEndpoint(self, worker_name(worker)), client)
 
 
@@ -106,7 +122,7 @@ class StreamGroupEndpoint:
         self.beat_seconds: float | None = self._slice_seconds
         self._clock = clock
         self._subscribed = False
-        self._in_doubt = True  # entries may be pending for us that we were not told of
+        self._in_doubt = True  # entries may be pending for this consumer that it has not received
         self._own_after = "0-0"
         self._claim_at = float("-inf")
         self._in_hand: set[str] = set()
@@ -132,9 +148,9 @@ class StreamGroupEndpoint:
         try:
             yield from self.subscribe()
             return (yield from self._get(timeout_seconds))
-        except Stopped:  # before anything was sent
+        except Stopped:  # before the command was sent
             raise
-        except BaseException:  # perhaps an entry was delivered to us, perhaps the group is gone
+        except BaseException:  # an entry may be pending for this consumer, or the group may be gone
             self._in_doubt, self._own_after, self._subscribed = True, "0-0", False
             raise
 
@@ -150,7 +166,7 @@ class StreamGroupEndpoint:
                 return None
 
     def _old(self) -> Steps[Delivery | None]:
-        """What was delivered before and not dealt with: first our own, then what the dead left."""
+        """An entry that was delivered before and is pending: first this consumer's own, then a dead consumer's."""
         while True:
             if self._again:
                 delivery = yield from self._redeliver(*self._again.popleft())
@@ -183,7 +199,7 @@ class StreamGroupEndpoint:
 
     def _redeliver(self, entry_id: str, fields: list[bytes]) -> Steps[Delivery | None]:
         held = yield command("XPENDING", self._key, self._group, entry_id, entry_id, 1, self._worker)
-        if not held:  # claimed by another since
+        if not held:  # another consumer has claimed it since
             return None
         count = int(held[0][3])
         if count <= self._queue.max_deliveries:
@@ -198,7 +214,7 @@ class StreamGroupEndpoint:
         return delivery
 
     def _take_again(self, entries: list[Entry]) -> Steps[None]:
-        """Queue entries for another delivery; those whose fields are gone were trimmed: drop and report them."""
+        """Queue entries for another delivery. Entries without fields were trimmed: drop and report them."""
         waiting = {entry_id for entry_id, _ in self._again} | self._in_hand
         for entry_id, fields in entries:
             if fields is None:
@@ -216,12 +232,12 @@ class StreamGroupEndpoint:
         return bool(acked)
 
     def give_back(self, delivery: Delivery) -> Steps[None]:
-        """Do nothing: another consumer claims the entry once it has been idle long enough."""
+        """Forget the message. A consumer claims the entry after `claim_idle_seconds`."""
         self._in_hand.discard(delivery.id or "")
         return nothing(None)
 
     def recover(self) -> Steps[int]:
-        """Claim what the dead held; it is what our next `get`s return. Returns how many."""
+        """Claim the entries of dead consumers, which the next `get`s return. Returns their number."""
         yield from self.subscribe()
         idle_ms, cursor, before = int(self._queue.claim_idle_seconds * 1000), "0-0", len(self._again)
         while True:
@@ -233,12 +249,12 @@ class StreamGroupEndpoint:
             cursor = reply[0].decode()
             if cursor == "0-0" or len(self._again) >= _PAGE:
                 break
-        # Where there is more to claim, it is due as soon as this has been handed out.
+        # If there is more to claim, claim it as soon as these entries are delivered.
         self._claim_at = self._clock() + (self._slice_seconds if cursor == "0-0" else 0)
         return len(self._again) - before
 
     def remaining(self) -> Steps[list[bytes]]:
-        """What the group has not delivered to anybody yet."""
+        """The bodies that the group has not delivered to a consumer yet."""
         yield from self.subscribe()
         groups = yield command("XINFO", "GROUPS", self._key)
         last = next(
@@ -248,9 +264,7 @@ class StreamGroupEndpoint:
         return [delivery_of(self._key, self._queue.field, *entry).body for entry in entries]
 
     def pending(self) -> Steps[list[bytes]]:
-        """What was delivered to anybody of the group and not acknowledged; entries trimmed since have no body to
-        show.
-        """
+        """The bodies of the group's pending entries, of all consumers, except entries that were trimmed since."""
         yield from self.subscribe()
         bodies: list[bytes] = []
         start = "-"

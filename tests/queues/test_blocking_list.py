@@ -84,7 +84,7 @@ def test_stop_ends_a_blocked_get_at_once(
             got = in_thread(worker.get)
             until_blocked()
             worker.stop()
-            with pytest.raises(Stopped, match=r"stop\(\) was called on this worker's end of BlockingList"):
+            with pytest.raises(Stopped, match=r"stop\(\) was called on BlockingList\(.*\) of this worker"):
                 got.result()
             with pytest.raises(Stopped):
                 worker.get(0)

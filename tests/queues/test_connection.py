@@ -77,7 +77,7 @@ def test_a_forked_copy_refuses_to_share_the_connection(client: redis.Redis) -> N
     child = context.Process(target=lambda: said.put(_refusal(wire)))
     child.start()
     child.join(10)
-    assert said.get() == "this queue was bound in another process: bind it anew in this one, queue.bind(client)"
+    assert said.get() == "this queue was bound in another process. Call queue.bind(client) in this process."
     assert wire.call(command("PING")) == b"PONG"
     wire.close()
 

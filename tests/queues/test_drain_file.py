@@ -132,12 +132,12 @@ def test_two_drains_into_one_file_are_refused(client: redis.Redis, tmp_path: Pat
         said.append(str(refusal.value))
 
     assert drain_to_file(client, "big", path, progress=again).elements == 300
-    assert said == [f"another drain is writing to {path}: wait for its end, or give this one another file"]
+    assert said == [f"another drain is writing to {path}. What to do: wait for its end, or choose another file."]
 
 
 def test_an_element_with_a_newline_is_refused_and_nothing_is_lost(client: redis.Redis, tmp_path: Path) -> None:
     client.rpush("big", "fine", "two\nlines")
-    with pytest.raises(ValueError, match=r"an element has a newline in it.*b'two\\nlines'; use \"json\""):
+    with pytest.raises(ValueError, match=r"an element contains a newline.*b'two\\nlines'\. Use \"json\""):
         drain_to_file(client, "big", tmp_path / "out")
     assert drain_to_file(client, "big", tmp_path / "out", framing="json").elements == 2
 
@@ -164,7 +164,7 @@ def test_without_zstandard_zst_is_refused_before_anything_is_done(
 ) -> None:
     monkeypatch.setattr(framing, "_zstandard", None)
     fill(client, 3)
-    with pytest.raises(RedisqError, match=r"pip install 'pytest-redisq\[fast\]', or name it \.gz"):
+    with pytest.raises(RedisqError, match=r"pip install 'pytest-redisq\[fast\]', or choose a name with \.gz"):
         drain_to_file(client, "big", tmp_path / "out.zst")
     assert client.llen("big") == 3
     assert os.listdir(tmp_path) == []
@@ -190,7 +190,7 @@ def test_a_full_disk_keeps_the_rest_in_the_list(
 @pytest.mark.parametrize("path", ["/dev/full", "."])
 def test_what_is_no_regular_file_is_refused_and_nothing_is_left_beside_it(client: redis.Redis, path: str) -> None:
     fill(client, 3)
-    with pytest.raises(RedisqError, match="no regular file"):
+    with pytest.raises(RedisqError, match="not a regular file"):
         drain_to_file(client, "big", path)
     assert client.llen("big") == 3
     assert not os.path.exists(path + SUFFIX)
@@ -222,7 +222,7 @@ def test_what_was_written_before_an_element_is_refused_is_not_written_again(
 ) -> None:
     elements = fill(client, 250)
     client.rpush("big", "two\nlines")
-    with pytest.raises(ValueError, match="an element has a newline"):
+    with pytest.raises(ValueError, match="an element contains a newline"):
         drain_to_file(client, "big", tmp_path / "out", chunk=100)
     assert (tmp_path / "out").read_bytes().split() == elements[:200]
     rest = [element for chunk in drain(client, "big") for element in chunk]
@@ -243,7 +243,7 @@ def test_the_disk_is_waited_for_once_in_many_chunks(
 
 def test_an_unknown_framing_is_refused(client: redis.Redis, tmp_path: Path) -> None:
     wrong: Any = "csv"
-    with pytest.raises(ValueError, match='framing=\'csv\': "lines" or "json"'):
+    with pytest.raises(ValueError, match='framing=\'csv\' must be "lines" or "json"'):
         drain_to_file(client, "big", tmp_path / "out", framing=wrong)
 
 

@@ -26,7 +26,7 @@ Child = Callable[[str], subprocess.Popen[str]]
 KILLED_WITHIN_A_WRITE = """
 import os, signal
 from io import FileIO
-from pytest_redisq.queues import drain_pen
+from pytest_redisq.queues import chunk_writer
 class Torn(FileIO):
     written = 0
     def write(self, data):
@@ -206,7 +206,7 @@ def test_a_file_that_is_moved_with_its_journal_is_gone_on_with(
 def test_a_file_of_the_journals_name_that_is_none_is_left_alone(client: redis.Redis, tmp_path: Path) -> None:
     fill(client, 3)
     (tmp_path / f"out{SUFFIX}").write_text("notes\n")
-    with pytest.raises(RedisqError, match=r"no journal of a drain.*\n.*move it away"):
+    with pytest.raises(RedisqError, match=r"not the journal of a drain.*\n.*move it away"):
         drain_to_file(client, "big", tmp_path / "out")
     assert (tmp_path / f"out{SUFFIX}").read_text() == "notes\n"
     assert client.llen("big") == 3
@@ -240,7 +240,7 @@ def test_a_drain_of_another_host_is_left_alone_until_its_lease_has_run_out(
     kill(child, "within a write", "a", path)
     before = path.read_bytes()
     monkeypatch.setattr(drain_journal, "_boot", lambda: "another kernel's")
-    with pytest.raises(DrainHeldError, match="may still run: file locks need not reach other hosts") as told:
+    with pytest.raises(DrainHeldError, match="may still run: file locks may not reach other hosts") as told:
         drain_to_file(client, "a", path)
     [held] = told.value.held
     assert held.elements in (10_000, 15_000, 20_000)  # so many chunks as the server knows of are gone

@@ -125,7 +125,7 @@ def test_a_drainer_that_was_too_slow_is_told_that_another_took_over(client: redi
     assert next(slow) == elements[:100]
     expire_leases(client)
     assert all_of(drain(client, "big", chunk=100)) == elements
-    with pytest.raises(RedisqError, match="another drainer has taken over what this one had claimed of 'big'"):
+    with pytest.raises(RedisqError, match="another drainer has taken over the claim on 'big'"):
         next(slow)
 
 
@@ -287,9 +287,9 @@ def test_async_drain_released_on_breaking_off(server: Server, client: redis.Redi
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"chunk": 0}, "chunk=0: at least one element"),
-        ({"lease_seconds": 0}, "lease_seconds=0: at least 0.01"),
-        ({"guarantee": "exactly-once"}, "guarantee='exactly-once': at-least-once or at-most-once"),
+        ({"chunk": 0}, "chunk=0 must be at least 1"),
+        ({"lease_seconds": 0}, "lease_seconds=0 must be at least 0.01"),
+        ({"guarantee": "exactly-once"}, 'guarantee=\'exactly-once\' must be "at-least-once" or "at-most-once"'),
     ],
 )
 def test_settings_that_cannot_work_are_refused_at_the_call(client: redis.Redis, wrong: Any, said: str) -> None:

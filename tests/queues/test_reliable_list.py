@@ -234,12 +234,12 @@ def test_async_workers_beat_too(server: Server, client: redis.Redis) -> None:
 
 @pytest.mark.parametrize("worker", ["", "a{b", "}"])
 def test_a_name_that_would_break_key_names_is_refused(client: redis.Redis, worker: str) -> None:
-    with pytest.raises(ValueError, match="must not be empty nor have braces"):
+    with pytest.raises(ValueError, match="must not be empty or contain braces"):
         JOBS.bind(client, worker)
 
 
 def test_a_lease_too_short_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"lease_seconds=0\.001: at least 0\.03"):
+    with pytest.raises(ValueError, match=r"lease_seconds=0\.001 must be at least 0\.03"):
         ReliableList("jobs", lease_seconds=0.001)
 
 

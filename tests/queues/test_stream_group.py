@@ -228,7 +228,10 @@ def test_async_consumers(server: Server, client: redis.Redis) -> None:
 
 @pytest.mark.parametrize(
     ("wrong", "said"),
-    [({"claim_idle_seconds": 0}, "claim_idle_seconds=0: at least 0.03"), ({"max_deliveries": 0}, "at least 1")],
+    [
+        ({"claim_idle_seconds": 0}, "claim_idle_seconds=0 must be at least 0.03"),
+        ({"max_deliveries": 0}, "must be at least 1"),
+    ],
 )
 def test_settings_that_cannot_work_are_refused(wrong: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):

@@ -1,4 +1,4 @@
-"""Writes chunks to a drain's file in threads beside the reader, and tells what is safe on the disk."""
+"""Writes the chunks of a drain to its file in threads, and reports what is safe on the disk."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from typing import NamedTuple
 from pytest_redisq.queues.drain_journal import Chunk, DrainJournal, marks
 from pytest_redisq.queues.framing import Compress, checksum
 
-#: So many jobs may be under way while the next chunk is read: as much as is done while the disk is waited for. A chunk
-#: has 1 MiB at most.
-_UNDER_WAY = 12
+#: The most jobs (writes of at most 1 MiB, and syncs) that are running or queued while the next chunk is read: about as
+#: many as are done during one sync.
+_QUEUED_JOBS = 12
 
 
 class Part(NamedTuple):
-    """`elements` of a claim, which has `left` after them."""
+    """`elements` elements of a claim; the claim has `left` more after them."""
 
     claim: str
     elements: int
@@ -35,22 +35,23 @@ class _Compressed(NamedTuple):
 
 
 @dataclass(slots=True, kw_only=True)
-class Pen:
-    """Writes to a file at its end.
+class ChunkWriter:
+    """Appends chunks to a file: two threads compress them, and one writes them and syncs the file to the disk.
 
-    Chunks go down a line of threads, which the compressors and the disk let run beside us: two compress, one writes,
-    and waits for the disk after `sync_bytes` of elements or `sync_seconds`. `safe` tells of what has come to the end of
-    the line.
+    * `file`, `journal`: the file, and its journal.
+    * `compress`: makes a chunk's bytes for the file.
+    * `compress_threads`, `disk_thread`: the threads; only one for the disk.
+    * `sync_bytes`, `sync_seconds`: the file is synced after so many bytes of elements, or so many seconds.
     """
 
     file: FileIO
     journal: DrainJournal
     compress: Compress
-    press: Executor
-    disk: Executor
+    compress_threads: Executor
+    disk_thread: Executor
     sync_bytes: int
     sync_seconds: float
-    _line: deque[Future[Part | None]] = field(default_factory=deque, init=False)
+    _jobs: deque[Future[Part | None]] = field(default_factory=deque, init=False)
     _synced: float = field(default_factory=time.monotonic, init=False)
     _bytes: int = field(default=0, init=False)  # of elements, since the last sync was requested
     # Used only by the disk's thread:
@@ -58,49 +59,50 @@ class Pen:
     _broken: bool = field(default=False, init=False)
 
     def length(self) -> int:
+        """The file's length, in bytes."""
         return os.fstat(self.file.fileno()).st_size
 
     def write(self, part: Part, data: bytes) -> None:
-        """Send these elements down the line."""
-        compressed = self.press.submit(self._pressed, part.elements, data)
-        self._line.append(self.disk.submit(self._put, part, compressed))
+        """Queue a chunk for writing. `data`: its elements, encoded."""
+        compressed = self.compress_threads.submit(self._compressed, part.elements, data)
+        self._jobs.append(self.disk_thread.submit(self._put, part, compressed))
         self._bytes += len(data)
         if self._bytes >= self.sync_bytes or time.monotonic() - self._synced >= self.sync_seconds:
             self.sync()
 
     def sync(self) -> None:
-        """Have on the disk all that was sent so far."""
-        self._line.append(self.disk.submit(self._wait_for_the_disk))
+        """Queue a sync of the chunks queued so far."""
+        self._jobs.append(self.disk_thread.submit(self._sync))
         self._synced, self._bytes = time.monotonic(), 0
 
-    def safe(self, *, may_be_under_way: int = _UNDER_WAY) -> Iterator[Part]:
-        """What has come to be on the disk, in order. Waits while more than so many jobs are under way.
+    def safe(self, *, queued_jobs: int = _QUEUED_JOBS) -> Iterator[Part]:
+        """Yield the parts that have become safe on the disk, in order. Waits while more than `queued_jobs` are queued.
 
-        OSError: there is no room, say: nothing that was sent after that is written.
+        Raises OSError, such as for a full disk. Then no chunk queued later is written.
         """
-        while self._line and (len(self._line) > may_be_under_way or self._line[0].done()):
-            safe = self._line.popleft().result()
+        while self._jobs and (len(self._jobs) > queued_jobs or self._jobs[0].done()):
+            safe = self._jobs.popleft().result()
             if safe is not None:
                 yield safe
 
     def end(self) -> Iterator[Part]:
-        """Have on the disk all that was sent, and tell of it. OSError as `safe`."""
+        """Write and sync all queued chunks; yields the parts that become safe. Raises as `safe`."""
         self.sync()
-        yield from self.safe(may_be_under_way=0)
+        yield from self.safe(queued_jobs=0)
 
     def save(self) -> Iterator[Part]:
-        """`end` after an error, whatever else goes wrong: what could be written whole."""
-        while self._line:
+        """`end` after an error: yields the parts that could be written and synced. Raises no OSError."""
+        while self._jobs:
             with suppress(OSError):
-                yield from self.safe(may_be_under_way=0)
+                yield from self.safe(queued_jobs=0)
         with suppress(OSError):
             yield from self.end()
 
     def stop(self) -> None:
-        """Write no more of what was sent."""
+        """Write no more queued chunks."""
         self._broken = True
 
-    def _pressed(self, elements: int, data: bytes) -> _Compressed:
+    def _compressed(self, elements: int, data: bytes) -> _Compressed:
         data = self.compress(elements, data)
         return _Compressed(data, checksum(data, 0))
 
@@ -113,14 +115,14 @@ class Pen:
         chunk = Chunk(**part._asdict(), at=at, size=len(data), checksum=check, marks=marks(data, at))
         self.journal.chunk(chunk)
         at = self._append(data)
-        if at != chunk.at:  # another program has written there since
+        if at != chunk.at:  # another program has written at the file's end since
             chunk = replace(chunk, at=at, marks=marks(data, at))
             self.journal.chunk(chunk)
         self._unsynced.append(chunk)
         self._broken = False
 
     def _append(self, data: bytes) -> int:
-        """Write all of `data`, or nothing; where it begins."""
+        """Write all of `data`, or nothing. Returns its position."""
         view, written, start = memoryview(data), 0, 0
         try:
             while written < len(data):
@@ -129,17 +131,17 @@ class Pen:
                 start = start if written else place
                 written += count
                 if place + count != start + written:
-                    raise OSError(errno.EBUSY, "another program wrote into the midst of a drain's chunk")
+                    raise OSError(errno.EBUSY, "another program wrote into the middle of a drain's chunk")
         except OSError:
             if written and self.length() == start + written:
                 self.file.truncate(start)
             raise
         return start
 
-    def _wait_for_the_disk(self) -> Part | None:
+    def _sync(self) -> Part | None:
         if not self._unsynced:
             return None
-        # Forgotten first: what a disk has once failed to take, it may say to have taken when asked again.
+        # Removed before the sync: after a failed fsync, the next fsync may succeed although the data are lost.
         chunks, self._unsynced = self._unsynced, []
         broken, self._broken = self._broken, True
         try:
@@ -154,7 +156,7 @@ class Pen:
         return Part(last.claim, sum(chunk.elements for chunk in chunks), last.left)
 
     def _take_back(self, chunks: list[Chunk]) -> None:
-        """Remove chunks that the disk did not take, which the page cache may still show as if it had."""
+        """Remove chunks after a failed sync. The page cache may still show them as if they were on the disk."""
         for chunk in reversed(chunks):
             if self.length() != chunk.at + chunk.size:
                 break
