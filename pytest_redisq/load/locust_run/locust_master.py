@@ -10,14 +10,11 @@ A run ends in this order:
 
 from __future__ import annotations
 
-import contextlib
-import json
 import secrets
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import gevent
@@ -25,7 +22,6 @@ import gevent.event
 import redis
 from locust.env import Environment
 from locust.runners import WORKER_REPORT_INTERVAL, MasterRunner
-from locust.stats import CSV_STATS_INTERVAL_SEC
 
 from pytest_redisq.check import AnomalyKind, Contract, Guarantee, Verdict, check
 from pytest_redisq.errors import ServerError
@@ -34,18 +30,17 @@ from pytest_redisq.load.codec import BodyCodec
 from pytest_redisq.load.engine.assignment import Assignment
 from pytest_redisq.load.engine.target import Target
 from pytest_redisq.load.ledger import Ledger
-from pytest_redisq.load.locust_process import begun_file, reserve_file
-from pytest_redisq.load.locust_run import locust_writers
 from pytest_redisq.load.locust_run.cluster_slots import run_for
 from pytest_redisq.load.locust_run.connection_limits import connection_obstacle
 from pytest_redisq.load.locust_run.load_options import LoadOptions
+from pytest_redisq.load.locust_run.locust_stats import timings_of
 from pytest_redisq.load.locust_run.locust_worker import POLL_SECONDS, STOP_SECONDS, LocustWorker
-from pytest_redisq.load.locust_run.locust_writers import write_html
+from pytest_redisq.load.locust_run.result_publisher import ResultPublisher
 from pytest_redisq.load.locust_run.run_keys import RunKeys
 from pytest_redisq.load.locust_run.run_progress import TELL_SECONDS, RunProgress
 from pytest_redisq.load.locust_run.server_queries import ServerQueries, control
 from pytest_redisq.load.locust_run.worker_reports import WorkerReports
-from pytest_redisq.load.results.exit_status import EXIT_NOT_RUN, EXIT_PASS, EXIT_UNKNOWN
+from pytest_redisq.load.results.exit_status import EXIT_NOT_RUN, EXIT_UNKNOWN
 from pytest_redisq.load.results.load_result import LoadResult, error_counts, not_a_pass
 from pytest_redisq.load.scenarios import LrangePayload, OwnQueue, Scenario
 from pytest_redisq.load.scenarios.scenario_settings import with_settings
@@ -85,13 +80,15 @@ class LocustMaster:
         self._time_over = False
         self._began = 0.0
         self._queries: ServerQueries
-        self._html_file: str | None = None
-        self._result: LoadResult | None = None
+        self._publisher: ResultPublisher
+        self._users_beside = 0
 
-    def join(self, environment: Environment, load_options: LoadOptions) -> None:
-        """Lead the runs of `environment`. Ends the process if an option or a limit does not allow a run."""
+    def join(self, environment: Environment, load_options: LoadOptions, users_beside: int) -> None:
+        """Lead the runs of `environment`. `users_beside`: the users of the locustfile that are not of the scenario.
+
+        Ends the process if an option or a limit does not allow a run."""
         degrade(sys.stderr)
-        self._environment, self._options = environment, load_options
+        self._environment, self._options, self._users_beside = environment, load_options, users_beside
         self._runner = environment.runner
         try:
             self._scenario = with_settings(self._scenario, load_options.settings)
@@ -105,7 +102,8 @@ class LocustMaster:
                 # The progress client does not retry: it reports that the server is gone.
                 self._client, self._progress_client = control(load_options.url, patient=True), control(load_options.url)
                 run_for(self._client, lambda: secrets.token_hex(4))  # an error here and not in the middle of a run
-                obstacle = connection_obstacle(self.producers + self.consumers, self._processes(), self._client)
+                connections = self.producers + self.consumers + users_beside
+                obstacle = connection_obstacle(connections, self._processes(), self._client)
         except (ServerError, ValueError) as error:
             obstacle = str(error)
         if obstacle:
@@ -115,11 +113,7 @@ class LocustMaster:
         events: Any = environment.events
         events.test_start.add_listener(self._begin)
         events.test_stopping.add_listener(self._end)
-        options: Any = environment.parsed_options
-        if getattr(options, "csv_prefix", None):
-            events.quit.add_listener(_let_be_written)
-        self._html_file, options.html_file = getattr(options, "html_file", None), None
-        events.quit.add_listener(self._finish_files)
+        self._publisher = ResultPublisher(environment, load_options)
 
     @property
     def producers(self) -> int:
@@ -159,7 +153,9 @@ class LocustMaster:
         shares = self._options.assignments(run, self.producers, self.consumers, len(workers))
         self._assignments = self._reports.assignments = dict(zip(workers, shares, strict=True))
         self._keys.take(self._client, self._assignments[workers[0]])
-        self._queries = ServerQueries(self._scenario, self._assignments[workers[0]], self._client, self._note_headway)
+        self._queries = ServerQueries(
+            self._scenario, self._assignments[workers[0]], self._client, self._publisher.note_headway
+        )
         self._prepared = self._scenario.prepare(self._client, self._assignments[workers[0]])
         self._began = time.monotonic()
         for worker, assignment in self._assignments.items():
@@ -204,7 +200,7 @@ class LocustMaster:
         try:
             result = self._settle()
             self._environment.process_exit_code = result.exit_code
-            self._publish(result)
+            self._publisher.publish(result)
         except redis.RedisError as error:
             self._environment.process_exit_code = EXIT_UNKNOWN
             print(f"The run could not be judged, as the server does not answer: {error}", file=sys.stderr)
@@ -244,7 +240,7 @@ class LocustMaster:
             ledger, unsettled=unsettled, absent=self._reports.absent(), errors=error_counts(timings)
         )
         verdict, interrupted = check(evidence, contract, keep=KEPT_RANGES), self._interrupted(seconds)
-        self._until(lambda: (queries.clients_after() or 0) <= queries.clients_before, 2.0)
+        self._until(lambda: (queries.clients_after() or 0) <= queries.clients_before + self._users_beside, 2.0)
         return LoadResult(
             scenario=self._name,
             engine=assignment.engine,
@@ -252,42 +248,13 @@ class LocustMaster:
             verdict=not_a_pass(verdict, interrupted) if interrupted else verdict,
             interrupted=bool(interrupted),
             raised=self._reports.raised(),
-            timings=timings,
+            timings=timings | timings_of(self._environment.stats, but_for=timings),
             seconds=seconds,
             stop_seconds=self._reports.most("stop_seconds"),
             clients=(queries.clients_before, queries.clients_after()),
             seen=self._run_progress.figures() | self._reports.figures(),
             notes=tuple(filter(None, [*notes, *queries.events(), _refused(verdict), queries.clear(self._keys)])),
         )
-
-    def _publish(self, result: LoadResult) -> None:
-        missed = result.judged_by(self._options.thresholds)
-        judged = LoadResult(**{name: getattr(result, name) for name in LoadResult.__slots__} | {"missed": missed})
-        self._environment.process_exit_code = judged.exit_code
-        print("\n".join(judged.lines()), file=sys.stderr, flush=True)
-        self._result = judged
-        self._report(judged.as_json())
-
-    def _report(self, told: Mapping[str, Any]) -> None:
-        """Write `told` to the file that `--redisq-report` names. On a full disk it takes the space reserved for it."""
-        if self._options.report:
-            report = Path(self._options.report)
-            reserve_file(report).unlink(missing_ok=True)
-            try:
-                part = report.with_name("part")
-                part.write_text(json.dumps(told, indent=2))
-                part.replace(report)
-            except OSError as error:
-                print(f"The result could not be written to {report}: {error.strerror}", file=sys.stderr, flush=True)
-
-    def _finish_files(self, **_: Any) -> None:
-        """Write Locust's own files at the very end. If a file is missing, a pass becomes exit status 4."""
-        if self._html_file:
-            write_html(self._environment, self._html_file)
-        if locust_writers.failures and self._result:
-            told = self._result.as_json()
-            code = EXIT_NOT_RUN if told["exit_code"] == EXIT_PASS else told["exit_code"]
-            self._report({**told, "exit_code": code, "notes": [*told["notes"], *locust_writers.failures]})
 
     # Waiting
 
@@ -318,7 +285,7 @@ class LocustMaster:
         while not condition() and time.monotonic() < deadline:
             if (distinct := self._reports.distinct()) > most:
                 most, deadline = distinct, time.monotonic() + seconds
-                self._note_headway()
+                self._publisher.note_headway()
             if time.monotonic() > tell_at:
                 tell_at += TELL_SECONDS
                 print(f"draining: {self._reports.outstanding():,} to go", file=sys.stderr, flush=True)
@@ -330,7 +297,7 @@ class LocustMaster:
             gevent.sleep(POLL_SECONDS)
         # For rates: some workers have sent requests since then.
         self._began = time.monotonic() - max(self._reports.begun.values())
-        self._note_headway()
+        self._publisher.note_headway()
         if self._options.produce_seconds is not None:
             gevent.spawn_later(self._options.produce_seconds, self._time_is_over)
 
@@ -344,16 +311,6 @@ class LocustMaster:
         return (
             "" if self._time_over or asked is None else f"the run was interrupted after {seconds:.1f} s of {asked:g} s"
         )
-
-    def _note_headway(self) -> None:
-        if self._options.report:
-            with contextlib.suppress(OSError):  # a full disk is reported at the end
-                begun_file(Path(self._options.report)).touch()
-
-
-def _let_be_written(**_: Any) -> None:
-    """Wait until Locust has written its CSV files: at its end it closes them without the last figures."""
-    gevent.sleep(1.2 * CSV_STATS_INTERVAL_SEC)
 
 
 def _refused(verdict: Verdict) -> str:

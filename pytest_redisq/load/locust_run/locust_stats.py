@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Container
 
 import locust.stats
 from locust.stats import RequestStats, StatsEntry, StatsError
 
 from pytest_redisq.load.engine.samples import SampleBatch
+from pytest_redisq.load.results.histogram import Timings
 
 
 def bucket_microseconds(milliseconds: float) -> float:
@@ -38,6 +40,24 @@ def add_batch(stats: RequestStats, batch: SampleBatch) -> None:
         known = stats.errors.setdefault(key, StatsError(method, name, error))
         known.occurrences += times - 1
         known.occurred()
+
+
+def timings_of(stats: RequestStats, *, but_for: Container[str] = ()) -> dict[str, Timings]:
+    """Returns Locust's own figures by the name of the request, except those named in `but_for`.
+
+    They are of users of the locustfile's own. Latencies have three significant digits.
+    """
+    found: dict[str, Timings] = {}
+    for (name, method), entry in sorted(stats.entries.items()):
+        label = f"{method} {name}"
+        if label not in but_for:
+            timings = found[label] = Timings.empty()
+            timings.service.add({round(value * 1000): times for value, times in entry.response_times.items()})
+            timings.bytes = entry.total_content_length
+    for failure in stats.errors.values():
+        if (label := f"{failure.method} {failure.name}") in found:
+            found[label].errors[str(failure.error)] += failure.occurrences
+    return found
 
 
 def _entry(stats: RequestStats, method: str, name: str, batch: SampleBatch) -> StatsEntry:

@@ -9,7 +9,7 @@ EngineUser, ProducerUser, ConsumerUser = users_of(BlpopWorkers())
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from pytest_redisq.load.locust_run.load_options import LoadOptions, add_argument
 from pytest_redisq.load.locust_run.locust_master import LocustMaster
 from pytest_redisq.load.locust_run.locust_stats import use_microseconds
 from pytest_redisq.load.locust_run.locust_worker import LocustWorker
+from pytest_redisq.load.locust_run.users_alone import UsersAlone
 from pytest_redisq.load.scenarios import OwnQueue, Scenario
 from pytest_redisq.load.standard_streams import outlive_readers
 
@@ -34,6 +35,8 @@ locust_writers.install()
 _events: Any = events
 _events.init_command_line_parser.add_listener(add_arguments)
 use_microseconds()
+#: The scenarios of the locustfile.
+_scenarios: list[Scenario] = []
 
 
 class RedisUser(User):
@@ -89,6 +92,7 @@ def users_of(scenario: Scenario, name: str = "") -> tuple[type[User], type[User]
 
     `--engine` says which take part. `name` is that of the locustfile unless given.
     """
+    _scenarios.append(scenario)
     worker = LocustWorker(scenario)
     master = LocustMaster(scenario, name or Path(inspect.stack()[1].filename).stem, worker)
 
@@ -118,18 +122,44 @@ def users_of(scenario: Scenario, name: str = "") -> tuple[type[User], type[User]
         if isinstance(scenario, OwnQueue):
             options.engine = "locust"  # an own queue talks to the server by itself, and needs a greenlet
             options.pipeline = 1  # and puts one message at a time
-        master.join(environment, LoadOptions.of(options))
+        beside = [each for each in environment.user_classes if each not in (EngineUser, ProducerUser, ConsumerUser)]
+        number = _number(beside, options)
+        master.join(environment, LoadOptions.of(options), number)
         if options.engine == "epoll":
             EngineUser.fixed_count = max(getattr(options, "expect_workers", 1) or 1, 1)
-            environment.user_classes = [EngineUser]
+            chosen: list[type[User]] = [EngineUser]
         else:
             ProducerUser.fixed_count, ConsumerUser.fixed_count = master.producers, master.consumers
-            environment.user_classes = [each for each in (ConsumerUser, ProducerUser) if each.fixed_count]
-        options.num_users = sum(each.fixed_count for each in environment.user_classes)
+            chosen = [each for each in (ConsumerUser, ProducerUser) if each.fixed_count]
+        environment.user_classes = [*chosen, *beside]
+        options.num_users = number + sum(each.fixed_count for each in chosen)
         options.spawn_rate = options.spawn_rate or options.num_users
 
     _events.init.add_listener(join)
     return EngineUser, ProducerUser, ConsumerUser
+
+
+def _number(users: Sequence[type[User]], options: Any) -> int:
+    """How many users of these classes take part: the `fixed_count` of each, or the `weight` of those that have none.
+
+    Locust's `--users`, if given, replaces the sum of the weights.
+    """
+    weights = sum(int(each.weight) for each in users if not each.fixed_count)
+    wanted = int(options.num_users or weights) if weights else 0
+    return sum(each.fixed_count for each in users) + wanted
+
+
+def _join_alone(environment: Environment, **_: Any) -> None:
+    """Lead a run of users of the locustfile's own, if it has no scenario."""
+    if _scenarios or isinstance(environment.runner, WorkerRunner):
+        return
+    options: Any = environment.parsed_options
+    UsersAlone(environment, LoadOptions.of(options))
+    options.num_users = _number(environment.user_classes, options)
+    options.spawn_rate = options.spawn_rate or options.num_users
+
+
+_events.init.add_listener(_join_alone)
 
 
 def _reporter(environment: Environment) -> Any:

@@ -32,6 +32,10 @@ class LoadResult:
     clients: tuple[int, int | None]
     #: Figures measured while the run went on, by name. Memory and buffers are bytes, `connect` is seconds.
     seen: Mapping[str, float] = field(default_factory=dict)
+    #: False for a run of the locustfile's own users alone: then thresholds are all that it can be judged by.
+    has_contract: bool = True
+    #: The number of thresholds asked for.
+    thresholds: int = 0
     #: Whether the run was ended before its time.
     interrupted: bool = False
     #: What the user's own queue raised, apart from errors of Redis and the network.
@@ -41,7 +45,9 @@ class LoadResult:
 
     @property
     def exit_code(self) -> int:
-        """As the verdict has it; where that is a pass, a missed threshold makes it 2."""
+        """As the verdict has it; where that is a pass, a missed threshold makes it 2. (Of users alone: thresholds.)"""
+        if not self.has_contract and self.thresholds and not self.interrupted:
+            return EXIT_MISSED if self.missed else EXIT_PASS
         code = {"pass": EXIT_PASS, "fail": EXIT_BROKEN, "unknown": EXIT_UNKNOWN}[self.verdict.outcome]
         return EXIT_MISSED if code == EXIT_PASS and self.missed else code
 
@@ -105,8 +111,12 @@ class LoadResult:
         yield f"{self.scenario}, engine {self.engine}, {self.seconds:.1f} s, on {self.server}"
         for name, timings in self.timings.items():
             yield from _timing_lines(name, timings, self.seconds)
-        yield from explain(self.verdict).splitlines()
-        yield from (f"ERROR in the queue's own code, {each.times:,} times: {each}" for each in self.raised)
+        if self.has_contract:
+            yield from explain(self.verdict).splitlines()
+        else:
+            yield f"No verdict: {self.verdict.reasons[0]}. --fail-if judges such a run by its figures."
+            yield from ["The run was interrupted."] * self.interrupted
+            yield from (f"  {each.times:,} × {each.operation}: {each.text}" for each in self.verdict.errors)
         after = "?" if self.clients[1] is None else self.clients[1]
         yield f"consumers stopped within {self.stop_seconds:.2f} s; clients {self.clients[0]} → {after}"
         yield from _seen_lines(self.seen)

@@ -124,7 +124,8 @@ def test_nothing_is_told_to_be_lost_where_nothing_is(
     ) as run:
         told = list(islice(losses(run), 3))
         run.stop()
-        assert run.wait().exit_code == 0
+        report = run.wait()
+    assert (report.exit_code, report.counts) == (3, {})  # interrupted, and nothing is wrong
     assert told == [0] * 3
 
 
