@@ -41,7 +41,8 @@ class DeliveryError(AssertionError):
 class ScheduleError(AssertionError):
     """Some schedule makes the scenario fail; the text shows the shortest that was found, and how to run it again.
 
-    `schedule` is that one, as it is written, `picture` the file in which it is drawn, if it is.
+    `schedule` is that one, as it is written, `picture` the file in which it is drawn, if it is. `schedule` is empty
+    where the exploration proves nothing: the text then says why.
     """
 
     def __init__(self, text: str, *, schedule: str = "", picture: Path | None = None) -> None:

@@ -56,8 +56,9 @@ class Redisq:
     `server`: the server that it works on. `namespace`: the test's part of that server. `shared`: whether tests in other
     processes use the server at the same time, so that server faults are refused, by default no. `failure_folder`: where
     failing schedules are stored, by default nowhere. `schedule`: the one schedule that explorations replay, by default
-    none. `tell`: called with the progress of an exploration, by default not called. `kit`:
-    `properties.check_conformance`, which this module cannot import because it is a layer above.
+    none. `strict`: whether an exhaustive exploration that its budget cuts short fails, by default no. `tell`: called
+    with the progress of an exploration, by default not called. `kit`: `properties.check_conformance`, which this module
+    cannot import because it is a layer above.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Redisq:
         shared: bool = False,
         failure_folder: Path | None = None,
         schedule: str | None = None,
+        strict: bool = False,
         tell: Callable[[str], None] | None = None,
         kit: Callable[..., str] | None = None,
     ) -> None:
@@ -76,6 +78,7 @@ class Redisq:
         self._shared = shared
         self._failing_schedules = explorer.ScheduleStore(failure_folder)
         self._schedule = schedule
+        self._strict = strict
         self._tell = tell
         self._kit = kit
         self._async_client: redis.asyncio.Redis | None = None
@@ -274,7 +277,7 @@ class Redisq:
             }
             exploration = explorer.explore(scenario, **options)
         self._failing_schedules.keep(scenario, exploration)
-        return exploration.verify()
+        return exploration.verify(strict=self._strict)
 
     def replay(
         self, scenario: explorer.Scenario, schedule: str, **options: Unpack[ReplayKeywords]

@@ -23,7 +23,7 @@ class Option(NamedTuple):
     metavar: str
     help: str
     #: How the value is parsed.
-    value: Literal["server", "word", "path", "persistence", "seconds", "lines", "schedule"]
+    value: Literal["server", "word", "path", "persistence", "seconds", "lines", "schedule", "yes_no"]
     #: The kinds of server that it applies to.
     serves: frozenset[str] = ANY
     #: The kind of server that it selects.
@@ -98,6 +98,13 @@ OPTIONS = (
         metavar="SCHEDULE",
         help="do not explore; run each scenario once under this schedule, such as BBAAAB",
         value="schedule",
+        of_server=False,
+    ),
+    Option(
+        name="strict",
+        metavar="YES|NO",
+        help="yes: an exhaustive exploration that its budget cuts short fails, and so does a run that is never judged",
+        value="yes_no",
         of_server=False,
     ),
 )

@@ -88,6 +88,8 @@ class Settings:
     startup_seconds: float = 30.0
     #: The one schedule to run scenarios under, as it is written; None to search.
     replay: str | None = None
+    #: Whether what proves less than it was asked for fails.
+    strict: bool = False
     origin: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
@@ -170,6 +172,8 @@ def _parse(option: Option, raw: Any) -> Any:
             return _parse_seconds(raw)
         case "lines":
             return _parse_lines(raw)
+        case "yes_no":
+            return one_of(raw.lower(), ("yes", "no"), "an answer") == "yes"
         case "schedule":
             return _parse_schedule(raw)
         case never:
@@ -305,4 +309,6 @@ def _shown_default(option: Option) -> str:
     default = getattr(_DEFAULTS, option.name)
     if default in (None, ()):
         return ""
+    if isinstance(default, bool):
+        return "`yes`" if default else "`no`"
     return f"`{default:g}`" if isinstance(default, float) else f"`{default}`"

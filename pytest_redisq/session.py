@@ -38,6 +38,8 @@ class FixtureContext(NamedTuple):
     failure_folder: Path | None = None
     #: The one schedule to replay, as it is written; None: explore.
     schedule: str | None = None
+    #: Whether what proves less than it was asked for fails the test.
+    strict: bool = False
     #: Shows a line of progress in place of the previous one; None: progress is not shown.
     tell: Callable[[str], None] | None = None
 
@@ -103,9 +105,11 @@ class Session:
     @functools.cached_property
     def _same_for_all(self) -> dict[str, Any]:
         """The fields that are the same for all tests of this process."""
+        settings = resolve(self._sources)
         return {
             "failure_folder": _folder(self._config),
-            "schedule": resolve(self._sources).replay,
+            "schedule": settings.replay,
+            "strict": settings.strict,
             "tell": _teller(self._config),
         }
 

@@ -112,6 +112,7 @@ class DeliveryRecorder:
         history = self._record.history()
         self._look_for_detours(history)
         verdict = check(history, agreed)
+        self._loop.verdicts.append(verdict)
         if verdict.outcome != "pass" and not self._nothing_was_tried(verdict):
             broken = [anomaly.message for anomaly in verdict.anomalies if agreed.forbids(anomaly.kind)]
             bodies = frozenset(encode_body(_RUN, message) for message in broken if message != UNREADABLE)

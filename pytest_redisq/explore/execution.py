@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pytest_redisq.check import Verdict
 from pytest_redisq.errors import DeliveryError, RedisqError
 from pytest_redisq.explore.equivalence import EquivalenceKey, StepEffect, equivalence_key
 from pytest_redisq.explore.schedule import ChoicePoint, Schedule, Step
@@ -25,13 +26,14 @@ class NondeterminismError(RedisqError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Execution:
-    """The result of one execution: the choices, the steps, and the error that ended it, if any."""
+    """The result of one execution: the choices, the steps, the verdicts, and the error that ended it, if any."""
 
     choices: tuple[tuple[ChoicePoint, Step], ...]
     events: tuple[ExecutedStep, ...]
     names: tuple[str, ...]
     last: StepEffect
     error: BaseException | None = None
+    verdicts: tuple[Verdict, ...] = ()
 
     @property
     def schedule(self) -> Schedule:

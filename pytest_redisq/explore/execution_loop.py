@@ -13,6 +13,7 @@ from typing import Any
 import redis
 import redis.asyncio
 
+from pytest_redisq.check import Verdict
 from pytest_redisq.errors import RedisqError
 from pytest_redisq.explore.actor import Actor
 from pytest_redisq.explore.actor_controller import PATIENCE_SECONDS, POLLING_AFTER, ActorController
@@ -63,6 +64,8 @@ class ExecutionLoop:
         self._recorded_at = -1
         #: The steps chosen so far, each with what could be chosen.
         self.choices: list[tuple[ChoicePoint, Step]] = []
+        #: What `World.verify` found.
+        self.verdicts: list[Verdict] = []
 
     @property
     def events(self) -> list[ExecutedStep]:

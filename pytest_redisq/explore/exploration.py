@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pytest_redisq.errors import ScheduleError
+from pytest_redisq.check.verdict import JudgedAs
+from pytest_redisq.errors import DeliveryError, ScheduleError
 from pytest_redisq.explore.execution import Execution
+from pytest_redisq.explore.exploration_evidence import ExplorationEvidence
 from pytest_redisq.explore.picture import page, svg
 from pytest_redisq.explore.schedule import Schedule, Step, letter
 
@@ -75,7 +77,9 @@ class Failure:
         faults = sum(point.costs(step) for point, step in self.execution.choices)
         counts = {"step": len(self.schedule), "switch": self.schedule.switches, "fault": faults}
         said = ", ".join(f"{count} {noun if count == 1 else _PLURALS[noun]}" for noun, count in counts.items())
-        return f"schedule {self.number + 1} fails; the shortest like it has {said}"
+        # A broken contract is told in its first line, which pytest repeats in its summary.
+        point = f"{str(self.error).partition(chr(10))[0]}; " if isinstance(self.error, DeliveryError) else ""
+        return f"{point}schedule {self.number + 1} fails; the shortest like it has {said}"
 
 
 _PLURALS = {"step": "steps", "switch": "switches", "fault": "faults"}
@@ -85,9 +89,15 @@ _PLURALS = {"step": "steps", "switch": "switches", "fault": "faults"}
 class Exploration:
     """The result of an exploration: how many schedules were executed, whether they are all, and the failure if there
     is one.
+
+    `exhaustive`: whether all schedules were asked for; `complete`: whether all were executed. `stopped_by`: the budget
+    that ended the search, such as "seconds=2"; empty if none did. `evidence`: what the executions showed.
     """
 
     seed: int | str
+    exhaustive: bool = False
+    stopped_by: str = ""
+    evidence: ExplorationEvidence = field(default_factory=ExplorationEvidence)
     schedules: int = 0
     redundant: int = 0
     complete: bool = False
@@ -106,26 +116,55 @@ class Exploration:
     def __str__(self) -> str:
         if self.failure:
             return self.failure.explain()
-        return f"{self._holds()} ({len(self.orders)} orders of conflicting commands seen, {self.seconds:.1f} s)"
+        if self.reasons:
+            return f"unknown: {'; '.join(self.reasons)} ({self.schedules} schedules)"
+        seen = [f"{len(self.orders)} orders of conflicting commands seen", f"{self.seconds:.1f} s"]
+        shown = f"; {self.evidence}" if str(self.evidence) else ""
+        return f"{self._holds()} ({', '.join(seen)}{shown})"
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why the exploration proves nothing, such as that no actor sent a command; empty if it proves something."""
+        return tuple(self.evidence.reasons()) if self.schedules else ()
+
+    @property
+    def outcome(self) -> JudgedAs:
+        """ "fail" if a schedule failed, "unknown" if there are `reasons`, else "pass"."""
+        return "fail" if self.failure else "unknown" if self.reasons else "pass"
+
+    @property
+    def cut_short(self) -> bool:
+        """Whether an exhaustive search was ended by its budget before all schedules were executed."""
+        return self.exhaustive and not self.complete and bool(self.stopped_by) and self.failure is None
 
     def _holds(self) -> str:
         """The statement: "412 schedules, 0 equivalent ones skipped wrongly (checked on all 87), all hold".
 
         Where only a sample was checked: "(checked on a sample of 87)".
         """
+        if self.cut_short:
+            return f"{self.schedules} schedules hold; stopped by {self.stopped_by}, so these are not all"
         if not self.complete and not self.missed:
             return f"{self.schedules} schedules hold"
         on = f"all {self.checked}" if self.checked_all else f"a sample of {self.checked}"
         skipped = f"{self.missed} equivalent ones skipped wrongly (checked on {on}), " if self.checked else ""
         return f"{self.schedules} schedules, {skipped}{'all hold' if self.complete else 'and all that were run hold'}"
 
-    def verify(self) -> Exploration:
-        """Return the result itself, if no schedule failed.
+    def verify(self, *, strict: bool = False) -> Exploration:
+        """Return the result itself, if no schedule failed and the exploration proves something.
 
-        Raises `ScheduleError`, from what the scenario raised.
+        `strict`: whether an exhaustive search that its budget cut short proves nothing; default False.
+
+        Raises `ScheduleError`: from what the scenario raised, or with the reasons why nothing is proved.
         """
         __tracebackhide__ = True
         if self.failure:
             said, schedule = self.failure.explain(), str(self.failure.schedule)
             raise ScheduleError(said, schedule=schedule, picture=self.picture) from self.failure.error
+        if self.reasons:
+            raise ScheduleError(str(self))
+        if strict and self.cut_short:
+            raise ScheduleError(
+                f"unknown: {self._holds()}.\nWhat to do: raise the budget, or leave out --redisq-strict."
+            )
         return self

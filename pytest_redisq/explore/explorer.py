@@ -79,7 +79,8 @@ def explore(
     allowed = kinds_by_actor(faults)
     most = max_faults if allowed else 0
     limits = ExecutionLimits(faults=allowed, max_faults=most, max_steps=max_steps, patience_seconds=patience_seconds)
-    result = Exploration(seed=seed)
+    result = Exploration(seed=seed, exhaustive=exhaustive)
+    result.evidence.faults_asked = most > 0
     factory = SchedulerFactory(seed=seed, strategy=strategy, max_faults=most, depth=depth)
     search: SearchMode = Exhausting(factory, checks, result) if exhaustive else Sampling(factory, result)
     if schedules is None and seconds is None and not exhaustive:
@@ -117,6 +118,12 @@ class _Budget:
     schedules: int | None
     seconds: float | None
 
+    @property
+    def words(self) -> str:
+        """The budget as it is given, such as "seconds=2"."""
+        given = {"schedules": self.schedules, "seconds": self.seconds}
+        return ", ".join(f"{name}={limit:g}" for name, limit in given.items() if limit is not None)
+
     def is_spent(self, result: Exploration) -> bool:
         return result.schedules == self.schedules or (self.seconds is not None and result.seconds >= self.seconds)
 
@@ -138,12 +145,14 @@ def _search(
         search.learn(execution)
         names.update(execution.names, map(letter, range(len(execution.names))))
         count_orders(result, execution)
+        result.evidence.add(execution)
         if execution.error is not None:
             result.failure = runner.shrink(execution, number)
         result.seconds = time.monotonic() - began
         if progress:
             progress(result)
         if result.failure or budget.is_spent(result):
+            result.stopped_by = budget.words
             break
     result.redundant = search.redundant
     return names

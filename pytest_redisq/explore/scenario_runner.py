@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from pytest_redisq import interrupts
+from pytest_redisq.endpoint.forms import is_queue
 from pytest_redisq.errors import DeliveryError, RedisqError
 from pytest_redisq.explore.actor_threads import silent_kills
 from pytest_redisq.explore.equivalence import EnabledStepsChangedError
@@ -60,9 +61,10 @@ class ScenarioRunner:
         random.seed(0)
         loop = ExecutionLoop(self.resources, scheduler, self.limits)
         error: BaseException | None = None
+        made: object = None
         try:
             try:
-                self.scenario(World(self.resources, loop))
+                made = self.scenario(World(self.resources, loop))
                 loop.check_that_all_acted()
             finally:
                 with interrupts.deferred():
@@ -76,12 +78,15 @@ class ScenarioRunner:
             if not _is_failure(failure) or interrupts.interrupt_behind(failure):
                 raise
             error = failure
+        if not loop.actors and is_queue(made):
+            raise TypeError(_forgotten_contract(self.scenario))
         return Execution(
             choices=tuple(loop.choices),
             events=tuple(loop.events),
             names=tuple(actor.name for actor in loop.actors),
             last=loop.last,
             error=error,
+            verdicts=tuple(loop.verdicts),
         )
 
     def shrink(self, execution: Execution, number: int) -> Failure:
@@ -112,6 +117,9 @@ class ScenarioRunner:
 def check_scenario(scenario: object) -> None:
     """Raise `TypeError` for an object that is not callable, or a function whose call would not run its code."""
     __tracebackhide__ = True
+    methods = [name for name in ("put", "get", "bind") if callable(getattr(scenario, name, None))]
+    if "get" in methods or methods == ["bind"]:
+        raise TypeError(_forgotten_contract(scenario))
     if not callable(scenario):
         raise TypeError(
             f"{scenario!r} is not a scenario: pass a function of a world, or a queue and its contract, as in "
@@ -123,6 +131,14 @@ def check_scenario(scenario: object) -> None:
             f"{scenario!r} is not a plain function, so its code would not run. Write it with def and without yield; "
             "its actors may be coroutine functions."
         )
+
+
+def _forgotten_contract(queue: object) -> str:
+    name = getattr(queue, "__name__", None) or type(queue).__name__
+    return (
+        f"{name} is a queue, and no contract was given, so there is nothing to check. Give it, as in "
+        f'redisq.explore({name}, contract="at-least-once"), or pass a function of a world.'
+    )
 
 
 @contextlib.contextmanager

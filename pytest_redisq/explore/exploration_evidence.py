@@ -1,0 +1,88 @@
+"""What the executions of an exploration showed: the evidence that its result rests on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from pytest_redisq.explore.execution import Execution
+from pytest_redisq.explore.schedule import StepKind
+
+#: The actor, how many steps it had taken before, and the kind of fault.
+FaultPlace: TypeAlias = tuple[int, int, StepKind]
+
+
+_NO_ACTOR = (
+    "the scenario has no actor, so there is nothing to schedule: create actors with world.actor(…), "
+    "world.producer(…) or world.consumer(…), and call world.run()"
+)
+_NO_COMMAND = (
+    "went through the proxy, so no schedule can change anything: let each actor use the client or the URL that "
+    "it is given"
+)
+
+
+@dataclass(slots=True, kw_only=True)
+class ExplorationEvidence:
+    """Counts over all executions.
+
+    * `faults_asked`: whether faults were to strike.
+    * `actors`: the names of all actors. `active`: of those that sent a command.
+    * `places`: where a fault could strike. `struck`: where one did.
+    * `judged`: verdicts. `acknowledged`, `delivered`: the messages of all of them.
+    """
+
+    faults_asked: bool = False
+    actors: set[str] = field(default_factory=set)
+    active: set[str] = field(default_factory=set)
+    places: set[FaultPlace] = field(default_factory=set)
+    struck: set[FaultPlace] = field(default_factory=set)
+    judged: int = 0
+    acknowledged: int = 0
+    delivered: int = 0
+
+    def add(self, execution: Execution) -> None:
+        """Count one execution."""
+        self.actors.update(execution.names)
+        self.active.update(execution.names[event.step.actor] for event in execution.events)
+        for verdict in execution.verdicts:
+            self.judged += 1
+            self.acknowledged += verdict.totals.acknowledged
+            self.delivered += verdict.totals.delivered
+        if self.faults_asked:
+            self._add_places(execution)
+
+    def _add_places(self, execution: Execution) -> None:
+        taken: Counter[int] = Counter()
+        for point, step in execution.choices:
+            for enabled in (*point.enabled_steps, *point.early):
+                if enabled.faults:
+                    before = taken[enabled.actor]
+                    self.places.update((enabled.actor, before, kind) for kind in enabled.faults)
+            if point.costs(step):
+                self.struck.add((step.actor, taken[step.actor], step.kind))
+            taken[step.actor] += 1
+
+    def reasons(self) -> list[str]:
+        """Why the exploration proves nothing; empty if it proves something."""
+        if not self.actors:
+            return [_NO_ACTOR]
+        if not self.active:
+            return [f"no command of {', '.join(sorted(self.actors))} {_NO_COMMAND}"]
+        reasons = []
+        if self.judged and not self.delivered:
+            reasons.append("no message was delivered in any schedule")
+        if self.faults_asked and not self.struck:
+            reasons.append("no fault struck in any schedule")
+        return reasons
+
+    def __str__(self) -> str:
+        parts = []
+        if self.judged:
+            parts.append(f"{self.acknowledged:,} messages acknowledged, {self.delivered:,} delivered")
+        if self.faults_asked:
+            parts.append(f"faults struck at {len(self.struck):,} of {len(self.places):,} places")
+        if silent := sorted(self.actors - self.active):
+            parts.append(f"{', '.join(silent)} sent no command")
+        return "; ".join(parts)
