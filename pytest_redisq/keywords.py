@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import redis
     import redis.asyncio
 
+    from pytest_redisq.endpoint.forms import Gets
     from pytest_redisq.endpoint.jobs import ClientFactory, Pace, Payload, Workers
     from pytest_redisq.explore import Exploration, Schedule, Strategy
     from pytest_redisq.faults import AnyFaults, ExploreFaults, KitFault
@@ -39,6 +40,7 @@ class RunKeywords(TypedDict, total=False):
     pace: Pace | None
     seed: int
     client: ClientFactory | None
+    gets: Gets
     logs: bool
 
 
@@ -74,6 +76,7 @@ class QueueKeywords(TypedDict, total=False):
     consumers: int
     messages: int
     is_async: bool | None
+    gets: Gets
 
 
 class ExploreQueueKeywords(ExploreKeywords, QueueKeywords, total=False):

@@ -8,7 +8,8 @@ from typing import Any
 from pytest_redisq.endpoint.event_loop import LoopThread
 from pytest_redisq.endpoint.fence import Fence
 from pytest_redisq.endpoint.forms import EndpointFactory, QueueEndpoint
-from pytest_redisq.endpoint.workload import ReceivedMessage
+from pytest_redisq.endpoint.operation_record import ReceivedMessage
+from pytest_redisq.endpoint.workload import Operation
 from pytest_redisq.model import Outcome
 from pytest_redisq.queues.protocol import ListsMessages
 
@@ -18,64 +19,78 @@ class BlockingEndpoint:
 
     Parameters:
 
-    * `factory`: the queue, the server's address and how to make a client.
+    * `factory`: opens the endpoint.
     * `name`: of the worker.
-    * `is_producer`: which function of a pair to use.
-    * `fence`: watches the connections of this endpoint.
-    * `loop`: the event loop that runs the queue's coroutine functions; None for plain functions.
+    * `is_producer`: which function of a pair to use; default: the second.
+    * `fence`: watches the connections of this endpoint; default: one of its own.
+    * `loop`: the event loop that runs the queue's coroutine functions; None for plain functions. The caller closes it.
     """
 
     def __init__(
-        self, factory: EndpointFactory, name: str, *, is_producer: bool, fence: Fence, loop: LoopThread | None
+        self,
+        factory: EndpointFactory,
+        name: str,
+        *,
+        loop: LoopThread | None,
+        is_producer: bool = False,
+        fence: Fence | None = None,
     ) -> None:
         self._loop = loop
+        self.fence: Fence = fence or Fence()
         self._endpoint: QueueEndpoint = self._do(
-            lambda: QueueEndpoint(factory, name, is_producer=is_producer, is_async=loop is not None, fence=fence)
+            lambda: factory.open(name, is_producer=is_producer, is_async=loop is not None, fence=self.fence)
         )
-
-    @property
-    def acknowledges(self) -> bool:
-        """Whether the queue has an `ack`."""
-        return self._endpoint.acknowledges
+        self.acknowledges: bool = self._endpoint.acknowledges
+        self.runs_dry: bool = self._endpoint.runs_dry
 
     def outcome_of(self, error: Exception) -> Outcome | None:
         """Return how the last operation ended, which raised `error`; None if the error comes from the queue's code."""
         return self._endpoint.outcome_of(error)
 
-    def subscribe(self) -> None:
-        """If the queue has readers, start to read here."""
-        self._do(self._endpoint.subscribe)
+    def perform(self, operation: Operation) -> Any:
+        """Do an operation, or wait. Returns what the steps are to be sent."""
+        endpoint = self._endpoint
+        if self._loop is None or operation.verb == "wait":
+            return endpoint.perform(operation)
+        return self._loop.do(lambda: endpoint.perform_async(operation))
 
     def put(self, body: bytes) -> str | None:
-        endpoint = self._endpoint
-        name: str | None = self._do(lambda: endpoint.put(body) if self._loop is None else endpoint.put_async(body))
-        return name
+        queue_id: str | None = self.perform(Operation("put", body))
+        return queue_id
 
     def get(self, wait_seconds: float) -> ReceivedMessage | None:
-        endpoint = self._endpoint
-        received: ReceivedMessage | None = self._do(
-            lambda: endpoint.get(wait_seconds) if self._loop is None else endpoint.get_async(wait_seconds)
-        )
+        received: ReceivedMessage | None = self.perform(Operation("get", wait_seconds))
         return received
 
     def ack(self, received: ReceivedMessage) -> Any:
-        endpoint, delivery = self._endpoint, received.delivery
-        return self._do(lambda: endpoint.ack(delivery) if self._loop is None else endpoint.ack_async(delivery))
+        return self.perform(Operation("ack", received.delivery))
 
-    def remaining(self) -> list[bytes]:
-        """The bodies that no consumer has received; empty if the queue cannot tell."""
-        return self._listed("remaining")
+    def has(self, method: str) -> bool:
+        """Whether the queue has such a method."""
+        return callable(getattr(self._endpoint.queue, method, None))
 
-    def pending(self) -> list[bytes]:
-        """The bodies that a consumer has received and not acknowledged; empty if the queue cannot tell."""
-        return self._listed("pending")
+    def call(self, method: str) -> Any:
+        """What the queue's `method()` comes to; None if it has none."""
+        return self._do(lambda: self._endpoint.call(method))
 
-    def _listed(self, what: str) -> list[bytes]:
-        queue = self._endpoint.queue
-        return list(self._do(getattr(queue, what))) if isinstance(queue, ListsMessages) else []
+    @property
+    def lists(self) -> bool:
+        """Whether the queue can list the messages in it."""
+        return isinstance(self._endpoint.queue, ListsMessages)
+
+    def listed(self, what: str) -> list[bytes]:
+        """The bodies that are `remaining` (no consumer has received them) or `pending` (received, not acknowledged).
+
+        Empty if the queue cannot tell.
+        """
+        return list(self.call(what) or ())
 
     def close(self) -> None:
         self._do(self._endpoint.close if self._loop is None else self._endpoint.close_async)
+
+    def cut_off(self) -> None:
+        """Let no command pass from now on; what waits for the server gets a `ConnectionError`."""
+        self._do(self.fence.close)
 
     def _do(self, act: Callable[[], Any]) -> Any:
         """Return the result of `act`, called in the event loop if there is one."""

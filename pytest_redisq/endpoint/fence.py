@@ -15,6 +15,9 @@ import redis
 #: Commands that execute several commands of their own.
 _SCRIPTS = (b"EVAL", b"EVALSHA", b"EVAL_RO", b"EVALSHA_RO", b"FCALL", b"FCALL_RO")
 
+#: The attribute of a fenced class of connections that is its fence.
+_FENCE = "_redisq_fence"
+
 
 class Fence:
     """Stands between a worker and the server. `close` cuts a worker in a thread or task off, as its death would."""
@@ -28,9 +31,9 @@ class Fence:
         self._lock = threading.Lock()
 
     def guard(self, client: Any) -> None:
-        """Have every connection that `client`'s pool makes from now on pass this fence."""
+        """Have every connection that `client`'s pool makes from now on pass this fence. A second call does nothing."""
         pool = getattr(client, "connection_pool", None)
-        if pool is not None:
+        if pool is not None and getattr(pool.connection_class, _FENCE, None) is not self:
             pool.connection_class = _fenced(pool.connection_class, self)
 
     def enter(self, connection: Any) -> None:
@@ -67,6 +70,12 @@ class Fence:
             _cut(connection)
 
 
+def fence_of(client: Any) -> Fence:
+    """The fence that the connections of `client` pass already; else a new one."""
+    pool = getattr(client, "connection_pool", None)
+    return getattr(pool and pool.connection_class, _FENCE, None) or Fence()
+
+
 def _fenced(base: type[Any], fence: Fence) -> type[Any]:
     async def connect_async(self: Any, *args: Any, **options: Any) -> Any:
         with fence.connecting(self):
@@ -93,7 +102,12 @@ def _fenced(base: type[Any], fence: Fence) -> type[Any]:
 
     is_async = inspect.iscoroutinefunction(base.connect)
     methods = (connect_async, send_async) if is_async else (connect, send)
-    overridden = {"connect": methods[0], "send_packed_command": methods[1], "pack_commands": pack_commands}
+    overridden = {
+        "connect": methods[0],
+        "send_packed_command": methods[1],
+        "pack_commands": pack_commands,
+        _FENCE: fence,
+    }
     return type(base.__name__, (base,), overridden)
 
 

@@ -1,29 +1,52 @@
-"""What a producer and a consumer do, without IO: one logic, driven for threads and processes and for asyncio tasks.
+"""What a producer and a consumer do, as steps: one loop each, for run, explore, load and the drain at a run's end.
 
-A worker is a generator that yields what is to be done with its end of the queue and is sent the result, or has the
-error thrown in. Around each call it records an invocation and an end; what lies between the two is the call alone.
+Steps are a generator that yields operations and is sent their results, or has their errors thrown in. `drivers` carries
+them out in a thread, a process, a greenlet, an event loop or under a schedule. Before and after each operation it is
+recorded; what lies between the two is the operation alone.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, TypeAlias
+from collections.abc import Generator, Iterable
+from enum import IntEnum
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
-from pytest_redisq.endpoint.jobs import ConsumerJob, ProducerJob
+from pytest_redisq.endpoint.operation_record import OperationRecord
 from pytest_redisq.endpoint.outcomes import CONNECTION_ERRORS
-from pytest_redisq.endpoint.status_table import KillRequest, WorkerState, WorkerStatus
-from pytest_redisq.history import Recording
-from pytest_redisq.model import UNREADABLE, Kind, Message, Outcome, decode_body, encode_body
+from pytest_redisq.model import Outcome
 from pytest_redisq.queues import Stopped
 
-#: After such an error a worker waits, at first this long and each time twice as long, up to the second number.
-_BACKOFF_SECONDS = (0.005, 0.2)
 #: No single wait of a worker is longer than this, so that it sees in time that it is to stop.
 _SLICE_SECONDS = 0.05
-#: How much of a body that is not ours is shown.
-_SHOWN_BYTES = 60
+
+
+class WorkerState(IntEnum):
+    """What a worker is doing. The words complete "producer-0 …"."""
+
+    STARTING = 0
+    READY = 1
+    WORKING = 2
+    PUTTING = 3
+    GETTING = 4
+    ACKNOWLEDGING = 5
+    WAITING = 6
+    ENDED = 7
+
+    @property
+    def words(self) -> str:
+        return _WORDS[self]
+
+
+_WORDS = {
+    WorkerState.STARTING: "is starting",
+    WorkerState.READY: "is ready",
+    WorkerState.WORKING: "is between two calls",
+    WorkerState.PUTTING: "is in put()",
+    WorkerState.GETTING: "is in get()",
+    WorkerState.ACKNOWLEDGING: "is in ack()",
+    WorkerState.WAITING: "waits for its next turn",
+    WorkerState.ENDED: "has ended",
+}
 
 
 class WorkerKilled(BaseException):
@@ -31,176 +54,190 @@ class WorkerKilled(BaseException):
 
 
 class Operation(NamedTuple):
-    """A call to make upon the worker's end of the queue, or a wait (`value` in seconds)."""
+    """A call to make on the worker's endpoint, or a wait (`value` in seconds)."""
 
     verb: Literal["put", "get", "ack", "wait"]
     value: Any
 
 
 Steps: TypeAlias = Generator[Operation, Any, None]
-#: The outcome of an operation that raised this error; None if the error comes from the queue's own code.
-OutcomeOf: TypeAlias = Callable[[Exception], Outcome | None]
 
 
-class ReceivedMessage(NamedTuple):
-    """What `get` came back with: its body and id, and the thing itself, as `ack` wants it."""
+class OpenQueue(Protocol):
+    """What the steps have to know about the queue that they work on."""
 
-    body: bytes
-    id: str | None
-    delivery: Any
+    @property
+    def acknowledges(self) -> bool:
+        """Whether the queue has an `ack`."""
+
+    @property
+    def runs_dry(self) -> bool:
+        """Whether it still hands messages out once it is told to stop, and then says by `Stopped` that it has none."""
+
+    def outcome_of(self, error: Exception) -> Outcome | None:
+        """Return how the last operation ended, which raised `error`; None if the error comes from the queue's code."""
 
 
-@dataclass(slots=True, kw_only=True)
 class WorkloadContext:
-    """What a worker has at hand. `die` kills it (a process: for good; a thread or task: by raising `WorkerKilled`)."""
+    """What a driver has to say about one worker: when it ends, and what happens beside its operations.
 
-    status: WorkerStatus
-    recording: Recording
-    die: Callable[[], None]
-    stopping: bool = False
-    dead: bool = False
-    started_ns: int = field(default=0)
+    `record`: where its operations are recorded. A driver overrides what it needs of the rest.
+    """
+
+    #: After a failed operation a worker waits: at first this long, each time twice as long, up to the second number.
+    backoff_seconds: tuple[float, float] = (0.005, 0.2)
+
+    #: Whether the last operation raised an error of the network or the server.
+    failed: bool = False
+
+    def __init__(self, record: OperationRecord) -> None:
+        self.record = record
+
+    @property
+    def wait_seconds(self) -> float:
+        """What a consumer passes to `get`, in seconds."""
+        raise NotImplementedError
+
+    def over(self, *, idle: bool) -> bool:
+        """Whether the worker ends before its next operation. `idle`: its last `get` came back with nothing."""
+        raise NotImplementedError
+
+    def seconds_until(self, sequence: int) -> float:  # noqa: ARG002
+        """The time until the `sequence`-th message is due; 0: now."""
+        return 0.0
 
     def check_alive(self) -> None:
-        """Raise `WorkerKilled` if this worker was killed. Called after each operation, before its end is recorded."""
-        if self.dead:
-            raise WorkerKilled
+        """Raise if this worker was killed. Called after each operation, before its end is recorded."""
+
+    def enter(self, state: WorkerState) -> None:
+        """The worker is in `state` from now on."""
+
+    def sent(self) -> None:
+        """A message was put."""
+
+    def received(self) -> None:
+        """A message has left the queue, which is not yet recorded."""
+
+    def holding(self) -> None:
+        """A message was received, which is recorded; it is not yet acknowledged."""
+
+    def idle(self) -> None:
+        """A get came back with nothing."""
+
+    def bears(self, error: Exception) -> bool:  # noqa: ARG002
+        """Whether the worker goes on after an error of the queue's own code."""
+        return False
 
 
-def produce(job: ProducerJob, context: WorkloadContext, *, outcome_of: OutcomeOf) -> Steps:
-    backoff = _Backoff()
-    for sequence in range(job.messages):
-        if job.pace is not None:
-            yield from _wait_until(
-                context.started_ns + int(job.pace.due_seconds(sequence, job.producers) * 1e9), context
-            )
-        if context.stopping:
+def produce(sequences: Iterable[int], context: WorkloadContext, queue: OpenQueue) -> Steps:
+    """The steps of a producer that puts the messages with these numbers, each when it is due."""
+    backoff = _Backoff(context)
+    for sequence in sequences:
+        while (seconds := context.seconds_until(sequence)) > 0 and not context.over(idle=False):
+            yield from _wait(seconds, context)
+        if context.over(idle=False):
             return
-        message = Message(job.producer, sequence)
-        body = encode_body(job.run, message, job.payload_for(message))
-        token = context.recording.invoke(job.name, Kind.ENQUEUE, (message,))
-        context.status.enter(WorkerState.PUTTING)
-        answer = yield from _call(Operation("put", body), token, context, outcome_of)
+        body = context.record.putting(sequence)
+        context.enter(WorkerState.PUTTING)
+        answer = yield from _call(Operation("put", body), context, queue)
         if isinstance(answer, _FailedCall):
-            yield from backoff.wait(context)
-            continue
-        context.recording.ok(token, None, () if answer is None else (str(answer),))
-        context.status.count()
-        backoff.reset()
-
-
-def consume(
-    job: ConsumerJob, context: WorkloadContext, *, outcome_of: OutcomeOf, acknowledges: bool, runs_dry: bool = False
-) -> Steps:
-    """`runs_dry`: once told to stop, the end still hands things out, and says by `Stopped` when it has no more."""
-    backoff = _Backoff()
-    while runs_dry or not context.stopping:
-        token = context.recording.invoke(job.name, Kind.DEQUEUE)
-        invoked_ns = context.status.enter(WorkerState.GETTING)
-        try:
-            received = yield from _call(Operation("get", job.wait_seconds), token, context, outcome_of)
-        except Stopped:
-            context.recording.ok(token, ())
-            return
-        if isinstance(received, _FailedCall):
-            yield from backoff.wait(context)
-        elif received is None:
-            context.recording.ok(token, ())
-            context.status.idle(invoked_ns)
+            yield from backoff.wait()
         else:
-            message = _received(job, context, token, received)
-            if acknowledges:
-                yield from _acknowledge(job, context, message, received, outcome_of)
+            context.record.put(answer)
+            context.sent()
             backoff.reset()
 
 
-def _received(job: ConsumerJob, context: WorkloadContext, token: int, received: ReceivedMessage) -> Message:
-    if context.status.kill_request is KillRequest.DIE_RECEIVING:
-        context.die()
-    message = decode_body(job.run, received.body)
-    ids = () if received.id is None else (received.id,)
-    if message is None:
-        message = UNREADABLE
-        context.recording.ok(token, (message,), ids, error=repr(received.body[:_SHOWN_BYTES]))
-    else:
-        context.recording.ok(token, (message,), ids)
-    context.status.count()
-    if context.status.kill_request is KillRequest.DIE_HOLDING:
-        context.die()
-    return message
+def consume(context: WorkloadContext, queue: OpenQueue) -> Steps:
+    """The steps of a consumer that gets messages, and acknowledges them if the queue has `ack`, until it is over."""
+    backoff = _Backoff(context)
+    idle = False
+    while queue.runs_dry or not context.over(idle=idle):
+        context.record.getting()
+        context.enter(WorkerState.GETTING)
+        try:
+            received = yield from _call(Operation("get", context.wait_seconds), context, queue)
+        except Stopped:
+            context.record.got(None)
+            return
+        idle = received is None
+        if isinstance(received, _FailedCall):
+            yield from backoff.wait()
+        elif received is None:
+            context.record.got(None)
+            context.idle()
+        else:
+            context.received()
+            context.record.got(received)
+            context.holding()
+            if queue.acknowledges:
+                yield from _acknowledge(received.delivery, context, queue)
+            backoff.reset()
 
 
-def _acknowledge(
-    job: ConsumerJob, context: WorkloadContext, message: Message, received: ReceivedMessage, outcome_of: OutcomeOf
-) -> Steps:
-    """Where it is unknown whether that happened, do it again, as a consumer should: it can do no harm."""
-    backoff = _Backoff()
+def _acknowledge(delivery: Any, context: WorkloadContext, queue: OpenQueue) -> Steps:
+    """If it is unknown whether the ack happened, it is sent again, as a consumer should: it can do no harm."""
+    backoff = _Backoff(context)
     while True:
-        token = context.recording.invoke(job.name, Kind.ACK, (message,))
-        context.status.enter(WorkerState.ACKNOWLEDGING)
-        answer = yield from _call(Operation("ack", received.delivery), token, context, outcome_of)
-        if answer is False:
-            context.recording.fail(token, "the message was no longer ours")
-        elif not isinstance(answer, _FailedCall):
-            context.recording.ok(token, None, () if received.id is None else (received.id,))
-        elif isinstance(answer.error, CONNECTION_ERRORS) and not context.stopping:
-            yield from backoff.wait(context)
+        context.record.acknowledging()
+        context.enter(WorkerState.ACKNOWLEDGING)
+        answer = yield from _call(Operation("ack", delivery), context, queue)
+        if not isinstance(answer, _FailedCall):
+            context.record.acknowledged(answer is not False)
+        elif isinstance(answer.error, CONNECTION_ERRORS) and not context.over(idle=False):
+            yield from backoff.wait()
             continue
         return
 
 
 class _FailedCall(NamedTuple):
-    """The call raised, and the op has been ended accordingly."""
+    """The call raised, and the operation has been ended accordingly."""
 
     error: Exception
 
 
-def _call(
-    operation: Operation, token: int, context: WorkloadContext, outcome_of: OutcomeOf
-) -> Generator[Operation, Any, Any]:
+def _call(operation: Operation, context: WorkloadContext, queue: OpenQueue) -> Generator[Operation, Any, Any]:
     """Yield `operation` and return its result, or `_FailedCall` after an error of the network or the server.
 
-    Other errors come from the queue's own code. They are recorded as *unknown* and raised.
+    Other errors come from the queue's own code. They are recorded as *unknown* and raised, unless the context bears it.
     """
+    __tracebackhide__ = True
     try:
         answer = yield operation
-    except Stopped:
+    except Stopped as stopped:
         context.check_alive()
         if operation.verb != "get":
-            context.recording.info(token, "the queue was stopped")
+            context.record.failed(Outcome.INFO, stopped)
         raise
     except Exception as error:
         context.check_alive()
-        outcome = outcome_of(error)
-        if outcome is Outcome.FAIL:
-            context.recording.fail(token, _words(error))
-        else:
-            context.recording.info(token, _words(error))
-        if outcome is None:
+        outcome = queue.outcome_of(error)
+        context.failed = True
+        context.record.failed(outcome or Outcome.INFO, error)
+        if outcome is None and not context.bears(error):
             raise
         return _FailedCall(error)
     context.check_alive()
-    context.status.enter(WorkerState.WORKING)
+    context.failed = False
+    context.enter(WorkerState.WORKING)
     return answer
 
 
-def _words(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
-
-
-def _wait_until(due_ns: int, context: WorkloadContext) -> Steps:
-    context.status.enter(WorkerState.WAITING)
-    while not context.stopping and (left_ns := due_ns - time.monotonic_ns()) > 0:
-        yield Operation("wait", min(left_ns / 1e9, _SLICE_SECONDS))
+def _wait(seconds: float, context: WorkloadContext) -> Steps:
+    context.enter(WorkerState.WAITING)
+    yield Operation("wait", min(seconds, _SLICE_SECONDS))
 
 
 class _Backoff:
-    def __init__(self) -> None:
-        self._seconds = _BACKOFF_SECONDS[0]
+    def __init__(self, context: WorkloadContext) -> None:
+        self._context = context
+        self._seconds, self._longest = context.backoff_seconds
 
     def reset(self) -> None:
-        self._seconds = _BACKOFF_SECONDS[0]
+        self._seconds = self._context.backoff_seconds[0]
 
-    def wait(self, context: WorkloadContext) -> Steps:
-        yield from _wait_until(time.monotonic_ns() + int(self._seconds * 1e9), context)
-        self._seconds = min(2 * self._seconds, _BACKOFF_SECONDS[1])
+    def wait(self) -> Steps:
+        left, self._seconds = self._seconds, min(2 * self._seconds, self._longest)
+        while left > 0 and not self._context.over(idle=False):
+            yield from _wait(left, self._context)
+            left -= _SLICE_SECONDS

@@ -16,7 +16,7 @@ from pytest_redisq.explore.exploration_arguments import exploration_arguments
 from pytest_redisq.explore.exploration_progress import progress_line
 from pytest_redisq.explore.explorer import explore, replay
 from pytest_redisq.explore.failures import ScheduleStore
-from pytest_redisq.explore.queue_scenario import queue_scenario
+from pytest_redisq.explore.queue_scenario import can_explore, queue_scenario
 from pytest_redisq.explore.scenario_runner import Scenario
 from pytest_redisq.explore.schedule import Schedule, Step, StepKind
 from pytest_redisq.explore.schedulers.scheduler_factory import STRATEGIES, Strategy
@@ -41,6 +41,7 @@ __all__ = [
     "Strategy",
     "StuckError",
     "World",
+    "can_explore",
     "exploration_arguments",
     "explore",
     "progress_line",

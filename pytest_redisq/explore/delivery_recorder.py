@@ -7,28 +7,29 @@ and every lease has run out.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 from pytest_redisq.check import AnyContract, Verdict, check, contract_of
 from pytest_redisq.check.contract import Guarantee
-from pytest_redisq.endpoint.fence import Fence
-from pytest_redisq.endpoint.forms import id_of, message_of
-from pytest_redisq.endpoint.outcomes import outcome_of
-from pytest_redisq.endpoint.workload import ReceivedMessage
+from pytest_redisq.endpoint.drivers import drive, drive_async
+from pytest_redisq.endpoint.fence import Fence, fence_of
+from pytest_redisq.endpoint.forms import Form, Gets, QueueEndpoint, awaited, check_queue, is_async_queue, open_endpoint
+from pytest_redisq.endpoint.operation_record import HistoryRecord
+from pytest_redisq.endpoint.workload import Steps, WorkerState, WorkloadContext, consume, produce
 from pytest_redisq.errors import DeliveryError, RedisqError
 from pytest_redisq.explore.actor import Actor
 from pytest_redisq.explore.actor_factory import ActorFactory
+from pytest_redisq.explore.actor_threads import ActorKilled
 from pytest_redisq.explore.execution_loop import ExecutionLoop
-from pytest_redisq.explore.queue_side import QueueSide, queue_side
-from pytest_redisq.explore.queue_steps import QueueSteps, closing, drive, drive_async
 from pytest_redisq.explore.resources import Resources
 from pytest_redisq.explore.schedule import MAX_ACTORS, letter
 from pytest_redisq.explore.virtual_time import RecordClock
 from pytest_redisq.history import History, Recorder
-from pytest_redisq.model import UNREADABLE, Kind, Message, Outcome, decode_body, encode_body
-from pytest_redisq.queues import Stopped
+from pytest_redisq.model import UNREADABLE, Message, Outcome, decode_body, encode_body
 from pytest_redisq.report import explain
 
 #: Seconds of virtual time that a consumer waits for a message, before it checks whether all producers have ended.
@@ -51,6 +52,47 @@ _STEP_NS = 1_000_000
 _RUN = "x"
 
 
+#: Why the explorer cannot open a queue of such a form.
+CANNOT_EXPLORE: Mapping[Form | None, str] = {
+    Form.SHARED: (
+        "it cannot be explored: each actor needs the queue on a client of its own. Pass an object with bind(client), "
+        "a class or function of a client that returns such an object, or a pair (produce, consume) of functions."
+    ),
+    Form.COMMAND: (
+        "it cannot be explored as a part of a queue, for its lines would reach no schedule. Run it with run(), or in a "
+        "scenario of your own as an actor, with world.process(command)."
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueSide:
+    """One side of a queue, to put or to get, as its actors open it; parameters as for `World.producer`."""
+
+    queue: Any
+    is_producer: bool
+    is_async: bool
+    gets: Gets
+
+    def open(self, given: Any) -> QueueEndpoint:
+        """Open it with an actor's client or URL."""
+        if isinstance(given, str):
+            return open_endpoint(self.queue, given, is_producer=self.is_producer, fence=Fence())
+        return open_endpoint(
+            self.queue, lambda: given, is_producer=self.is_producer, fence=fence_of(given), owned=False
+        )
+
+
+def queue_side(queue: Any, *, is_producer: bool, is_async: bool | None, gets: Gets = "client") -> QueueSide:
+    """The side of a queue; parameters as for `World.producer`.
+
+    Errors: `TypeError` for an object that is no queue, or whose commands would not pass through the proxy.
+    """
+    check_queue(queue, cannot=CANNOT_EXPLORE)
+    found = is_async_queue(queue, is_producer=is_producer) if is_async is None else is_async
+    return QueueSide(queue=queue, is_producer=is_producer, is_async=found, gets=gets)
+
+
 class DeliveryRecorder:
     """Makes the producers and consumers of one execution, and records their operations."""
 
@@ -64,35 +106,30 @@ class DeliveryRecorder:
         self._compares = True
         self._producers = 0
         self._producing = 0
-        #: Each queue that a consumer gets from, as it was given, with its side.
-        self._taken: list[tuple[Any, QueueSide]] = []
-        #: By the actor's index: counts the commands of its client.
-        self._fences: dict[int, Fence] = {}
+        #: The side of each queue that a consumer gets from.
+        self._taken: list[QueueSide] = []
 
-    def producer(
-        self, queue: Any, messages: int, name: str, after_seconds: float | None, is_async: bool | None
-    ) -> Actor[None]:
+    @property
+    def wait_seconds(self) -> float:
+        """What a consumer passes to `get` now, in seconds of virtual time."""
+        return PATIENT_SECONDS if self._loop.paused else WAIT_SECONDS
+
+    @property
+    def producing(self) -> bool:
+        """Whether messages may still be put: a producer is at work, or an actor is paused."""
+        return self._producing > 0 or self._loop.paused
+
+    def producer(self, side: QueueSide, messages: int, name: str, after_seconds: float | None) -> Actor[None]:
         """An actor that puts `messages` messages into the queue; parameters as for `World.producer`."""
-        side = queue_side(queue, "put", is_async)
         number, self._producers = self._producers, self._producers + 1
         self._producing += 1
+        return self._actor(side, name, messages=messages, number=number, after_seconds=after_seconds or 0.0)
 
-        def produce(client: Any, me: Actor[None]) -> QueueSteps[None]:
-            try:
-                if after_seconds is not None:
-                    yield lambda: side.sleep(after_seconds)
-                yield from closing(end := side.open(client), self._produce(end, me, number, messages))
-            finally:
-                self._producing -= 1
-
-        return self._actor(produce, name, side)
-
-    def consumer(self, queue: Any, name: str, is_async: bool | None) -> Actor[None]:
+    def consumer(self, side: QueueSide, name: str) -> Actor[None]:
         """An actor that gets messages from the queue, and acknowledges them, until all producers have ended."""
-        side = queue_side(queue, "get", is_async)
-        if not any(known is queue and other.is_async is side.is_async for known, other in self._taken):
-            self._taken.append((queue, side))
-        return self._actor(lambda client, me: self._take_all(side, client, me), name, side)
+        if not any(known.queue is side.queue and known.is_async is side.is_async for known in self._taken):
+            self._taken.append(side)
+        return self._actor(side, name)
 
     def verdict(self, contract: AnyContract) -> Verdict:
         """Run all actors, then a recovery consumer for each queue, and judge the history.
@@ -105,10 +142,11 @@ class DeliveryRecorder:
         self._compares = agreed.fifo and agreed.guarantee is not Guarantee.FAN_OUT
         self._loop.run()
         if agreed.guarantee is not Guarantee.FAN_OUT:
-            for _, side in self._taken:
-                self._actor(self._recovery_consumer(side), "recovery", side, fault_free=True)
+            for side in self._taken:
+                self._actor(side, "recovery", after_seconds=LEASES_SECONDS, fault_free=True)
             self._loop.run()
-        self._record.quiescence(remaining=self._inside("remaining"), pending=self._inside("pending"))
+        remaining, pending = self._inside()
+        self._record.quiescence(remaining=remaining, pending=pending)
         history = self._record.history()
         self._look_for_detours(history)
         verdict = check(history, agreed)
@@ -149,135 +187,118 @@ class DeliveryRecorder:
 
     def _actor(
         self,
-        work: Callable[[Any, Actor[None]], QueueSteps[None]],
-        name: str,
         side: QueueSide,
+        name: str,
         *,
+        messages: int = 0,
+        number: int = 0,
+        after_seconds: float = 0.0,
         fault_free: bool = False,
     ) -> Actor[None]:
-        def act(client: Any) -> None:
-            __tracebackhide__ = True
-            self._stamps.place = actor.index
-            self._count_commands(client, actor)
-            drive(work(client, actor))
+        """An actor that waits, opens its side of the queue, and puts, or gets until it is over."""
 
-        async def act_async(client: Any) -> None:
+        def steps(endpoint: QueueEndpoint) -> Steps:
+            record = HistoryRecord(self._record, _name(actor), _RUN, producer=number)
+            context = _ActorContext(self, actor, record)
+            return produce(range(messages), context, endpoint) if side.is_producer else consume(context, endpoint)
+
+        def act(given: Any) -> None:
             __tracebackhide__ = True
             self._stamps.place = actor.index
-            self._count_commands(client, actor)
-            await drive_async(work(client, actor))
+            try:
+                if after_seconds:
+                    time.sleep(after_seconds)
+                endpoint = side.open(given)
+                try:
+                    drive(steps(endpoint), endpoint.perform)
+                finally:
+                    endpoint.close()
+            finally:
+                self._producing -= side.is_producer
+
+        async def act_async(given: Any) -> None:
+            __tracebackhide__ = True
+            self._stamps.place = actor.index
+            try:
+                if after_seconds:
+                    await asyncio.sleep(after_seconds)
+                endpoint = side.open(given)
+                try:
+                    await drive_async(steps(endpoint), endpoint.perform_async)
+                finally:
+                    await endpoint.close_async()
+            finally:
+                self._producing -= side.is_producer
 
         # The actor's code refers to `actor`, and runs only after it exists.
         actor: Actor[None] = self._factory.function(
-            act_async if side.is_async else act, name=name, fault_free=fault_free
+            act_async if side.is_async else act, name=name, fault_free=fault_free, gets=side.gets
         )
         return actor
 
-    def _count_commands(self, client: Any, actor: Actor[None]) -> None:
-        self._fences[actor.index] = Fence()
-        self._fences[actor.index].guard(client)
-
-    def _recovery_consumer(self, side: QueueSide) -> Callable[[Any, Actor[None]], QueueSteps[None]]:
-        def recover(client: Any, me: Actor[None]) -> QueueSteps[None]:
-            yield lambda: side.sleep(LEASES_SECONDS)
-            yield from self._take_all(side, client, me)
-
-        return recover
-
-    def _take_all(self, side: QueueSide, client: Any, me: Actor[None]) -> QueueSteps[None]:
-        return closing(end := side.open(client), self._consume(end, me))
-
-    def _produce(self, end: Any, me: Actor[None], number: int, messages: int) -> QueueSteps[None]:
-        for sequence in range(messages):
-            message = Message(number, sequence)
-            token = self._record.invoke(_name(me), Kind.ENQUEUE, (message,))
-            done, answer = yield from self._call(lambda: end.put(encode_body(_RUN, message)), token, me)  # noqa: B023
-            if done:
-                self._record.ok(token, None, _ids(id_of(answer)))
-
-    def _consume(self, end: Any, me: Actor[None]) -> QueueSteps[None]:
-        while True:
-            token = self._record.invoke(_name(me), Kind.DEQUEUE)
-            self._note_time()
-            try:
-                wait_seconds = PATIENT_SECONDS if self._loop.paused else WAIT_SECONDS
-                done, delivery = yield from self._call(lambda: end.get(wait_seconds), token, me)  # noqa: B023
-            except Stopped:
-                self._record.ok(token, ())
-                return
-            received = message_of(delivery) if done else None
-            if done and received is None:
-                self._record.ok(token, ())
-                if not self._producing and not self._loop.paused:
-                    return
-            elif received is not None:
-                yield from self._received(end, me, token, received)
-
-    def _received(self, end: Any, me: Actor[None], token: int, received: ReceivedMessage) -> QueueSteps[None]:
-        ids = _ids(received.id)
-        message = decode_body(_RUN, received.body)
-        self._note_time()
-        self._record.ok(token, (message or UNREADABLE,), ids, error="" if message else repr(received.body[:60]))
-        if message is None or not callable(getattr(end, "ack", None)):
-            return
-        token = self._record.invoke(_name(me), Kind.ACK, (message,))
-        done, answer = yield from self._call(lambda: end.ack(received.delivery), token, me)
-        if done and answer is False:
-            self._record.fail(token, "the message was no longer its own")
-        elif done:
-            self._record.ok(token, None, ids)
-
-    def _note_time(self) -> None:
+    def note_time(self) -> None:
+        """An operation begins or ends now, and other actors' may be compared with it."""
         if self._compares:
             self._loop.note_recorded()
 
-    def _call(self, call: Callable[[], Any], token: int, me: Actor[None]) -> QueueSteps[tuple[bool, Any]]:
-        """Return whether the call came back, and its result. Otherwise record the outcome that its error stands for.
+    def _inside(self) -> list[list[Message]]:
+        """Our messages that the queues list as `remaining`, and as `pending`; none where a queue cannot list them."""
+        listed: list[list[Message]] = [[], []]
+        for side in self._taken:
+            for messages, bodies in zip(listed, self._listed(side), strict=True):
+                messages += [message for body in bodies if (message := decode_body(_RUN, body)) is not None]
+        return listed
 
-        A killed actor raises its connection error: its operation never ends on the record.
-        """
-        __tracebackhide__ = True
-        fence = self._fences[me.index]
-        fence.commands = 0
-        try:
-            return True, (yield call)
-        except Exception as error:
-            outcome = outcome_of(error, commands=fence.commands)
-            if outcome is None or (outcome is Outcome.INFO and me.killed):
-                raise
-            record_end = self._record.fail if outcome is Outcome.FAIL else self._record.info
-            record_end(token, f"{type(error).__name__}: {error}")
-        return False, None
-
-    def _inside(self, what: str) -> list[Message]:
-        """Our messages that the queue lists as `remaining` or `pending`; none if it cannot list them."""
-        bodies = [body for _, side in self._taken for body in self._listed(side, what)]
-        return [message for body in bodies if (message := decode_body(_RUN, body)) is not None]
-
-    def _listed(self, side: QueueSide, what: str) -> list[bytes]:
-        listed: list[bytes] = []
-
-        def ask(end: Any) -> QueueSteps[None]:
-            listed.extend((yield getattr(end, what, list)))
-
+    def _listed(self, side: QueueSide) -> list[list[bytes]]:
         if not side.is_async:
-            end = side.open(self._resources.direct)
-            drive(closing(end, ask(end)))
-            return listed
+            endpoint = side.open(self._resources.url if side.gets == "url" else self._resources.direct)
+            try:
+                return [list(endpoint.call(what) or ()) for what in ("remaining", "pending")]
+            finally:
+                endpoint.close()
 
-        async def list_bodies() -> None:
+        async def list_bodies() -> list[list[bytes]]:
             async with self._resources.async_client(self._resources.url) as client:
-                end = side.open(client)
-                await drive_async(closing(end, ask(end)))
+                endpoint = side.open(self._resources.url if side.gets == "url" else client)
+                try:
+                    return [list(await awaited(endpoint.call(what)) or ()) for what in ("remaining", "pending")]
+                finally:
+                    await endpoint.close_async()
 
         # In a thread of its own: an event loop may be running the scenario.
         with ThreadPoolExecutor(1) as pool:
-            pool.submit(asyncio.run, list_bodies()).result()
-        return listed
+            return pool.submit(asyncio.run, list_bodies()).result()
 
 
-def _ids(name: str | None) -> tuple[str, ...]:
-    return () if name is None else (name,)
+class _ActorContext(WorkloadContext):
+    """The context of a producer or consumer that is an actor."""
+
+    #: The schedule decides when an actor goes on.
+    backoff_seconds = (0.0, 0.0)
+
+    def __init__(self, recorder: DeliveryRecorder, actor: Actor[None], record: HistoryRecord) -> None:
+        super().__init__(record)
+        self._recorder = recorder
+        self._actor = actor
+
+    @property
+    def wait_seconds(self) -> float:
+        return self._recorder.wait_seconds
+
+    def over(self, *, idle: bool) -> bool:
+        return idle and not self._recorder.producing
+
+    def check_alive(self) -> None:
+        """An operation of a killed actor never ends on the record."""
+        if self._actor.killed:
+            raise ActorKilled
+
+    def enter(self, state: WorkerState) -> None:
+        if state is WorkerState.GETTING:
+            self._recorder.note_time()
+
+    def received(self) -> None:
+        self._recorder.note_time()
 
 
 def _name(actor: Actor[None]) -> str:

@@ -11,10 +11,11 @@ import redis.asyncio
 from redis.asyncio import Redis as AsyncRedis
 
 from pytest_redisq.check import AnyContract, Verdict
+from pytest_redisq.endpoint.forms import Gets
 from pytest_redisq.explore.actor import Actor, R
 from pytest_redisq.explore.actor_factory import ActorFactory
 from pytest_redisq.explore.actor_processes import StartMethod
-from pytest_redisq.explore.delivery_recorder import DeliveryRecorder
+from pytest_redisq.explore.delivery_recorder import DeliveryRecorder, queue_side
 from pytest_redisq.explore.execution_loop import ExecutionLoop
 from pytest_redisq.explore.resources import Resources
 from pytest_redisq.explore.schedule import ChoicePoint, Step
@@ -126,6 +127,7 @@ class World:
         name: str = "producer",
         after_seconds: float | None = None,
         is_async: bool | None = None,
+        gets: Gets = "client",
     ) -> Actor[None]:
         """Create an actor that puts messages into `queue`. `verify` judges what happens to them.
 
@@ -137,15 +139,22 @@ class World:
           actor can act, such as when all consumers wait.
         * `is_async`: whether the queue's functions are coroutine functions, which get an asyncio client; default:
           detected from the functions, or from the methods of a class.
-        """
-        return self._recorder.producer(queue, messages, name, after_seconds, is_async)
+        * `gets`: "client", or "url" to call the queue's class or functions with a URL in place of a client.
 
-    def consumer(self, queue: Any, *, name: str = "consumer", is_async: bool | None = None) -> Actor[None]:
+        Errors: TypeError for an object that is no queue, and for a form that cannot be explored: an object that all
+        actors would share, and an external command.
+        """
+        side = queue_side(queue, is_producer=True, is_async=is_async, gets=gets)
+        return self._recorder.producer(side, messages, name, after_seconds)
+
+    def consumer(
+        self, queue: Any, *, name: str = "consumer", is_async: bool | None = None, gets: Gets = "client"
+    ) -> Actor[None]:
         """Create an actor that gets messages from `queue`, and acknowledges them if the queue has `ack`.
 
         It ends when it gets no message and all producers have ended. Parameters as for `producer`.
         """
-        return self._recorder.consumer(queue, name, is_async)
+        return self._recorder.consumer(queue_side(queue, is_producer=False, is_async=is_async, gets=gets), name)
 
     def verify(self, contract: AnyContract) -> Verdict:
         """Run all actors, let a recovery consumer take over what killed consumers still held, and judge the result.

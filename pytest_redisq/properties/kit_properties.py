@@ -17,8 +17,8 @@ from hypothesis import given, settings
 
 from pytest_redisq import interrupts
 from pytest_redisq.check import Contract, Guarantee
-from pytest_redisq.endpoint.forms import is_queue
 from pytest_redisq.endpoint.jobs import Workers
+from pytest_redisq.explore import can_explore
 from pytest_redisq.facade import Redisq
 from pytest_redisq.faults import ExploreFaults, Fault
 from pytest_redisq.properties.machine import check_stateful
@@ -248,7 +248,7 @@ def _order(trial: Trial) -> int:
 
 def _explored(trial: Trial) -> int:
     __tracebackhide__ = True
-    if is_queue(trial.queue):  # all workers share one client, whose commands would not pass by the schedule
+    if not can_explore(trial.queue):
         return 0
     faults: ExploreFaults = ()
     if trial.fault is not None:

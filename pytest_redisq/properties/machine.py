@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from pytest_redisq import interrupts
 from pytest_redisq.check import AnyContract, Contract, Guarantee, contract_of
-from pytest_redisq.endpoint.workload import ReceivedMessage
+from pytest_redisq.endpoint.operation_record import ReceivedMessage
 from pytest_redisq.facade import Redisq
 from pytest_redisq.properties.manual_worker import ManualWorker
 from pytest_redisq.properties.strategies import bodies

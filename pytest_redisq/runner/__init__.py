@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from pytest_redisq.endpoint.forms import EndpointFactory, check_queue
+from pytest_redisq.endpoint.forms import EndpointFactory, Gets, check_queue
 from pytest_redisq.endpoint.jobs import WORKERS, Bursts, ClientFactory, Pace, Payload, Rate, Workers
 from pytest_redisq.endpoint.subprocess_workers import Command
 from pytest_redisq.faults import AnyFaults, faults_for
@@ -35,6 +35,7 @@ def run(
     pace: Pace | None = None,
     seed: int = 0,
     client: ClientFactory | None = None,
+    gets: Gets = "client",
     logs: bool = True,
 ) -> Run:
     """Send `messages` messages through `queue` with concurrent producers and consumers, and record what happens.
@@ -59,6 +60,7 @@ def run(
     * `pace`: a `Rate` or `Bursts`; default: as fast as possible.
     * `seed`: chooses the victims of faults; default 0.
     * `client`: a function of the URL that makes a worker's client; default: one that neither times out nor retries.
+    * `gets`: what the queue's class or functions are called with, "client" or "url" (then `client` is not used).
     * `logs`: whether log records of worker processes are logged in this process; default true.
 
     Errors: `TrafficError` if a worker fails by an error of its own code, or the run exceeds `deadline_seconds`. Errors
@@ -78,7 +80,7 @@ def run(
     names = f"redisq-{os.urandom(4).hex()}-" if struck else ""
     return conduct(
         RunPlan(
-            factory=EndpointFactory(queue=queue, address=address, client=client, client_names=names),
+            factory=EndpointFactory(queue=queue, address=address, client=client, client_names=names, gets=gets),
             server=at if isinstance(at, Server) else server,
             producers=producers,
             consumers=consumers,

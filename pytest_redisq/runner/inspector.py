@@ -3,86 +3,77 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import cached_property
 
 from redis.exceptions import RedisError
 
 from pytest_redisq import interrupts
+from pytest_redisq.endpoint.blocking_endpoint import BlockingEndpoint
+from pytest_redisq.endpoint.drivers import drive
 from pytest_redisq.endpoint.event_loop import LoopThread
 from pytest_redisq.endpoint.fence import Fence
-from pytest_redisq.endpoint.forms import EndpointFactory, QueueEndpoint, message_of
-from pytest_redisq.endpoint.jobs import ConsumerJob
-from pytest_redisq.endpoint.subprocess_workers import Command
+from pytest_redisq.endpoint.forms import EndpointFactory, Form, form_of
+from pytest_redisq.endpoint.operation_record import HistoryRecord
+from pytest_redisq.endpoint.workload import WorkloadContext, consume
 from pytest_redisq.history import Recorder
-from pytest_redisq.model import UNREADABLE, Kind, Message, decode_body
-from pytest_redisq.queues import Stopped
+from pytest_redisq.model import Kind, Message, decode_body
 
 
 class QueueInspector:
-    """Blocks until it is answered, or cut off, whatever the colour of the queue. Opened when first asked."""
+    """Blocks until it is answered, or cut off, also where the queue has coroutine functions. Opened when first asked.
 
-    def __init__(self, factory: EndpointFactory, job: ConsumerJob, *, is_async: bool) -> None:
+    * `factory`: opens its endpoint.
+    * `run`: the id of the run.
+    * `wait_seconds`: how long a `get` waits.
+    * `is_async`: whether the queue has coroutine functions.
+    """
+
+    def __init__(self, factory: EndpointFactory, *, run: str, wait_seconds: float, is_async: bool) -> None:
         self._factory = factory
-        self._job = job
-        self._is_async = is_async
-        self._endpoint: QueueEndpoint | None = None
+        self._run = run
+        self._wait_seconds = wait_seconds
         self._fence = Fence()
         self._loop = LoopThread("redisq-inspector") if is_async else None
 
     @property
     def able(self) -> bool:
         """Whether there is an end to be had: not where the consumers are commands."""
-        return not (isinstance(self._factory.queue, tuple) and isinstance(self._factory.queue[1], Command))
+        return form_of(self._factory.queue, is_producer=False) is not Form.COMMAND
 
     def counts(self) -> bool:
         """Whether the queue can say what is inside."""
-        return self.able and self._has("remaining") and self._has("pending")
+        return self.able and self._endpoint.lists
 
     def is_empty(self) -> bool:
         """Whether nothing is inside, as far as the server could be asked."""
         try:
-            return not self._ask("remaining") and not self._ask("pending")
+            return not self._endpoint.listed("remaining") and not self._endpoint.listed("pending")
         except RedisError:
             return False
 
     def recover(self) -> None:
         """Have what dead workers held given back, where the queue has that as a method."""
-        if self._has("recover"):
-            self._ask("recover")
+        self._endpoint.call("recover")
 
     def inside(self, what: str) -> list[Message]:
         """This run's messages among the queue's `remaining` or `pending`."""
         if not self.counts():
             return []
-        found = (decode_body(self._job.run, body) for body in self._ask(what))
+        found = (decode_body(self._run, body) for body in self._endpoint.listed(what))
         return [message for message in found if message is not None]
 
     def drain(self, recorder: Recorder) -> None:
-        """Get, and acknowledge, until nothing more comes."""
-        while True:
-            token = recorder.invoke(self._job.name, Kind.DRAIN)
-            try:
-                delivery = self._ask("get", self._job.wait_seconds)
-            except Stopped:
-                delivery = None
-            except RedisError as error:
-                recorder.info(token, f"{type(error).__name__}: {error}")
-                return
-            received = message_of(delivery)
-            if received is None:
-                recorder.ok(token, ())
-                return
-            message = decode_body(self._job.run, received.body) or UNREADABLE
-            recorder.ok(token, (message,), () if received.id is None else (received.id,))
-            if self._has("ack"):
-                self._ask("ack", delivery)
+        """Get, and acknowledge, until nothing more comes or an operation fails."""
+        record = HistoryRecord(recorder, "drain", self._run, receives=Kind.DRAIN)
+        context = _DrainContext(record, wait_seconds=self._wait_seconds)
+        drive(consume(context, self._endpoint), self._endpoint.perform)
 
     @contextmanager
     def cut_off_after(self, seconds: float) -> Iterator[None]:
         """What waits for the server for so long, in the block, gets a ConnectionError, and so does all that follows."""
-        timer = threading.Timer(max(0.0, seconds), self._do, [self._fence.close])
+        timer = threading.Timer(max(0.0, seconds), self._endpoint.cut_off)
         with interrupts.cleared_up() as held:
             with interrupts.deferred():
                 timer.start()
@@ -91,27 +82,26 @@ class QueueInspector:
             yield
 
     def close(self) -> None:
-        if self._endpoint is not None:
-            self._do(self._endpoint.close_async if self._is_async else self._endpoint.close)
+        if "_endpoint" in vars(self):
+            self._endpoint.close()
         if self._loop is not None:
             self._loop.close()
 
-    def _queue(self) -> Any:
-        if self._endpoint is None:
-            self._endpoint = self._do(
-                lambda: QueueEndpoint(
-                    self._factory, self._job.name, is_producer=False, is_async=self._is_async, fence=self._fence
-                )
-            )
-        return self._endpoint.queue
+    @cached_property
+    def _endpoint(self) -> BlockingEndpoint:
+        return BlockingEndpoint(self._factory, "drain", fence=self._fence, loop=self._loop)
 
-    def _has(self, method: str) -> bool:
-        return callable(getattr(self._queue(), method, None))
 
-    def _ask(self, method: str, *args: Any) -> Any:
-        ask = getattr(self._queue(), method)
-        return self._do(lambda: ask(*args))
+class _DrainContext(WorkloadContext):
+    """A drain ends when nothing more comes, or after an operation that failed."""
 
-    def _do(self, act: Callable[[], Any]) -> Any:
-        """What `act` comes to; in the loop, if there is one."""
-        return act() if self._loop is None else self._loop.do(act)
+    def __init__(self, record: HistoryRecord, *, wait_seconds: float) -> None:
+        super().__init__(record)
+        self._wait_seconds = wait_seconds
+
+    @property
+    def wait_seconds(self) -> float:
+        return self._wait_seconds
+
+    def over(self, *, idle: bool) -> bool:
+        return idle or self.failed

@@ -19,16 +19,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from pytest_redisq.endpoint.drivers import drive, steps_of
+from pytest_redisq.endpoint.drivers import drive
 from pytest_redisq.endpoint.fence import Fence
 from pytest_redisq.endpoint.forms import EndpointFactory, QueueEndpoint
 from pytest_redisq.endpoint.jobs import ConsumerJob, Job, ProducerJob
-from pytest_redisq.endpoint.status_table import StatusTable, WorkerState
-from pytest_redisq.endpoint.workload import WorkloadContext
+from pytest_redisq.endpoint.workload import WorkerState
 from pytest_redisq.errors import HistoryError, RedisqError
 from pytest_redisq.history import History, Journal, read_history
 from pytest_redisq.logs import LogConfig
 from pytest_redisq.runner.control_channel import NO_SLOT, STOP, ChannelAddress, ControlServer
+from pytest_redisq.runner.status_table import StatusTable
+from pytest_redisq.runner.worker_context import WorkerContext
 from pytest_redisq.runner.worker_pool import GRACE_SECONDS, WorkerFailure
 from pytest_redisq.servers.temporary_folder import explain_full_disk, keep_multiprocessing_folder
 
@@ -72,7 +73,7 @@ def run_worker(assignment: WorkerAssignment) -> None:
         if assignment.logs is not None:
             assignment.logs.attach(worker=assignment.job.name)
         with Journal(assignment.journal) as journal:
-            worker.work(WorkloadContext(status=status, recording=journal, die=_die))
+            worker.work(WorkerContext(assignment.job, status, journal, _die))
         status.enter(WorkerState.ENDED)
     except BaseException as error:  # SystemExit, too
         told = str(error) if isinstance(error, HistoryError) else traceback.format_exc()
@@ -108,14 +109,13 @@ class _ProcessWorker:
         self._go = threading.Event()
         self._stopping = False
         self._finished = False
-        self._context: WorkloadContext | None = None
+        self._context: WorkerContext | None = None
         self._endpoint: QueueEndpoint | None = None
         self._listener = threading.Thread(target=self._listen, name="redisq-line", daemon=True)
 
-    def work(self, context: WorkloadContext) -> None:
+    def work(self, context: WorkerContext) -> None:
         self._context = context
-        self._endpoint = endpoint = QueueEndpoint(
-            self._assignment.factory,
+        self._endpoint = endpoint = self._assignment.factory.open(
             self._assignment.job.name,
             is_producer=isinstance(self._assignment.job, ProducerJob),
             is_async=False,
@@ -125,11 +125,10 @@ class _ProcessWorker:
         try:
             if isinstance(self._assignment.job, ConsumerJob):
                 endpoint.subscribe()
-            context.status.enter(WorkerState.READY)
+            context.enter(WorkerState.READY)
             self._go.wait()
             context.stopping = self._stopping
-            context.started_ns = time.monotonic_ns()
-            drive(steps_of(self._assignment.job, context, endpoint), endpoint)
+            drive(context.steps(endpoint), endpoint.perform)
         finally:
             endpoint.close()
 

@@ -18,10 +18,9 @@ from pathlib import Path
 import redis
 
 from pytest_redisq import interrupts
-from pytest_redisq.endpoint.forms import EndpointFactory
+from pytest_redisq.endpoint.forms import EndpointFactory, Form, form_of
 from pytest_redisq.endpoint.jobs import ConsumerJob, Job, Pace, Payload, ProducerJob, share_out
-from pytest_redisq.endpoint.status_table import KillRequest, StatusTable, WorkerState, WorkerStatus
-from pytest_redisq.endpoint.subprocess_workers import Command
+from pytest_redisq.endpoint.workload import WorkerState
 from pytest_redisq.errors import TrafficError
 from pytest_redisq.faults import Fault
 from pytest_redisq.history import History, Recorder
@@ -30,6 +29,7 @@ from pytest_redisq.runner.fault_injector import FaultInjector, Moment, check_fau
 from pytest_redisq.runner.inspector import QueueInspector
 from pytest_redisq.runner.process_pool import ProcessWorkerPool
 from pytest_redisq.runner.run_result import Run
+from pytest_redisq.runner.status_table import KillRequest, StatusTable, WorkerStatus
 from pytest_redisq.runner.worker_pool import TaskWorkerPool, ThreadWorkerPool, WorkerPool, failures_by_message
 from pytest_redisq.servers import Server
 from pytest_redisq.servers.temporary_folder import explain_full_disk, temporary_folder
@@ -66,9 +66,8 @@ class RunPlan:
 
     def kind_of(self, job: Job) -> str:
         """How this job's worker runs: as the plan says, but commands in a thread that talks to them."""
-        queue = self.factory.queue
-        half = queue[0 if isinstance(job, ProducerJob) else 1] if isinstance(queue, tuple) else queue
-        return "thread" if isinstance(half, Command) else self.workers
+        form = form_of(self.factory.queue, is_producer=isinstance(job, ProducerJob))
+        return "thread" if form is Form.COMMAND else self.workers
 
 
 def conduct(plan: RunPlan) -> Run:
@@ -192,8 +191,12 @@ class Runner:
         return self._stack.enter_context(collect_logs(start=False))
 
     def _make_inspector(self) -> QueueInspector:
-        job = ConsumerJob(name="drain", slot=0, run=self.id, wait_seconds=min(0.05, self._plan.wait_seconds))
-        return QueueInspector(self._plan.factory, job, is_async=self._plan.workers == "asyncio")
+        return QueueInspector(
+            self._plan.factory,
+            run=self.id,
+            wait_seconds=min(0.05, self._plan.wait_seconds),
+            is_async=self._plan.workers == "asyncio",
+        )
 
     def _add_workers(self) -> None:
         plan = self._plan

@@ -12,13 +12,14 @@ from collections.abc import Coroutine, Iterable
 from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 
-from pytest_redisq.endpoint.drivers import drive, drive_async, steps_of
+from pytest_redisq.endpoint.drivers import drive, drive_async
 from pytest_redisq.endpoint.fence import Fence
 from pytest_redisq.endpoint.forms import EndpointFactory, QueueEndpoint, awaited
 from pytest_redisq.endpoint.jobs import ConsumerJob, Job, ProducerJob
-from pytest_redisq.endpoint.status_table import StatusTable, WorkerState
-from pytest_redisq.endpoint.workload import Steps, WorkerKilled, WorkloadContext
+from pytest_redisq.endpoint.workload import WorkerKilled, WorkerState
 from pytest_redisq.history import Recorder
+from pytest_redisq.runner.status_table import StatusTable
+from pytest_redisq.runner.worker_context import WorkerContext
 
 #: How long workers that were told to stop may take, and again after their connections were cut, in seconds.
 GRACE_SECONDS = 2.0
@@ -75,7 +76,7 @@ class _LocalWorker:
         self.status = status_table.status(job.slot)
         self.fence = Fence()
         self.endpoint: QueueEndpoint | None = None
-        self.context = WorkloadContext(status=self.status, recording=recorder, die=self.die)
+        self.context = WorkerContext(job, self.status, recorder, self.die)
 
     def die(self) -> None:
         self.cut()
@@ -87,17 +88,9 @@ class _LocalWorker:
         if self.endpoint is not None:
             self.endpoint.kill()
 
-    def steps(self, endpoint: QueueEndpoint) -> Steps:
-        self.context.started_ns = time.monotonic_ns()
-        return steps_of(self.job, self.context, endpoint)
-
     def open(self, factory: EndpointFactory, *, is_async: bool) -> QueueEndpoint:
-        self.endpoint = QueueEndpoint(
-            factory,
-            self.job.name,
-            is_producer=isinstance(self.job, ProducerJob),
-            is_async=is_async,
-            fence=self.fence,
+        self.endpoint = factory.open(
+            self.job.name, is_producer=isinstance(self.job, ProducerJob), is_async=is_async, fence=self.fence
         )
         return self.endpoint
 
@@ -169,7 +162,7 @@ class ThreadWorkerPool:
                     endpoint.subscribe()
                 member.status.enter(WorkerState.READY)
                 self._go.wait()
-                drive(member.steps(endpoint), endpoint)
+                drive(member.context.steps(endpoint), endpoint.perform)
             finally:
                 endpoint.close()
         except WorkerKilled:
@@ -273,7 +266,7 @@ class TaskWorkerPool:
                     await awaited(endpoint.subscribe())
                 member.status.enter(WorkerState.READY)
                 await self._go.wait()
-                await drive_async(member.steps(endpoint), endpoint)
+                await drive_async(member.context.steps(endpoint), endpoint.perform_async)
             finally:
                 await endpoint.close_async()
         except WorkerKilled:

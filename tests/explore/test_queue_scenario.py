@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import redis
 
 from pytest_redisq.errors import DeliveryError, RedisqError, ScheduleError
 from pytest_redisq.explore import World, explore, queue_scenario, replay
 from pytest_redisq.facade import Redisq
 from pytest_redisq.queues import BlockingList, ReliableList, Stream, StreamGroup
+from pytest_redisq.runner import Command
 from tests.explore import thorough
 
 Client = Any
@@ -187,7 +189,8 @@ def test_an_invented_message_is_detected(url: str) -> None:
     ("queue", "message"),
     [
         (Look(None), "cannot be explored: each actor needs the queue on a client of its own"),
-        (3, "3 cannot be explored"),
+        (3, "3 is no queue"),
+        ((Command(["produce"]), take), "is an external command: it cannot be explored"),
     ],
 )
 def test_what_cannot_be_explored_is_refused(queue: Any, message: str) -> None:
@@ -228,3 +231,18 @@ def test_a_queue_that_bypasses_the_proxy_is_reported(redisq: Redisq) -> None:
 def test_a_contract_that_is_none_is_refused_before_anything_runs() -> None:
     with pytest.raises(ValueError, match="at-least-onc"):
         queue_scenario(Look, "at-least-onc")
+
+
+class OfUrl(Look):
+    """The saboteur, on a client that it makes itself."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(redis.Redis.from_url(url))
+
+    def close(self) -> None:
+        self.client.close()
+
+
+def test_a_queue_of_a_url_is_explored(redisq: Redisq) -> None:
+    with pytest.raises(ScheduleError, match="1 lost"):
+        redisq.explore(OfUrl, contract="at-least-once", messages=2, gets="url")

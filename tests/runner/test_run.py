@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 import pytest
+import redis
 
 from pytest_redisq.check import AnomalyKind
 from pytest_redisq.endpoint.jobs import WORKERS
@@ -194,3 +195,17 @@ def test_a_run_tells_how_the_jobs_were_shared(server: Server) -> None:
     assert sum(summary.shares.values()) == 90
     assert f"shared by 3, fairness {summary.fairness:.2f}" in str(summary)
     assert 1 / 3 <= summary.fairness <= 1
+
+
+class OfUrl(queues.Plain):
+    """A queue on a client that it makes itself."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(redis.Redis.from_url(url))
+
+    def close(self) -> None:
+        self.client.close()
+
+
+def test_a_queue_of_a_url_is_run(server: Server) -> None:
+    run(OfUrl, at=server, messages=20, gets="url").verify("at-least-once")

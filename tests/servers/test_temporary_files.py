@@ -82,7 +82,7 @@ import tempfile
 from pathlib import Path
 from pytest_redisq.errors import RedisqError
 from pytest_redisq.servers.temporary_folder import explain_full_disk
-from pytest_redisq.endpoint.status_table import KillRequest, StatusTable
+from pytest_redisq.runner.status_table import KillRequest, StatusTable
 
 folder = Path(tempfile.mkdtemp(dir={folder!r}))
 try:

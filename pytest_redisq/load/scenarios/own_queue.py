@@ -12,9 +12,8 @@ import redis
 from pytest_redisq.check import Contract, Guarantee, Knowledge
 from pytest_redisq.endpoint.blocking_endpoint import BlockingEndpoint
 from pytest_redisq.endpoint.event_loop import LoopThread
-from pytest_redisq.endpoint.fence import Fence
 from pytest_redisq.endpoint.forms import EndpointFactory, check_queue, is_async_queue
-from pytest_redisq.endpoint.workload import ReceivedMessage
+from pytest_redisq.endpoint.operation_record import ReceivedMessage
 from pytest_redisq.load.codec import key_of, now_ns
 from pytest_redisq.load.deliveries import Coverage
 from pytest_redisq.load.engine.assignment import Assignment
@@ -67,7 +66,7 @@ class OwnQueue:
 
     def consumer(self, context: LoadContext, index: int) -> OwnQueueClient:
         queue = self._open(context.assignment)
-        queue.subscribe()
+        queue.call("subscribe")
         acks = Knowledge.RECORDED if queue.acknowledges else Knowledge.ABSENT
         coverage = Coverage(ids=Knowledge.ABSENT, acks=acks, polls=Knowledge.ABSENT).ordered(in_order(self.contract))
         if Contract.parse(self.contract).guarantee is Guarantee.FAN_OUT:
@@ -94,17 +93,16 @@ class OwnQueue:
         prefix = "" if assignment.own_server or self.client is not None else assignment.prefix
         address = Address(url=assignment.url, prefix=prefix)
         return BlockingEndpoint(
-            EndpointFactory(queue=self.make, address=address, client=self.client, client_names=""),
+            EndpointFactory(queue=self.make, address=address, client=self.client),
             "user",
             is_producer=is_producer,
-            fence=Fence(),
             loop=_event_loop() if is_async else None,
         )
 
     def _inside(self, client: redis.Redis, assignment: Assignment, what: str) -> Iterator[bytes]:  # noqa: ARG002
         queue = self._open(assignment)
         try:
-            yield from (queue.remaining() if what == "remaining" else queue.pending())
+            yield from queue.listed(what)
         finally:
             queue.close()
 

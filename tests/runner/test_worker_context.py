@@ -1,28 +1,38 @@
-"""The workers' logic, as a transcript: what it asks for, what it is told, what it records."""
+"""The steps of a run's workers, as a transcript: what they ask for, what they are told, what they record."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import redis
 
-from pytest_redisq.endpoint.jobs import ConsumerJob, ProducerJob, Rate
+from pytest_redisq.endpoint.jobs import ConsumerJob, Job, ProducerJob, Rate
+from pytest_redisq.endpoint.operation_record import ReceivedMessage
 from pytest_redisq.endpoint.outcomes import outcome_of
-from pytest_redisq.endpoint.status_table import KillRequest, StatusTable, WorkerState, WorkerStatus
-from pytest_redisq.endpoint.workload import Operation, ReceivedMessage, WorkerKilled, WorkloadContext, consume, produce
+from pytest_redisq.endpoint.workload import Operation, WorkerKilled, WorkerState
 from pytest_redisq.history import Recorder
 from pytest_redisq.model import UNREADABLE, Kind, Message, Op, Outcome, encode_body
 from pytest_redisq.queues import Stopped
+from pytest_redisq.runner.status_table import KillRequest, StatusTable, WorkerStatus
+from pytest_redisq.runner.worker_context import WorkerContext
 
 RUN = "7f3a"
 BODY = encode_body(RUN, Message(0, 0))
 GET = Operation("get", 0.1)
 
 
-def single_command(error: Exception) -> Outcome | None:
-    return outcome_of(error, commands=1)
+@dataclass
+class Queue:
+    """What the steps know of a queue whose operations send one command each."""
+
+    acknowledges: bool = True
+    runs_dry: bool = False
+
+    def outcome_of(self, error: Exception) -> Outcome | None:
+        return outcome_of(error, commands=1)
 
 
 class Room:
@@ -31,7 +41,7 @@ class Room:
     def __init__(self) -> None:
         self.recorder = Recorder()
         self.status: WorkerStatus = StatusTable(None, 1).status(0)
-        self.context = WorkloadContext(status=self.status, recording=self.recorder, die=self._die)
+        self.context: WorkerContext
 
     def _die(self) -> None:
         raise WorkerKilled
@@ -47,11 +57,15 @@ class Room:
 
     def producer(self, messages: int = 1, pace: Rate | None = None) -> Any:
         job = ProducerJob(name="p", slot=0, run=RUN, producer=0, producers=1, messages=messages, payload=0, pace=pace)
-        return produce(job, self.context, outcome_of=single_command)
+        return self._steps(job, Queue())
 
     def consumer(self, *, acknowledges: bool = True) -> Any:
         job = ConsumerJob(name="c", slot=0, run=RUN, wait_seconds=0.1)
-        return consume(job, self.context, outcome_of=single_command, acknowledges=acknowledges)
+        return self._steps(job, Queue(acknowledges=acknowledges))
+
+    def _steps(self, job: Job, queue: Queue) -> Any:
+        self.context = WorkerContext(job, self.status, self.recorder, self._die)
+        return self.context.steps(queue)
 
 
 @pytest.fixture
@@ -123,7 +137,7 @@ def test_an_ack_of_what_is_no_longer_ours_has_failed(room: Room) -> None:
     next(steps)
     steps.send(ReceivedMessage(BODY, None, None))
     steps.send(False)
-    assert room.errors()[1] == "the message was no longer ours"
+    assert room.errors()[1] == "the message was no longer its own"
 
 
 def test_an_ack_in_doubt_is_made_again(room: Room) -> None:
@@ -191,7 +205,6 @@ def test_the_dead_record_nothing(room: Room, answer: Callable[[Any], Any]) -> No
 
 
 def test_a_pace_is_waited_for_in_slices(room: Room) -> None:
-    room.context.started_ns = room.status.enter(WorkerState.READY)
     steps = room.producer(messages=2, pace=Rate(0.01))
     next(steps)
     assert steps.send(None) == Operation("wait", 0.05)

@@ -11,37 +11,10 @@ import time
 from enum import IntEnum
 from pathlib import Path
 
+from pytest_redisq.endpoint.workload import WorkerState
+
 _CELLS = 8
 _STATE, _SINCE_NS, _MESSAGES, _IDLE_NS, _ORDER = range(5)
-
-
-class WorkerState(IntEnum):
-    """What a worker is doing. The words complete "producer-0 …"."""
-
-    STARTING = 0
-    READY = 1
-    WORKING = 2
-    PUTTING = 3
-    GETTING = 4
-    ACKNOWLEDGING = 5
-    WAITING = 6
-    ENDED = 7
-
-    @property
-    def words(self) -> str:
-        return _WORDS[self]
-
-
-_WORDS = {
-    WorkerState.STARTING: "is starting",
-    WorkerState.READY: "is ready",
-    WorkerState.WORKING: "is between two calls",
-    WorkerState.PUTTING: "is in put()",
-    WorkerState.GETTING: "is in get()",
-    WorkerState.ACKNOWLEDGING: "is in ack()",
-    WorkerState.WAITING: "waits for its next turn",
-    WorkerState.ENDED: "has ended",
-}
 
 
 class KillRequest(IntEnum):

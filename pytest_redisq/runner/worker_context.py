@@ -1,0 +1,88 @@
+"""What the runner has to say about one of its workers: when it ends, its death, and its row of the status table."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from pytest_redisq.endpoint.jobs import ConsumerJob, Job, ProducerJob
+from pytest_redisq.endpoint.operation_record import HistoryRecord
+from pytest_redisq.endpoint.workload import (
+    OpenQueue,
+    Steps,
+    WorkerKilled,
+    WorkerState,
+    WorkloadContext,
+    consume,
+    produce,
+)
+from pytest_redisq.history import Recording
+from pytest_redisq.runner.status_table import KillRequest, WorkerStatus
+
+
+class WorkerContext(WorkloadContext):
+    """The context of a worker of a run.
+
+    * `job`: what the worker has to do.
+    * `status`: its row of the status table.
+    * `recording`: the recorder or journal.
+    * `die`: kills it (a process: for good; a thread or task: by raising `WorkerKilled`).
+    """
+
+    def __init__(self, job: Job, status: WorkerStatus, recording: Recording, die: Callable[[], None]) -> None:
+        self.stopping: bool = False
+        self.dead: bool = False
+        self._job = job
+        self._status = status
+        self._die = die
+        self._invoked_ns = self._started_ns = 0
+        if isinstance(job, ProducerJob):
+            super().__init__(
+                HistoryRecord(recording, job.name, job.run, producer=job.producer, payload_for=job.payload_for)
+            )
+        else:
+            super().__init__(HistoryRecord(recording, job.name, job.run))
+
+    def steps(self, queue: OpenQueue) -> Steps:
+        """The steps of the job, which begins now."""
+        self._started_ns = time.monotonic_ns()
+        if isinstance(self._job, ProducerJob):
+            return produce(range(self._job.messages), self, queue)
+        return consume(self, queue)
+
+    @property
+    def wait_seconds(self) -> float:
+        return self._job.wait_seconds if isinstance(self._job, ConsumerJob) else 0.0
+
+    def over(self, *, idle: bool) -> bool:  # noqa: ARG002
+        return self.stopping
+
+    def seconds_until(self, sequence: int) -> float:
+        job = self._job
+        if not isinstance(job, ProducerJob) or job.pace is None:
+            return 0.0
+        return job.pace.due_seconds(sequence, job.producers) - (time.monotonic_ns() - self._started_ns) / 1e9
+
+    def check_alive(self) -> None:
+        if self.dead:
+            raise WorkerKilled
+
+    def enter(self, state: WorkerState) -> None:
+        now_ns = self._status.enter(state)
+        if state is WorkerState.GETTING:
+            self._invoked_ns = now_ns
+
+    def sent(self) -> None:
+        self._status.count()
+
+    def received(self) -> None:
+        if self._status.kill_request is KillRequest.DIE_RECEIVING:
+            self._die()
+
+    def holding(self) -> None:
+        self._status.count()
+        if self._status.kill_request is KillRequest.DIE_HOLDING:
+            self._die()
+
+    def idle(self) -> None:
+        self._status.idle(self._invoked_ns)
