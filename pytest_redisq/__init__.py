@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pytest_redisq.check import Contract, Verdict
-    from pytest_redisq.errors import DeliveryError, RedisqError, ScheduleError, ServerError, TrafficError
+    from pytest_redisq.errors import (
+        DeliveryError,
+        RedisqError,
+        RedisqUnjudgedWarning,
+        ScheduleError,
+        ServerError,
+        TrafficError,
+    )
     from pytest_redisq.explore import Exploration, World
     from pytest_redisq.facade import Redisq
     from pytest_redisq.faults import Fault
@@ -52,6 +59,7 @@ __all__ = [
     "Rate",
     "Redisq",
     "RedisqError",
+    "RedisqUnjudgedWarning",
     "ReliableList",
     "Run",
     "ScheduleError",
@@ -74,7 +82,9 @@ __all__ = [
 
 _HOMES = {
     "check": ("Contract", "Verdict"),
-    "errors": ("DeliveryError", "RedisqError", "ScheduleError", "ServerError", "TrafficError"),
+    "errors": (
+        *("DeliveryError", "RedisqError", "RedisqUnjudgedWarning", "ScheduleError", "ServerError", "TrafficError"),
+    ),
     "explore": ("Exploration", "World"),
     "facade": ("Redisq",),
     "faults": ("Fault",),

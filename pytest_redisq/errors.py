@@ -51,6 +51,10 @@ class ScheduleError(AssertionError):
         self.picture = picture
 
 
+class RedisqUnjudgedWarning(UserWarning):
+    """A test made a run and judged it by no contract. With `-W error` such a test fails."""
+
+
 class TrafficError(RedisqError):
     """A run of producers and consumers could not be carried out (a worker crashed, the deadline passed)."""
 

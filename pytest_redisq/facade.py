@@ -19,6 +19,7 @@ import redis.asyncio
 
 from pytest_redisq import explore as explorer
 from pytest_redisq import queues, runner
+from pytest_redisq.activity_log import ActivityLog, Place
 from pytest_redisq.check import AnyContract
 from pytest_redisq.errors import RedisqError
 from pytest_redisq.faults import AnyFaults, Fault, FaultName, faults_for, strikes_server
@@ -58,7 +59,7 @@ class Redisq:
     failing schedules are stored, by default nowhere. `schedule`: the one schedule that explorations replay, by default
     none. `strict`: whether an exhaustive exploration that its budget cuts short fails, by default no. `tell`: called
     with the progress of an exploration, by default not called. `kit`: `properties.check_conformance`, which this module
-    cannot import because it is a layer above.
+    cannot import because it is a layer above. `log`: collects what is done, by default for nothing.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Redisq:
         strict: bool = False,
         tell: Callable[[str], None] | None = None,
         kit: Callable[..., str] | None = None,
+        log: ActivityLog | None = None,
     ) -> None:
         self._server = server
         self._namespace = namespace
@@ -81,6 +83,7 @@ class Redisq:
         self._strict = strict
         self._tell = tell
         self._kit = kit
+        self._log = log or ActivityLog()
         self._async_client: redis.asyncio.Redis | None = None
         self._held = contextlib.ExitStack()
 
@@ -203,7 +206,9 @@ class Redisq:
         checked("redisq.run", options, RunKeywords)
         for fault in faults_for("run", options.get("faults", ())):
             self._server_fault(fault)
-        return runner.run(queue, at=self._namespace.address, server=self._server, **options)
+        done = runner.run(queue, at=self._namespace.address, server=self._server, **options)
+        self._log.ran(done, Place.of_caller(1))
+        return done
 
     def load(self, scenario: str, *, faults: AnyFaults = (), **options: Unpack[LoadKeywords]) -> LoadReport:
         """A load run of some seconds, in a process of its own (Locust patches the one that it runs in), on this server.
@@ -220,7 +225,9 @@ class Redisq:
         checked("redisq.load", options, LoadKeywords)
         struck = [self._server_fault(fault) for fault in faults_for("load", faults)]
         given: dict[str, Any] = {"seconds": 3.0, "own_server": self._server.how != "url", **options}
-        return run_struck(LoadRun(scenario=scenario, url=self._namespace.url, **given), self._server, struck)
+        report = run_struck(LoadRun(scenario=scenario, url=self._namespace.url, **given), self._server, struck)
+        self._log.loaded(report)
+        return report
 
     @overload
     def explore(
@@ -277,6 +284,7 @@ class Redisq:
             }
             exploration = explorer.explore(scenario, **options)
         self._failing_schedules.keep(scenario, exploration)
+        self._log.explored(exploration)
         return exploration.verify(strict=self._strict)
 
     def replay(

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import redis
     import redis.asyncio
 
+    from pytest_redisq.activity_log import ActivityLog
     from pytest_redisq.facade import Redisq
     from pytest_redisq.keywords import ServerKeywords, StartServer
     from pytest_redisq.options import OptionSource
@@ -166,8 +167,10 @@ def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Ite
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the table of the conformance kit if it ran; under xdist its rows come with the test reports."""
-    calls = [each for some in terminalreporter.stats.values() for each in some if getattr(each, "when", "") == "call"]
+    """Print the table of the conformance kit if it ran, and the summary; under xdist both come with the reports."""
+    reports = [each for some in terminalreporter.stats.values() for each in some]
+    _summarize(terminalreporter, [each.redisq_activity for each in reports if hasattr(each, "redisq_activity")])
+    calls = [each for each in reports if getattr(each, "when", "") == "call"]
     rows = [(row, each.outcome) for each in calls for name, row in each.user_properties if name == "redisq_conformance"]
     if rows:
         from pytest_redisq.report.conformance_table import conformance_table
@@ -175,6 +178,23 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("redisq: conformance")
         for line in conformance_table(rows):
             terminalreporter.write_line(line)
+
+
+def _summarize(terminal: pytest.TerminalReporter, activities: list[dict[str, Any]]) -> None:
+    """Print what the tests did with redisq, if they did anything: one line under -q, nothing under -qq."""
+    if not activities or terminal.verbosity < -1:
+        return
+    from pytest_redisq.report.activity import Activity
+
+    total = Activity()
+    for activity in activities:
+        total.add(Activity.from_json(activity))
+    if terminal.verbosity < 0:
+        terminal.write_line(f"redisq: {total.line()}")
+        return
+    terminal.section("redisq: summary")
+    for line in total.lines():
+        terminal.write_line(line)
 
 
 @pytest.hookimpl(trylast=True)
@@ -274,12 +294,14 @@ def _kit(*args: Any, **options: Any) -> str:
 
 
 @pytest.fixture
-def redisq(_redisq_context: FixtureContext) -> Iterator[Redisq]:
+def redisq(_redisq_context: FixtureContext, request: pytest.FixtureRequest) -> Iterator[Redisq]:
     """A private namespace on a real Redis: client, url, server, queues; run(), explore(), load() and conformance()."""
     from pytest_redisq.facade import Redisq
 
-    with Redisq(**_redisq_context._asdict(), kit=_kit) as facade:
+    log = _session(request.config).log
+    with Redisq(**_redisq_context._asdict(), kit=_kit, log=log) as facade:
         yield facade
+    _look_for_unjudged(log, request, strict=_redisq_context.strict)
 
 
 @pytest.fixture(scope="session")
@@ -287,5 +309,20 @@ def redisq_session(request: pytest.FixtureRequest) -> Iterator[Redisq]:
     """Like redisq, but one namespace for the whole run (of this xdist worker), for fixtures of wider scope."""
     from pytest_redisq.facade import Redisq
 
-    with _session(request.config).fixture_context() as place, Redisq(**place._asdict(), kit=_kit) as facade:
+    session = _session(request.config)
+    with session.fixture_context() as place, Redisq(**place._asdict(), kit=_kit, log=session.log) as facade:
         yield facade
+    _look_for_unjudged(session.log, request, strict=place.strict)
+
+
+def _look_for_unjudged(log: ActivityLog, request: pytest.FixtureRequest, *, strict: bool) -> None:
+    """Warn about runs that were never judged, unless the test has failed anyway. Strictly, they fail it."""
+    from pytest_redisq.activity_log import unjudged, warn_unjudged
+    from pytest_redisq.session import FAILED
+
+    runs = log.close_runs()
+    if request.node.stash.get(FAILED, False):
+        return
+    if strict and runs:
+        pytest.fail("\n".join(map(unjudged, runs)), pytrace=False)
+    warn_unjudged(runs)

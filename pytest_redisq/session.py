@@ -21,6 +21,7 @@ from pytest_redisq.servers.supervisor import end_when_orphaned
 from pytest_redisq.terminal import degrade
 
 if TYPE_CHECKING:
+    from pytest_redisq.activity_log import ActivityLog
     from pytest_redisq.servers import Namespace, Namespaces, Server
 
 #: Lines of the server's log that a failure report shows.
@@ -43,6 +44,9 @@ class FixtureContext(NamedTuple):
     #: Shows a line of progress in place of the previous one; None: progress is not shown.
     tell: Callable[[str], None] | None = None
 
+
+#: Whether a phase of the test has failed or skipped it so far.
+FAILED = pytest.StashKey[bool]()
 
 #: The context of a test that uses redisq fixtures.
 FIXTURE_CONTEXT = pytest.StashKey[FixtureContext]()
@@ -85,6 +89,23 @@ class Session:
         except pytest.fail.Exception:
             return f"redisq: no server: {self._failure.splitlines()[0]}"
 
+    @functools.cached_property
+    def log(self) -> ActivityLog:
+        """Collects what the tests of this process do with redisq."""
+        from pytest_redisq.activity_log import ActivityLog  # with all that the facade imports
+
+        return ActivityLog()
+
+    @property
+    def started(self) -> bool:
+        """Whether the shared server was started."""
+        return self._shared is not None
+
+    def activity(self) -> dict[str, Any] | None:
+        """What was done with redisq since the last call, as plain values; None: nothing."""
+        taken = self.log.take() if "log" in vars(self) else None
+        return taken.as_json() if taken else None
+
     @contextlib.contextmanager
     def fixture_context(self, settings: Mapping[str, object] | None = None) -> Iterator[FixtureContext]:
         """An empty namespace of the shared server, or with `settings` of a dedicated server that no other test uses."""
@@ -95,6 +116,8 @@ class Session:
                 else:
                     server, namespaces = self._start_dedicated(settings, "redisq_dedicated", held)
                 namespace = held.enter_context(namespaces.namespace())
+            if not self._config.pluginmanager.hasplugin("redisq-reports"):
+                self._config.pluginmanager.register(_Reports(self), "redisq-reports")
             yield FixtureContext(
                 server,
                 namespace,
@@ -160,7 +183,6 @@ class Session:
                 self._failure = str(failure)
                 raise
             self._shared = server, self._namespaces(server, self._held)
-            self._config.pluginmanager.register(_Reports(self), "redisq-reports")
         return self._shared
 
     def _share_or_start(self) -> Server:
@@ -244,6 +266,13 @@ def _is_about_the_server(error: BaseException) -> bool:
     return isinstance(error, (DeliveryError, RedisqError, *about))
 
 
+def _begin_with_the_point(report: pytest.TestReport, error: BaseException) -> None:
+    """Take the module's name from the line that pytest's summary shows, which is cut off at the terminal's width."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    if crash is not None and isinstance(error, (DeliveryError, RedisqError, ScheduleError)):
+        crash.message = crash.message.removeprefix(f"{type(error).__module__}.")
+
+
 class _Masks:
     """Takes the passwords that this process knows out of all that pytest reports: a failing frame of a client library
     shows them with `--showlocals`, a difference of two texts with `assert`.
@@ -293,6 +322,9 @@ class _Reports:
         if call.excinfo is not None and (interrupt := interrupts.interrupt_behind(call.excinfo.value)):
             raise interrupt
         report = yield
+        if call.excinfo is not None:
+            item.stash[FAILED] = True
+            _begin_with_the_point(report, call.excinfo.value)
         place = item.stash.get(FIXTURE_CONTEXT, None)
         about_the_server = call.excinfo is not None and _is_about_the_server(call.excinfo.value)
         if call.excinfo is not None and isinstance(call.excinfo.value, DeliveryError):
@@ -302,12 +334,14 @@ class _Reports:
         if about_the_server and place is not None and place.server.supervisor is not None:
             log = "\n".join(place.server.log().splitlines()[-LOG_LINES:])
             report.sections.append(("redisq: the end of the server's log", log))
-        if not self._told:
+        if not self._told and self._session.started:
             # An xdist controller has no server of its own to speak of: the first report brings it the news.
             report.redisq_header = self._session.header()  # type: ignore[attr-defined]
             self._told = True
         if notes := self._session.notes():
             report.redisq_notes = notes  # type: ignore[attr-defined]
+        if activity := self._session.activity():
+            report.redisq_activity = activity  # type: ignore[attr-defined]
         return report
 
     def _keep_history(self, item: pytest.Item, error: DeliveryError) -> str:

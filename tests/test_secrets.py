@@ -272,7 +272,7 @@ def scenario():
             server.restart()
             redisq.async_client
             redisq.run(redisq.list("jobs"), producers=1, consumers=1, messages=1, workers="thread")
-            redisq.explore(lambda world: world.redis.ping(), schedules=1)
+            redisq.explore(lambda world: (world.actor(lambda client: client.ping()), world.run()), schedules=1)
     finally:
         sys.setprofile(None)
         server.stop()

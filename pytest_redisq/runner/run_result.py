@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from pytest_redisq.check import AnyContract, Verdict, check, contract_of
@@ -52,27 +52,52 @@ class Summary:
         )
 
 
+@dataclass(slots=True)
+class Judgements:
+    """The verdicts that were asked of a run, and whether its history was taken, as by code that judges it itself."""
+
+    verdicts: list[Verdict] = field(default_factory=list)
+    history_taken: bool = False
+
+
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A run that has ended. Times are nanoseconds of `time.monotonic_ns`, as in the history."""
+    """A run that has ended. Times are nanoseconds of `time.monotonic_ns`, as in the history.
+
+    `record`: the history. `judgements`: what came of it so far.
+    """
 
     id: str
-    history: History
+    record: History = field(repr=False)
     faults: tuple[FaultRecord, ...]
     workers: str
     started_ns: int
     ended_ns: int
+    judgements: Judgements = field(default_factory=Judgements, repr=False, compare=False)
+
+    def __str__(self) -> str:
+        """The figures, and the verdicts so far."""
+        verdicts = [str(verdict) for verdict in self.judgements.verdicts] or ["not judged"]
+        return "\n".join([str(self.summary), *verdicts])
+
+    @property
+    def history(self) -> History:
+        """Every operation of the run."""
+        self.judgements.history_taken = True
+        return self.record
 
     def verdict(self, contract: AnyContract) -> Verdict:
         """What `contract` says of the history; a string is parsed ("at-least-once, fifo")."""
-        return check(self.history, contract_of(contract))
+        verdict = check(self.record, contract_of(contract))
+        self.judgements.verdicts.append(verdict)
+        return verdict
 
     def verify(self, contract: AnyContract) -> Verdict:
         """The verdict, if it is "pass"; else `DeliveryError` with the whole explanation."""
         __tracebackhide__ = True
         verdict = self.verdict(contract)
         if verdict.outcome != "pass":
-            raise DeliveryError(explain(verdict, start_ns=self.started_ns), history=self.history)
+            raise DeliveryError(explain(verdict, start_ns=self.started_ns), history=self.record)
         return verdict
 
     @cached_property
@@ -83,7 +108,7 @@ class Run:
         puts: list[int] = []
         shares: Counter[str] = Counter()
         delivered = last_ns = 0
-        for op in self.history:
+        for op in self.record:
             if op.kind is Kind.ENQUEUE:
                 for message in op.messages:
                     enqueued.setdefault(message, op.invoked_ns)

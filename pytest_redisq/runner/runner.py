@@ -132,7 +132,7 @@ class Runner:
             ended_ns = time.monotonic_ns()
         return Run(
             id=self.id,
-            history=self._history(),
+            record=self._history(),
             faults=self._injector.struck,
             workers=self._plan.workers,
             started_ns=started_ns,

@@ -52,6 +52,7 @@ def test_a_fault_strikes(redisq: Redisq, spec: FaultSpec, driver: Driver) -> Non
             run = redisq.run(redisq.reliable_list("jobs"), consumers=2, messages=60, faults=[fault, str(fault)])
             assert len(run.faults) >= 2
             assert "no consumer left" not in str(run.faults)
+            assert not any("struck" in reason for reason in run.verdict("at-least-once").reasons)
         case "explore":
             with pytest.raises(ScheduleError) as failed:
                 redisq.explore(that_is_not_struck, faults=fault, schedules=400)
