@@ -71,13 +71,22 @@ class Op:
 _MAGIC = b"rq"
 
 
+def body_marker(run: str) -> bytes:
+    """How every body of `run` begins, so that it can be found inside of something else.
+
+    >>> body_marker("7f3a")
+    b'rq 7f3a '
+    """
+    return b"%s %s " % (_MAGIC, run.encode("ascii"))
+
+
 def encode_body(run: str, message: Message, payload: bytes = b"") -> bytes:
     """The body that carries `message` through a queue: readable, self-identifying and self-checking.
 
     >>> encode_body("7f3a", Message(3, 17), b"hello")
     b'rq 7f3a 3 17 5482a01d hello'
     """
-    head = b"%s %s %d %d" % (_MAGIC, run.encode("ascii"), message.producer, message.sequence)
+    head = b"%s%d %d" % (body_marker(run), message.producer, message.sequence)
     return b"%s %08x %s" % (head, zlib.crc32(payload, zlib.crc32(head)), payload)
 
 

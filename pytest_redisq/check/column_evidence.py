@@ -27,7 +27,7 @@ from pytest_redisq.check.multiset import Multiset, differing, repeated
 from pytest_redisq.check.order import reordered
 from pytest_redisq.check.polls import Reader, backwards, missing_entries
 from pytest_redisq.check.recovery import recoveries
-from pytest_redisq.history import FaultRecord, History
+from pytest_redisq.history import FaultRecord, History, Place
 from pytest_redisq.history.columns import ColumnGroup
 from pytest_redisq.model import Kind, Message, Op, Outcome
 
@@ -40,6 +40,7 @@ class ColumnEvidence:
         self._counted = CountedHistory.of(history)
         self.notes: tuple[str, ...] = history.notes + (history.quiescence.notes if history.quiescence else ())
         self.faults: Sequence[FaultRecord] = history.faults
+        self._search = history.quiescence.search if history.quiescence else None
         self.enqueue_ids: Knowledge = _presence(group.key.named for group in self._counted.enqueues)
 
     def errors(self) -> Sequence[ErrorCount]:
@@ -70,7 +71,17 @@ class ColumnEvidence:
             reasons.append("the queue had not been drained")
         if any(group.invoked_ns.highest() > end.at_ns for group in self._history.groups):
             reasons.append("an op was invoked after quiescence had been declared")
+        if end.search and end.search.gap:
+            reasons.append(f"the search for missing messages is not complete: {end.search.gap}")
         return reasons
+
+    @property
+    def searched(self) -> bool:
+        return self._search is not None
+
+    @property
+    def places(self) -> Sequence[Place]:
+        return self._search.places if self._search else ()
 
     def remaining(self) -> int:
         return self._counted.remaining.total

@@ -103,8 +103,8 @@ def _judge_inside(share: Share, counts: Counts, messages: Messages, findings: Fi
         findings.add(AnomalyKind.FALSE_ACK, messages, words, times=inside, reader=share.reader)
     elif counts.pending and quiescent:
         # stuck = inside at quiescence with no way out
-        words = "delivered, never acknowledged, and not delivered" if counts.delivered else "never delivered, not even"
-        words += " again: it sits in the pending or processing list"
+        words = "delivered, never acknowledged, and not delivered again" if counts.delivered else "never delivered"
+        words += ": it is still in the queue"
         findings.add(AnomalyKind.STUCK, messages, words, times=counts.pending, reader=share.reader)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple, Protocol
 
-from pytest_redisq.history import FaultRecord
+from pytest_redisq.history import FaultRecord, Place
 from pytest_redisq.model import Message, Op
 
 
@@ -238,6 +238,14 @@ class Evidence(Protocol):
 
     def remaining(self) -> int:
         """How many messages could still be had from the queue."""
+
+    @property
+    def searched(self) -> bool:
+        """Whether the server's keys were searched for the missing messages."""
+
+    @property
+    def places(self) -> Sequence[Place]:
+        """Where that search found messages; empty if there was none."""
 
     def totals(self) -> Mapping[str, int]:
         """The fields of `verdict.Totals` by name, as far as they do not depend on the contract."""

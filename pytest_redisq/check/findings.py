@@ -9,6 +9,7 @@ from dataclasses import replace
 from pytest_redisq.check.contract import AnomalyKind
 from pytest_redisq.check.evidence import Evidence, Example, Messages
 from pytest_redisq.check.verdict import Anomaly
+from pytest_redisq.model import Message
 
 
 class Findings:
@@ -73,6 +74,24 @@ class Findings:
         """Those kept, in the order of `AnomalyKind`, each with the op that last saw its message."""
         kept = [anomaly for kind in AnomalyKind for anomaly in self._kept[kind]]
         seen = evidence.last_seen({anomaly.message for anomaly in kept if anomaly.last_seen is None})
+        places = _places(evidence)
         return tuple(
-            anomaly if anomaly.last_seen else replace(anomaly, last_seen=seen.get(anomaly.message)) for anomaly in kept
+            replace(
+                anomaly,
+                last_seen=anomaly.last_seen or seen.get(anomaly.message),
+                place=places[anomaly.message] if anomaly.kind in _LOOKED_FOR else "",
+            )
+            for anomaly in kept
         )
+
+
+#: The anomalies of messages that are looked for in the server's keys.
+_LOOKED_FOR = frozenset({AnomalyKind.LOST, AnomalyKind.INDETERMINATE, AnomalyKind.STUCK, AnomalyKind.FORGOTTEN})
+
+
+def _places(evidence: Evidence) -> defaultdict[Message, str]:
+    """Where each message lies, in words; nothing is said where there was no search."""
+    places: defaultdict[Message, str] = defaultdict(lambda: "in no key" if evidence.searched else "")
+    for place in reversed(evidence.places):
+        places.update((message, f"in {place}") for message in place.messages)
+    return places

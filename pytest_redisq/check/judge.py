@@ -104,7 +104,8 @@ def _left(evidence: Evidence, contract: Contract) -> list[str]:
     number = evidence.remaining()
     if not number or contract.guarantee is Guarantee.FAN_OUT:
         return []
-    return [f"{number} messages could still be had from the queue"]
+    where = "; ".join(f"{len(place.messages)} in {place}" for place in evidence.places)
+    return [f"{number} messages could still be had from the queue{f': {where}' if where else ''}"]
 
 
 def _judge_order(share: Share, findings: Findings) -> None:

@@ -20,7 +20,8 @@ class Anomaly:
 
     `times`: how often, over all of them. `ids` are the queue's names for it as far as they bear on the anomaly,
     `reader` the consumer concerned where only one is (fan-out). `last_seen` is the op invoked last of those that
-    mention `message`; None where there is none, or where ops were not recorded.
+    mention `message`; None where there is none, or where ops were not recorded. `place`: where a search of the
+    server's keys found `message`, in words; empty if it was not searched for.
     """
 
     kind: AnomalyKind
@@ -31,6 +32,7 @@ class Anomaly:
     reader: str = ""
     last_seen: Op | None = None
     words: str = ""
+    place: str = ""
 
     @property
     def producer(self) -> int:

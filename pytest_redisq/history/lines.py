@@ -25,7 +25,7 @@ from typing import Any, BinaryIO, TypeVar
 from pytest_redisq.errors import HistoryError
 from pytest_redisq.history.fault_record import FaultRecord
 from pytest_redisq.history.history import History, HistoryBuilder
-from pytest_redisq.history.quiescence import Quiescence
+from pytest_redisq.history.quiescence import Place, Quiescence, Search
 from pytest_redisq.model import Kind, Message, Op, Outcome
 from pytest_redisq.spelling import suggest
 
@@ -158,6 +158,8 @@ def _why(error: Exception) -> str:
 
 _END_FIELDS = frozenset(field.name for field in dataclasses.fields(Quiescence))
 _FAULT_FIELDS = frozenset(field.name for field in dataclasses.fields(FaultRecord))
+_SEARCH_FIELDS = frozenset(field.name for field in dataclasses.fields(Search))
+_PLACE_FIELDS = frozenset(field.name for field in dataclasses.fields(Place))
 _OP_FIELDS = frozenset(field.name for field in dataclasses.fields(Op)) | {"op"}
 
 
@@ -209,6 +211,8 @@ def _of_the_end(name: str, value: Any) -> Any:
             return _messages(value)
         case "trimmed" | "notes":
             return _texts(name, value)
+        case "search":
+            return _search(_of_type(dict, name, value))
         case _:
             return _of_type(bool, name, value)
 
@@ -222,6 +226,19 @@ def _fault(fields: Mapping[str, Any]) -> FaultRecord:
         struck=_of_type(int, "struck", fields.get("struck", 0)),
         killed=_texts("killed", fields.get("killed", [])),
     )
+
+
+def _search(fields: Mapping[str, Any]) -> Search:
+    _check_names(fields, _SEARCH_FIELDS)
+    places = tuple(map(_place, _of_type(list, "places", fields.get("places", []))))
+    return Search(places=places, gap=_of_type(str, "gap", fields.get("gap", "")))
+
+
+def _place(fields: Any) -> Place:
+    fields = _of_type(dict, "places", fields)
+    _check_names(fields, _PLACE_FIELDS)
+    texts = {name: _of_type(str, name, fields.get(name, "")) for name in _PLACE_FIELDS - {"messages"}}
+    return Place(messages=_messages(fields.get("messages", ())), **texts)
 
 
 def _texts(name: str, values: Any) -> tuple[str, ...]:
@@ -245,7 +262,13 @@ def _optional_int(value: Any) -> int | None:
     return None if value is None else _of_type(int, "ended_ns", value)
 
 
-def _filled(record: Op | Quiescence | FaultRecord) -> dict[str, object]:
+def _filled(record: Op | Quiescence | FaultRecord | Search | Place) -> dict[str, object]:
     """The fields that say something: empty text and tuples, and null, are left out."""
     pairs = ((field.name, getattr(record, field.name)) for field in dataclasses.fields(record))
-    return {name: value for name, value in pairs if value not in ("", (), None)}
+    filled = {name: value for name, value in pairs if value not in ("", (), None)}
+    match record:
+        case Quiescence(search=Search() as search):
+            filled["search"] = _filled(search)
+        case Search(places=places) if places:
+            filled["places"] = [_filled(place) for place in places]
+    return filled

@@ -20,7 +20,7 @@ from typing import Protocol, Self
 
 from pytest_redisq.errors import HistoryError
 from pytest_redisq.history.history import History, HistoryBuilder
-from pytest_redisq.history.quiescence import Quiescence
+from pytest_redisq.history.quiescence import Quiescence, Search
 from pytest_redisq.model import Kind, Message, Outcome
 
 #: Ends wait in a list, cheap and safe to append to, until there are this many; then they go into the columns.
@@ -121,6 +121,7 @@ class Recorder:
         pending: Sequence[Message] = (),
         trimmed: Sequence[str] = (),
         notes: Sequence[str] = (),
+        search: Search | None = None,
     ) -> Quiescence:
         """Mark the end of the run, when nothing is under way any more; see `Quiescence`. A later mark replaces it."""
         mark = Quiescence(
@@ -132,6 +133,7 @@ class Recorder:
             pending=tuple(pending),
             trimmed=tuple(trimmed),
             notes=tuple(notes),
+            search=search,
         )
         self._builder.quiescence = mark
         return mark

@@ -13,7 +13,7 @@ from pyroaring import BitMap64
 
 from pytest_redisq.check import ErrorCount, Knowledge, Share
 from pytest_redisq.check.evidence import Counts, Example, Messages, Missing, Recovery, Repeat
-from pytest_redisq.history import FaultRecord
+from pytest_redisq.history import FaultRecord, Place, Search
 from pytest_redisq.load.codec import MAX_SEQUENCE, PRODUCERS_OF_A_PROCESS, SEQUENCE_BITS, message_of
 from pytest_redisq.load.deliveries import END, LIST, Received, following
 from pytest_redisq.load.ledger import Ledger
@@ -61,7 +61,8 @@ class BitmapEvidence:
     """`check.Evidence` of merged records.
 
     `unsettled` says why what is missing might yet arrive. `absent` names the processes, by number, whose records never
-    came: nothing is called lost, stuck or unexpected that may be theirs. `errors`: what operations ended with.
+    came: nothing is called lost, stuck or unexpected that may be theirs. `errors`: what operations ended with. `search`
+    is what a search of the server's keys found; those messages are in the ledger as remaining or pending.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class BitmapEvidence:
         unsettled: Sequence[str] = (),
         absent: Mapping[int, str] | None = None,
         errors: Sequence[ErrorCount] = (),
+        search: Search | None = None,
     ) -> None:
         self._ledger = ledger
         self._unsettled = unsettled
@@ -81,6 +83,8 @@ class BitmapEvidence:
         self.notes: tuple[str, ...] = ()
         #: Faults strike a load run from outside: `load.timed_faults` adds what became of them to the report.
         self.faults: Sequence[FaultRecord] = ()
+        self.searched: bool = search is not None
+        self.places: Sequence[Place] = search.places if search else ()
         self.enqueue_ids = Knowledge.UNRECORDED
 
     def shares(self, *, fan_out: bool) -> Sequence[Share]:

@@ -38,6 +38,7 @@ def _anomaly_data(anomaly: Anomaly) -> dict[str, Any]:
         "ids": list(anomaly.ids),
         "reader": anomaly.reader,
         "words": anomaly.words,
+        "place": anomaly.place,
         "last_seen": _op_data(anomaly.last_seen) if anomaly.last_seen else None,
     }
 

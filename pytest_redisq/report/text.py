@@ -96,6 +96,8 @@ def _example(anomaly: Anomaly, start_ns: int) -> Iterator[str]:
     reader = f", reader {anomaly.reader}" if anomaly.reader and anomaly.message != NO_MESSAGE else ""
     times = f", {anomaly.times:,} times" if anomaly.times > anomaly.messages else ""
     yield f"             {subject}{ids}{reader}{times}: {anomaly.words}"
+    if anomaly.place:
+        yield f"               it lies {anomaly.place}"
     if anomaly.last_seen:
         yield f"               last seen: {describe(anomaly.last_seen, start_ns)}"
 

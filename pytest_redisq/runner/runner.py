@@ -29,8 +29,10 @@ from pytest_redisq.runner.fault_injector import FaultInjector, Moment, check_fau
 from pytest_redisq.runner.inspector import QueueInspector
 from pytest_redisq.runner.process_pool import ProcessWorkerPool
 from pytest_redisq.runner.run_result import Run
+from pytest_redisq.runner.settlement import Settlement, owns_keys
 from pytest_redisq.runner.status_table import KillRequest, StatusTable, WorkerStatus
 from pytest_redisq.runner.worker_pool import TaskWorkerPool, ThreadWorkerPool, WorkerPool, failures_by_message
+from pytest_redisq.search import NamespaceSearch, marked_messages
 from pytest_redisq.servers import Server
 from pytest_redisq.servers.temporary_folder import explain_full_disk, temporary_folder
 
@@ -95,6 +97,7 @@ class Runner:
         self._doomed: dict[int, bool] = {}
         self._producers_ended_ns: int | None = None
         self._idle_ns: int | None = None
+        self._of_processes: list[History] | None = None
         self._ask_ns = 0
         with explain_full_disk():
             self._directory = self._make_directory()
@@ -128,7 +131,7 @@ class Runner:
                 self._pool_of(job).stop(job.slot)
             self._until(lambda: not self._living_consumers())
             self._doing = "draining the queue"
-            self._drain(had_consumers=bool(living))
+            self._settle(had_consumers=bool(living))
             ended_ns = time.monotonic_ns()
         return Run(
             id=self.id,
@@ -321,25 +324,21 @@ class Runner:
 
     # Ending
 
-    def _drain(self, *, had_consumers: bool) -> None:
-        """Get out what the consumers left, if there were any left to ask in vain.
-
-        Only now may we recover what the dead held: where that means to take it over, nobody else would get it then.
-        """
-        drained = had_consumers or self._inspector.able
-        left = self._inspector.counts() and not self._inspector.is_empty()
-        if self._inspector.able and (left or not had_consumers):
-            self._inspector.recover()
-            with self._inspector.cut_off_after(self._deadline - time.monotonic()):
-                self._inspector.drain(self._recorder)
-            if time.monotonic() > self._deadline:
-                raise TrafficError(self._too_late())
-        able = self._inspector.able
-        self._recorder.quiescence(
-            drained=drained,
-            remaining=self._inspector.inside("remaining") if able else (),
-            pending=self._inspector.inside("pending") if able else (),
+    def _settle(self, *, had_consumers: bool) -> None:
+        plan, address = self._plan, self._plan.factory.address
+        settlement = Settlement(
+            self._inspector,
+            self._recorder,
+            self._operations,
+            NamespaceSearch(address, marked_messages(self.id)),
+            ages_keys=owns_keys(address, plan.server),
+            settle_seconds=plan.settle_seconds,
+            deadline=self._deadline,
         )
+        try:
+            settlement.settle(had_consumers=had_consumers)
+        except TimeoutError:
+            raise TrafficError(self._too_late()) from None
 
     def _end_pools(self) -> None:
         left = [name for pool in self._pools.values() for name in pool.close()]
@@ -351,9 +350,15 @@ class Runner:
 
     def _history(self) -> History:
         faults = (*self._injector.struck, *self._injector.missed())
-        pools = (pool for pool in self._pools.values() if isinstance(pool, ProcessWorkerPool))
-        parts = [part for pool in pools for part in pool.histories()]
-        return History.merge(self._recorder.history(), *parts, History.of((), faults=faults))
+        return History.merge(self._operations(), History.of((), faults=faults))
+
+    def _operations(self) -> History:
+        """All operations of all workers, which have ended, and of the drain so far."""
+        if self._of_processes is None:
+            pools = (pool for pool in self._pools.values() if isinstance(pool, ProcessWorkerPool))
+            self._of_processes = [part for pool in pools for part in pool.histories()]
+        mine = self._recorder.history()
+        return History.merge(mine, *self._of_processes) if self._of_processes else mine
 
     def _raise_crashes(self) -> None:
         crashes = [crash for pool in self._pools.values() for crash in pool.crashes()]

@@ -15,12 +15,25 @@ from hypothesis import strategies as st
 from syrupy.assertion import SnapshotAssertion
 
 from pytest_redisq.errors import HistoryError
-from pytest_redisq.history import FaultRecord, History, Quiescence, read_history, write_history
+from pytest_redisq.history import (
+    FaultRecord,
+    History,
+    Place,
+    Quiescence,
+    Search,
+    read_history,
+    write_history,
+)
 from pytest_redisq.model import UNREADABLE, Kind, Message, Op, Outcome
 
 TEXTS = st.text(max_size=5)
 MESSAGES = st.one_of(st.just(UNREADABLE), st.builds(Message, st.integers(0, 2**40), st.integers(0, 2**40)))
 IDS = st.one_of(TEXTS, st.sampled_from(["0-0", "1700000000000-12", "01-0", "9999999999999999-1", "5-1048576", "5-١"]))
+
+PLACES = st.builds(
+    Place, key=TEXTS, type=st.sampled_from(["list", "hash"]), messages=st.lists(MESSAGES).map(tuple), state=TEXTS
+)
+SEARCHES = st.builds(Search, places=st.lists(PLACES, max_size=2).map(tuple), gap=TEXTS)
 
 
 @st.composite
@@ -43,13 +56,20 @@ def ops(draw: st.DrawFn) -> Op:
 
 
 @settings(max_examples=80, deadline=None)
-@given(history=st.lists(ops(), max_size=12), pending=st.lists(MESSAGES, max_size=2))
+@given(history=st.lists(ops(), max_size=12), pending=st.lists(MESSAGES, max_size=2), search=st.none() | SEARCHES)
 def test_what_is_written_is_read(
-    history: list[Op], pending: list[Message], tmp_path_factory: pytest.TempPathFactory
+    history: list[Op], pending: list[Message], search: Search | None, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = tmp_path_factory.mktemp("history") / "run.jsonl"
-    end = Quiescence(at_ns=5, drained=False, pending=tuple(pending), trimmed=("1-0",), notes=("a note",))
     fault = FaultRecord(fault="kill:consumer@3", words="one was to die", at_ns=3, struck=1, killed=("one",))
+    end = Quiescence(
+        at_ns=5,
+        drained=False,
+        pending=tuple(pending),
+        trimmed=("1-0",),
+        notes=("a note",),
+        search=search,
+    )
     written = History.of(history, end, faults=[fault])
     write_history(written, path)
     read = read_history(path)
@@ -108,6 +128,8 @@ def test_what_is_no_json_at_all_is_told(data: bytes, tmp_path: Path) -> None:
         '{"quiescence": {"at_ns": 3, "trimmed": "1-0"}}',
         '{"fault": {"fault": "drop:connections@3", "kiled": ["one"]}}',
         '{"fault": {"fault": "drop:connections@3", "at_ns": true}}',
+        '{"quiescence": {"at_ns": 3, "search": []}}',
+        '{"quiescence": {"at_ns": 3, "search": {"places": [{"key": 3, "type": "list"}]}}}',
     ],
 )
 def test_a_malformed_line_is_named_with_its_place(line: str, tmp_path: Path, snapshot: SnapshotAssertion) -> None:

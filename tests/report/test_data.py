@@ -37,6 +37,7 @@ def test_a_verdict_survives_json_whole() -> None:
                 "ids": [],
                 "reader": "",
                 "words": "acknowledged, never delivered, and no longer in the queue",
+                "place": "",
                 "last_seen": {
                     "actor": "producer",
                     "kind": "enqueue",

@@ -1,0 +1,159 @@
+"""Settles a run once its consumers have stopped: gets out what they left, and looks for what is missing.
+
+Law: a message counts as lost only if it is in no key of the namespace, and as stuck only if a new consumer asked in
+vain after every lease had run out.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from urllib.parse import urlsplit
+
+from redis.exceptions import RedisError
+
+from pytest_redisq.check import missing_messages
+from pytest_redisq.history import History, Recorder
+from pytest_redisq.history.columns import ColumnGroup
+from pytest_redisq.model import Kind, Message, Outcome
+from pytest_redisq.runner.inspector import QueueInspector
+from pytest_redisq.search import NamespaceSearch, SearchResult, in_words
+from pytest_redisq.servers import Address, Server
+
+
+def owns_keys(address: Address, server: Server | None) -> bool:
+    """Whether all keys at `address` belong to the run: on a server of its own, or below a prefix of its own."""
+    if address.prefix:
+        return True
+    return server is not None and server.how != "url" and urlsplit(server.url).netloc == urlsplit(address.url).netloc
+
+
+def _delivers(group: ColumnGroup) -> bool:
+    """Whether these operations delivered messages."""
+    key = group.key
+    return key.kind in (Kind.DEQUEUE, Kind.DRAIN) and key.outcome is Outcome.OK and key.width > 0
+
+
+class Settlement:
+    """The end of one run.
+
+    * `inspector`: the runner's own access to the queue.
+    * `recorder`: where the operations of that access are recorded.
+    * `operations`: returns the history so far, with all operations of all workers.
+    * `search`: searches the namespace for messages of this run.
+    * `ages_keys`: whether the keys of the namespace may be aged.
+    * `settle_seconds`: how long messages of dead consumers may take to come back.
+    * `deadline`: when the run is to have ended, by `time.monotonic()`.
+    """
+
+    def __init__(
+        self,
+        inspector: QueueInspector,
+        recorder: Recorder,
+        operations: Callable[[], History],
+        search: NamespaceSearch,
+        *,
+        ages_keys: bool,
+        settle_seconds: float,
+        deadline: float,
+    ) -> None:
+        self._inspector = inspector
+        self._recorder = recorder
+        self._operations = operations
+        self._search = search
+        self._ages_keys = ages_keys
+        self._settle_seconds = settle_seconds
+        self._deadline = deadline
+
+    def settle(self, *, had_consumers: bool) -> None:
+        """Drain the queue if consumers left something there, and record the quiescence of the run.
+
+        `had_consumers`: whether consumers were alive at the end. Raises `TimeoutError` at the deadline.
+        """
+        inspector = self._inspector
+        left = inspector.counts() and not inspector.is_empty()
+        if inspector.able and (left or not had_consumers):
+            # Only now: if the queue's `recover` takes over what the dead held, no consumer would get it then.
+            self._drain()
+        remaining, pending = self._inside("remaining"), self._inside("pending")
+        wanted = missing_messages(self._operations()) | set(remaining) | set(pending)
+        result = self._search.search(wanted) if wanted else None
+        aged = False
+        if result is not None and result.inside and inspector.able:
+            aged = self._bring_back(result)
+            remaining, pending = self._inside("remaining"), self._inside("pending")
+            wanted = missing_messages(self._operations()) | set(remaining) | set(pending)
+            result = self._search.search(wanted)
+        notes: list[str] = []
+        if result is not None:
+            missing = wanted - set(remaining) - set(pending)
+            stuck = self._stuck(result, missing, aged=aged)
+            pending += sorted(stuck)
+            remaining += sorted((result.inside & missing) - stuck)
+            notes = _notes(result, aged=aged)
+        self._recorder.quiescence(
+            drained=had_consumers or inspector.able,
+            remaining=remaining,
+            pending=pending,
+            search=result.record if result else None,
+            notes=notes,
+        )
+
+    def _inside(self, what: str) -> list[Message]:
+        return self._inspector.inside(what) if self._inspector.able else []
+
+    def _drain(self) -> None:
+        """Take and acknowledge what a new consumer gets. Raises `TimeoutError` at the deadline."""
+        with self._inspector.cut_off_after(self._deadline - time.monotonic()):
+            self._inspector.recover()
+            self._inspector.drain(self._recorder)
+        if time.monotonic() > self._deadline:
+            raise TimeoutError
+
+    def _bring_back(self, result: SearchResult) -> bool:
+        """Let all leases run out, and have a new consumer take what comes back. Returns whether the leases ran out.
+
+        The consumer asks for `settle_seconds`, since not every queue goes by the server's time; and once if the queue
+        lists what is inside: then the run's own consumers have waited as long.
+        """
+        aged = False
+        if self._ages_keys:
+            try:
+                self._search.let_leases_pass(result)
+                aged = True
+            except RedisError:
+                aged = False
+        until = 0.0 if self._inspector.counts() else time.monotonic() + self._settle_seconds
+        while True:
+            self._drain()
+            if time.monotonic() > until or not self._search.search(result.inside).inside:
+                return aged
+
+    def _stuck(self, result: SearchResult, missing: Collection[Message], *, aged: bool) -> set[Message]:
+        """Those of `missing` that were found, and that no consumer will get.
+
+        A message is not stuck if it is due later, if its lease may still run, or if the queue has delivered nothing at
+        all: then it lies where its producer put it.
+        """
+        if not self._inspector.able or not any(map(_delivers, self._operations().groups)):
+            return set()
+        if not aged and (result.timers or result.pending):
+            return set()
+        return set(result.inside.intersection(missing)) - result.due.keys()
+
+
+def _notes(result: SearchResult, *, aged: bool) -> list[str]:
+    """What to do about messages that may come back later."""
+    if result.due:
+        longest = max(result.due.values())
+        number = f"{len(result.due)} message{'s come' if len(result.due) > 1 else ' comes'}"
+        return [f"{number} back in {in_words(longest)}; to wait for it, give settle_seconds={longest + 1:.0f}"]
+    if not aged and result.inside and (result.timers or result.pending):
+        return [_NOT_AGED]
+    return []
+
+
+_NOT_AGED = (
+    "messages may come back when their lease ends. redisq lets leases run out only in databases and under prefixes of "
+    "its own; elsewhere give settle_seconds more than the lease"
+)

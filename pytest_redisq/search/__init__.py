@@ -1,0 +1,18 @@
+"""Looks for missing messages in the keys of a namespace, and makes the leases there run out."""
+
+from pytest_redisq.search.key_reader import SearchLimits
+from pytest_redisq.search.message_finder import BodyReader, FindMessages, marked_messages, messages_by_reader
+from pytest_redisq.search.namespace_search import NamespaceSearch, SearchResult, in_words
+from pytest_redisq.search.timers import LEASES_SECONDS
+
+__all__ = [
+    "LEASES_SECONDS",
+    "BodyReader",
+    "FindMessages",
+    "NamespaceSearch",
+    "SearchLimits",
+    "SearchResult",
+    "in_words",
+    "marked_messages",
+    "messages_by_reader",
+]

@@ -1,0 +1,107 @@
+"""Finds the messages of a run inside a value of the server: as they are, or encoded once or several times.
+
+Pure. A pickle is never loaded: its bytes are searched, and its text arguments are read with `pickletools`.
+"""
+
+from __future__ import annotations
+
+import binascii
+import pickletools
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from itertools import chain
+from typing import TypeAlias
+
+from pytest_redisq.model import Message, body_marker
+
+#: The messages that stand in a value, each once.
+FindMessages: TypeAlias = Callable[[bytes], list[Message]]
+#: The message that these bytes are, and nothing else; None if they are no whole body of this run.
+BodyReader: TypeAlias = Callable[[bytes], Message | None]
+
+#: So many encodings inside each other are undone, such as gzip inside base64 inside JSON.
+_DEPTH = 3
+#: The most bytes that one compressed value may become.
+_INFLATED_BYTES = 1 << 22
+#: So many places in one value are tried as the beginning of compressed data.
+_INFLATE_TRIES = 8
+#: At so many places in one value a body without a marker is looked for.
+_READER_TRIES = 1 << 12
+
+_COMPRESSED = re.compile(rb"\x1f\x8b\x08|x[\x01\x5e\x9c\xda]", re.DOTALL)
+_BASE64 = re.compile(rb"[A-Za-z0-9+/_-]{16,}")
+_URL_SAFE = bytes.maketrans(b"-_", b"+/")
+#: How a pickle of protocol 0 to 2 names the function that makes bytes out of text.
+_PICKLED_BYTES = b"_codecs"
+
+
+def marked_messages(run: str) -> FindMessages:
+    """Return a function that finds bodies made by `model.encode_body` in a value, by the marker of `run`."""
+    head = re.compile(re.escape(body_marker(run)) + rb"(\d{1,18}) (\d{1,18}) [0-9a-f]{8}")
+
+    def read(value: bytes) -> Iterator[Message]:
+        return (Message(int(found[1]), int(found[2])) for found in head.finditer(value))
+
+    return lambda value: _found_in(value, read)
+
+
+def messages_by_reader(read: BodyReader, body_bytes: int) -> FindMessages:
+    """Return a function that finds bodies without a marker, all of the length `body_bytes`, by trying each place."""
+
+    def read_all(value: bytes) -> Iterator[Message]:
+        for start in range(min(len(value) - body_bytes + 1, _READER_TRIES)):
+            message = read(value[start : start + body_bytes])
+            if message is not None:
+                yield message
+
+    return lambda value: _found_in(value, read_all)
+
+
+def _found_in(value: bytes, read: Callable[[bytes], Iterator[Message]]) -> list[Message]:
+    """What `read` finds in the value as it is; only if that is nothing, in what it decodes to."""
+    return list(dict.fromkeys(read(value))) or list(dict.fromkeys(chain.from_iterable(map(read, unwrapped(value)))))
+
+
+def unwrapped(value: bytes, depth: int = _DEPTH) -> Iterator[bytes]:
+    """`value`, and what parts of it become if base64, gzip, zlib and old pickles are undone, up to `depth` times.
+
+    JSON, msgpack and newer pickles need not be undone: a body stands in them as it is.
+    """
+    yield value
+    if depth:
+        for inner in chain(_inflated(value), _from_base64(value), _from_pickle(value)):
+            yield from unwrapped(inner, depth - 1)
+
+
+def _inflated(value: bytes) -> Iterator[bytes]:
+    for number, start in enumerate(_COMPRESSED.finditer(value)):
+        if number == _INFLATE_TRIES:
+            return
+        try:
+            yield zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(value[start.start() :], _INFLATED_BYTES)
+        except zlib.error:
+            continue
+
+
+def _from_base64(value: bytes) -> Iterator[bytes]:
+    """A byte before the base64 may look like a part of it, such as the length in msgpack: each alignment is tried."""
+    for found in _BASE64.finditer(value):
+        whole = found[0].translate(_URL_SAFE)
+        for start in range(4):
+            text = whole[start:]
+            try:
+                yield binascii.a2b_base64(text + b"=" * (-len(text) % 4))
+            except binascii.Error:
+                continue
+
+
+def _from_pickle(value: bytes) -> Iterator[bytes]:
+    if _PICKLED_BYTES not in value:
+        return
+    try:
+        for _, argument, _ in pickletools.genops(value):
+            if isinstance(argument, str):
+                yield argument.encode("latin-1", errors="replace")
+    except Exception:
+        return  # it only looked like a pickle

@@ -1,0 +1,229 @@
+"""Searches a namespace for missing messages: in which key each lies, and what the server says of it there."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import redis
+
+from pytest_redisq.history import Place, Search
+from pytest_redisq.model import Message
+from pytest_redisq.search.key_reader import BoundMetError, Element, KeyContent, KeyReader, SearchLimits, SearchMeter
+from pytest_redisq.search.message_finder import FindMessages
+from pytest_redisq.search.timers import LEASES_SECONDS, ServerClock, Timer, let_time_pass
+from pytest_redisq.servers import Address
+
+#: Of each message so many places are kept.
+_PLACES_PER_MESSAGE = 2
+#: The most moments and times to live that are aged.
+_TIMERS = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchResult:
+    """What a search found.
+
+    * `places`: where the messages lie.
+    * `pending`: those that a consumer of a stream's group has received and not acknowledged.
+    * `due`: those that come back by themselves, each with the seconds until then.
+    * `waiting`: those that no consumer has received so far as the server knows, and all others that were found.
+    * `timers`, `streams`: what `let_leases_pass` needs.
+    * `gap`: why the search is not complete; empty if it is.
+    """
+
+    places: tuple[Place, ...] = ()
+    pending: frozenset[Message] = frozenset()
+    due: Mapping[Message, float] = field(default_factory=dict)
+    waiting: frozenset[Message] = frozenset()
+    timers: tuple[Timer, ...] = ()
+    streams: tuple[bytes, ...] = ()
+    gap: str = ""
+
+    @property
+    def inside(self) -> frozenset[Message]:
+        """All that are still in the queue."""
+        return self.pending | self.waiting
+
+    @property
+    def record(self) -> Search:
+        """The result for the history."""
+        return Search(places=self.places, gap=self.gap)
+
+
+class _Spot(NamedTuple):
+    """Where messages lie: their place, but for its messages. `kind`: one of the fields of `SearchResult`."""
+
+    key: str
+    type: str
+    state: str
+    kind: str
+
+
+class NamespaceSearch:
+    """Searches the namespace at `address`.
+
+    * `find`: finds the messages of the run in a value.
+    * `limits`: the bounds of each search.
+
+    It opens a client of its own, and closes it at the end of each search. A search writes nothing.
+    """
+
+    def __init__(self, address: Address, find: FindMessages, limits: SearchLimits | None = None) -> None:
+        self._address = address
+        self._find = find
+        self._limits = limits or SearchLimits()
+
+    def search(self, wanted: Collection[Message]) -> SearchResult:
+        """Look for `wanted` in every key. An error of the server ends the search, and is the result's `gap`."""
+        with Address(url=self._address.url).client(socket_timeout=max(1.0, self._limits.seconds)) as client:
+            pass_ = _SearchPass(client, self._address.prefix, self._find, frozenset(wanted))
+            gap = ""
+            try:
+                pass_.read(SearchMeter(self._limits))
+            except BoundMetError as bound:
+                gap = str(bound)
+            except redis.RedisError as error:
+                gap = f"it was ended by the server: {error}"
+            return pass_.result(gap)
+
+    def let_leases_pass(self, result: SearchResult, seconds: float = LEASES_SECONDS) -> None:
+        """Age the namespace by `seconds`, except the keys that hold the messages found.
+
+        Only for a namespace that belongs to the run. Raises the errors of redis-py.
+        """
+        holders = {f"{self._address.prefix}{place.key}".encode() for place in result.places}
+        timers = [timer for timer in result.timers if timer.unit or timer.key not in holders]
+        with Address(url=self._address.url).client() as client:
+            let_time_pass(client, timers, result.streams, seconds)
+
+
+class _SearchPass:
+    """One pass over all keys."""
+
+    def __init__(self, client: redis.Redis, prefix: str, find: FindMessages, wanted: frozenset[Message]) -> None:
+        self._client = client
+        self._prefix = prefix
+        self._find = find
+        self._wanted = wanted
+        self._clock = ServerClock(0.0)
+        self._found: defaultdict[_Spot, list[Message]] = defaultdict(list)
+        self._due: dict[Message, float] = {}
+        self._timers: list[Timer] = []
+        self._streams: list[bytes] = []
+        self._entries: defaultdict[bytes, dict[bytes, list[Message]]] = defaultdict(dict)
+
+    def read(self, meter: SearchMeter) -> None:
+        self._clock = ServerClock.of(self._client)
+        for content in KeyReader(self._client, self._prefix, meter).contents():
+            self._timers += self._clock.timers(content)
+            if content.type == "stream":
+                self._streams.append(content.key)
+            for element in content.elements:
+                self._look_at(content, element)
+        for key, entries in self._entries.items():
+            self._place_entries(key, entries)
+
+    def result(self, gap: str) -> SearchResult:
+        seen: defaultdict[Message, int] = defaultdict(int)
+        places: list[Place] = []
+        kinds: defaultdict[str, set[Message]] = defaultdict(set)
+        # What a consumer holds says more than a copy of the message elsewhere.
+        for spot, messages in sorted(self._found.items(), key=lambda each: (each[0].kind, each[0].key)):
+            shown = tuple(sorted(message for message in messages if seen[message] < _PLACES_PER_MESSAGE))
+            for message in shown:
+                seen[message] += 1
+            kinds[spot.kind].update(messages)
+            if shown:
+                places.append(Place(key=spot.key, type=spot.type, messages=shown, state=spot.state))
+        return SearchResult(
+            places=tuple(places),
+            pending=frozenset(kinds["pending"]),
+            due={message: left for message, left in self._due.items() if left > 0},
+            waiting=frozenset(kinds["waiting"] - kinds["pending"]),
+            timers=tuple(self._timers),
+            streams=tuple(self._streams),
+            gap=gap,
+        )
+
+    def _look_at(self, content: KeyContent, element: Element) -> None:
+        moment = self._clock.moment(element.number)
+        name = element.values[0] if content.type == "zset" else element.name
+        if moment is not None and element.number is not None and len(self._timers) < _TIMERS:
+            self._timers.append(Timer(content.key, content.type, name, element.number, *moment))
+        for value in element.values:
+            for message in self._find(value):
+                if message in self._wanted:
+                    self._note(content, element, moment, message)
+
+    def _note(self, content: KeyContent, element: Element, moment: tuple[int, float] | None, message: Message) -> None:
+        if content.type == "stream":
+            self._entries[content.key].setdefault(element.name, []).append(message)
+            return
+        if content.type == "zset" and moment is not None:
+            self._due[message] = moment[1]
+        self._add(content.key, content.type, _state(content, element, moment), "waiting", message)
+
+    def _add(self, key: bytes, kind_of_key: str, state: str, kind: str, message: Message) -> None:
+        name = key.decode(errors="backslashreplace").removeprefix(self._prefix)
+        messages = self._found[_Spot(name, kind_of_key, state, kind)]
+        if message not in messages[-1:]:
+            messages.append(message)
+
+    def _place_entries(self, key: bytes, entries: dict[bytes, list[Message]]) -> None:
+        """What the groups of a stream say of the entries found in it."""
+        groups: Any = self._client.xinfo_groups(key)
+        for entry_id, messages in entries.items():
+            state, kind = self._entry_state(key, entry_id, groups)
+            for message in messages:
+                self._add(key, "stream", state, kind, message)
+
+    def _entry_state(self, key: bytes, entry_id: bytes, groups: list[dict[str, Any]]) -> tuple[str, str]:
+        if not groups:
+            return "which has no consumer group", "waiting"
+        for group in groups:
+            name: bytes = group["name"]
+            pending: Any = self._client.xpending_range(key, name, entry_id, entry_id, 1)
+            for entry in pending:
+                idle = entry["time_since_delivered"] / 1000
+                since = f" for {in_words(idle)}" if idle >= 1 else ""
+                return f"pending to consumer {_text(entry['consumer'])} of group {_text(name)}{since}", "pending"
+        for group in groups:
+            if _position(group["last-delivered-id"]) < _position(entry_id):
+                return f"which group {_text(group['name'])} has not read so far", "waiting"
+        names = " and ".join(_text(group["name"]) for group in groups)
+        return f"where group {names} has no more to do with it: acknowledged, or read with NOACK", "done"
+
+
+def _state(content: KeyContent, element: Element, moment: tuple[int, float] | None) -> str:
+    if content.type == "zset" and moment is not None:
+        left = moment[1]
+        return f"due in {in_words(left)}" if left > 0 else "which was due"
+    if content.life_seconds is not None:
+        return f"which expires in {in_words(content.life_seconds)}"
+    if content.idle_seconds:
+        return f"which nothing has read for {in_words(content.idle_seconds)}"
+    if content.type == "hash":
+        return f"field {_text(element.name)}" if len(element.name) <= _SHOWN_BYTES else ""
+    return ""
+
+
+_SHOWN_BYTES = 40
+
+
+def in_words(seconds: float) -> str:
+    """A time in words: "29 min", "20 s"."""
+    if seconds >= 5_400:
+        return f"{seconds / 3_600:.0f} h"
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+
+
+def _text(name: bytes) -> str:
+    return name.decode(errors="backslashreplace")
+
+
+def _position(entry_id: bytes) -> tuple[int, int]:
+    milliseconds, _, number = entry_id.partition(b"-")
+    return int(milliseconds), int(number or 0)

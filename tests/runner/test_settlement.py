@@ -1,0 +1,113 @@
+"""What a run says of messages that are missing when its consumers have stopped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from pytest_redisq.check import AnomalyKind, Verdict
+from pytest_redisq.history import read_history, write_history
+from pytest_redisq.report import explain
+from pytest_redisq.runner import Run, run
+from pytest_redisq.servers import Server
+from tests.newcomers import (
+    AbandonedGroup,
+    AbandonedList,
+    AbandonedSet,
+    AsyncGroup,
+    LeasedSet,
+    LongLease,
+    MovedList,
+)
+from tests.runner.sample_queues import Dropping, Plain
+
+KILLED = "kill-holding:consumer@10"
+
+
+def run_killed(queue: Any, at: Any, *, workers: Any = "thread", settle_seconds: float = 0.2) -> Run:
+    """A run whose consumer dies with a message in its hands, and is replaced."""
+    faults = (KILLED,)
+    return run(queue, at=at, messages=40, workers=workers, faults=faults, settle_seconds=settle_seconds)
+
+
+def places_of(verdict: Verdict) -> list[str]:
+    return [anomaly.place for anomaly in verdict.anomalies]
+
+
+@pytest.mark.parametrize(
+    ("queue", "workers"),
+    [(MovedList, "thread"), (MovedList, "fork"), (AsyncGroup, "asyncio"), (LeasedSet, "thread")],
+)
+def test_a_queue_with_a_long_lease_passes(server: Server, queue: Any, workers: Any) -> None:
+    run_killed(queue, server, workers=workers).verify("at-least-once")
+
+
+@pytest.mark.parametrize(
+    ("queue", "workers", "place"),
+    [
+        (AbandonedList, "thread", "in the list doing:"),
+        (AbandonedList, "fork", "in the list doing:"),
+        (AbandonedGroup, "asyncio", "in the stream orders, pending to consumer "),
+        (AbandonedSet, "thread", "in the zset running, which was due"),
+    ],
+)
+def test_what_nothing_recovers_is_stuck_where_it_lies(server: Server, queue: Any, workers: Any, place: str) -> None:
+    verdict = run_killed(queue, server, workers=workers).verdict("at-least-once")
+    assert verdict.outcome == "fail"
+    assert {kind: times for kind, times in verdict.counts.items() if times} == {AnomalyKind.STUCK: 1}
+    assert places_of(verdict)[0].startswith(place)
+
+
+def test_a_lease_that_ends_after_an_hour_is_unknown(server: Server) -> None:
+    verdict = run_killed(LongLease, server).verdict("at-least-once")
+    assert verdict.outcome == "unknown"
+    assert verdict.reasons[0].startswith("1 messages could still be had from the queue: 1 in the zset running, due in ")
+    (advice,) = [note for note in verdict.notes if "settle_seconds" in note]
+    assert advice.startswith("1 message comes back in 60 min; to wait for it, give settle_seconds=3")
+
+
+def test_on_a_server_of_the_user_nothing_is_aged(server: Server) -> None:
+    verdict = run_killed(AsyncGroup, server.url, workers="asyncio").verdict("at-least-once")
+    assert verdict.outcome == "unknown"
+    assert "1 in the stream orders, pending to consumer " in verdict.reasons[0]
+    assert any("give settle_seconds more than the lease" in note for note in verdict.notes)
+    with server.client() as client:
+        reply: Any = client.xpending_range("orders", "billing", "-", "+", 9)
+        (pending,) = reply
+        assert pending["time_since_delivered"] < 60_000
+
+
+def test_what_no_consumer_ever_takes_remains(server: Server) -> None:
+    def put(client: redis.Redis, body: bytes) -> None:
+        client.rpush("a", body)
+
+    def get(client: redis.Redis, timeout_seconds: float) -> bytes | None:  # noqa: ARG001
+        return None
+
+    verdict = run((put, get), at=server, messages=50, settle_seconds=0.1).verdict("at-least-once")
+    assert verdict.outcome == "unknown"
+    assert verdict.reasons[0] == "50 messages could still be had from the queue: 50 in the list a"
+
+
+def test_what_is_in_no_key_is_lost(server: Server) -> None:
+    verdict = run(Dropping, at=server, messages=40).verdict("at-least-once")
+    assert verdict.counts[AnomalyKind.LOST] == 1
+    assert places_of(verdict) == ["in no key"]
+    assert "it lies in no key" in explain(verdict)
+
+
+def test_the_verdict_on_the_saved_history_is_the_same(server: Server, tmp_path: Path) -> None:
+    done = run_killed(AbandonedSet, server)
+    write_history(done.history, tmp_path / "run.jsonl")
+    saved = read_history(tmp_path / "run.jsonl")
+    assert saved.quiescence == done.history.quiescence
+    assert done.verdict("at-least-once").outcome == "fail"
+
+
+def test_a_run_that_misses_nothing_is_not_searched(server: Server) -> None:
+    end = run(Plain, at=server, messages=40).history.quiescence
+    assert end is not None
+    assert end.search is None
