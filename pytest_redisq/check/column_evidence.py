@@ -27,7 +27,7 @@ from pytest_redisq.check.multiset import Multiset, differing, repeated
 from pytest_redisq.check.order import reordered
 from pytest_redisq.check.polls import Reader, backwards, missing_entries
 from pytest_redisq.check.recovery import recoveries
-from pytest_redisq.history import FaultRecord, History, Place
+from pytest_redisq.history import FaultRecord, FoundPlace, History
 from pytest_redisq.history.columns import ColumnGroup
 from pytest_redisq.model import Kind, Message, Op, Outcome
 
@@ -80,7 +80,7 @@ class ColumnEvidence:
         return self._search is not None
 
     @property
-    def places(self) -> Sequence[Place]:
+    def places(self) -> Sequence[FoundPlace]:
         return self._search.places if self._search else ()
 
     def remaining(self) -> int:

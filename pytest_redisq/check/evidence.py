@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple, Protocol
 
-from pytest_redisq.history import FaultRecord, Place
+from pytest_redisq.history import FaultRecord, FoundPlace
 from pytest_redisq.model import Message, Op
 
 
@@ -244,7 +244,7 @@ class Evidence(Protocol):
         """Whether the server's keys were searched for the missing messages."""
 
     @property
-    def places(self) -> Sequence[Place]:
+    def places(self) -> Sequence[FoundPlace]:
         """Where that search found messages; empty if there was none."""
 
     def totals(self) -> Mapping[str, int]:

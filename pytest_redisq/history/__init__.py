@@ -5,14 +5,14 @@ from __future__ import annotations
 from pytest_redisq.history.fault_record import FaultRecord
 from pytest_redisq.history.history import History
 from pytest_redisq.history.lines import read_history, write_history
-from pytest_redisq.history.quiescence import Place, Quiescence, Search
+from pytest_redisq.history.quiescence import FoundPlace, Quiescence, Search
 from pytest_redisq.history.recorder import Journal, Recorder, Recording
 
 __all__ = [
     "FaultRecord",
+    "FoundPlace",
     "History",
     "Journal",
-    "Place",
     "Quiescence",
     "Recorder",
     "Recording",

@@ -25,7 +25,7 @@ from typing import Any, BinaryIO, TypeVar
 from pytest_redisq.errors import HistoryError
 from pytest_redisq.history.fault_record import FaultRecord
 from pytest_redisq.history.history import History, HistoryBuilder
-from pytest_redisq.history.quiescence import Place, Quiescence, Search
+from pytest_redisq.history.quiescence import FoundPlace, Quiescence, Search
 from pytest_redisq.model import Kind, Message, Op, Outcome
 from pytest_redisq.spelling import suggest
 
@@ -159,7 +159,7 @@ def _why(error: Exception) -> str:
 _END_FIELDS = frozenset(field.name for field in dataclasses.fields(Quiescence))
 _FAULT_FIELDS = frozenset(field.name for field in dataclasses.fields(FaultRecord))
 _SEARCH_FIELDS = frozenset(field.name for field in dataclasses.fields(Search))
-_PLACE_FIELDS = frozenset(field.name for field in dataclasses.fields(Place))
+_PLACE_FIELDS = frozenset(field.name for field in dataclasses.fields(FoundPlace))
 _OP_FIELDS = frozenset(field.name for field in dataclasses.fields(Op)) | {"op"}
 
 
@@ -234,11 +234,11 @@ def _search(fields: Mapping[str, Any]) -> Search:
     return Search(places=places, gap=_of_type(str, "gap", fields.get("gap", "")))
 
 
-def _place(fields: Any) -> Place:
+def _place(fields: Any) -> FoundPlace:
     fields = _of_type(dict, "places", fields)
     _check_names(fields, _PLACE_FIELDS)
     texts = {name: _of_type(str, name, fields.get(name, "")) for name in _PLACE_FIELDS - {"messages"}}
-    return Place(messages=_messages(fields.get("messages", ())), **texts)
+    return FoundPlace(messages=_messages(fields.get("messages", ())), **texts)
 
 
 def _texts(name: str, values: Any) -> tuple[str, ...]:
@@ -262,7 +262,7 @@ def _optional_int(value: Any) -> int | None:
     return None if value is None else _of_type(int, "ended_ns", value)
 
 
-def _filled(record: Op | Quiescence | FaultRecord | Search | Place) -> dict[str, object]:
+def _filled(record: Op | Quiescence | FaultRecord | Search | FoundPlace) -> dict[str, object]:
     """The fields that say something: empty text and tuples, and null, are left out."""
     pairs = ((field.name, getattr(record, field.name)) for field in dataclasses.fields(record))
     filled = {name: value for name, value in pairs if value not in ("", (), None)}

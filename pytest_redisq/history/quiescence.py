@@ -8,7 +8,7 @@ from pytest_redisq.model import Message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class FoundPlace:
     """Where a search of the server found missing messages at the end.
 
     * `key`, `type`: of the key that holds them, without the namespace's prefix; the type is as the command TYPE says.
@@ -29,7 +29,7 @@ class Place:
 class Search:
     """A search of the server's keys for missing messages. `gap`: why it is not complete; empty if it is."""
 
-    places: tuple[Place, ...] = ()
+    places: tuple[FoundPlace, ...] = ()
     gap: str = ""
 
 

@@ -13,7 +13,7 @@ from pyroaring import BitMap64
 
 from pytest_redisq.check import ErrorCount, Knowledge, Share
 from pytest_redisq.check.evidence import Counts, Example, Messages, Missing, Recovery, Repeat
-from pytest_redisq.history import FaultRecord, Place, Search
+from pytest_redisq.history import FaultRecord, FoundPlace, Search
 from pytest_redisq.load.codec import MAX_SEQUENCE, PRODUCERS_OF_A_PROCESS, SEQUENCE_BITS, message_of
 from pytest_redisq.load.deliveries import END, LIST, Received, following
 from pytest_redisq.load.ledger import Ledger
@@ -84,7 +84,7 @@ class BitmapEvidence:
         #: Faults strike a load run from outside: `load.timed_faults` adds what became of them to the report.
         self.faults: Sequence[FaultRecord] = ()
         self.searched: bool = search is not None
-        self.places: Sequence[Place] = search.places if search else ()
+        self.places: Sequence[FoundPlace] = search.places if search else ()
         self.enqueue_ids = Knowledge.UNRECORDED
 
     def shares(self, *, fan_out: bool) -> Sequence[Share]:

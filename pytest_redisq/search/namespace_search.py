@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import redis
 
-from pytest_redisq.history import Place, Search
+from pytest_redisq.history import FoundPlace, Search
 from pytest_redisq.model import Message
 from pytest_redisq.search.key_reader import BoundMetError, Element, KeyContent, KeyReader, SearchLimits, SearchMeter
 from pytest_redisq.search.message_finder import FindMessages
@@ -34,7 +34,7 @@ class SearchResult:
     * `gap`: why the search is not complete; empty if it is.
     """
 
-    places: tuple[Place, ...] = ()
+    places: tuple[FoundPlace, ...] = ()
     pending: frozenset[Message] = frozenset()
     due: Mapping[Message, float] = field(default_factory=dict)
     waiting: frozenset[Message] = frozenset()
@@ -128,7 +128,7 @@ class _SearchPass:
 
     def result(self, gap: str) -> SearchResult:
         seen: defaultdict[Message, int] = defaultdict(int)
-        places: list[Place] = []
+        places: list[FoundPlace] = []
         kinds: defaultdict[str, set[Message]] = defaultdict(set)
         # What a consumer holds says more than a copy of the message elsewhere.
         for spot, messages in sorted(self._found.items(), key=lambda each: (each[0].kind, each[0].key)):
@@ -137,7 +137,7 @@ class _SearchPass:
                 seen[message] += 1
             kinds[spot.kind].update(messages)
             if shown:
-                places.append(Place(key=spot.key, type=spot.type, messages=shown, state=spot.state))
+                places.append(FoundPlace(key=spot.key, type=spot.type, messages=shown, state=spot.state))
         return SearchResult(
             places=tuple(places),
             pending=frozenset(kinds["pending"]),

@@ -17,8 +17,8 @@ from syrupy.assertion import SnapshotAssertion
 from pytest_redisq.errors import HistoryError
 from pytest_redisq.history import (
     FaultRecord,
+    FoundPlace,
     History,
-    Place,
     Quiescence,
     Search,
     read_history,
@@ -31,7 +31,7 @@ MESSAGES = st.one_of(st.just(UNREADABLE), st.builds(Message, st.integers(0, 2**4
 IDS = st.one_of(TEXTS, st.sampled_from(["0-0", "1700000000000-12", "01-0", "9999999999999999-1", "5-1048576", "5-١"]))
 
 PLACES = st.builds(
-    Place, key=TEXTS, type=st.sampled_from(["list", "hash"]), messages=st.lists(MESSAGES).map(tuple), state=TEXTS
+    FoundPlace, key=TEXTS, type=st.sampled_from(["list", "hash"]), messages=st.lists(MESSAGES).map(tuple), state=TEXTS
 )
 SEARCHES = st.builds(Search, places=st.lists(PLACES, max_size=2).map(tuple), gap=TEXTS)
 
