@@ -6,7 +6,7 @@ Law: each has the keys and the types of the function that it is passed on to; `t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, Unpack
 
 from pytest_redisq.options import Persistence
 from pytest_redisq.spelling import check_keywords
@@ -14,6 +14,7 @@ from pytest_redisq.spelling import check_keywords
 if TYPE_CHECKING:
     import redis
     import redis.asyncio
+    from hypothesis.strategies import SearchStrategy
 
     from pytest_redisq.endpoint.forms import Gets
     from pytest_redisq.endpoint.jobs import ClientFactory, Pace, Payload, Workers
@@ -149,6 +150,8 @@ class ConformanceKeywords(TypedDict, total=False):
     wait_seconds: float
     settle_seconds: float
     schedules: int
+    bodies: Literal["bytes", "text", "json"] | SearchStrategy[Any]
+    leave_out: Mapping[str, str]
 
 
 class ServerKeywords(TypedDict, total=False):

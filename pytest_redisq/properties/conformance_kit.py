@@ -14,7 +14,8 @@ pytest collects a test for each property, kind of worker and fault, and at the e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Unpack, assert_never
 
@@ -27,18 +28,24 @@ from pytest_redisq.errors import DeliveryError
 from pytest_redisq.facade import Redisq
 from pytest_redisq.faults import KIT_FAULTS, Fault
 from pytest_redisq.keywords import ConformanceKeywords, checked
+from pytest_redisq.properties.kit_bodies import KitBodies, kit_bodies
 from pytest_redisq.properties.kit_properties import KIT_PROPERTIES, Property, Trial
+from pytest_redisq.properties.located_test import located
 from pytest_redisq.report.conformance_table import PROPERTY, conformance_table
 from pytest_redisq.spelling import suggest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KitCase:
-    """One test of the kit: a property, tried with this kind of workers under this fault ("" for none)."""
+    """One test of the kit: a property, tried with this kind of workers under this fault ("" for none).
+
+    `left_out`: why the user leaves the property out; "" if it is tried.
+    """
 
     kit_property: Property
-    workers: str
+    workers: str = ""
     fault: str = ""
+    left_out: str = ""
 
     def __str__(self) -> str:
         return "-".join(part.replace(" ", "-") for part in (self.kit_property.name, self.workers, self.fault) if part)
@@ -60,6 +67,7 @@ class _ConformanceKit:
     wait_seconds: float
     settle_seconds: float
     schedules: int
+    bodies: KitBodies
 
     @property
     def name(self) -> str:
@@ -74,25 +82,48 @@ class _ConformanceKit:
             "count": 0,
         }
         of = {"queue": self.name, "contract": str(self.contract), "workers": case.workers, "fault": case.fault}
-        return {**of, **kit_property}
+        return {**of, **kit_property, "left_out": case.left_out}
+
+    def test(self, redisq: Redisq, case: KitCase, record_property: Any) -> None:
+        """One test of `conformance`. A failure shows the user's line and no frame of the kit."""
+        __tracebackhide__ = True
+        row = self.row(case)
+        record_property(PROPERTY, row)
+        if case.left_out:
+            pytest.skip(case.left_out)
+        try:
+            row["count"] = self.hold(case, redisq)
+        except AssertionError as error:
+            raise error.with_traceback(None)  # noqa: B904 - it is the same error
 
     def hold(self, case: KitCase, redisq: Redisq) -> int:
         """How much was tried. Raises AssertionError where the queue does not hold."""
         __tracebackhide__ = True
+        trial = Trial(
+            queue=self.queue,
+            redisq=redisq,
+            contract=self.contract,
+            workers=case.workers,
+            fault=_fault(case.fault, self.messages // 3),
+            messages=self.messages,
+            wait_seconds=self.wait_seconds,
+            settle_seconds=self.settle_seconds,
+            schedules=self.schedules,
+            bodies=self.bodies,
+        )
         with interrupts.not_replaced():
-            return case.kit_property.holds(
-                Trial(
-                    queue=self.queue,
-                    redisq=redisq,
-                    contract=self.contract,
-                    workers=case.workers,
-                    fault=_fault(case.fault, self.messages // 3),
-                    messages=self.messages,
-                    wait_seconds=self.wait_seconds,
-                    settle_seconds=self.settle_seconds,
-                    schedules=self.schedules,
-                )
-            )
+            try:
+                return case.kit_property.holds(trial)
+            except (UnicodeError, json.JSONDecodeError) as error:
+                if self.bodies.name != "bytes":
+                    raise
+                raise AssertionError(f"{type(error).__name__}: {error}\n{_BODIES_HINT}") from error
+
+
+_BODIES_HINT = (
+    "The kit puts any bytes. What to do: if the queue carries text or JSON only, say so by "
+    'bodies="text", bodies="json" or a strategy of Hypothesis.'
+)
 
 
 def conformance(queue: Any, *, contract: AnyContract, **options: Unpack[ConformanceKeywords]) -> type:
@@ -108,20 +139,24 @@ def conformance(queue: Any, *, contract: AnyContract, **options: Unpack[Conforma
     * `settle_seconds=2.0`: how long a dead worker's messages may take to come back.
     * `schedules=25`: how many are explored for each fault; 0 where a library has locks of its own, which a schedule
       cannot see.
+    * `bodies="bytes"`: what the queue carries: any "bytes", any "text" (as UTF-8), "json" (text of JSON values), or a
+      strategy of Hypothesis of bytes, of texts or of JSON values. Of JSON, the value has to come out, not the bytes.
+    * `leave_out={"stopping": "it has no stop"}`: properties that are not tried, by name, each with the reason, which
+      the table shows.
+
+    pytest locates the tests at the line that calls this function.
     """
     checked("conformance", options, ConformanceKeywords)
     kit = _kit(queue, contract, **options)
 
-    class Conformance:
-        @pytest.mark.parametrize("case", kit.cases, ids=str)
-        def test_property(self, redisq: Redisq, case: KitCase, record_property: Any) -> None:
-            __tracebackhide__ = True
-            row = kit.row(case)
-            record_property(PROPERTY, row)
-            row["count"] = kit.hold(case, redisq)
-
-    Conformance.__doc__ = f"{kit.name} is held to {kit.contract}."
-    return Conformance
+    # One line, see `located`; `self` is for pytest, which calls it as a method.
+    test = located(lambda self, redisq, case, record_property: kit.test(redisq, case, record_property))  # noqa: ARG005
+    body = {
+        "test_property": pytest.mark.parametrize("case", kit.cases, ids=str)(test),
+        "__doc__": f"{kit.name} is held to {kit.contract}.",
+        "__module__": test.__module__,
+    }
+    return type("Conformance", (), body)
 
 
 def check_conformance(
@@ -138,6 +173,9 @@ def check_conformance(
     broken: list[tuple[KitCase, AssertionError]] = []
     for case in kit.cases:
         row = kit.row(case)
+        if case.left_out:
+            rows.append((row, "skipped"))
+            continue
         try:
             with redisq.example():
                 row["count"] = kit.hold(case, redisq)
@@ -162,6 +200,8 @@ def _kit(
     wait_seconds: float = 0.1,
     settle_seconds: float = 2.0,
     schedules: int = 25,
+    bodies: Any = "bytes",
+    leave_out: Mapping[str, str] | None = None,
 ) -> _ConformanceKit:
     promised = contract_of(contract)
     for kind in workers:
@@ -173,7 +213,7 @@ def _kit(
             raise ValueError(
                 f"conformance cannot do {name}.{suggest(name, KIT_FAULTS)} conformance can do {', '.join(KIT_FAULTS)}."
             )
-    cases = _cases(promised, workers, chosen)
+    cases = _without(_cases(promised, workers, chosen), leave_out or {})
     return _ConformanceKit(
         queue=queue,
         contract=promised,
@@ -182,7 +222,25 @@ def _kit(
         wait_seconds=wait_seconds,
         settle_seconds=settle_seconds,
         schedules=schedules,
+        bodies=kit_bodies(bodies),
     )
+
+
+def _without(cases: list[KitCase], leave_out: Mapping[str, str]) -> list[KitCase]:
+    """Returns the cases, with one for each property left out instead of its own. Raises ValueError for no property."""
+    known = dict.fromkeys(case.kit_property.name for case in cases)
+    for name, reason in leave_out.items():
+        if name not in known:
+            raise ValueError(
+                f"leave_out: there is no property {name!r}.{suggest(name, known)} There are {', '.join(known)}."
+            )
+        if not isinstance(reason, str) or not reason.strip():
+            raise ValueError(f"leave_out[{name!r}]={reason!r}: a reason, such as 'it has no stop'")
+    kept: dict[KitCase, None] = {}
+    for case in cases:
+        reason = leave_out.get(case.kit_property.name, "")
+        kept.setdefault(KitCase(kit_property=case.kit_property, left_out=reason) if reason else case)
+    return list(kept)
 
 
 def _faults_of(contract: Contract) -> tuple[str, ...]:

@@ -21,10 +21,11 @@ from pytest_redisq.endpoint.jobs import Workers
 from pytest_redisq.explore import can_explore
 from pytest_redisq.facade import Redisq
 from pytest_redisq.faults import ExploreFaults, Fault
+from pytest_redisq.properties.json_queue import json_texts
+from pytest_redisq.properties.kit_bodies import ANY_BYTES, KitBodies, matches
 from pytest_redisq.properties.machine import check_stateful
 from pytest_redisq.properties.manual_worker import ManualWorker
 from pytest_redisq.properties.stall_meter import StallMeter
-from pytest_redisq.properties.strategies import bodies
 from pytest_redisq.queues import Stopped
 from pytest_redisq.runner import Bursts
 
@@ -52,14 +53,24 @@ class Trial:
     wait_seconds: float
     settle_seconds: float
     schedules: int = 25
+    bodies: KitBodies = ANY_BYTES
 
     @property
     def kind(self) -> Workers:
         """`workers`, for a run, whose cases name kinds that `conformance` has checked."""
         return cast(Workers, self.workers)
 
-    def hand(self) -> ManualWorker:
-        return ManualWorker(self.queue, self.redisq.address, is_async=self.workers == "asyncio")
+    @property
+    def is_async(self) -> bool:
+        return self.workers == "asyncio"
+
+    @property
+    def texts(self) -> Any:
+        """The queue as one that takes any text: all bodies but those of `bodies` are texts."""
+        return json_texts(self.queue, is_async=self.is_async) if self.bodies.is_json() else self.queue
+
+    def hand(self, queue: Any = None) -> ManualWorker:
+        return ManualWorker(self.texts if queue is None else queue, self.redisq.address, is_async=self.is_async)
 
     def pulse(self) -> StallMeter:
         return StallMeter(self.redisq.address)
@@ -113,14 +124,15 @@ def _bodies(trial: Trial) -> int:
     tried = 0
 
     @settings(max_examples=_BODIES, deadline=None)
-    @given(body=bodies())
+    @given(body=trial.bodies.drawn())
     def comes_out_as_it_went_in(body: bytes) -> None:
         nonlocal tried
         tried += 1
-        with interrupts.not_replaced(), trial.redisq.example(), trial.hand() as hand:
+        with interrupts.not_replaced(), trial.redisq.example(), trial.hand(trial.queue) as hand:
             hand.put(body)
             came = [received.body for received in _all_done(trial, hand, 1)]
-            assert came == [body], f"{body!r} went in, and {came[0] if came else None!r} came out"
+            whole = len(came) == 1 and matches(body, came[0])
+            assert whole, f"{bytes(body)!r} went in, and {came[0] if came else None!r} came out"
 
     comes_out_as_it_went_in()
     return tried
@@ -159,7 +171,7 @@ def _prompt(trial: Trial) -> int:
         sleeper.join(trial.wait_seconds)
         put_at = time.monotonic()
         putter.put(b"wake up")
-        sleeper.join(_ASLEEP_SECONDS + LATE_SECONDS)
+        sleeper.wait()
         late = sleeper.woke_at - put_at - pulse.stood_still_seconds()
         assert sleeper.came is not None, "a waiting get did not bring what was put meanwhile"
         assert late < PROMPT_SECONDS, f"a waiting get brought a message {late:.1f} s after it was put"
@@ -178,7 +190,7 @@ def _stopping(trial: Trial) -> int:
         sleeper.join(trial.wait_seconds)
         stopped_at = time.monotonic()
         taker.stop()
-        sleeper.join(_ASLEEP_SECONDS + LATE_SECONDS)
+        sleeper.wait()
         late = sleeper.woke_at - stopped_at - pulse.stood_still_seconds()
         assert late < PROMPT_SECONDS, f"a waiting get came back {late:.1f} s after stop()"
     return 1
@@ -193,6 +205,7 @@ class _WaitingGet(threading.Thread):
         self.asleep = threading.Event()
         self.came: Any = None
         self.woke_at = float("inf")
+        self._error: Exception | None = None
 
     def run(self) -> None:
         self.asleep.set()
@@ -200,8 +213,16 @@ class _WaitingGet(threading.Thread):
             self.came = self._hand.get(_ASLEEP_SECONDS)
         except Stopped:
             pass
+        except Exception as error:
+            self._error = error
         finally:
             self.woke_at = time.monotonic()
+
+    def wait(self) -> None:
+        """Wait until it has come back. Raises what `get` raised."""
+        self.join(_ASLEEP_SECONDS + LATE_SECONDS)
+        if self._error is not None:
+            raise self._error
 
 
 def _stateful(trial: Trial) -> int:
@@ -211,7 +232,8 @@ def _stateful(trial: Trial) -> int:
         contract=trial.unordered,
         wait_seconds=min(trial.wait_seconds, _SHORT_SECONDS),
         settle_seconds=trial.settle_seconds,
-        is_async=trial.workers == "asyncio",
+        is_async=trial.is_async,
+        kit_bodies=trial.bodies,
     )
     return 1
 
@@ -219,7 +241,7 @@ def _stateful(trial: Trial) -> int:
 def _sharing(trial: Trial) -> int:
     __tracebackhide__ = True
     run = trial.redisq.run(
-        trial.queue,
+        trial.texts,
         producers=3,
         consumers=3,
         messages=trial.messages,
@@ -235,7 +257,7 @@ def _sharing(trial: Trial) -> int:
 def _order(trial: Trial) -> int:
     __tracebackhide__ = True
     run = trial.redisq.run(
-        trial.queue,
+        trial.texts,
         producers=2,
         consumers=1,
         messages=trial.messages,
@@ -254,12 +276,12 @@ def _explored(trial: Trial) -> int:
     if trial.fault is not None:
         faults = ("lost-request", "lost-reply") if trial.fault.name == "drop" else "kill"
     return trial.redisq.explore(
-        trial.queue,
+        trial.texts,
         contract=trial.unordered,
         producers=1,
         consumers=2,
         messages=2,
-        is_async=trial.workers == "asyncio",
+        is_async=trial.is_async,
         schedules=trial.schedules,
         faults=faults,
     ).schedules

@@ -20,8 +20,8 @@ from pytest_redisq import interrupts
 from pytest_redisq.check import AnyContract, Contract, Guarantee, contract_of
 from pytest_redisq.endpoint.operation_record import ReceivedMessage
 from pytest_redisq.facade import Redisq
+from pytest_redisq.properties.kit_bodies import ANY_BYTES, KitBodies
 from pytest_redisq.properties.manual_worker import ManualWorker
-from pytest_redisq.properties.strategies import bodies
 from pytest_redisq.servers import Address
 
 #: Examples, and actions in each, unless the caller's settings say otherwise.
@@ -31,6 +31,13 @@ EXAMPLES, ACTIONS = 20, 8
 _AFTERWARDS_SECONDS = 0.1
 #: Modulo how many there are.
 _WORKER = st.integers(0, 3)
+
+
+def _some(least: int) -> st.SearchStrategy[list[bytes]]:
+    """From `least` to three bodies of the kind that the machine's queue takes."""
+    return st.runner().flatmap(
+        lambda machine: st.lists(machine.kit_bodies.drawn(max_size=20), min_size=least, max_size=3)
+    )
 
 
 class SharedModel:
@@ -85,13 +92,14 @@ def check_stateful(
     settle_seconds: float = 2.0,
     settings: settings | None = None,
     is_async: bool = False,
+    kit_bodies: KitBodies = ANY_BYTES,
 ) -> None:
     """Put, get, acknowledge and let workers die, in every order that Hypothesis thinks of; in the end all that is owed
     has to come, within `settle_seconds` of each other, and nothing else.
 
     `queue` as for `run`, with `is_async` one of coroutine functions, and whose workers share the messages (no fan-out).
-    `wait_seconds` is what `get` is given where nothing is there. Raises AssertionError, with the sequence of actions
-    that led to it.
+    `wait_seconds` is what `get` is given where nothing is there, `kit_bodies` what is put. Raises AssertionError, with
+    the sequence of actions that led to it.
     """
     promised = contract_of(contract)
     if promised.guarantee is Guarantee.FAN_OUT:
@@ -102,7 +110,7 @@ def check_stateful(
 
     class QueueMachine(_QueueMachine):
         def __init__(self) -> None:
-            super().__init__(make, redisq, promised, workers, wait_seconds, settle_seconds)
+            super().__init__(make, redisq, promised, workers, wait_seconds, settle_seconds, kit_bodies)
 
     run_state_machine_as_test(QueueMachine, settings=settings or default_settings())
 
@@ -127,8 +135,12 @@ class _QueueMachine(RuleBasedStateMachine):
         workers: int,
         wait_seconds: float,
         settle_seconds: float,
+        kit_bodies: KitBodies,
     ) -> None:
         super().__init__()
+        self.kit_bodies: KitBodies = kit_bodies
+        #: Each body that was put, by its key.
+        self._sent: dict[bytes, bytes] = {}
         self._make = make
         self._wait_seconds, self._settle_seconds = wait_seconds, settle_seconds
         self._example = redisq.example()
@@ -142,17 +154,31 @@ class _QueueMachine(RuleBasedStateMachine):
     def _hand(self) -> ManualWorker:
         return self._make(self._address)
 
-    @rule(worker=_WORKER, some=st.lists(bodies(max_size=20), min_size=1, max_size=3))
+    @rule(worker=_WORKER, some=_some(1))
     def put(self, worker: int, some: list[bytes]) -> None:
         for body in some:
             self._count += 1
-            unlike = b"%d:%s" % (self._count, body)
-            self._workers[worker % len(self._workers)].put(unlike)
-            self._model.put(unlike)
+            self._put_one(worker % len(self._workers), self.kit_bodies.unlike(body, self._count))
+
+    def _put_one(self, at: int, body: bytes) -> None:
+        """Put it, unless an own strategy has drawn it before: the model knows messages by their bodies."""
+        key = self.kit_bodies.key(body)
+        if key not in self._sent:
+            self._sent[key] = body
+            self._workers[at].put(body)
+            self._model.put(body)
+
+    def _get(self, worker: ManualWorker, seconds: float) -> ReceivedMessage | None:
+        """What comes, with its body as it went in."""
+        received = worker.get(seconds)
+        return None if received is None else received._replace(body=self._as_sent(received.body))
+
+    def _as_sent(self, body: bytes) -> bytes:
+        return self._sent.get(self.kit_bodies.key(body), body)
 
     @rule(
         worker=_WORKER,
-        some=st.lists(bodies(max_size=20), max_size=3),
+        some=_some(0),
         times=st.integers(2, 4),
         acks=st.lists(st.integers(0, 3), min_size=1, max_size=2),
     )
@@ -170,7 +196,7 @@ class _QueueMachine(RuleBasedStateMachine):
         allowed = self._model.may_come()
         if not self._model.waiting and allowed:
             return False  # it may come, or not: that is a matter of time
-        received = self._workers[at].get(self._settle_seconds if allowed else self._wait_seconds)
+        received = self._get(self._workers[at], self._settle_seconds if allowed else self._wait_seconds)
         if not allowed:
             assert received is None, f"{received.body!r} came, though nothing is owed"
             return False
@@ -212,7 +238,7 @@ class _QueueMachine(RuleBasedStateMachine):
         # Where nothing is promised of what was handed out, it may be kept or not.
         inside, model = self._workers[0].inside(handed_out=self._keeps), self._model
         if inside is not None:
-            owed = model.waiting + model.held + model.orphaned
+            owed, inside = model.waiting + model.held + model.orphaned, [*map(self._as_sent, inside)]
             assert sorted(inside) == sorted(owed), f"{inside} is inside, and it should be {owed}"
 
     @interrupts.not_replaced()  # or an interrupted example would be taken for one that fails
@@ -230,11 +256,12 @@ class _QueueMachine(RuleBasedStateMachine):
             self._example.__exit__(None, None, None)
 
     def _hold_a_last_one(self) -> None:
-        last = b"the last"
-        self._workers[0].put(last)
-        self._model.put(last)
+        last = self.kit_bodies.last()
+        if last is None:
+            return
+        self._put_one(0, last)
         while last in self._model.waiting:
-            received = self._workers[0].get(self._settle_seconds)
+            received = self._get(self._workers[0], self._settle_seconds)
             assert received is not None, f"nothing came, though these wait: {self._model.waiting}"
             self._take(0, received)
 
@@ -243,7 +270,7 @@ class _QueueMachine(RuleBasedStateMachine):
         deadline = time.monotonic() + self._settle_seconds
         while model.waiting or model.orphaned:
             began = time.monotonic()  # one that was begun in time may end late, on a busy machine
-            received = last.get(self._wait_seconds)
+            received = self._get(last, self._wait_seconds)
             if received is None:
                 assert began < deadline, f"these never came: {model.waiting + model.orphaned}"
                 continue

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from pytest_redisq.terminal import escaped
+
 #: Under this name a test of the kit puts its row on its report.
 PROPERTY = "redisq_conformance"
 
@@ -18,8 +20,14 @@ def conformance_table(rows: Iterable[tuple[Mapping[str, Any], str]]) -> Iterator
         by_queue.setdefault(f'{row["queue"]}, "{row["contract"]}"', []).append((row, outcome))
     for title, mine in by_queue.items():
         failed = sum(outcome == "failed" for _, outcome in mine)
-        yield f"{title}: {f'{failed} of {len(mine)} properties broken' if failed else f'all {len(mine)} hold'}"
+        left_out = sum(bool(row.get("left_out")) for row, _ in mine)
+        tried = len(mine) - left_out
+        words = f"{failed} of {tried} properties broken" if failed else f"all {tried} hold"
+        yield f"{title}: {words}{f', {left_out} left out' if left_out else ''}"
         for row, outcome in sorted(mine, key=lambda each: int(each[0]["at"])):
+            if row.get("left_out"):
+                yield f"  {row['property']:<13} left out: {escaped(row['left_out'])}"
+                continue
             # Nothing was tried where the queue has no such thing as a stop or an ack.
             shown = "-" if outcome == "passed" and not row["count"] else _SHOWN_AS.get(outcome, outcome)
             count = f"{row['count']:,}" if row["count"] else ""

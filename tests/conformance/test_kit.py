@@ -97,6 +97,12 @@ def test_each_law_is_tried_by_the_workers_that_there_are() -> None:
             {"contract": "fan-out", "faults": ("kill",)},
             "conformance cannot do kill. conformance can do kill:consumer, ",
         ),
+        (
+            {"contract": "fan-out", "leave_out": {"stoping": "no stop"}},
+            "no property 'stoping'. Did you mean 'stopping'?",
+        ),
+        ({"contract": "fan-out", "leave_out": {"stopping": " "}}, "leave_out['stopping']=' ': a reason"),
+        ({"contract": "fan-out", "bodies": "utf-8"}, "bodies='utf-8': one of bytes, text, json"),
     ],
 )
 def test_what_makes_no_sense_is_said_when_tests_are_collected(options: Any, words: str) -> None:
@@ -144,3 +150,47 @@ def test_it_is_a_base_class_too(pytester: pytest.Pytester) -> None:
     )
     pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function")
     pytester.runpytest_subprocess("-q").assert_outcomes(skipped=9)
+
+
+LEFT_OUT = """
+import pytest
+from pytest_redisq import conformance
+
+
+class Empty:
+    def __init__(self, client): pass
+    def put(self, body): pass
+    def get(self, timeout_seconds): return None
+    def stop(self): raise RuntimeError("no stop here")
+
+
+TestEmpty = conformance(
+    Empty,
+    contract="at-most-once",
+    workers=("thread",),
+    faults=(),
+    schedules=0,
+    leave_out=dict.fromkeys(["bodies", "backlog", "waiting", "stateful", "sharing", "prompt"], "of another kind"),
+)
+"""
+
+
+def test_tests_of_the_kit_are_located_in_the_users_file_and_line(pytester: pytest.Pytester) -> None:
+    """Reports, editors and CI annotations led into site-packages."""
+    result = run(pytester, LEFT_OUT, "-rA", "--color=no", "--junitxml=told.xml", "-o", "junit_family=xunit1")
+    result.assert_outcomes(failed=2, skipped=6)
+    told = result.stdout.str()
+    result.stdout.fnmatch_lines(
+        [
+            ">   TestEmpty = conformance(",
+            "E   AssertionError: 3 equal bodies went in, and 0 came out*",
+            "test_jobs.py:12: AssertionError",
+            "test_jobs.py:9: RuntimeError",
+            'Empty, "at-most-once": 2 of 2 properties broken, 6 left out',
+            "  backlog       left out: of another kind",
+            "SKIPPED *6* test_jobs.py:12: of another kind",
+        ]
+    )
+    assert "kit_properties.py" not in told.partition("test_jobs.py:12: AssertionError")[0].partition("equal-bodies")[2]
+    junit = (pytester.path / "told.xml").read_text()
+    assert junit.count('file="test_jobs.py" line="11"') == 8  # counted from 0
