@@ -16,7 +16,7 @@ from typing import Any, Literal, cast
 from hypothesis import given, settings
 
 from pytest_redisq import interrupts
-from pytest_redisq.check import Contract, Guarantee
+from pytest_redisq.check import AnomalyKind, Contract, Guarantee
 from pytest_redisq.endpoint.jobs import Workers
 from pytest_redisq.explore import can_explore
 from pytest_redisq.facade import Redisq
@@ -28,6 +28,7 @@ from pytest_redisq.properties.manual_worker import ManualWorker
 from pytest_redisq.properties.stall_meter import StallMeter
 from pytest_redisq.queues import Stopped
 from pytest_redisq.runner import Bursts
+from pytest_redisq.search import NamespaceSearch
 
 #: A `get` that waits comes back so soon after a message was put, or after `stop`, in seconds.
 PROMPT_SECONDS = 1.0
@@ -36,6 +37,9 @@ LATE_SECONDS = 2.0
 #: How long the one that has to be woken would sleep otherwise, in seconds.
 _ASLEEP_SECONDS = 5.0
 _BODIES = 25
+#: Messages that are put before the night, and how long that is at least, in seconds.
+_EVENING_MESSAGES = 5
+_NIGHT_SECONDS = 12 * 3600.0
 #: What the stateful model waits for nothing, which it does often, in seconds.
 _SHORT_SECONDS = 0.02
 
@@ -225,6 +229,54 @@ class _WaitingGet(threading.Thread):
             raise self._error
 
 
+def _over_night(trial: Trial) -> int:
+    """Messages wait, one worker holds one, another one dies with one; then time passes, and the worker goes on."""
+    with trial.hand() as worker, trial.hand() as putter:
+        owed = {b"evening %d" % number for number in range(_EVENING_MESSAGES)}
+        for body in sorted(owed):
+            putter.put(body)
+        held = worker.get(trial.settle_seconds)
+        assert held is not None, "nothing came of what was put in the evening"
+        owed.discard(held.body)
+        if worker.acknowledges:
+            with trial.hand() as dying:
+                dying.get(trial.settle_seconds)
+                dying.crash()
+        elif _is_shared(trial.contract):
+            with trial.hand() as other:
+                received = other.get(trial.settle_seconds)
+                owed -= set() if received is None else {received.body}
+        _let_the_night_pass(trial)
+        if worker.acknowledges and worker.ack(held) is False:
+            owed.add(held.body)  # it has been taken over, and comes again
+        _come(trial, worker, owed, "was put in the evening")
+        putter.put(b"morning")
+        _come(trial, worker, {b"morning"}, "was put in the morning, to a worker that had been idle over night")
+    return _EVENING_MESSAGES + 1
+
+
+def _let_the_night_pass(trial: Trial) -> None:
+    """Age the namespace by a night, and by more than the longest time that is left to anything in it."""
+    search = NamespaceSearch(trial.redisq.address, lambda _value: [])
+    found = search.search(())
+    search.let_leases_pass(found, max([_NIGHT_SECONDS, *(timer.left_seconds + 1 for timer in found.timers)]))
+
+
+def _come(trial: Trial, worker: ManualWorker, owed: set[bytes], when: str) -> None:
+    """All `owed` have to come to `worker`, each within `settle_seconds`. Others may come again."""
+    deadline = time.monotonic() + trial.settle_seconds
+    while owed:
+        began = time.monotonic()  # one that was begun in time may end late, on a busy machine
+        received = worker.get(trial.wait_seconds)
+        if received is None:
+            assert began < deadline, f"{sorted(owed)[0]!r} {when}, and has not come"
+            continue
+        if worker.acknowledges:
+            worker.ack(received)
+        owed.discard(received.body)
+        deadline = time.monotonic() + trial.settle_seconds
+
+
 def _stateful(trial: Trial) -> int:
     check_stateful(
         trial.queue,
@@ -291,6 +343,10 @@ def _is_shared(contract: Contract) -> bool:
     return contract.guarantee is not Guarantee.FAN_OUT
 
 
+def _owes(contract: Contract) -> bool:
+    return contract.forbids(AnomalyKind.LOST)
+
+
 def _is_ordered(contract: Contract) -> bool:
     return contract.fifo
 
@@ -303,6 +359,12 @@ KIT_PROPERTIES: tuple[Property, ...] = (
     Property(name="waiting", words="get on an empty queue waits as long as it is told, and no longer", holds=_waiting),
     Property(name="prompt", words="a waiting get brings a message as soon as it was put", holds=_prompt),
     Property(name="stopping", words="stop brings a waiting get back at once", holds=_stopping),
+    Property(
+        name="over night",
+        words="what waits longer than any time to live comes all the same, and an idle worker still takes messages",
+        holds=_over_night,
+        applies=_owes,
+    ),
     Property(
         name="stateful",
         words="whatever is done in whatever order, it is what the model of its contract is",

@@ -105,6 +105,21 @@ class StopsLate(Right):
             super().stop()
 
 
+class ForgetsAfterAnHour(Right):
+    """A message is good for an hour, as a key with a time to live says. Then it is thrown away."""
+
+    def put(self, body: bytes) -> None:
+        self.client.set(b"good:" + body, "yes", ex=3600)
+        super().put(body)
+
+    def get(self, timeout_seconds: float) -> Delivery | None:
+        delivery = super().get(timeout_seconds)
+        if delivery is not None and not self.client.exists(b"good:" + delivery.body):
+            super().ack(delivery)
+            return None
+        return delivery
+
+
 class AcksTheOldest(Right):
     """It acknowledges what it has held longest, whatever it is told."""
 

@@ -22,6 +22,7 @@ CAUGHT = {
     "waiting": broken.NeverWaits,
     "prompt": broken.Naps,
     "stopping": broken.StopsLate,
+    "over night": broken.ForgetsAfterAnHour,
     "stateful": broken.AcksTheOldest,
     "order": broken.LastInFirstOut,
     "explored": broken.LooksThenTakes,

@@ -71,6 +71,8 @@ def test_a_contract_implies_its_laws_and_no_others() -> None:
     assert "order-thread" not in cases(contract="at-most-once")
     assert "order-thread" in cases(contract=Contract.parse("at-most-once, fifo"))
     assert "stateful-thread" not in cases(contract="fan-out")
+    assert "over-night-thread" in cases(contract="fan-out")
+    assert "over-night-thread" not in cases(contract="at-most-once")
     assert not [case for case in cases(contract="fan-out") if "kill" in case]
 
 
