@@ -10,6 +10,7 @@ from __future__ import annotations
 import _thread
 import contextlib
 import dis
+import os
 import signal
 import sys
 import threading
@@ -21,34 +22,46 @@ from types import FrameType, TracebackType
 _AGAIN_SECONDS = 0.001
 #: Whoever presses Ctrl-C again so long after the first does not want to wait any more, in seconds.
 _PATIENCE_SECONDS = 1.0
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextlib.contextmanager
 def deferred() -> Iterator[None]:
-    """Ctrl-C takes effect after the block, for what must not be left half made: a process that has no owner yet, say.
+    """Ctrl-C takes effect after the block, and so do SIGTERM and SIGHUP where Python code handles them.
 
-    The block must be short, and what it makes must have an owner when it ends. Should it hang,
-    a second Ctrl-C, a second after the first, takes effect at once.
+    For what an exception must not cut in two: a process that has no owner yet; or a lock of `threading.Condition`,
+    which an exception between its instructions leaves locked for good.
+
+    The block must be short, and what it makes must have an owner when it ends. If it hangs, a second signal, a second
+    after the first, takes effect at once.
     """
-    before = signal.getsignal(signal.SIGINT)
-    if before is None or threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
-    heard: list[float] = []
+    handlers = {int(number): handler for number in _SIGNALS if callable(handler := signal.getsignal(number))}
+    process, heard = os.getpid(), list[int]()
+    first, over = 0.0, False
 
-    def hear(number: int, _frame: FrameType | None) -> None:
-        heard.append(time.monotonic())
-        if heard[-1] - heard[0] > _PATIENCE_SECONDS:
-            signal.signal(signal.SIGINT, before)
-            signal.raise_signal(number)
+    def hear(number: int, frame: FrameType | None) -> None:
+        nonlocal first, over
+        first = first or time.monotonic()
+        heard.append(number)
+        over = over or time.monotonic() - first > _PATIENCE_SECONDS
+        # Also where the block has ended, and an exception kept the handlers from being restored; and in a child that
+        # was forked in the block, for which it does not end.
+        if over or os.getpid() != process:
+            handlers[number](number, frame)
 
-    signal.signal(signal.SIGINT, hear)
     try:
+        for number in handlers:
+            signal.signal(number, hear)
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
-        if heard:
-            signal.raise_signal(signal.SIGINT)
+        missed, over = heard[:1], True
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for number in missed:
+            signal.raise_signal(number)
 
 
 @contextlib.contextmanager

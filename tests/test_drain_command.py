@@ -85,6 +85,50 @@ def test_a_signal_ends_a_drain_in_good_order(
     assert path.read_bytes().split() + other.read_bytes().split() == elements
 
 
+#: `redisq drain`, which gets a signal while its main thread holds a lock of `threading.Condition` for the Nth time, on
+#: behalf of what writes the file: at the only place where an exception leaves that lock locked for good.
+IN_A_LOCK = """
+import os, signal, sys, threading
+number, nth = int(sys.argv.pop(1)), int(sys.argv.pop(1))
+main_thread, enter, seen = threading.get_ident(), threading.Condition.__enter__, []
+
+def for_the_file():
+    frame = sys._getframe(2)
+    while frame is not None and not frame.f_code.co_filename.endswith("chunk_writer.py"):
+        frame = frame.f_back
+    return frame is not None
+
+def entered(condition):
+    held = enter(condition)
+    if threading.get_ident() == main_thread and for_the_file():
+        seen.append(None)
+        if len(seen) == nth:
+            os.kill(os.getpid(), number)
+    return held
+
+threading.Condition.__enter__ = entered
+from pytest_redisq.__main__ import main
+sys.argv[0] = "redisq"
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "nth"),
+    [(signal.SIGTERM, 1), (signal.SIGTERM, 2), (signal.SIGTERM, 3), (signal.SIGINT, 4), (signal.SIGHUP, 8)],
+)
+def test_a_signal_within_a_lock_does_not_stop_the_drain_for_good(
+    server: Server, client: redis.Redis, tmp_path: Path, number: signal.Signals, nth: int
+) -> None:
+    elements, path = fill(client, 2000), tmp_path / "jobs.txt"
+    _, *words = command(server.url, path, "--chunk", "100")
+    words = [sys.executable, "-c", IN_A_LOCK, str(int(number)), str(nth), *words[2:]]
+    result = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+    assert (result.returncode, "interrupted" in result.stderr) == (1, True), result
+    assert drained(server.url, path).returncode == 0
+    assert path.read_bytes().split() == elements
+
+
 def test_a_frozen_server_is_waited_for_as_long_as_asked(server: Server, client: redis.Redis, tmp_path: Path) -> None:
     elements, path = fill(client), tmp_path / "jobs.txt"
     words = command(server.url, path, "--chunk", "10", "--timeout", "1.5")

@@ -1,4 +1,7 @@
-"""Writes the chunks of a drain to its file in threads, and reports what is safe on the disk."""
+"""Writes the chunks of a drain to its file in threads, and reports what is safe on the disk.
+
+Executors and futures hold locks that an interrupt could leave locked for good: see `interrupts.deferred`.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,14 @@ import errno
 import os
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from io import FileIO
 from typing import NamedTuple
 
+from pytest_redisq import interrupts
 from pytest_redisq.queues.drain_journal import Chunk, DrainJournal, marks
 from pytest_redisq.queues.framing import Compress, checksum
 
@@ -62,6 +66,7 @@ class ChunkWriter:
         """The file's length, in bytes."""
         return os.fstat(self.file.fileno()).st_size
 
+    @interrupts.deferred()
     def write(self, part: Part, data: bytes) -> None:
         """Queue a chunk for writing. `data`: its elements, encoded."""
         compressed = self.compress_threads.submit(self._compressed, part.elements, data)
@@ -70,6 +75,7 @@ class ChunkWriter:
         if self._bytes >= self.sync_bytes or time.monotonic() - self._synced >= self.sync_seconds:
             self.sync()
 
+    @interrupts.deferred()
     def sync(self) -> None:
         """Queue a sync of the chunks queued so far."""
         self._jobs.append(self.disk_thread.submit(self._sync))
@@ -80,10 +86,16 @@ class ChunkWriter:
 
         Raises OSError, such as for a full disk. Then no chunk queued later is written.
         """
-        while self._jobs and (len(self._jobs) > queued_jobs or self._jobs[0].done()):
-            safe = self._jobs.popleft().result()
-            if safe is not None:
-                yield safe
+        while (done := self._done(queued_jobs)) is not None:
+            yield from done
+
+    @interrupts.deferred()
+    def _done(self, queued_jobs: int) -> Sequence[Part] | None:
+        """What the first job has made safe; None if it is not to be waited for. An interrupt waits as long, at most."""
+        if not self._jobs or (len(self._jobs) <= queued_jobs and not self._jobs[0].done()):
+            return None
+        part = self._jobs.popleft().result()
+        return () if part is None else (part,)
 
     def end(self) -> Iterator[Part]:
         """Write and sync all queued chunks; yields the parts that become safe. Raises as `safe`."""
