@@ -37,6 +37,7 @@ class RunKeywords(TypedDict, total=False):
     deadline_seconds: float
     settle_seconds: float
     wait_seconds: float
+    live_seconds: float
     payload: Payload
     pace: Pace | None
     seed: int

@@ -106,6 +106,10 @@ class WorkloadContext:
         """The time until the `sequence`-th message is due; 0: now."""
         return 0.0
 
+    def held_seconds(self) -> float:
+        """The time for which a consumer asks for no message, for the sake of other consumers; 0: it asks now."""
+        return 0.0
+
     def check_alive(self) -> None:
         """Raise if this worker was killed. Called after each operation, before its end is recorded."""
 
@@ -153,6 +157,9 @@ def consume(context: WorkloadContext, queue: OpenQueue) -> Steps:
     backoff = _Backoff(context)
     idle = False
     while queue.runs_dry or not context.over(idle=idle):
+        if (seconds := context.held_seconds()) > 0:
+            yield from _wait(seconds, context)
+            continue
         context.record.getting()
         context.enter(WorkerState.GETTING)
         try:

@@ -91,7 +91,7 @@ def _anomalies(verdict: Verdict, kinds: Sequence[AnomalyKind], shown: int, start
 def _example(anomaly: Anomaly, start_ns: int) -> Iterator[str]:
     subject = f"message{'s' if anomaly.messages > 1 else ''} {anomaly.where}"
     if anomaly.message.producer < 0:
-        subject = "an unreadable body" if anomaly.message == UNREADABLE else f"consumer {anomaly.reader}"
+        subject = "an unreadable body" if anomaly.message == UNREADABLE else anomaly.reader
     ids = f" (id {', '.join(anomaly.ids)})" if anomaly.ids else ""
     reader = f", reader {anomaly.reader}" if anomaly.reader and anomaly.message != NO_MESSAGE else ""
     times = f", {anomaly.times:,} times" if anomaly.times > anomaly.messages else ""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from pytest_redisq.check.contract import LIVE_SECONDS
 from pytest_redisq.endpoint.forms import EndpointFactory, Gets, check_queue
 from pytest_redisq.endpoint.jobs import WORKERS, Bursts, ClientFactory, Pace, Payload, Rate, Workers
 from pytest_redisq.endpoint.subprocess_workers import Command
 from pytest_redisq.faults import AnyFaults, faults_for
 from pytest_redisq.runner.process_pool import check_picklable
+from pytest_redisq.runner.run_plan import RunPlan
 from pytest_redisq.runner.run_result import Run, Summary
-from pytest_redisq.runner.runner import RunPlan, conduct
+from pytest_redisq.runner.runner import conduct
 from pytest_redisq.servers import Address, Server
 from pytest_redisq.spelling import suggest
 
@@ -31,6 +33,7 @@ def run(
     deadline_seconds: float = 60.0,
     settle_seconds: float = 5.0,
     wait_seconds: float = 0.1,
+    live_seconds: float = LIVE_SECONDS,
     payload: Payload = 0,
     pace: Pace | None = None,
     seed: int = 0,
@@ -56,6 +59,8 @@ def run(
     * `deadline_seconds`: the longest time for the whole run; default 60.
     * `settle_seconds`: how long messages of dead consumers may take to come back once all consumers idle; default 5.
     * `wait_seconds`: what consumers pass to `get`; default 0.1. A run ends when each consumer has waited so in vain.
+    * `live_seconds`: how long a consumer that outlived a fault may take to receive a message again; default 10. If the
+      run's own messages do not reach it, further messages are put. 0: none are, and `live` may not be judged.
     * `payload`: number of bytes that each message carries, or a function of the `Message`; default 0.
     * `pace`: a `Rate` or `Bursts`; default: as fast as possible.
     * `seed`: chooses the victims of faults; default 0.
@@ -90,6 +95,7 @@ def run(
             deadline_seconds=deadline_seconds,
             settle_seconds=settle_seconds,
             wait_seconds=wait_seconds,
+            live_seconds=live_seconds,
             payload=payload,
             pace=pace,
             seed=seed,

@@ -12,22 +12,22 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import redis
 
 from pytest_redisq import interrupts
-from pytest_redisq.endpoint.forms import EndpointFactory, Form, form_of
-from pytest_redisq.endpoint.jobs import ConsumerJob, Job, Pace, Payload, ProducerJob, share_out
+from pytest_redisq.endpoint.jobs import Bursts, ConsumerJob, Job, ProducerJob
 from pytest_redisq.endpoint.workload import WorkerState
 from pytest_redisq.errors import TrafficError
-from pytest_redisq.faults import Fault
 from pytest_redisq.history import History, Recorder
 from pytest_redisq.logs import Logs, collect_logs
 from pytest_redisq.runner.fault_injector import FaultInjector, Moment, check_faults
 from pytest_redisq.runner.inspector import QueueInspector
+from pytest_redisq.runner.liveness_probe import LivenessProbe
+from pytest_redisq.runner.overrun import explain_overrun
 from pytest_redisq.runner.process_pool import ProcessWorkerPool
+from pytest_redisq.runner.run_plan import RunPlan
 from pytest_redisq.runner.run_result import Run
 from pytest_redisq.runner.settlement import Settlement, owns_keys
 from pytest_redisq.runner.status_table import KillRequest, StatusTable, WorkerStatus
@@ -40,36 +40,8 @@ from pytest_redisq.servers.temporary_folder import explain_full_disk, temporary_
 _TICK_SECONDS = 0.002
 #: Between two questions to the queue whether it is empty, in seconds.
 _ASK_SECONDS = 0.02
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunPlan:
-    """A run's whole description, checked."""
-
-    factory: EndpointFactory
-    server: Server | None
-    producers: int
-    consumers: int
-    messages: int
-    workers: str
-    faults: tuple[Fault, ...]
-    deadline_seconds: float
-    settle_seconds: float
-    wait_seconds: float
-    payload: Payload
-    pace: Pace | None
-    seed: int
-    logs: bool
-
-    @property
-    def slots(self) -> int:
-        """Faults may add a consumer each."""
-        return self.producers + self.consumers + len(self.faults)
-
-    def kind_of(self, job: Job) -> str:
-        """How this job's worker runs: as the plan says, but commands in a thread that talks to them."""
-        form = form_of(self.factory.queue, is_producer=isinstance(job, ProducerJob))
-        return "thread" if form is Form.COMMAND else self.workers
+#: The part of its time after which a run asks no consumer any more for a sign of life.
+_ASKING_PART = 0.8
 
 
 def conduct(plan: RunPlan) -> Run:
@@ -108,6 +80,11 @@ class Runner:
             self._logs = self._collect_logs()
         self._control: redis.Redis | None = None
         self._injector = FaultInjector(plan.faults, self)
+        self._liveness = LivenessProbe(
+            self,
+            live_seconds=plan.live_seconds,
+            deadline_ns=time.monotonic_ns() + int(_ASKING_PART * plan.deadline_seconds * 1e9),
+        )
         self._inspector = self._make_inspector()
         stack.callback(self._inspector.close)
 
@@ -125,6 +102,12 @@ class Runner:
             self._doing = "waiting for the consumers to have received everything"
             self._until(self._quiet)
             self._injector.heal()
+            self._doing = "asking the consumers that outlived a fault for a sign of life"
+            self._liveness.hurry = True
+            self._until(lambda: self._liveness.done)
+            if self._liveness.notes:
+                self._until(self._producers_ended)
+                self._until(self._quiet)
             self._doing = "stopping the consumers"
             living = self._living_consumers()
             for job in living:
@@ -177,6 +160,40 @@ class Runner:
         )
         return victim.name
 
+    # What the probe of liveness may do: `liveness_probe.ProbedRun`.
+
+    def asked_consumers(self) -> list[ConsumerJob]:
+        return [job for job in self._living_consumers() if job.slot not in self._doomed]
+
+    def received_by(self, job: ConsumerJob) -> int:
+        return self._status(job).messages
+
+    def hold(self, job: ConsumerJob, yes: bool) -> None:
+        self._status(job).hold(yes)
+
+    def offer(self, messages: int, pace: Bursts) -> str:
+        number = sum(isinstance(job, ProducerJob) for job in self._jobs)
+        job = self._plan.offering_job(self.id, number, messages, pace)
+        self._add_worker(job)
+        return job.name
+
+    def withdraw(self) -> bool:
+        job = [job for job in self._jobs if isinstance(job, ProducerJob)][-1]
+        if self._status(job).state is WorkerState.ENDED:
+            return True
+        self._pool_of(job).stop(job.slot)
+        return False
+
+    def stop(self, job: ConsumerJob) -> None:
+        self._pool_of(job).stop(job.slot)
+
+    def kill(self, job: ConsumerJob) -> None:
+        self._pool_of(job).kill(job.slot)
+
+    def add_consumer(self) -> None:
+        number = sum(isinstance(job, ConsumerJob) for job in self._jobs)
+        self._add_worker(self._plan.consumer_job(self.id, number))
+
     # Starting
 
     def _make_directory(self) -> Path | None:
@@ -202,30 +219,11 @@ class Runner:
         )
 
     def _add_workers(self) -> None:
-        plan = self._plan
-        jobs: list[Job] = [
-            ProducerJob(
-                name=f"producer-{index}",
-                slot=index,
-                run=self.id,
-                producer=index,
-                producers=plan.producers,
-                messages=messages,
-                payload=plan.payload,
-                pace=plan.pace,
-            )
-            for index, messages in enumerate(share_out(plan.messages, plan.producers))
-        ]
-        jobs += [self._consumer_job(index) for index in range(plan.consumers)]
         # Processes first: a fork is best made before there are threads.
-        for job in sorted(jobs, key=lambda job: plan.kind_of(job) == "thread"):
+        for job in sorted(self._plan.jobs(self.id), key=lambda job: self._plan.kind_of(job) == "thread"):
             self._add_worker(job)
         if self._logs is not None:
             self._logs.start()
-
-    def _consumer_job(self, index: int) -> ConsumerJob:
-        slot = self._plan.producers + index
-        return ConsumerJob(name=f"consumer-{index}", slot=slot, run=self.id, wait_seconds=self._plan.wait_seconds)
 
     def _add_worker(self, job: Job) -> None:
         with interrupts.deferred():
@@ -259,6 +257,7 @@ class Runner:
             if self._doing != "starting the workers":
                 self._injector.step()
                 self._replace_the_dead()
+                self._liveness.step(fault_ns=self._injector.last_ns, healing=self._injector.healing)
             if done():
                 return
             if time.monotonic() > self._deadline:
@@ -312,8 +311,7 @@ class Runner:
         for job in list(self._jobs):
             if self._doomed.get(job.slot) and self._status(job).state is WorkerState.ENDED:
                 self._doomed[job.slot] = False
-                hired = sum(isinstance(each, ConsumerJob) for each in self._jobs)
-                self._add_worker(self._consumer_job(hired))
+                self.add_consumer()
 
     def _living_consumers(self) -> list[ConsumerJob]:
         consumers = (job for job in self._jobs if isinstance(job, ConsumerJob))
@@ -350,7 +348,7 @@ class Runner:
 
     def _history(self) -> History:
         faults = (*self._injector.struck, *self._injector.missed())
-        return History.merge(self._operations(), History.of((), faults=faults))
+        return History.merge(self._operations(), History.of((), notes=self._liveness.notes, faults=faults))
 
     def _operations(self) -> History:
         """All operations of all workers, which have ended, and of the drain so far."""
@@ -366,18 +364,5 @@ class Runner:
             raise TrafficError(f"{len(crashes)} of {len(self._jobs)} workers failed:\n{failures_by_message(crashes)}")
 
     def _too_late(self) -> str:
-        now_ns = time.monotonic_ns()
-        lines = [
-            f"The run did not end within deadline_seconds={self._plan.deadline_seconds:g}; it was {self._doing}.",
-            "Who was doing what:",
-        ]
-        for job in self._jobs:
-            status = self._status(job)
-            done = f"{'put' if isinstance(job, ProducerJob) else 'received'} {status.messages}"
-            of = f" of {job.messages}" if isinstance(job, ProducerJob) else ""
-            since = f", for {(now_ns - status.since_ns) / 1e9:.1f} s" if status.since_ns else ""
-            lines.append(f"  {job.name} {status.state.words}{since}; it has {done}{of} messages")
-        if self.received() > sum(self._status(job).messages for job in self._jobs if isinstance(job, ProducerJob)):
-            lines.append("More was received than put: get() is to take out what it returns, and else return None.")
-        lines.append("What to do: see why that call does not come back, or give the run longer.")
-        return "\n".join(lines)
+        workers = [(job, self._status(job)) for job in self._jobs]
+        return explain_overrun(self._doing, self._plan.deadline_seconds, workers)

@@ -1,6 +1,6 @@
 """Where each worker says what it is doing: a few numbers a worker, in memory that survives its death.
 
-One writer to a cell (the worker, but for `order`, which is the runner's), and aligned eight-byte stores: no locks.
+One writer to a cell (the worker; for `order` and `held` the runner), and aligned eight-byte stores: no locks.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from pytest_redisq.endpoint.workload import WorkerState
 
 _CELLS = 8
-_STATE, _SINCE_NS, _MESSAGES, _IDLE_NS, _ORDER = range(5)
+_STATE, _SINCE_NS, _MESSAGES, _IDLE_NS, _ORDER, _HELD = range(6)
 
 
 class KillRequest(IntEnum):
@@ -55,6 +55,15 @@ class WorkerStatus:
     @property
     def kill_request(self) -> KillRequest:
         return KillRequest(self._cells[self._base + _ORDER])
+
+    def hold(self, yes: bool) -> None:
+        """Have the consumer ask for no message, or ask again."""
+        self._cells[self._base + _HELD] = yes
+
+    @property
+    def held(self) -> bool:
+        """Whether the consumer is to ask for no message for now."""
+        return bool(self._cells[self._base + _HELD])
 
     @property
     def state(self) -> WorkerState:

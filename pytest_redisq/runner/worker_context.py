@@ -19,6 +19,9 @@ from pytest_redisq.endpoint.workload import (
 from pytest_redisq.history import Recording
 from pytest_redisq.runner.status_table import KillRequest, WorkerStatus
 
+#: A consumer that is held looks so often whether it still is, in seconds.
+_HELD_SECONDS = 0.02
+
 
 class WorkerContext(WorkloadContext):
     """The context of a worker of a run.
@@ -62,6 +65,9 @@ class WorkerContext(WorkloadContext):
         if not isinstance(job, ProducerJob) or job.pace is None:
             return 0.0
         return job.pace.due_seconds(sequence, job.producers) - (time.monotonic_ns() - self._started_ns) / 1e9
+
+    def held_seconds(self) -> float:
+        return _HELD_SECONDS if self._status.held and not self.stopping else 0.0
 
     def check_alive(self) -> None:
         if self.dead:

@@ -64,7 +64,7 @@ def test_a_consumer_that_leaves_what_lies_there_is_deaf() -> None:
     assert (anomaly.reader, anomaly.where) == ("two", "")
     assert anomaly.last_seen is not None
     assert anomaly.last_seen.actor == "two"
-    assert "consumer two: took nothing" in explain(verdict)
+    assert "two: took nothing" in explain(verdict)
     assert "asked 26 times" in explain(verdict)
     assert judge(*ops, contract="at-least-once, live=30s").outcome == "unknown"
     assert judge(*ops, contract="at-least-once").outcome == "pass"

@@ -1,0 +1,32 @@
+"""What a run says that did not end in time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from pytest_redisq.endpoint.jobs import Job, ProducerJob
+from pytest_redisq.runner.status_table import WorkerStatus
+
+
+def explain_overrun(doing: str, deadline_seconds: float, workers: Sequence[tuple[Job, WorkerStatus]]) -> str:
+    """What the run was doing, what each worker was doing and for how long, and what to do."""
+    now_ns = time.monotonic_ns()
+    lines = [
+        f"The run did not end within deadline_seconds={deadline_seconds:g}; it was {doing}.",
+        "Who was doing what:",
+    ]
+    put = received = 0
+    for job, status in workers:
+        done = f"{'put' if isinstance(job, ProducerJob) else 'received'} {status.messages}"
+        of = f" of {job.messages}" if isinstance(job, ProducerJob) else ""
+        since = f", for {(now_ns - status.since_ns) / 1e9:.1f} s" if status.since_ns else ""
+        lines.append(f"  {job.name} {status.state.words}{since}; it has {done}{of} messages")
+        if isinstance(job, ProducerJob):
+            put += status.messages
+        else:
+            received += status.messages
+    if received > put:
+        lines.append("More was received than put: get() is to take out what it returns, and else return None.")
+    lines.append("What to do: see why that call does not come back, or give the run longer.")
+    return "\n".join(lines)
