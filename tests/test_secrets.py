@@ -77,7 +77,9 @@ def test_no_object_of_ours_shows_the_password(server: Server) -> None:
     namespaces = Namespaces(server)
     with namespaces.namespace() as namespace, Redisq(server=server, namespace=namespace) as facade:
         run = facade.run(facade.list("jobs"), messages=2, producers=1, consumers=1)
-        exploration = facade.explore(lambda world: world.run(), schedules=1)
+        exploration = facade.explore(
+            lambda world: (world.actor(lambda client: client.get("a")), world.run()), schedules=1
+        )
         things: list[object] = [
             *(pytest_redisq.Settings(server=server.url), local(server_args=("--requirepass", PASSWORD))),
             *(server, namespace, namespaces, facade, facade.client, facade.async_client, facade.address, facade.url),
@@ -272,7 +274,7 @@ def scenario():
             server.restart()
             redisq.async_client
             redisq.run(redisq.list("jobs"), producers=1, consumers=1, messages=1, workers="thread")
-            redisq.explore(lambda world: (world.actor(lambda client: client.ping()), world.run()), schedules=1)
+            redisq.explore(lambda world: (world.actor(lambda client: client.get("a")), world.run()), schedules=1)
     finally:
         sys.setprofile(None)
         server.stop()
