@@ -14,6 +14,7 @@ def drive(steps: Steps, perform: Callable[[Operation], Any]) -> None:
     __tracebackhide__ = True
 
     async def at_once(operation: Operation) -> Any:
+        __tracebackhide__ = True
         return perform(operation)
 
     with suppress(StopIteration):  # nothing is awaited, so that the coroutine ends in its first step

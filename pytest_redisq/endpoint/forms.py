@@ -35,6 +35,7 @@ from pytest_redisq.endpoint.jobs import ClientFactory
 from pytest_redisq.endpoint.operation_record import ReceivedMessage
 from pytest_redisq.endpoint.outcomes import outcome_of
 from pytest_redisq.endpoint.subprocess_workers import Command, CommandConsumer, CommandProducer
+from pytest_redisq.endpoint.user_code import check_function, check_methods
 from pytest_redisq.endpoint.workload import Operation
 from pytest_redisq.model import Outcome
 from pytest_redisq.servers import Address
@@ -102,6 +103,11 @@ def check_queue(queue: Any, *, is_async: bool | None = None, cannot: Mapping[For
             )
         if cannot and form in cannot:
             raise TypeError(f"{side_of(queue, is_producer=is_producer)!r} is {form}: {cannot[form]}")
+        side = side_of(queue, is_producer=is_producer)
+        if form is Form.FUNCTION:
+            check_function(side, is_producer=is_producer)
+        elif form is Form.SHARED or isinstance(side, type):
+            check_methods(side if isinstance(side, type) else type(side))
         if is_async is not None:
             _check_colour(queue, form, is_producer=is_producer, is_async=is_async)
 
@@ -199,6 +205,7 @@ def open_endpoint(
                 raise TypeError(
                     f"{side!r} was to make a queue out of a client, and returned {opened!r}: no put() and get()."
                 )
+            check_methods(type(opened))
     return QueueEndpoint(opened, client, fence, closes_client=owned)
 
 
@@ -228,6 +235,7 @@ class QueueEndpoint:
 
     def perform(self, operation: Operation) -> Any:
         """Do an operation on a queue of plain functions, or wait. Returns what the steps are to be sent."""
+        __tracebackhide__ = True
         verb, value = operation
         if verb == "wait":
             return time.sleep(value)
@@ -242,6 +250,7 @@ class QueueEndpoint:
 
     async def perform_async(self, operation: Operation) -> Any:
         """Do an operation on a queue of coroutine functions, or wait. Returns what the steps are to be sent."""
+        __tracebackhide__ = True
         verb, value = operation
         if verb == "wait":
             return await asyncio.sleep(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
+from pytest_redisq.endpoint.user_code import error_words
 from pytest_redisq.history import Recording
 from pytest_redisq.model import UNREADABLE, Kind, Message, Outcome, decode_body, encode_body
 
@@ -109,4 +110,4 @@ class HistoryRecord:
 
     def failed(self, outcome: Outcome, error: Exception) -> None:
         record = self._recording.fail if outcome is Outcome.FAIL else self._recording.info
-        record(self._token, f"{type(error).__name__}: {error}")
+        record(self._token, error_words(error))

@@ -116,6 +116,10 @@ class WorkloadContext:
     def enter(self, state: WorkerState) -> None:
         """The worker is in `state` from now on."""
 
+    def ended(self, error: Exception | None) -> None:
+        """An operation has ended, by an error of the network or the server if one is given."""
+        self.failed = error is not None
+
     def sent(self) -> None:
         """A message was put."""
 
@@ -219,13 +223,13 @@ def _call(operation: Operation, context: WorkloadContext, queue: OpenQueue) -> G
     except Exception as error:
         context.check_alive()
         outcome = queue.outcome_of(error)
-        context.failed = True
+        context.ended(error)
         context.record.failed(outcome or Outcome.INFO, error)
         if outcome is None and not context.bears(error):
             raise
         return _FailedCall(error)
     context.check_alive()
-    context.failed = False
+    context.ended(None)
     context.enter(WorkerState.WORKING)
     return answer
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytest_redisq.check import AnyContract, Verdict, check, contract_of
+from pytest_redisq.check.column_evidence import ColumnEvidence
 from pytest_redisq.check.contract import Guarantee
 from pytest_redisq.endpoint.drivers import drive, drive_async
 from pytest_redisq.endpoint.fence import Fence, fence_of
@@ -24,13 +25,13 @@ from pytest_redisq.errors import DeliveryError, RedisqError
 from pytest_redisq.explore.actor import Actor
 from pytest_redisq.explore.actor_factory import ActorFactory
 from pytest_redisq.explore.actor_threads import ActorKilled
-from pytest_redisq.explore.execution_loop import ExecutionLoop
+from pytest_redisq.explore.execution_loop import EndlessError, ExecutionLoop
 from pytest_redisq.explore.resources import Resources
 from pytest_redisq.explore.schedule import MAX_ACTORS, letter
 from pytest_redisq.explore.virtual_time import RecordClock
 from pytest_redisq.history import History, Recorder
 from pytest_redisq.model import UNREADABLE, Message, Outcome, decode_body, encode_body
-from pytest_redisq.report import explain
+from pytest_redisq.report import error_lines, explain
 
 #: Seconds of virtual time that a consumer waits for a message, before it checks whether all producers have ended.
 WAIT_SECONDS = 1.0
@@ -140,11 +141,11 @@ class DeliveryRecorder:
         __tracebackhide__ = True
         agreed = contract_of(contract)
         self._compares = agreed.fifo and agreed.guarantee is not Guarantee.FAN_OUT
-        self._loop.run()
+        self._run_actors()
         if agreed.guarantee is not Guarantee.FAN_OUT:
             for side in self._taken:
                 self._actor(side, "recovery", after_seconds=LEASES_SECONDS, fault_free=True)
-            self._loop.run()
+            self._run_actors()
         remaining, pending = self._inside()
         self._record.quiescence(remaining=remaining, pending=pending)
         history = self._record.history()
@@ -156,6 +157,16 @@ class DeliveryRecorder:
             bodies = frozenset(encode_body(_RUN, message) for message in broken if message != UNREADABLE)
             raise DeliveryError(explain(verdict), history=history, bodies=bodies)
         return verdict
+
+    def _run_actors(self) -> None:
+        """Run the new actors. An execution that does not end tells the errors that operations ended with."""
+        __tracebackhide__ = True
+        try:
+            self._loop.run()
+        except EndlessError as endless:
+            errors = ColumnEvidence(self._record.history()).errors()
+            first = [f"{errors[0].times:,} × {errors[0].operation}: {errors[0].text}"] if errors else []
+            raise EndlessError("\n".join([*first, str(endless), *error_lines(errors)])) from None
 
     def _nothing_was_tried(self, verdict: Verdict) -> bool:
         """Whether this schedule alone proves nothing: no message was delivered, as each reader joined late, or a fault

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import sys
-import sysconfig
-import traceback
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from pytest_redisq.endpoint.user_code import place_of
 from pytest_redisq.model import Outcome
 from pytest_redisq.terminal import escaped
 
 #: Longest text of an exception that is shown, in characters.
 _SHOWN_CHARACTERS = 200
-_PACKAGE = str(Path(__file__).parents[1])
-_LIBRARIES = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
 
 
 class QueueCodeError(Exception):
@@ -91,20 +87,3 @@ def data(counts: Iterable[QueueErrorCount]) -> list[Mapping[str, Any]]:
         {"verb": each.verb, "type": each.type_name, "text": each.text, "place": each.place, "times": each.times}
         for each in counts
     ]
-
-
-def place_of(error: Exception) -> str:
-    """Returns the innermost line of the user's code that `error` passed, as `FILE:LINE in FUNCTION`.
-
-    If it passed none, the innermost line of all.
-    """
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if _is_users(frame.filename)]
-    if not frames:
-        return "no traceback"
-    frame = (own or frames)[-1]
-    return f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}"
-
-
-def _is_users(filename: str) -> bool:
-    return not filename.startswith((_PACKAGE, "<", *_LIBRARIES))

@@ -37,7 +37,7 @@ def explain(verdict: Verdict, *, start_ns: int = 0, shown: int = SHOWN_PER_KIND)
         lines += ["", f'Seen, and allowed by "{verdict.contract}":', *_anomalies(verdict, allowed, 0, start_ns)]
     if verdict.not_judged:
         lines += ["", "Not judged:", *(f"  - {kind}: {why}" for kind, why in verdict.not_judged.items())]
-    lines += [*_errors(verdict.errors), *_faults(verdict, start_ns)]
+    lines += [*error_lines(verdict.errors), *_faults(verdict, start_ns)]
     if verdict.notes:
         lines += ["", *(f"Note: {note}" for note in verdict.notes)]
     advice = list(_advice(verdict, broken))
@@ -45,7 +45,7 @@ def explain(verdict: Verdict, *, start_ns: int = 0, shown: int = SHOWN_PER_KIND)
     return escaped("\n".join([*lines, *([""] if advice else []), *advice]), allowed="\n")
 
 
-def _errors(errors: Sequence[ErrorCount]) -> Iterator[str]:
+def error_lines(errors: Sequence[ErrorCount]) -> Iterator[str]:
     """The errors that operations ended with: each text once, with its count."""
     if errors:
         yield from ("", "Errors that operations ended with:")

@@ -71,6 +71,7 @@ def run(
     Errors: `TrafficError` if a worker fails by an error of its own code, or the run exceeds `deadline_seconds`. Errors
     of the network and of the server are recorded as outcomes. In each case no worker is left.
     """
+    __tracebackhide__ = True
     _check_numbers(producers=producers, consumers=consumers, messages=messages)
     if workers not in WORKERS:
         raise ValueError(f"workers={workers!r} is none of {', '.join(WORKERS)}.{suggest(str(workers), WORKERS)}")

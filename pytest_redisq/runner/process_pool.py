@@ -10,7 +10,6 @@ import socket
 import sys
 import threading
 import time
-import traceback
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -23,6 +22,7 @@ from pytest_redisq.endpoint.drivers import drive
 from pytest_redisq.endpoint.fence import Fence
 from pytest_redisq.endpoint.forms import EndpointFactory, QueueEndpoint
 from pytest_redisq.endpoint.jobs import ConsumerJob, Job, ProducerJob
+from pytest_redisq.endpoint.user_code import crash_words
 from pytest_redisq.endpoint.workload import WorkerState
 from pytest_redisq.errors import HistoryError, RedisqError
 from pytest_redisq.history import History, Journal, read_history
@@ -76,7 +76,7 @@ def run_worker(assignment: WorkerAssignment) -> None:
             worker.work(WorkerContext(assignment.job, status, journal, _die))
         status.enter(WorkerState.ENDED)
     except BaseException as error:  # SystemExit, too
-        told = str(error) if isinstance(error, HistoryError) else traceback.format_exc()
+        told = str(error) if isinstance(error, HistoryError) else crash_words(error)
         if _noted(assignment.crash, told):
             status.enter(WorkerState.ENDED)
     finally:

@@ -17,11 +17,13 @@ from pathlib import Path
 import redis
 
 from pytest_redisq import interrupts
+from pytest_redisq.check.column_evidence import ColumnEvidence
 from pytest_redisq.endpoint.jobs import Bursts, ConsumerJob, Job, ProducerJob
 from pytest_redisq.endpoint.workload import WorkerState
 from pytest_redisq.errors import TrafficError
 from pytest_redisq.history import History, Recorder
 from pytest_redisq.logs import Logs, collect_logs
+from pytest_redisq.report import error_lines
 from pytest_redisq.runner.fault_injector import FaultInjector, Moment, check_faults
 from pytest_redisq.runner.inspector import QueueInspector
 from pytest_redisq.runner.liveness_probe import LivenessProbe
@@ -30,6 +32,7 @@ from pytest_redisq.runner.process_pool import ProcessWorkerPool
 from pytest_redisq.runner.run_plan import RunPlan
 from pytest_redisq.runner.run_result import Run
 from pytest_redisq.runner.settlement import Settlement, owns_keys
+from pytest_redisq.runner.shared_failure import shared_failure
 from pytest_redisq.runner.status_table import KillRequest, StatusTable, WorkerStatus
 from pytest_redisq.runner.worker_pool import TaskWorkerPool, ThreadWorkerPool, WorkerPool, failures_by_message
 from pytest_redisq.search import NamespaceSearch, marked_messages
@@ -46,6 +49,7 @@ _ASKING_PART = 0.8
 
 def conduct(plan: RunPlan) -> Run:
     """Carry out `plan`. Whatever happens, no thread, task, process or file of it is left."""
+    __tracebackhide__ = True
     check_faults(plan.faults, messages=plan.messages, server=plan.server)
     if plan.workers == "executor" and any(fault.target == "consumer" for fault in plan.faults):
         raise ValueError('workers="executor" breaks as a whole when one of its processes dies: use "pool" or "process"')
@@ -89,6 +93,16 @@ class Runner:
         stack.callback(self._inspector.close)
 
     def run(self) -> Run:
+        """Carry out the run. A TrafficError tells the errors that operations ended with."""
+        __tracebackhide__ = True
+        try:
+            return self._run()
+        except TrafficError as error:
+            lines = error_lines(ColumnEvidence(self._history()).errors())
+            raise TrafficError("\n".join([str(error), *lines])) from error.__cause__
+
+    def _run(self) -> Run:
+        __tracebackhide__ = True
         with interrupts.cleared_up() as pools:
             pools.callback(self._end_pools)
             pools.callback(self._injector.heal)
@@ -250,6 +264,7 @@ class Runner:
     # Waiting
 
     def _until(self, done: Callable[[], bool]) -> None:
+        __tracebackhide__ = True
         while True:
             for pool in self._pools.values():
                 pool.poll()
@@ -260,9 +275,18 @@ class Runner:
                 self._liveness.step(fault_ns=self._injector.last_ns, healing=self._injector.healing)
             if done():
                 return
+            if hopeless := self._shared_failure():
+                raise TrafficError(hopeless)
             if time.monotonic() > self._deadline:
                 raise TrafficError(self._too_late())
             time.sleep(_TICK_SECONDS)
+
+    def _shared_failure(self) -> str:
+        if self._injector.healing or self._doing == "starting the workers":
+            return ""
+        living = [status for job in self._jobs if (status := self._status(job)).state is not WorkerState.ENDED]
+        streaks = (status.failures for status in living)
+        return shared_failure(streaks, now_ns=time.monotonic_ns(), healed_ns=self._injector.last_ns)
 
     def _all_ready(self) -> bool:
         return all(self._status(job).state is not WorkerState.STARTING for job in self._jobs)
@@ -359,9 +383,10 @@ class Runner:
         return History.merge(mine, *self._of_processes) if self._of_processes else mine
 
     def _raise_crashes(self) -> None:
+        __tracebackhide__ = True
         crashes = [crash for pool in self._pools.values() for crash in pool.crashes()]
         if crashes:
-            raise TrafficError(f"{len(crashes)} of {len(self._jobs)} workers failed:\n{failures_by_message(crashes)}")
+            raise TrafficError(f"{failures_by_message(crashes)}\n{len(crashes)} of {len(self._jobs)} workers failed.")
 
     def _too_late(self) -> str:
         workers = [(job, self._status(job)) for job in self._jobs]

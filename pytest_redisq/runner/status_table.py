@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import mmap
 import os
+import re
 import time
+import zlib
 from enum import IntEnum
 from pathlib import Path
 
 from pytest_redisq.endpoint.workload import WorkerState
+from pytest_redisq.runner.shared_failure import FailureStreak
 
-_CELLS = 8
-_STATE, _SINCE_NS, _MESSAGES, _IDLE_NS, _ORDER, _HELD = range(6)
+_STATE, _SINCE_NS, _MESSAGES, _IDLE_NS, _ORDER, _HELD, _FAILING_NS, _WAY, _WORDS = range(9)
+#: The words of a worker's last error take the cells from `_WORDS` on.
+_WORDS_BYTES = 256
+_CELLS = _WORDS + _WORDS_BYTES // 8
 
 
 class KillRequest(IntEnum):
@@ -48,6 +53,26 @@ class WorkerStatus:
     def idle(self, invoked_ns: int) -> None:
         """A get that was invoked then came back with nothing."""
         self._cells[self._base + _IDLE_NS] = invoked_ns
+
+    def fail(self, error: Exception, words: str) -> None:
+        """An operation has failed. `words`: the error, and where it was raised."""
+        base, cells = self._base, self._cells
+        text = words.encode()[:_WORDS_BYTES].ljust(_WORDS_BYTES, b"\0")
+        cells[base + _WORDS : base + _CELLS] = memoryview(text).cast("Q")
+        cells[base + _WAY] = zlib.crc32(re.sub(r"\d+", "#", f"{type(error).__name__}: {error}").encode())
+        if not cells[base + _FAILING_NS]:
+            cells[base + _FAILING_NS] = time.monotonic_ns()
+
+    def succeed(self) -> None:
+        """An operation has not failed."""
+        self._cells[self._base + _FAILING_NS] = 0
+
+    @property
+    def failures(self) -> FailureStreak:
+        """The failures since the last operation that did not fail."""
+        base = self._base
+        words = self._cells[base + _WORDS : base + _CELLS].tobytes().rstrip(b"\0").decode(errors="ignore")
+        return FailureStreak(self._cells[base + _FAILING_NS], self._cells[base + _WAY], words)
 
     def request_kill(self, request: KillRequest) -> None:
         self._cells[self._base + _ORDER] = request

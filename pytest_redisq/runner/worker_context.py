@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from pytest_redisq.endpoint.jobs import ConsumerJob, Job, ProducerJob
 from pytest_redisq.endpoint.operation_record import HistoryRecord
+from pytest_redisq.endpoint.user_code import error_words
 from pytest_redisq.endpoint.workload import (
     OpenQueue,
     Steps,
@@ -77,6 +78,13 @@ class WorkerContext(WorkloadContext):
         now_ns = self._status.enter(state)
         if state is WorkerState.GETTING:
             self._invoked_ns = now_ns
+
+    def ended(self, error: Exception | None) -> None:
+        super().ended(error)
+        if error is None:
+            self._status.succeed()
+        else:
+            self._status.fail(error, error_words(error))
 
     def sent(self) -> None:
         self._status.count()

@@ -6,7 +6,6 @@ import asyncio
 import ctypes
 import threading
 import time
-import traceback
 from collections import defaultdict
 from collections.abc import Coroutine, Iterable
 from contextlib import suppress
@@ -16,6 +15,7 @@ from pytest_redisq.endpoint.drivers import drive, drive_async
 from pytest_redisq.endpoint.fence import Fence
 from pytest_redisq.endpoint.forms import EndpointFactory, QueueEndpoint, awaited
 from pytest_redisq.endpoint.jobs import ConsumerJob, Job, ProducerJob
+from pytest_redisq.endpoint.user_code import crash_words
 from pytest_redisq.endpoint.workload import WorkerKilled, WorkerState
 from pytest_redisq.history import Recorder
 from pytest_redisq.runner.status_table import StatusTable
@@ -33,16 +33,20 @@ class WorkerFailure(NamedTuple):
 
 
 def failures_by_message(crashes: Iterable[WorkerFailure]) -> str:
-    r"""What went wrong, each error once, with all whom it met.
+    r"""What went wrong, each error once, with all workers that it met in its first line.
 
-    >>> failures = [("one", "a bug\n"), ("two", "another\n"), ("three", "a bug\n")]
+    >>> failures = [("one", "a bug\n  its line"), ("two", "another\n"), ("three", "a bug\n  its line")]
     >>> failures_by_message(WorkerFailure(*each) for each in failures)
-    'one, three: a bug\ntwo: another'
+    'a bug [one, three]\n  its line\nanother [two]'
     """
     names = defaultdict[str, list[str]](list)
     for crash in crashes:
         names[crash.words.rstrip()].append(crash.name)
-    return "\n".join(f"{', '.join(who)}: {words}" for words, who in names.items())
+    texts = []
+    for words, workers in names.items():
+        first, newline, rest = words.partition("\n")
+        texts.append(f"{first} [{', '.join(workers)}]{newline}{rest}")
+    return "\n".join(texts)
 
 
 class WorkerPool(Protocol):
@@ -167,9 +171,9 @@ class ThreadWorkerPool:
                 endpoint.close()
         except WorkerKilled:
             pass
-        except BaseException:  # SystemExit, too: nobody else would miss this worker
+        except BaseException as error:  # SystemExit, too: nothing else would report this worker
             if not member.context.dead:
-                self._crashes.append(WorkerFailure(member.job.name, traceback.format_exc()))
+                self._crashes.append(WorkerFailure(member.job.name, crash_words(error)))
         finally:
             member.status.enter(WorkerState.ENDED)
 
@@ -271,8 +275,8 @@ class TaskWorkerPool:
                 await endpoint.close_async()
         except WorkerKilled:
             pass
-        except BaseException:  # SystemExit, which would end the loop; and a cancellation that is not ours
+        except BaseException as error:  # SystemExit, which would end the loop; and a cancellation that is not ours
             if not member.context.dead:
-                self._crashes.append(WorkerFailure(member.job.name, traceback.format_exc()))
+                self._crashes.append(WorkerFailure(member.job.name, crash_words(error)))
         finally:
             member.status.enter(WorkerState.ENDED)
