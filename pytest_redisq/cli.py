@@ -121,7 +121,7 @@ def _print_findings(console: Console, findings: EnvironmentReport) -> None:
     console.print(f"Python {findings.python} on {findings.platform}; auto would choose: {escape(findings.auto)}\n")
     for finding in findings.servers:
         if not finding.server:
-            console.print(f"[red]✗[/red] {finding.how}: {escape(finding.why_not)}", highlight=False)
+            console.print(f"[red]✗[/red] {finding.kind}: {escape(finding.why_not)}", highlight=False)
             continue
         lacks = [command for command, there in finding.capabilities.items() if not there]
         more = f"; without {', '.join(lacks)}" if lacks else ""

@@ -18,7 +18,7 @@ import redis
 from pytest_redisq.errors import RedisqError
 from pytest_redisq.options import Settings, unknown_variables
 from pytest_redisq.servers import Server, start
-from pytest_redisq.servers.backend import How
+from pytest_redisq.servers.backend import ServerKind
 from pytest_redisq.servers.choose import AUTO, backend, choose
 
 #: Commands that not every server has and that queues check for, newest last.
@@ -67,7 +67,7 @@ ENOUGH_DESCRIPTORS = 4_096
 class ServerFinding:
     """One kind of server: its header line and capabilities, or the reason why it is not available."""
 
-    how: str
+    kind: str
     server: str = ""
     capabilities: Mapping[str, bool]
     why_not: str = ""
@@ -119,22 +119,22 @@ def _chosen(settings: Settings) -> str:
     if settings.url:
         return f"url ({settings.origin['server']})"
     try:
-        how, reason = choose(settings)
+        kind, reason = choose(settings)
     except RedisqError as error:
         return str(error)
-    return f"{how} ({reason})"
+    return f"{kind} ({reason})"
 
 
 def _try(settings: Settings) -> ServerFinding:
-    if not settings.url and (why_not := backend(cast(How, settings.server)).missing(settings)):
-        return ServerFinding(how=settings.kind, capabilities={}, why_not=why_not)
+    if not settings.url and (why_not := backend(cast(ServerKind, settings.server)).missing(settings)):
+        return ServerFinding(kind=settings.kind, capabilities={}, why_not=why_not)
     try:
         server = start(settings)
     except RedisqError as error:
-        return ServerFinding(how=settings.kind, capabilities={}, why_not=str(error))
+        return ServerFinding(kind=settings.kind, capabilities={}, why_not=str(error))
     try:
         return ServerFinding(
-            how=settings.kind,
+            kind=settings.kind,
             server=server.header(),
             capabilities={command: server.can(command) for command in CAPABILITIES},
         )
@@ -170,12 +170,12 @@ def _risks(environ: Mapping[str, str]) -> Iterator[Risk]:
 
 
 def own_server_risks(settings: Settings) -> tuple[Risk, ...]:
-    """The risks of the user's own server; none where the settings name no URL, or the server forbids CONFIG GET."""
+    """The risks of the user's own server; none if the settings have no URL, or the server forbids CONFIG GET."""
     if not settings.url:
         return ()
     try:
         server = start(settings)
-    except RedisqError:  # the `ServerFinding` tells why
+    except RedisqError:  # the `ServerFinding` has the reason
         return ()
     try:
         return tuple(server_risks({name: _setting(server, name) for name in SERVER_SETTINGS}))
@@ -186,14 +186,14 @@ def own_server_risks(settings: Settings) -> tuple[Risk, ...]:
 def _setting(server: Server, name: str) -> str:
     try:
         return server.config(name)
-    except RedisqError:  # not permitted, or this version has none of that name
+    except RedisqError:  # not permitted, or this version has no such setting
         return ""
 
 
 def server_risks(settings: Mapping[str, str]) -> Iterator[Risk]:
-    """The `settings` of a server with which a queue can lose messages.
+    """The settings of a server with which a queue can lose messages.
 
-    `settings`: values by name, as CONFIG GET returns them; "" where the value is unknown.
+    `settings`: values by name, as CONFIG GET returns them; "" if a value is unknown.
     """
     policy, memory = settings["maxmemory-policy"], settings["maxmemory"]
     if policy.startswith("allkeys") and memory not in ("", "0"):
@@ -256,6 +256,6 @@ def _client_risks() -> Iterator[Risk]:
 
 
 def _retries(retry: object) -> int:
-    """How often a command that failed is sent again; before redis-py 6 a Retry did not tell it freely."""
+    """How often a failed command is sent again. Before redis-py 6 a Retry has no method for it."""
     tell = getattr(retry, "get_retries", None)
     return int(tell() if tell else vars(retry)["_retries"])

@@ -74,7 +74,7 @@ def choose(words: str, folder: Path) -> Path:
         if Path(words).is_file():
             return Path(words)
     known = failures(folder)
-    # A test's whole name as pytest shows it, or any part of it.
+    # The whole test id as pytest shows it, or any part of it.
     meant = [path for path in known if path.name in (file_name(words) + SCHEDULE, file_name(words) + HISTORY)]
     meant = meant or [path for path in known if slug(words) in path.name]
     if len(meant) == 1:

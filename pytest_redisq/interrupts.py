@@ -1,8 +1,10 @@
-"""One Ctrl-C is enough, wherever it meets the main thread.
+"""Makes one Ctrl-C enough, at any moment.
 
-Python raises KeyboardInterrupt between any two instructions of the main thread, and loses it where that is inside a
-destructor, a callback of a weak reference or of the garbage collector: what those raise is printed and forgotten. Code
-that clears up can replace it, too, by an error about what the interrupt has left half done.
+Python raises KeyboardInterrupt between any two instructions of the main thread. It can be lost in two ways:
+
+- Inside a destructor or a callback of a weak reference or of the garbage collector, Python prints the exception and
+  drops it.
+- Cleanup code may replace it by an error about work that the interrupt has left half done.
 """
 
 from __future__ import annotations
@@ -18,22 +20,22 @@ import time
 from collections.abc import Iterator
 from types import FrameType, TracebackType
 
-#: How long after a lost interrupt the next attempt is made, in seconds: the destructor should be through by then.
+#: Seconds between a lost interrupt and the next one: the destructor should have ended by then.
 _AGAIN_SECONDS = 0.001
-#: Whoever presses Ctrl-C again so long after the first does not want to wait any more, in seconds.
+#: A second Ctrl-C, more than so many seconds after the first, takes effect at once.
 _PATIENCE_SECONDS = 1.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextlib.contextmanager
 def deferred() -> Iterator[None]:
-    """Ctrl-C takes effect after the block, and so do SIGTERM and SIGHUP where Python code handles them.
+    """Delay Ctrl-C, and SIGTERM and SIGHUP if Python code handles them, until the block ends.
 
-    For what an exception must not cut in two: a process that has no owner yet; or a lock of `threading.Condition`,
-    which an exception between its instructions leaves locked for good.
+    For actions that an exception must not stop in the middle: starting a process that has no owner yet, or using a lock
+    of `threading.Condition`, which could stay locked for good.
 
-    The block must be short, and what it makes must have an owner when it ends. If it hangs, a second signal, a second
-    after the first, takes effect at once.
+    The block must be short. Whatever it creates must have an owner when it ends. If the block hangs, a second signal,
+    more than a second after the first, takes effect at once.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -66,9 +68,9 @@ def deferred() -> Iterator[None]:
 
 @contextlib.contextmanager
 def cleared_up() -> Iterator[contextlib.ExitStack]:
-    """A stack of which every callback is called at the block's end; Ctrl-C meanwhile takes effect afterwards.
+    """An ExitStack whose callbacks are all called at the block's end, with Ctrl-C delayed until they have returned.
 
-    The callbacks must come back in bounded time. None of them can suppress the block's error.
+    The callbacks must return in bounded time. None of them can suppress the block's error.
     """
     held = contextlib.ExitStack()
     try:
@@ -83,12 +85,12 @@ def cleared_up() -> Iterator[contextlib.ExitStack]:
 
 @contextlib.contextmanager
 def repeated_where_lost() -> Iterator[None]:
-    """While the block runs, an interrupt that the interpreter has lost is made again, until it takes effect."""
+    """During the block, repeat an interrupt that the interpreter has dropped, until it takes effect."""
     complain = sys.unraisablehook
 
     def unless_interrupted(unraisable: sys.UnraisableHookArgs) -> None:
         if issubclass(unraisable.exc_type, KeyboardInterrupt):
-            # Not threading.Thread, which takes locks: the interrupted code may hold them.
+            # Not threading.Thread: it takes locks that the interrupted code may hold.
             _thread.start_new_thread(_interrupt_again, ())
         else:
             complain(unraisable)
@@ -103,13 +105,13 @@ def repeated_where_lost() -> Iterator[None]:
 
 def _interrupt_again() -> None:
     time.sleep(_AGAIN_SECONDS)
-    # Not _thread.interrupt_main, which does not end what the main thread may be waiting for by now.
+    # Not _thread.interrupt_main: it does not interrupt a system call in which the main thread may wait.
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
 
 @contextlib.contextmanager
 def not_replaced() -> Iterator[None]:
-    """An error raised while an interrupt unwinds the block does not take its place: the interrupt is raised."""
+    """Raise the interrupt if cleanup code raised an error while the interrupt was unwinding the block."""
     __tracebackhide__ = True
     try:
         yield
@@ -120,7 +122,7 @@ def not_replaced() -> Iterator[None]:
 
 
 def interrupt_behind(error: BaseException) -> KeyboardInterrupt | None:
-    """The Ctrl-C in whose unwinding `error` was raised; None if there was none, or only a `raise KeyboardInterrupt`."""
+    """The Ctrl-C during whose unwinding `error` was raised; None if none, or only a `raise KeyboardInterrupt`."""
     behind = error.__context__
     while behind is not None:
         if isinstance(behind, KeyboardInterrupt) and _by_a_signal(behind.__traceback__):
@@ -130,7 +132,7 @@ def interrupt_behind(error: BaseException) -> KeyboardInterrupt | None:
 
 
 def _by_a_signal(traceback: TracebackType | None) -> bool:
-    """Whether the innermost frame was interrupted, and did not raise by itself, as tests of Ctrl-C do. asyncio does."""
+    """Whether a signal interrupted the innermost frame: it did not execute `raise`, except in asyncio's runner."""
     if traceback is None:
         return False
     while traceback.tb_next is not None:
@@ -141,10 +143,10 @@ def _by_a_signal(traceback: TracebackType | None) -> bool:
 
 
 def give_lines(error: BaseException) -> None:
-    """Have every entry of the tracebacks of `error`, and of those behind it, tell a line.
+    """Give each entry of the tracebacks of `error`, its causes and contexts a line number.
 
-    An interrupt may come between two instructions that belong to no line, and pytest stumbles over such an entry: it
-    ends with a traceback of its own and status 1.
+    An interrupt may arrive between two instructions that belong to no line. pytest crashes on such an entry, with a
+    traceback of its own and exit status 1.
     """
     seen: list[BaseException] = []
     behind: BaseException | None = error
@@ -160,7 +162,7 @@ def _with_lines(traceback: TracebackType | None) -> TracebackType | None:
         entries.append(traceback)
         traceback = traceback.tb_next
     for entry in reversed(entries):
-        line: int | None = entry.tb_lineno  # None as a matter of fact
+        line: int | None = entry.tb_lineno  # may be None, whatever its declared type says
         if line is None:
             code = entry.tb_frame.f_code
             before = [number for start, _, number in code.co_lines() if number and start <= entry.tb_lasti]

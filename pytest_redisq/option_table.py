@@ -1,8 +1,7 @@
 """The option table: each option once. Its flag, ini setting, environment variable, help and README row derive from it.
 
-The plugin imports this module in every pytest run, and no other of the package. So it uses named tuples (a dataclass
-takes seven times as long to create) and holds only what tells whether an option was given. `options` parses
-the values.
+The plugin imports only this module in every pytest run. So it uses named tuples (a dataclass takes seven times as long
+to create), and contains only the data needed to find out whether an option is given. `options` parses the values.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-"""What was asked for: the options' values, from wherever they came, checked and made one.
+"""Collects the values of the options from all sources, checks them, and resolves conflicts.
 
-Precedence: flag, then `-o name=value`, then environment, then ini file, then default. What is typed for this one run
-speaks first; the environment speaks for a machine or a CI job, which know what they can offer (Docker or not, which
-image of the matrix); the ini file speaks for the project on every machine, so it must give way to both.
+Precedence: flag, `-o name=value`, environment, ini file, default. Flags are for one run. The environment is for a
+machine or a CI job, which knows whether Docker is available and which image of the matrix to use. The ini file is for
+the project on every machine, so the other two override it.
 
-Laws, where two options are at odds (`near` means: of a source that comes earlier in that order):
+Rules for conflicts between options:
 
-* `image` asks for Docker and `binary` for a process, unless the server is chosen as near or nearer.
-* An option that the chosen server has no use for is an error if it is as near as that choice or nearer: somebody meant
-  it. Set farther away it is merely a default for another occasion, and unused.
+* `image` selects Docker, and `binary` a process, unless a source of equal or higher precedence selects the server.
+* An option that does not apply to the selected server is an error if its source has equal or higher precedence than
+  that selection: it is probably a mistake. With lower precedence it is a default for other runs, and is ignored.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pytest_redisq.spelling import suggest
 
 Persistence = Literal["none", "aof", "rdb"]
 
-#: What an option's value looks like before it is parsed: one string, or several where it is repeatable.
+#: An option's value before it is parsed: a string, or several strings for a repeatable option.
 Raw = str | Sequence[str]
 
 SCHEMES = ("redis", "rediss", "unix")
@@ -38,22 +38,26 @@ _ENCODE = (
 
 
 class OptionError(ValueError):
-    """An option that cannot be obeyed; the text says which, where it was set, and what would do."""
+    """An option with an invalid value, or a conflict of options. The text says where it was set and what is valid."""
 
 
 def one_of(word: str, known: Sequence[str], noun: str, more: str = "") -> str:
-    """`word`, if it is known; else a ValueError that lists what is."""
+    """Returns `word` if it is one of `known`. Raises ValueError with the valid words if not.
+
+    * `noun`: describes the valid words, such as "a server".
+    * `more`: describes further valid values; default: none.
+    """
     if word in known:
         return word
     raise ValueError(f"{word!r} is not {noun}.{suggest(word, known)} Valid: {', '.join(known)}{more}.")
 
 
 def check_url(url: str) -> None:
-    """Raises ValueError, in words that hold no part of a password, where `url` is none that redis-py can obey."""
+    """Raises ValueError if `url` is not a valid URL for redis-py. The message contains no part of a password."""
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError:  # whose own words quote what may be a part of the password
+    except ValueError:  # its message quotes text that may be a part of the password
         raise ValueError(f"its host or port cannot be read. {_ENCODE}") from None
     if parts.fragment or port == 0:
         raise ValueError(f"{'it has a # in it' if parts.fragment else 'its port is 0'}. {_ENCODE}")
@@ -61,19 +65,19 @@ def check_url(url: str) -> None:
         if not parts.path:
             raise ValueError("it has no path. Write unix:///PATH/OF/SOCKET?db=0.")
     elif not re.fullmatch(r"(/[0-9]*)?", parts.path):
-        raise ValueError(f"what follows the host is no number of a database. {_ENCODE}")
+        raise ValueError(f"the text after the host is not a database number. {_ENCODE}")
     known = [*URL_OPTIONS, *(TLS_URL_OPTIONS if parts.scheme.lower() == "rediss" else ())]
     for name, _ in parse_qsl(parts.query, keep_blank_values=True):
         if name not in known:
             guess = suggest(name, known)
-            # A name that is like none of ours may be a part of a password with a & in it.
+            # A name that resembles no option may be a part of a password that contains "&".
             called = f" {name!r}" if guess else ""
             raise ValueError(f"it has an unknown option{called}.{guess} Valid: {', '.join(known)}.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What was asked for. `origin` tells where each field's value came from ("--redisq-image", "default", …)."""
+    """The values of the options. `origin`: by field, where its value came from ("--redisq-image", "default", …)."""
 
     #: "auto", "docker", "process", "embedded", or the URL of the user's own server.
     server: str = "auto"
@@ -84,9 +88,9 @@ class Settings:
     #: Words for the server's command line, such as ("--maxmemory", "10mb").
     server_args: tuple[str, ...] = ()
     persistence: Persistence = "none"
-    #: How long a server may take to answer its first PING. A server that dies is reported at once.
+    #: Seconds that a server may take to answer its first PING. A server that dies is reported at once.
     startup_seconds: float = 30.0
-    #: The one schedule to run scenarios under, as it is written; None to search.
+    #: The schedule to replay, as text; None to search.
     replay: str | None = None
     #: Whether what proves less than it was asked for fails.
     strict: bool = False
@@ -99,7 +103,7 @@ class Settings:
 
     @property
     def url(self) -> str | None:
-        """The URL of the user's own server, if that is what was chosen."""
+        """The URL of the user's own server; None if redisq starts a server."""
         return self.server if "://" in self.server else None
 
     @property
@@ -111,7 +115,7 @@ class Settings:
 def _parse_server(raw: str) -> str:
     scheme, colon, _ = raw.partition("://")
     if colon and re.fullmatch(r"[\w.+-]*", scheme):
-        # The rest of a URL may hold a password, so it is never quoted.
+        # The rest of a URL may contain a password, so messages never quote it.
         one_of(scheme.lower(), SCHEMES, "a scheme of a Redis URL")
         try:
             check_url(raw)
@@ -121,7 +125,7 @@ def _parse_server(raw: str) -> str:
     if "@" in raw:
         raise ValueError("it looks like a URL without its scheme. Write redis://USER:PASSWORD@HOST:PORT/DB.")
     if "/" in raw:
-        raise ValueError(f"{raw!r} looks like a path. For a binary, say --redisq-binary={shlex.quote(raw)}.")
+        raise ValueError(f"{raw!r} looks like a path. For a binary, write --redisq-binary={shlex.quote(raw)}.")
     return one_of(raw.lower(), KINDS, "a server", ", or a URL such as redis://localhost:6379/0")
 
 
@@ -152,10 +156,10 @@ def _parse_seconds(raw: str) -> float:
 
 
 def _parse_schedule(raw: str) -> str:
-    """Only its letters are checked here: what they mean, `explore` knows."""
+    """Checks only the form of a schedule. `explore` parses it."""
     if re.fullmatch(r"([A-Z][0-9]*[a-z]?[ ,.]*)+", raw):
         return raw
-    raise ValueError(f"{raw!r} is no schedule: a capital letter for each step is expected, as in BBAAAB or AB2BrA.")
+    raise ValueError(f"{raw!r} is not a schedule: write a capital letter for each step, as in BBAAAB or AB2BrA.")
 
 
 def _parse(option: Option, raw: Any) -> Any:
@@ -181,7 +185,7 @@ def _parse(option: Option, raw: Any) -> Any:
 
 
 def _parse_lines(lines: Sequence[str]) -> tuple[str, ...]:
-    """The words of all lines, each line as in redis.conf or as on the server's command line.
+    """Split lines into words for the server's command line. A line is written as in redis.conf or as a flag.
 
     >>> _parse_lines(["maxmemory 10mb", "--save ''", "--timeout=1"])
     ('--maxmemory', '10mb', '--save', '', '--timeout', '1')
@@ -191,7 +195,7 @@ def _parse_lines(lines: Sequence[str]) -> tuple[str, ...]:
         try:
             first, *rest = shlex.split(line)
         except ValueError:
-            raise ValueError(f"{line!r} is empty or has an open quote; give it as a line of redis.conf.") from None
+            raise ValueError(f"{line!r} is empty or has an open quote. Write it as a line of redis.conf.") from None
         name, equals, value = first.removeprefix("--").partition("=")
         words += [f"--{name}", *([value] if equals else []), *rest]
     return hide_words(words)
@@ -202,81 +206,85 @@ _DEFAULTS = Settings()
 
 
 class OptionSource(NamedTuple):
-    """Values by option name, as one place gives them, and how an error message or the header calls that place."""
+    """The options that one source sets.
+
+    * `values`: by option name.
+    * `origin`: returns the name of the source for messages, such as "--redisq-image".
+    """
 
     values: Mapping[str, Raw]
     origin: Callable[[Option], str]
 
 
 def flags(values: Mapping[str, Any]) -> OptionSource:
-    """The source that a parsed command line is; options not given there are None."""
+    """A parsed command line as a source. Options that are not given are None in `values`."""
     given = {option.name: values.get(option.ini) for option in OPTIONS}
     return OptionSource(values={name: raw for name, raw in given.items() if raw is not None}, origin=lambda o: o.flag)
 
 
 def environment(environ: Mapping[str, str]) -> OptionSource:
-    """The source that the environment is; an empty variable counts as unset, as CI matrices leave them so."""
+    """The environment as a source. An empty variable counts as unset: CI matrices leave variables empty."""
     given = {option.name: environ.get(option.env, "").strip() for option in OPTIONS}
     return OptionSource(values={name: raw for name, raw in given.items() if raw}, origin=lambda o: o.env)
 
 
 def keywords(values: Mapping[str, object], where: str) -> OptionSource:
-    """The source that the keyword arguments of `where`, a function, are; an unknown one is an OptionError."""
+    """The keyword arguments of the function `where` as a source. Raises OptionError for an unknown name."""
     raw: dict[str, Raw] = {}
     for name, value in values.items():
         if name not in _BY_NAME:
             known = ", ".join(_BY_NAME)
-            raise OptionError(f"{where}() knows no {name!r}.{suggest(name, _BY_NAME)} Valid: {known}.")
+            raise OptionError(f"{where}() has no argument {name!r}.{suggest(name, _BY_NAME)} Valid: {known}.")
         several = _BY_NAME[name].repeatable and isinstance(value, Sequence) and not isinstance(value, str)
         raw[name] = [str(line) for line in value] if several and isinstance(value, Sequence) else str(value)
     return OptionSource(values=raw, origin=lambda o: f"{where}({o.name}=…)")
 
 
 def unknown_variables(environ: Iterable[str]) -> list[str]:
-    """One warning for each environment variable that looks like an option and is none."""
+    """A warning for each environment variable whose name starts with REDISQ_ but is not an option."""
     known = [option.env for option in OPTIONS]
     strange = sorted(name for name in environ if name.startswith("REDISQ_") and name not in known)
-    return [f"{name} is no variable of pytest-redisq.{suggest(name, known)}" for name in strange]
+    return [f"{name} is not a variable of pytest-redisq.{suggest(name, known)}" for name in strange]
 
 
 def unknown_flag(argument: str) -> str:
-    """What to say of a command line argument that looks like one of our flags and is none."""
+    """The message for a command line argument that starts like a flag of pytest-redisq but is not one."""
     name = argument.partition("=")[0]
     known = [option.flag for option in OPTIONS]
-    return f"{name} is no option of pytest-redisq.{suggest(name, known)} Valid: {', '.join(known)}."
+    return f"{name} is not an option of pytest-redisq.{suggest(name, known)} Valid: {', '.join(known)}."
 
 
 class _Given(NamedTuple):
     value: Any
     origin: str
-    #: The place of its source in the order of precedence, 0 the nearest; `len(sources)` for a default.
-    distance: int
+    #: The rank of its source: 0 has the highest precedence; `len(sources)` is a default.
+    rank: int
 
 
 def resolve(sources: Sequence[OptionSource]) -> Settings:
-    """The settings that `sources`, the nearest first, amount to; OptionError if they cannot be obeyed."""
-    given = {option.name: _nearest(option, sources) for option in OPTIONS}
+    """Combine `sources`, the highest precedence first. Raises OptionError for invalid values and conflicts."""
+    given = {option.name: _first(option, sources) for option in OPTIONS}
     for option in OPTIONS:
         asked, server = given[option.name], given["server"]
-        if option.asks_for and asked.distance < server.distance:
-            given["server"] = _Given(value=option.asks_for, origin=asked.origin, distance=asked.distance)
+        if option.asks_for and asked.rank < server.rank:
+            given["server"] = _Given(value=option.asks_for, origin=asked.origin, rank=asked.rank)
     server = given["server"]
     kind = Settings(server=server.value).kind
     for option in OPTIONS:
         asked = given[option.name]
-        if kind in option.serves or asked.distance == len(sources):
+        if kind in option.serves or asked.rank == len(sources):
             continue
-        if asked.distance <= server.distance:
+        if asked.rank <= server.rank:
             raise OptionError(_at_odds(option, asked.origin, kind, server.origin))
-        given[option.name] = _Given(value=getattr(_DEFAULTS, option.name), origin="default", distance=len(sources))
+        given[option.name] = _Given(value=getattr(_DEFAULTS, option.name), origin="default", rank=len(sources))
     return Settings(
         **{name: found.value for name, found in given.items()},
         origin={name: found.origin for name, found in given.items()},
     )
 
 
-def _nearest(option: Option, sources: Sequence[OptionSource]) -> _Given:
-    for distance, source in enumerate(sources):
+def _first(option: Option, sources: Sequence[OptionSource]) -> _Given:
+    for rank, source in enumerate(sources):
         if option.name not in source.values:
             continue
         raw, origin = source.values[option.name], source.origin(option)
@@ -284,22 +292,22 @@ def _nearest(option: Option, sources: Sequence[OptionSource]) -> _Given:
             raw = [line for line in raw.splitlines() if line.strip()]
         texts = raw if option.repeatable and isinstance(raw, (list, tuple)) else [raw]
         try:
-            if not all(isinstance(text, str) for text in texts):  # an ini file of TOML may hold anything
-                raise ValueError(f"{raw!r} is to be {'a list of texts' if option.repeatable else 'text'}.")
-            return _Given(value=_parse(option, raw), origin=origin, distance=distance)
+            if not all(isinstance(text, str) for text in texts):  # a TOML file may contain other types
+                raise ValueError(f"{raw!r} must be {'a list of strings' if option.repeatable else 'a string'}.")
+            return _Given(value=_parse(option, raw), origin=origin, rank=rank)
         except ValueError as error:
             raise OptionError(f"{origin}: {error}") from None
-    return _Given(value=getattr(_DEFAULTS, option.name), origin="default", distance=len(sources))
+    return _Given(value=getattr(_DEFAULTS, option.name), origin="default", rank=len(sources))
 
 
 def _at_odds(option: Option, origin: str, kind: str, server_origin: str) -> str:
     servers = " or ".join(kind for kind in KINDS[1:] if kind in option.serves)
     chosen = "your own server (a URL)" if kind == "url" else f"a {kind} server"
-    return f"{origin} is for {servers}, but {server_origin} asks for {chosen}. Leave one of the two out."
+    return f"{origin} applies to {servers}, but {server_origin} selects {chosen}. Remove one of the two."
 
 
 def markdown_table() -> str:
-    """The options as README shows them."""
+    """The table of options in README, as Markdown."""
     head = ["| flag | ini | environment | default | what |", "|---|---|---|---|---|"]
     rows = [f"| `{o.flag}` | `{o.ini}` | `{o.env}` | {_shown_default(o)} | {o.help} |" for o in OPTIONS]
     return "\n".join([*head, *rows])

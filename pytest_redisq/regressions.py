@@ -6,17 +6,17 @@
 
     test_regression = regressions(__file__)
 
-A regression has a `name`, a sentence that says `why` it is kept, and a `verdict`: "holds", or "fails" for a bug that
-is intended or not fixed yet. It is one of these:
+A regression has a `name`, a reason `why` it is kept, and a `verdict`: "holds", or "fails" for a bug that is intended or
+not fixed yet. There are three kinds:
 
-* a `scenario` (`tests/test_drain.py::two_drainers`, a function of a `world`) and a `schedule`: if it is to hold, the
-  schedule is followed as far as it still goes; if it is to fail, to the letter, and by the same `error`;
-* a `test` that explores (`tests/test_drain.py::test_drain`) and a `schedule`, where the scenario is no function that a
-  module has: that test is run with `--redisq-replay`, in a process of its own, or, where the schedule cannot be
-  followed any more, as it is;
-* a `history`, a file of JSON Lines beside the regression, and a `contract`, by which it is judged again.
+* A `scenario` (`tests/test_drain.py::two_drainers`, a function of a `world`) and a `schedule`. With "holds", the
+  schedule is followed as far as possible. With "fails", it is followed exactly, and must raise the same `error`.
+* A `test` that explores (`tests/test_drain.py::test_drain`) and a `schedule`, if the scenario is not a function of a
+  module. The test is run with `--redisq-replay` in its own process. If the schedule can no longer be followed, the
+  test is run without it.
+* A `history`, a file of JSON Lines beside the regression, and a `contract`, by which it is judged again.
 
-`needs` lists releases ("rq==3.0.0", "redis>=6") without which the regression has nothing to run, and is skipped.
+`needs` lists required releases ("rq==3.0.0", "redis>=6"). If one is not installed, the regression is skipped.
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ from pytest_redisq.report import explain
 from pytest_redisq.spelling import suggest
 
 VERDICTS = ("holds", "fails")
-#: A test that is run in a process of its own ends within this, in seconds.
+#: Seconds after which a test in its own process is ended.
 TEST_SECONDS = 120
 
-#: The Unicode categories of what a terminal may obey, and of what UTF-8 has no form for (lone surrogates).
+#: The Unicode categories of control characters, and of characters that UTF-8 cannot encode (lone surrogates).
 _CONTROL = ("Cc", "Cs")
 
 _MODULE = '''"""Regressions: `redisq keep` adds to them, and each must have the result that its file states."""
@@ -70,7 +70,7 @@ test_regression = regressions(__file__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Regression:
-    """One kept run; see this module's docstring. `file` is where it stands."""
+    """One regression; see this module's docstring. `file`: its TOML file."""
 
     file: Path
     name: str
@@ -81,25 +81,25 @@ class Regression:
     schedule: str = ""
     history: str = ""
     contract: str = ""
-    #: The type of what is raised; empty: any.
+    #: The type of the expected exception; empty: any.
     error: str = ""
     needs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if missing := [name for name in ("name", "why") if not str(getattr(self, name)).strip()]:
-            raise ValueError(f"{self.file}: {' and '.join(missing)} must say something")
+            raise ValueError(f"{self.file}: {' and '.join(missing)} must not be empty")
         for said, allowed in (("name", ""), ("why", "\n\t")):
             if strange := [each for each in getattr(self, said) if category(each) in _CONTROL and each not in allowed]:
-                raise ValueError(f"{self.file}: {said} has {strange[0]!r} in it; give text without control characters")
+                raise ValueError(f"{self.file}: {said} contains {strange[0]!r}; write text without control characters")
         if self.verdict not in VERDICTS:
             raise ValueError(f"{self.file}: verdict = {self.verdict!r} must be one of {', '.join(VERDICTS)}")
         if sum(map(bool, (self.scenario, self.test, self.history))) != 1:
-            raise ValueError(f"{self.file}: one of scenario, test and history says what is to be run")
+            raise ValueError(f"{self.file}: it must have exactly one of scenario, test and history")
         for need in self.needs:
             try:
                 Requirement(need)
             except InvalidRequirement as error:
-                raise ValueError(f"{self.file}: needs {need!r}, which is no release: {error}") from None
+                raise ValueError(f"{self.file}: needs {need!r}, which is not a valid requirement: {error}") from None
         wanted = "contract" if self.history else "schedule"
         if not getattr(self, wanted):
             raise ValueError(f"{self.file}: {wanted} is missing")
@@ -112,13 +112,13 @@ class Regression:
             raise ValueError(f"{self.file}: {wanted}: {error}") from None
 
     def missing(self) -> str:
-        """The releases that it needs and that are not installed; empty if there are none."""
+        """The required releases that are not installed, separated by commas."""
         return ", ".join(need for need in self.needs if not _is_installed(need))
 
     def text(self) -> str:
-        """The regression as a file says it."""
+        """The regression as TOML."""
         said = [(each.name, getattr(self, each.name)) for each in fields(self) if each.name != "file"]
-        # A JSON string, and a list of them, is one of TOML too, but for DEL, which JSON does not escape.
+        # JSON strings and lists of them are also valid TOML, except DEL, which JSON does not escape.
         return "".join(
             f"{name} = {json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)}\n"
             for name, value in said
@@ -127,32 +127,33 @@ class Regression:
 
 
 def read_regression(file: Path) -> Regression:
-    """The regression in `file`. Raises ValueError, with the file's name, for what is none."""
+    """The regression in `file`. Raises ValueError, with the file's name, if it is not valid."""
     try:
         said: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{file}: no TOML: {error}") from None
+        raise ValueError(f"{file}: not a TOML file: {error}") from None
     known = [each.name for each in fields(Regression) if each.name != "file"]
     for name, value in said.items():
         if name not in known:
             raise ValueError(f"{file}: unknown key {name!r}.{suggest(name, known)} There are: {', '.join(known)}.")
         texts = value if name == "needs" and isinstance(value, list) else [value]
         if (name == "needs") != isinstance(value, list) or not all(isinstance(text, str) for text in texts):
-            raise ValueError(f"{file}: {name} = {value!r} is to be {'a list of texts' if name == 'needs' else 'text'}")
+            expected = "a list of strings" if name == "needs" else "a string"
+            raise ValueError(f"{file}: {name} = {value!r} must be {expected}")
     if absent := [name for name in ("name", "why", "verdict") if name not in said]:
         raise ValueError(f"{file}: {', '.join(absent)} missing")
     return Regression(file=file, **{**said, "needs": tuple(said.get("needs", ()))})
 
 
 def read_regressions(folder: Path) -> list[Regression]:
-    """Those of a folder, by their files' names."""
+    """The regressions of a folder, sorted by file name."""
     return [read_regression(file) for file in sorted(folder.glob("*.toml"))]
 
 
 def regressions(where: str | os.PathLike[str]) -> Callable[..., None]:
-    """A test for each regression of the folder `where` (or of the folder in which the file `where` is).
+    """Returns a test function, parametrized with each regression of a folder.
 
-    A file that is no regression fails its own test, and no other.
+    `where`: the folder, or a file in it. An invalid file fails only its own test.
     """
     folder = Path(where) if Path(where).is_dir() else Path(where).parent
     files = sorted(folder.glob("*.toml"))
@@ -165,16 +166,16 @@ def regressions(where: str | os.PathLike[str]) -> Callable[..., None]:
         except ValueError as error:
             pytest.fail(str(error), pytrace=False)
         if missing := regression.missing():
-            pytest.skip(f"about {missing}, which is not installed")
+            pytest.skip(f"needs {missing}, which is not installed")
         run(regression, redisq, request.config.rootpath)
 
     return test_regression
 
 
 def run(regression: Regression, redisq: Redisq, root: Path) -> None:
-    """Run it once; paths of scenarios and tests are relative to `root`.
+    """Run the regression once. `root`: the folder that paths of scenarios and tests are relative to.
 
-    Raises AssertionError where it comes out otherwise than it says; what the scenario raised is its cause.
+    Raises AssertionError if the result is not the expected verdict. Its cause is the exception of the scenario.
     """
     __tracebackhide__ = True
     failure = _failure(regression, redisq, root)
@@ -187,7 +188,7 @@ def run(regression: Regression, redisq: Redisq, root: Path) -> None:
     if failure is None:
         raise AssertionError(
             f"{regression.name}: it does not fail any more. {regression.why}\n"
-            f'If it is cured, say verdict = "holds" in {regression.file}'
+            f'What to do: if the bug is fixed, write verdict = "holds" in {regression.file}'
         )
     if regression.error not in ("", type(failure).__name__):
         raise AssertionError(
@@ -209,7 +210,7 @@ def _failure(regression: Regression, redisq: Redisq, root: Path) -> BaseExceptio
             redisq.replay(scenario, regression.schedule)
         else:
             schedule = Schedule.parse(regression.schedule)
-            # What cured it has other steps, so the schedule is followed as far as it goes.
+            # Fixed code has other steps, so the schedule is followed as far as possible.
             redisq.explore(scenario, first=[schedule], schedules=1, faults=EXPLORE_FAULTS, max_faults=len(schedule))
     except RedisqError:
         raise
@@ -219,7 +220,7 @@ def _failure(regression: Regression, redisq: Redisq, root: Path) -> BaseExceptio
 
 
 def _of_a_test(regression: Regression, root: Path) -> BaseException | None:
-    """What becomes of a test under the schedule; where that cannot be followed any more, in an exploration."""
+    """Run the test under the schedule, or without it if it can no longer be followed. Returns the failure, or None."""
     code, said = _run_test(root, regression.test, "--redisq-replay", regression.schedule)
     if NondeterminismError.__name__ in said:
         code, said = _run_test(root, regression.test)
@@ -229,7 +230,7 @@ def _of_a_test(regression: Regression, root: Path) -> BaseException | None:
 
 
 def _run_test(root: Path, *words: str) -> tuple[int, str]:
-    child = ChildProcess(  # so that it ends with this process, however that is ended
+    child = ChildProcess(  # it ends with this process, whatever signal ends this process
         [sys.executable, "-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider", *words],
         cwd=root,
         stdout=subprocess.PIPE,
@@ -246,21 +247,24 @@ def _run_test(root: Path, *words: str) -> tuple[int, str]:
 
 
 def find(place: str, root: Path) -> Any:
-    """What `folder/file.py::name` is; below `root`. Raises ValueError where there is no such thing."""
+    """The object that `folder/file.py::name` names. `root`: the folder that the path is relative to.
+
+    Raises ValueError if it does not exist.
+    """
     path, _, name = place.partition("::")
     file = root / path
     if not name or not file.is_file():
-        raise ValueError(f"no scenario: {place!r}; it is to be FILE.py::FUNCTION, below {root}")
+        raise ValueError(f"no scenario {place!r}: write FILE.py::FUNCTION, with a file in {root}")
     found: Any = _module(file, root)
     for part in name.split("."):
         if not hasattr(found, part):
-            raise ValueError(f"no scenario: {file} has no {name!r}.{suggest(part, vars(found))}")
+            raise ValueError(f"no scenario {place!r}: {file} has no {name!r}.{suggest(part, vars(found))}")
         found = getattr(found, part)
     return found
 
 
 def _module(file: Path, root: Path) -> ModuleType:
-    """The module in `file`: the one that pytest has imported already, if it has."""
+    """The module in `file`, imported only if pytest has not imported it already."""
     for module in list(sys.modules.values()):
         if getattr(module, "__file__", None) == os.fspath(file):
             return module
@@ -293,10 +297,10 @@ def keep(failure: Path, folder: Path, *, name: str, why: str, verdict: str, cont
     """
     stem = failure_store.slug(re.sub(r"\W+", "-", name.lower()).strip("-"))
     if not stem:
-        raise RedisqError(f"--name {name!r} has no letter and no digit, of which its file's name could be made.")
+        raise RedisqError(f"--name {name!r} needs a letter or a digit: the file gets its name from it.")
     file = folder / f"{stem}.toml"
     if os.path.lexists(file):
-        raise RedisqError(f"{file} is there already.\nWhat to do: choose another --name, or delete it.")
+        raise RedisqError(f"{file} exists already.\nWhat to do: choose another --name, or delete the file.")
     common: dict[str, Any] = {"file": file, "name": name, "why": why, "verdict": verdict}
     try:
         if failure.suffix == failure_store.HISTORY:
@@ -307,7 +311,7 @@ def keep(failure: Path, folder: Path, *, name: str, why: str, verdict: str, cont
     except (OSError, ValueError) as error:
         raise RedisqError(f"{failure} cannot be kept: {error}") from error
     except (KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise RedisqError(f"{failure} cannot be kept: it is no record of a failing schedule.") from error
+        raise RedisqError(f"{failure} cannot be kept: it is not the record of a failing schedule.") from error
     try:
         _write(regression, failure, folder)
     except OSError as error:

@@ -1,7 +1,8 @@
-"""Passwords, kept out of whatever people and log files get to see: reprs, error texts, test reports.
+"""Keeps passwords out of reprs, error texts, test reports and logs.
 
-Law: a text that holds a password is a `Url` or a `Secret` wherever this package keeps it, so that no repr shows it: not
-that of the object, nor of a dataclass, dict or frame that has it. `masked` is for text that others have made.
+Law: wherever this package keeps a text with a password, it is a `Url` or a `Secret`. So the password is in no repr: not
+in that of the object, and not in that of a dataclass, dict or frame that contains it. `masked` is for text from other
+sources.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 _MASK = "***"
-#: Shorter passwords are masked inside of URLs alone: elsewhere they would take words of everyday with them.
+#: Shorter passwords are masked only inside URLs: elsewhere the same characters are often part of ordinary words.
 _LEAST_CHARACTERS = 6
-#: What a URL may say after its `?`, as redis-py has it; the second for rediss:// alone.
+#: The options that redis-py accepts after the `?` of a URL; TLS_URL_OPTIONS only for rediss://.
 URL_OPTIONS = (
     *("client_name", "db", "decode_responses", "encoding", "encoding_errors"),
     *("health_check_interval", "lib_name", "lib_version", "max_connections", "password"),
@@ -27,20 +28,20 @@ TLS_URL_OPTIONS = (
     *("ssl_check_hostname", "ssl_ciphers", "ssl_keyfile", "ssl_min_version", "ssl_password"),
     *("ssl_validate_ocsp", "ssl_validate_ocsp_stapled"),
 )
-#: Of all others, be they mistyped, the values are masked.
+#: The options whose values are shown. All other values are masked, also those of misspelt options.
 _SHOWN = frozenset([*URL_OPTIONS, *TLS_URL_OPTIONS]) - {"password", "ssl_password", "username"}
 #: Settings of a server that hold a secret.
 SECRET_SETTINGS = frozenset({"requirepass", "masterauth", "tls-key-file-pass", "tls-client-key-file-pass", "user"})
-#: User, password and what is before the end of a URL's text.
+#: The user and the password in a URL.
 _LOGIN = re.compile(r"//(?:([^:/@?#]*):)?(.*)@", re.DOTALL)
 _IN_TEXT = re.compile(r"\b(?:rediss?|unix|valkeys?)://[^\s'\"<>]*", re.IGNORECASE)
 
-#: Every password of this process, as it is and as a URL has it.
+#: Every password of this process, as it is and percent-encoded as in a URL.
 _known: set[str] = set()
 
 
 class Secret(str):
-    """A password. As text it is the password; its repr is '***'."""
+    """A password. Its `str` is the password; its repr is '***'."""
 
     __slots__ = ()
 
@@ -56,7 +57,7 @@ class Secret(str):
 
 
 class Url(str):
-    """A URL that may hold a password. As text it is the URL; its repr has `***` for the password.
+    """A URL that may contain a password. Its `str` is the URL; its repr has `***` in place of the password.
 
     >>> Url("redis://:secret@127.0.0.1:6379/0")
     'redis://:***@127.0.0.1:6379/0'
@@ -77,13 +78,13 @@ class Url(str):
 
 
 def remember(password: str) -> None:
-    """From now on `masked` knows it."""
+    """Make `masked` replace `password` from now on."""
     if len(password) >= _LEAST_CHARACTERS:
         _known.update((str(password), unquote(password), quote(password, safe="")))
 
 
 def hide_words(words: Iterable[str]) -> tuple[str, ...]:
-    """The `words` of a server's command line, those that hold a secret as a `Secret`.
+    """The words of a server's command line, with passwords as `Secret`.
 
     >>> hide_words(["--requirepass", "secret", "--port", "7000"])
     ('--requirepass', '***', '--port', '7000')
@@ -100,14 +101,14 @@ def hide_words(words: Iterable[str]) -> tuple[str, ...]:
 
 
 def hide(options: dict[str, Any]) -> None:
-    """Make a `Secret` of each password among a client's `options`, which redis-py keeps and its frames show."""
+    """Replace each password in a client's `options` by a `Secret`: redis-py keeps them, and its frames show them."""
     for name in ("password", "ssl_password"):
         if isinstance(options.get(name), str):
             options[name] = Secret(options[name])
 
 
 def without_secrets(url: str) -> str:
-    """`url` as it may be shown.
+    """`url` with `***` in place of passwords.
 
     >>> without_secrets("redis://ann:secret@localhost:6379/3?db=1&Password=x")
     'redis://ann:***@localhost:6379/3?db=1&Password=***'
@@ -116,7 +117,7 @@ def without_secrets(url: str) -> str:
     try:
         parts = urlsplit(url)
         _ = parts.port
-    except ValueError:  # what stands for host or port may be a part of a password
+    except ValueError:  # the text in place of the host or port may be a part of a password
         return f"{url.partition('://')[0]}://{_MASK}"
     path = parts.path if parts.scheme == "unix" or not parts.path.strip("/0123456789") else f"/{_MASK}"
     query = "&".join(map(_without_value, filter(None, parts.query.split("&"))))
@@ -133,7 +134,7 @@ def _without_value(option: str) -> str:
 
 
 def masked(text: str) -> str:
-    """`text` without any password that this process knows, and without those of Redis URLs in it."""
+    """`text` with `***` in place of each password of this process and of each Redis URL in the text."""
     for password in sorted(_known, key=len, reverse=True):
         text = text.replace(password, _MASK)
     return _IN_TEXT.sub(lambda found: without_secrets(found[0]), text) if "://" in text else text
@@ -142,5 +143,5 @@ def masked(text: str) -> str:
 def _passwords(url: str) -> list[str]:
     login = _LOGIN.search(url)
     options = parse_qsl(url.partition("?")[2])
-    of_login = [login[2]] if login and login[1] is not None else []  # else it is a user's name, by the rules
+    of_login = [login[2]] if login and login[1] is not None else []  # without a colon it is a user name
     return [*of_login, *(value for name, value in options if name not in _SHOWN)]

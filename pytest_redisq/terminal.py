@@ -1,4 +1,4 @@
-"""Text for terminals: nothing that they would obey, and no character that they cannot show."""
+"""Text for terminals: without control characters, and only with characters that the terminal can show."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import codecs
 from io import TextIOWrapper
 from unicodedata import category, east_asian_width
 
-#: What stands for a sign that an ASCII terminal has not: one of the same width, so that tables keep their shape.
+#: Replacements for characters that an ASCII terminal cannot show. They have the same width, so tables keep their shape.
 _PLAIN = str.maketrans(
     "│┃║─━═╭╮╰╯✓✔✗✘●•⚡→←…–—−×µ█“”‘’∩\N{NO-BREAK SPACE}",
     "|||--=++++++xx**!><~---xu#\"\"''& ",
 )
-#: The Unicode categories of what a terminal obeys, what ends a line, and what UTF-8 has no form for (surrogates).
-_OBEYED = frozenset({"Cc", "Cs", "Zl", "Zp"})
-#: These turn the direction of what follows them.
-_TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+#: The Unicode categories of control characters, line ends, and characters that UTF-8 cannot encode (surrogates).
+_CONTROL = frozenset({"Cc", "Cs", "Zl", "Zp"})
+#: Characters that change the direction of the text after them.
+_DIRECTION = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _HANDLER = "redisq-plain"
 
 
 def fit(text: str, columns: int) -> str:
-    """`text` in no more than so many columns, the last of which tells that there was more."""
+    """`text`, shortened to at most so many columns. A shortened text ends with "…"."""
     if width(text) <= columns:
         return text
     while width(text) >= columns:
@@ -28,7 +28,7 @@ def fit(text: str, columns: int) -> str:
 
 
 def escaped(text: str, *, allowed: str = "") -> str:
-    r"""`text` with its control characters as Python writes them, but for those `allowed`.
+    r"""`text` with its control characters as Python escapes. Characters in `allowed` are not escaped; default: none.
 
     >>> escaped("\x1b[31mred\n")
     '\\x1b[31mred\\n'
@@ -37,14 +37,14 @@ def escaped(text: str, *, allowed: str = "") -> str:
         return text
     return "".join(
         char.encode("unicode_escape").decode()
-        if (category(char) in _OBEYED or char in _TURNING) and char not in allowed
+        if (category(char) in _CONTROL or char in _DIRECTION) and char not in allowed
         else char
         for char in text
     )
 
 
 def width(text: str) -> int:
-    """How many columns `text` takes on a terminal: two for a wide character, none for one that combines.
+    """How many columns `text` takes on a terminal: two for a wide character, none for a combining one.
 
     >>> width("a漢e\u0301")
     4
@@ -57,7 +57,7 @@ def width(text: str) -> int:
 
 
 def degrade(stream: object) -> None:
-    """Have `stream` write what its encoding has not in plain signs or as escapes, instead of UnicodeEncodeError."""
+    """Make `stream` replace characters that its encoding lacks by plain ones or escapes: no UnicodeEncodeError."""
     if isinstance(stream, TextIOWrapper):
         stream.reconfigure(errors=_HANDLER)
 

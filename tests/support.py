@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import pytest
 
 from pytest_redisq.options import Settings
-from pytest_redisq.servers.backend import How
+from pytest_redisq.servers.backend import ServerKind
 from pytest_redisq.servers.choose import AUTO, backend
 
 T = TypeVar("T")
@@ -20,7 +20,7 @@ T = TypeVar("T")
 KINDS = AUTO
 
 #: Those of them that are a program of this machine: a test that wants no kind in particular takes the first there is.
-LOCAL: tuple[How, ...] = ("process", "embedded")
+LOCAL: tuple[ServerKind, ...] = ("process", "embedded")
 
 #: The image of tests that want any image at all; a tox environment chooses another.
 IMAGE = os.environ.get("REDISQ_IMAGE") or "redisq/redis:8.0"
@@ -48,14 +48,14 @@ def in_time(seconds: float, action: Callable[[], T]) -> T:
 
 
 @cache
-def missing(kind: How) -> str:
+def missing(kind: ServerKind) -> str:
     """Why a server of this kind cannot be had here, and what would help; empty if it can."""
     why = backend(kind).missing(Settings(server=kind, image=IMAGE if kind == "docker" else None))
     cure = " (on Debian, .ci/images builds images; REDISQ_IMAGE may name one that you have)" if kind == "docker" else ""
     return f"{why}{cure}" if why else ""
 
 
-def local_kind() -> How:
+def local_kind() -> ServerKind:
     """What REDISQ_SERVER says if that is a program of this machine, else the first that is here; or a loud skip."""
     asked = [kind for kind in LOCAL if kind == os.environ.get("REDISQ_SERVER")]
     for kind in asked or LOCAL:

@@ -16,7 +16,7 @@ from tests.support import local, local_kind
 
 
 def test_a_server_that_is_there_is_described() -> None:
-    (finding,) = [finding for finding in examine(Settings(), {}).servers if finding.how == local_kind()]
+    (finding,) = [finding for finding in examine(Settings(), {}).servers if finding.kind == local_kind()]
     assert finding.server.startswith(("redis ", "valkey "))
     assert set(finding.capabilities) == set(CAPABILITIES)
     assert finding.capabilities["CLIENT UNBLOCK"]
@@ -25,7 +25,7 @@ def test_a_server_that_is_there_is_described() -> None:
 def test_what_is_not_there_is_told_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent/docker.sock")
-    servers = {finding.how: finding for finding in examine(Settings(), {}).servers}
+    servers = {finding.kind: finding for finding in examine(Settings(), {}).servers}
     assert not servers["process"].server
     assert "PATH" in servers["process"].why_not
     assert not servers["docker"].server
@@ -43,7 +43,7 @@ def test_a_redis_py_that_retries_is_a_risk() -> None:
 
 def test_a_mistyped_variable_is_a_risk() -> None:
     risks = [risk.what for risk in examine(Settings(), {"REDISQ_SEVER": "docker"}).risks]
-    assert "REDISQ_SEVER is no variable of pytest-redisq. Did you mean 'REDISQ_SERVER'?" in risks
+    assert "REDISQ_SEVER is not a variable of pytest-redisq. Did you mean 'REDISQ_SERVER'?" in risks
 
 
 #: As Redis has them from the start.
@@ -87,7 +87,7 @@ def test_somebodys_own_server_is_looked_through() -> None:
     hidden = own_server_risks(Settings(server=f"redis://ann:pass@{server.url.rpartition('@')[2]}"))
     server.stop()
     assert "your server: timeout=300" in [risk.where for risk in found.risks]
-    assert found.servers[0].how == "url"
+    assert found.servers[0].kind == "url"
     assert hidden == own_server_risks(Settings(server="redis://localhost:1/0")) == ()
 
 
@@ -95,7 +95,7 @@ def test_the_findings_come_as_json() -> None:
     result = CliRunner().invoke(main, ["doctor", "--json"])
     findings = json.loads(result.output)
     assert result.exit_code == 0
-    assert {finding["how"] for finding in findings["servers"]} == {"docker", "process", "embedded"}
+    assert {finding["kind"] for finding in findings["servers"]} == {"docker", "process", "embedded"}
     assert findings["packages"]["redis"] == redis.__version__
 
 

@@ -52,7 +52,7 @@ def test_a_user_who_may_not_scan_is_told_without_a_traceback(inner: InnerRuns, t
     inner.file("test_suite.py", SUITE)
     result = inner.run(environ={"REDISQ_SERVER": f"redis://bob:any@127.0.0.1:{urlsplit(theirs.url).port}/0"})
     result.assert_outcomes(errors=4)
-    result.stdout.fnmatch_lines(["*forbids commands that delete redisq's keys: *'scan'*", "*+scan*"])
+    result.stdout.fnmatch_lines(["*forbids commands for deleting redisq's keys: *'scan'*", "*+scan*"])
     result.stdout.no_fnmatch_line("*Traceback*")
 
 

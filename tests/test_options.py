@@ -135,7 +135,7 @@ def test_keyword_arguments_are_a_source_like_any_other() -> None:
         pytest.param(
             [flags({"redisq_server": "/opt/redis server"})],
             "--redisq-server: '/opt/redis server' looks like a path. "
-            "For a binary, say --redisq-binary='/opt/redis server'.",
+            "For a binary, write --redisq-binary='/opt/redis server'.",
             id="path",
         ),
         pytest.param(
@@ -159,23 +159,23 @@ def test_keyword_arguments_are_a_source_like_any_other() -> None:
         ),
         pytest.param(
             [flags({"redisq_server_args": ["save '"]})],
-            """--redisq-server-arg: "save '" is empty or has an open quote; give it as a line of redis.conf.""",
+            """--redisq-server-arg: "save '" is empty or has an open quote. Write it as a line of redis.conf.""",
             id="open quote",
         ),
         pytest.param(
             [flags({"redisq_server": "process", "redisq_image": "valkey:9.1"})],
-            "--redisq-image is for docker, but --redisq-server asks for a process server. Leave one of the two out.",
+            "--redisq-image applies to docker, but --redisq-server selects a process server. Remove one of the two.",
             id="image for a process",
         ),
         pytest.param(
             [flags({"redisq_binary": "/bin/redis", "redisq_image": "valkey:9.1"})],
-            "--redisq-binary is for process, but --redisq-image asks for a docker server. Leave one of the two out.",
+            "--redisq-binary applies to process, but --redisq-image selects a docker server. Remove one of the two.",
             id="image and binary",
         ),
         pytest.param(
             [environment({"REDISQ_SERVER": "redis://db", "REDISQ_PERSISTENCE": "aof"})],
-            "REDISQ_PERSISTENCE is for docker or process or embedded, but REDISQ_SERVER asks for your own server "
-            "(a URL). Leave one of the two out.",
+            "REDISQ_PERSISTENCE applies to docker or process or embedded, but REDISQ_SERVER selects your own server "
+            "(a URL). Remove one of the two.",
             id="persistence for a URL",
         ),
     ],
@@ -185,21 +185,23 @@ def test_an_error_says_what_and_where_and_what_would_do(sources: list[OptionSour
 
 
 def test_an_unknown_keyword_argument_is_an_error() -> None:
-    with pytest.raises(OptionError, match=r"^redisq_start\(\) knows no 'persistance'. Did you mean 'persistence'"):
+    with pytest.raises(
+        OptionError, match=r"^redisq_start\(\) has no argument 'persistance'. Did you mean 'persistence'"
+    ):
         keywords({"persistance": "aof"}, "redisq_start")
 
 
 def test_unknown_variables_are_named_with_the_nearest_known() -> None:
     strange = unknown_variables({"REDISQ_SEVER": "docker", "REDISQ_IMAGE": "x", "REDIS_URL": "y", "REDISQ_XYZZY": ""})
     assert strange == [
-        "REDISQ_SEVER is no variable of pytest-redisq. Did you mean 'REDISQ_SERVER'?",
-        "REDISQ_XYZZY is no variable of pytest-redisq.",
+        "REDISQ_SEVER is not a variable of pytest-redisq. Did you mean 'REDISQ_SERVER'?",
+        "REDISQ_XYZZY is not a variable of pytest-redisq.",
     ]
 
 
 def test_an_unknown_flag_is_named_with_the_nearest_known() -> None:
     assert unknown_flag("--redisq-sever=docker").startswith(
-        "--redisq-sever is no option of pytest-redisq. Did you mean '--redisq-server'? Valid: --redisq-server, "
+        "--redisq-sever is not an option of pytest-redisq. Did you mean '--redisq-server'? Valid: --redisq-server, "
     )
 
 
@@ -216,11 +218,11 @@ def test_readme_is_in_step_with_the_table() -> None:
 @pytest.mark.parametrize(
     ("name", "raw", "words"),
     [
-        ("server", ["auto"], "ini: ['auto'] is to be text."),
-        ("startup_seconds", 5, "ini: 5 is to be text."),
-        ("replay", {"a": 1}, "ini: {'a': 1} is to be text."),
-        ("server_args", [5], "ini: [5] is to be a list of texts."),
-        ("server_args", 5, "ini: 5 is to be a list of texts."),
+        ("server", ["auto"], "ini: ['auto'] must be a string."),
+        ("startup_seconds", 5, "ini: 5 must be a string."),
+        ("replay", {"a": 1}, "ini: {'a': 1} must be a string."),
+        ("server_args", [5], "ini: [5] must be a list of strings."),
+        ("server_args", 5, "ini: 5 must be a list of strings."),
     ],
 )
 def test_a_value_of_a_wrong_type_is_told(name: str, raw: Any, words: str) -> None:

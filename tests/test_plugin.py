@@ -131,7 +131,7 @@ def test_an_unknown_variable_gets_a_warning_with_the_nearest_name(inner: InnerRu
     result = inner.run("-W", "default", environ={"REDISQ_SEVER": "docker"})
     result.assert_outcomes(passed=1, warnings=1)
     result.stdout.fnmatch_lines(
-        "*PytestConfigWarning: REDISQ_SEVER is no variable of pytest-redisq. Did you mean 'REDISQ_SERVER'?"
+        "*PytestConfigWarning: REDISQ_SEVER is not a variable of pytest-redisq. Did you mean 'REDISQ_SERVER'?"
     )
 
 

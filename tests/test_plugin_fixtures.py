@@ -244,7 +244,7 @@ def test_unnamed(redisq_client):
         [
             "redisq_dedicated(server=…): 'dokcer' is not a server. Did you mean 'docker'?*",
             "redisq_dedicated('aof'): name the setting, as in persistence='aof'.",
-            "redisq_start() knows no 'persistance'. Did you mean 'persistence'?*",
+            "redisq_start() has no argument 'persistance'. Did you mean 'persistence'?*",
         ]
     )
     result.stdout.no_fnmatch_line("*Traceback*")

@@ -123,17 +123,17 @@ def test_what_to_keep_has_to_be_clear(pytester: pytest.Pytester, keep: Callable[
     assert "2 failures match; give a longer part of the name" in both.output
     assert "No failure matches 'no such test'. There are:" in neither.output
     assert keep("test_each_job").exit_code == 0
-    assert "is there already" in keep("test_each_job").output
+    assert "exists already" in keep("test_each_job").output
 
 
 @pytest.mark.parametrize(
     ("name", "why", "words"),
     [
-        ("a\x1b[31mred", "w", "name has '\\x1b' in it; give text without control characters"),
-        ("two\nlines", "w", "name has '\\n' in it"),
-        ("del\x7f", "w", "name has '\\x7f' in it"),
-        ("n", "\udcff", "why has '\\udcff' in it"),
-        ("!!!", "w", "--name '!!!' has no letter and no digit"),
+        ("a\x1b[31mred", "w", "name contains '\\x1b'; write text without control characters"),
+        ("two\nlines", "w", "name contains '\\n'"),
+        ("del\x7f", "w", "name contains '\\x7f'"),
+        ("n", "\udcff", "why contains '\\udcff'"),
+        ("!!!", "w", "--name '!!!' needs a letter or a digit"),
     ],
 )
 def test_keep_refuses_a_name_that_no_file_can_hold(
@@ -180,7 +180,7 @@ def test_a_broken_file_is_one_failing_test_and_hides_no_other(
     (folder / "nowhere.toml").symlink_to("no-such-file")
     result = pytester.runpytest_subprocess("-q", "tests/regressions")
     result.assert_outcomes(passed=1, failed=6)
-    result.stdout.fnmatch_lines(["*control.toml: no TOML: Illegal character*"])
+    result.stdout.fnmatch_lines(["*control.toml: not a TOML file: Illegal character*"])
     result.stdout.no_fnmatch_line("*Traceback*")
 
 
@@ -195,12 +195,12 @@ def regression(folder: Path, **said: object) -> Path:
     ("said", "words"),
     [
         ({"verdict": "passes"}, "verdict = 'passes' must be one of holds, fails"),
-        ({"why": " "}, "why must say something"),
+        ({"why": " "}, "why must not be empty"),
         ({"why": "absent"}, "why missing"),
         ({"schedul": "AB"}, "unknown key 'schedul'. Did you mean 'schedule'?"),
         ({"schedule": "absent"}, "schedule is missing"),
         ({"schedule": "A!"}, "not a schedule: 'A!'"),
-        ({"needs": ["redis >"]}, "needs 'redis >', which is no release: "),
+        ({"needs": ["redis >"]}, "needs 'redis >', which is not a valid requirement: "),
         ({"history": "h.jsonl"}, "one of scenario, test and history"),
         ({"scenario": "absent", "history": "h.jsonl", "contract": "twice"}, "twice"),
     ],

@@ -1,4 +1,4 @@
-"""Four true stories of queues that lost messages: each played broken and fixed on a real server, and judged."""
+"""Four real queue bugs: each is run in a broken and a fixed version on a real server, and judged."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Side = Literal["broken", "fixed"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Act:
-    """One version of a story, played."""
+    """One version of a story, with its result."""
 
     story: Story
     side: Side
@@ -31,13 +31,13 @@ class Act:
 
     @property
     def as_it_should(self) -> bool:
-        """The broken version was caught, the fixed one passed."""
+        """Whether the broken version failed, or the fixed version passed."""
         return self.attempt.verdict.outcome == ("fail" if self.side == "broken" else "pass")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opening:
-    """An act is about to be played."""
+    """An act that is about to begin."""
 
     story: Story
     side: Side
@@ -45,7 +45,7 @@ class Opening:
 
 
 def play(server: Server, stories: Sequence[Story] = STORIES) -> Iterator[Opening | Act]:
-    """Play each story broken, then fixed: announces each act, then gives what came of it."""
+    """Run each story, first the broken and then the fixed version. Yields an `Opening` before each, and its `Act`."""
     namespaces = Namespaces(server)
     try:
         for story in stories:
@@ -65,7 +65,10 @@ def play(server: Server, stories: Sequence[Story] = STORIES) -> Iterator[Opening
 
 
 def as_json(server: Server, acts: Sequence[Act]) -> dict[str, object]:
-    """`{"server": …, "stories": [{"id": "S1", "broken": {"verdict": …, "anomalies": …}, "fixed": {…}}, …]}`."""
+    """The results as JSON data.
+
+    Shape: `{"server": …, "stories": [{"id": "S1", "broken": {"verdict": …, "anomalies": …}, "fixed": {…}}, …]}`.
+    """
     stories: dict[str, dict[str, object]] = {}
     for act in acts:
         entry = stories.setdefault(act.story.id, {"id": act.story.id, "title": act.story.title})

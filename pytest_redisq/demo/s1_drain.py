@@ -1,7 +1,7 @@
-"""S1: draining a list of millions. The loop reads a chunk, then trims it, and a second drainer comes in between.
+"""S1: draining a list of millions. A loop reads a chunk, then trims it; a second drainer acts between the two.
 
-Before that, it read the whole list at once, and "Connection closed by server." was all it was told. Here the server's
-own word names the causes.
+An earlier version read the whole list at once. Its only error was "Connection closed by server."; here the server's
+log and counters give the causes.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from pytest_redisq.queues import drain
 from pytest_redisq.servers.diagnosis import Cause, observe, why_closed
 
 CONTRACT = Contract.parse("effectively-once")
-#: What must hold at the least; the search is for schedules under which elements are lost.
+#: The contract of the search: it looks for schedules that lose elements.
 LOSES_NOTHING = Contract.parse("at-least-once")
-#: As few as show it: two chunks.
+#: The fewest that show the bug: two chunks.
 ELEMENTS = 4
 CHUNK = 2
-#: How the big list is drained.
+#: Elements in a chunk of the big list.
 BIG_CHUNK = 100
 
 #: A list of 20 MB, and two limits under which one reply of that size ends the connection.
@@ -39,20 +39,20 @@ LIMITS = (
     ("maxmemory-clients", "2mb", Cause.CLIENT_EVICTION),
 )
 
-LEFT_ALONE = "(this server is yours and its limits are left alone; one of redisq's own shows what closes connections)"
+LEFT_ALONE = "(limits of your own server are not changed; run the demo on a server of redisq to see closed connections)"
 
 Drainer = Callable[[redis.Redis, str], Iterable[list[bytes]]]
 
 
 def broken(stage: Stage) -> Attempt:
-    """Two drainers run the story's loop; one LRANGE of everything meets the server's limits."""
-    closed = [LEFT_ALONE] if stage.server.how == "url" else _read_whole_under_limits(stage)
+    """Two drainers run the story's loop. One LRANGE of the whole list exceeds the server's limits."""
+    closed = [LEFT_ALONE] if stage.server.kind == "url" else _read_whole_under_limits(stage)
     return _play(stage, _story_loop, closed)
 
 
 def fixed(stage: Stage) -> Attempt:
     """Two drainers use `drain`, which also reads the big list under the same limits."""
-    survived = [] if stage.server.how == "url" else _drain_under_limits(stage)
+    survived = [] if stage.server.kind == "url" else _drain_under_limits(stage)
     with _without_warnings():
         return _play(stage, _supplied_drain, survived)
 
@@ -70,7 +70,7 @@ def _without_warnings() -> Iterator[None]:
 
 
 def _story_loop(client: redis.Redis, key: str) -> Iterator[list[bytes]]:
-    """The length is taken once, so that what is pushed meanwhile stays: right, but for a second drainer."""
+    """Reads the length once, so that elements pushed later stay. It is correct only without a second drainer."""
     left = client.llen(key)
     while left > 0:
         size = min(CHUNK, left)
@@ -85,7 +85,7 @@ def _supplied_drain(client: redis.Redis, key: str) -> Iterable[list[bytes]]:
 
 
 def _play(stage: Stage, drainer: Drainer, closed: list[str]) -> Attempt:
-    """Two drainers at once, in every order that the explorer tries, then one alone, and what is left is looked at."""
+    """Explore two drainers at once, then one alone; then check which elements are left."""
     key = stage.key("jobs")
 
     def scenario(world: World) -> Verdict:
@@ -121,7 +121,7 @@ def _drain(client: redis.Redis, stage: Stage, record: Recorder, drainer: Drainer
 
 
 def _read_whole_under_limits(stage: Stage) -> list[str]:
-    """What each limit does to one LRANGE of the whole list, and the cause as the server tells it."""
+    """For each limit: the error of one LRANGE of the whole list, and the cause as the server reports it."""
     found: list[str] = []
     with _big_list(stage) as key:
         for name, value, cause in LIMITS:

@@ -1,4 +1,4 @@
-"""S2: a queue on a stream without groups. `$` in a loop means "after what is there by now", so a burst is half seen."""
+"""S2: a queue on a stream without groups. Each XREAD with `$` starts at the current end, so entries are missed."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pytest_redisq.explore import World
 from pytest_redisq.queues import Delivery, Stream
 
 CONTRACT = Contract.parse("fan-out")
-#: As few as show it.
+#: The fewest entries that show the bug.
 BURST = 3
-#: The burst comes when this much time has passed, which it does only once the reader waits, in seconds.
+#: Seconds of virtual time before the burst. Virtual time passes only when the reader waits.
 AFTER_SECONDS = 0.5
 
 
 class Dollar:
-    """The story's queue: every read says `$`."""
+    """The story's queue: every XREAD uses `$`."""
 
     def __init__(self, client: redis.Redis, key: str) -> None:
         self._client = client
@@ -38,20 +38,20 @@ class Dollar:
 
 
 def _values(streams: Any) -> list[Any]:
-    """The entries of each stream, as RESP2 (pairs) and RESP3 (a mapping of lists of them) have it."""
+    """The entries of each stream, from a reply in RESP2 (pairs) or RESP3 (a mapping of lists)."""
     if isinstance(streams, dict):
         return [entries for lists in streams.values() for entries in lists]
     return [entries for _, entries in streams or ()]
 
 
 def broken(stage: Stage) -> Attempt:
-    """Each read returns the first entry of a burst, and the next `$` already lies behind the rest."""
+    """Each read returns the first entry of a burst. The next `$` is already behind the rest."""
     key = stage.key("events")
     return _play(stage, lambda client: Dollar(client, key))
 
 
 def fixed(stage: Stage) -> Attempt:
-    """`$` is resolved once, and every read says the last ID received."""
+    """`$` is resolved once. Every read then uses the last ID received."""
     return _play(stage, Stream(stage.key("events")))
 
 
@@ -68,5 +68,5 @@ STORY = Story(
     id="S2",
     title="A queue on a stream, without groups",
     broken=Version(title="a loop of XREAD BLOCK … STREAMS s $", play=broken),
-    fixed=Version(title="Stream: $ only to begin with, then always the last ID", play=fixed),
+    fixed=Version(title="Stream: $ only at the start, then always the last ID", play=fixed),
 )

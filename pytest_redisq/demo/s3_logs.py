@@ -1,6 +1,6 @@
-"""S3: logging from many processes. Each opens the file for itself, and their rotations throw each other's records away.
+"""S3: logging from many processes. Each process opens and rotates the same file, and records are lost.
 
-A log record is a message here: its producer is the process that logged it, and what stands in the files was delivered.
+Here a log record is a message. Its producer is the process that logged it. The records in the files were delivered.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ PROCESSES = 4
 RECORDS = 1_500
 LOGGER = "redisq.demo.s3"
 
-#: A file holds a small part of what one process logs, so that every process rotates several times.
+#: A file holds a small part of one process's records, so that every process rotates several times.
 FILE_BYTES = 4_000
 FILES = 200
 
-#: How often it is tried: a machine with few processors that has other things to do may run one process after the other.
+#: The most attempts: a busy machine with few processors may run one process after the other.
 ROUNDS = 5
 
-#: When a process is taken to hang, in seconds; it needs less than one, on a machine that has nothing else to do.
+#: Seconds after which a process counts as hanging. On an idle machine it needs less than one.
 DEADLINE_SECONDS = 90.0
 
 
 def broken(stage: Stage) -> Attempt:
-    """Each process has a handler of its own on the same files; again, until their rotations have met."""
+    """Each process has its own handler for the same files. Repeated until two rotations have collided."""
     for number in range(ROUNDS):
         path = stage.folder / f"round-{number}" / "app.log"
         path.parent.mkdir()
@@ -60,7 +60,7 @@ def fixed(stage: Stage) -> Attempt:
 
 
 def _log_to_file(run: str, number: int, start: Barrier, path: Path) -> None:
-    logging.raiseExceptions = False  # as in production: a handler's own error is not shown, and the record is gone
+    logging.raiseExceptions = False  # as in production: a handler's error is not shown, and the record is lost
     try:
         with _file_handler(path):
             _log_all(run, number, start)
@@ -82,7 +82,7 @@ def _log_all(run: str, number: int, start: Barrier) -> None:
 
 
 class _FileHandler(RotatingFileHandler):
-    """Keeps in `full` that there was no room for a record, which is no part of the story."""
+    """Keeps in `full` the error of a full disk, which is not a part of the story."""
 
     full: OSError | None = None
 
@@ -96,7 +96,7 @@ class _FileHandler(RotatingFileHandler):
 
 @contextmanager
 def _file_handler(path: Path) -> Iterator[None]:
-    """The story's logger writes to `path`, and nowhere else."""
+    """The story's logger writes only to `path`."""
     logger = logging.getLogger(LOGGER)
     handler = _FileHandler(path, maxBytes=FILE_BYTES, backupCount=FILES)
     logger.addHandler(handler)
@@ -112,7 +112,7 @@ def _file_handler(path: Path) -> Iterator[None]:
 
 
 def _run_processes(work: Callable[..., None], run: str, argument: object) -> None:
-    """`work` in all processes at once; RedisqError if one failed or was too slow."""
+    """Run `work` in all processes at once. Raises RedisqError if one failed or was too slow."""
     context = multiprocessing.get_context("spawn")
     start = context.Barrier(PROCESSES)
     workers = [context.Process(target=work, args=(run, number, start, argument)) for number in range(PROCESSES)]
@@ -127,7 +127,7 @@ def _run_processes(work: Callable[..., None], run: str, argument: object) -> Non
 
 
 def _judge(stage: Stage, path: Path) -> Attempt:
-    """Every process logged all its records before it ended well, so all were acknowledged; then the files were read."""
+    """Judge the files. Every process ended without an error, so all its records count as acknowledged."""
     record = Recorder()
     for number in range(PROCESSES):
         messages, _ = stage.bodies(number, range(RECORDS))
@@ -145,5 +145,5 @@ STORY = Story(
     id="S3",
     title="Logging from many processes",
     broken=Version(title="each process rotates the same files", play=broken),
-    fixed=Version(title="one listener owns the file, processes send it their records", play=fixed),
+    fixed=Version(title="one listener owns the file; the processes send it their records", play=fixed),
 )

@@ -1,4 +1,4 @@
-"""S4: a queue of BLPOP workers. A job leaves the server as it is handed out: a worker that dies takes it along."""
+"""S4: a queue of BLPOP workers. A job leaves the server when it is delivered: if the worker dies, the job is lost."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pytest_redisq.faults import Fault
 from pytest_redisq.queues import BlockingList, BoundQueue, ReliableList, Stopped
 
 CONTRACT = Contract.parse("at-least-once")
-#: As few as show it.
+#: The fewest that show the bug.
 JOBS = 2
 WORKERS = 2
 
-#: Workers that are to be stopped while they wait for a job that never comes, and how long that may take, in seconds.
+#: Workers that are stopped while they wait for a job, and how many seconds that may take.
 IDLE_WORKERS = 20
 STOP_SECONDS = 5.0
 
@@ -41,12 +41,12 @@ def _work(stage: Stage, queue: BlockingList | ReliableList) -> Attempt:
             world.consumer(queue, name="worker")
         return world.verify(CONTRACT)
 
-    said = f"{JOBS} jobs for {WORKERS} workers, one of whom may be killed at any moment"
+    said = f"{JOBS} jobs for {WORKERS} workers; a worker may be killed at any moment"
     return explored(stage, scenario, CONTRACT, said, faults=Fault("kill", target="worker"))
 
 
 def _stop_idle_workers(stage: Stage) -> str:
-    """Stop workers that wait without a time limit, and say how long it took."""
+    """Stop workers that wait without a time limit. Returns a line with the time it took."""
     ends = [BlockingList(stage.key("idle")).bind(stage.client) for _ in range(IDLE_WORKERS)]
     threads = [Thread(target=_wait_for_a_job, args=(end,), daemon=True) for end in ends]
     for thread in threads:
@@ -74,6 +74,6 @@ def _wait_for_a_job(end: BoundQueue) -> None:
 STORY = Story(
     id="S4",
     title="A job queue of BLPOP workers",
-    broken=Version(title="RPUSH and BLPOP, and a worker dies with a job in its hands", play=broken),
+    broken=Version(title="RPUSH and BLPOP, and a worker dies before its job is done", play=broken),
     fixed=Version(title="ReliableList: BLMOVE, acknowledgement, recovery of a dead worker's jobs", play=fixed),
 )

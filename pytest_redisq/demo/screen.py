@@ -1,4 +1,4 @@
-"""The demo on a terminal: progress while a story plays, its evidence after it, and a table at the end."""
+"""The demo on a terminal: progress during each story, then its evidence, and a table at the end."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pytest_redisq.demo import STORIES, Act, Opening, play
 from pytest_redisq.demo.story import Story
 from pytest_redisq.servers import Server
 
-#: How many messages at fault are shown of each act.
+#: How many messages at fault are shown for each act.
 EXAMPLES = 2
 
 
 def show(console: Console, server: Server, stories: Sequence[Story] = STORIES) -> list[Act]:
-    """Play the stories on `server` and show them; the acts, for the record."""
+    """Run the stories on `server` and show them. Returns the acts."""
     console.print(f"redisq demo on {escape(server.header())}", highlight=False)
     acts: list[Act] = []
     with console.status("") as status:
@@ -52,7 +52,7 @@ def _show_act(console: Console, act: Act) -> None:
 
 
 def _examples(verdict: Verdict) -> list[str]:
-    """The first messages that break the contract, in the judge's words."""
+    """The first messages that break the contract, in the checker's words."""
     broken = [anomaly for anomaly in verdict.anomalies if verdict.contract.forbids(anomaly.kind)]
     return [
         f"{anomaly.kind}: message {anomaly.message.sequence} of producer {anomaly.producer}, {anomaly.words}"
@@ -61,7 +61,7 @@ def _examples(verdict: Verdict) -> list[str]:
 
 
 def _counts(verdict: Verdict) -> str:
-    """ "fail, 130 lost, 12 cloned": only what the contract forbids."""
+    """The verdict with the anomalies that the contract forbids: "fail, 130 lost, 12 cloned"."""
     found = [f"{count:,} {kind}" for kind, count in verdict.counts.items() if count and verdict.contract.forbids(kind)]
     delivered = f"{verdict.totals.delivered:,} of {verdict.totals.attempted:,} delivered"
     return ", ".join([verdict.outcome, *found, delivered, *verdict.reasons])

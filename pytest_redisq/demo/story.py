@@ -1,4 +1,4 @@
-"""What a story is: a queue that many have written, shown broken on a real server, and the version that holds."""
+"""A story: a common queue design that fails on a real server, and a version that holds."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from pytest_redisq.model import UNREADABLE, Message, decode_body, encode_body
 from pytest_redisq.servers import Server
 from pytest_redisq.servers.namespace import Namespace
 
-#: Schedules under which a right version has to hold, and within which a broken one has to be caught.
+#: Schedules under which a fixed version must hold, and within which a broken one must fail.
 SCHEDULES = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """Where an attempt is played: a server, a clean namespace of it, and an empty folder.
+    """The resources of one attempt: a server, an empty namespace on it, and an empty folder.
 
-    `run` marks the bodies of this attempt, so that a message of another one is never taken for one of its own.
+    `run`: the id of this attempt in its message bodies, which tells them from messages of other attempts.
     """
 
     server: Server
@@ -35,7 +35,7 @@ class Stage:
 
     @property
     def client(self) -> redis.Redis:
-        """The namespace's client, for whoever sets up and looks on."""
+        """The namespace's client, to set up data and to read it."""
         return self.namespace.client
 
     def connect(self, name: str | None = None) -> redis.Redis:
@@ -47,20 +47,22 @@ class Stage:
         return self.namespace.key(name)
 
     def bodies(self, producer: int, sequences: Iterable[int]) -> tuple[list[Message], list[bytes]]:
-        """Messages of `producer`, and the bodies that carry them."""
+        """Messages of `producer`, and their bodies."""
         messages = [Message(producer, sequence) for sequence in sequences]
         return messages, [encode_body(self.run, message) for message in messages]
 
     def read(self, bodies: Iterable[bytes]) -> list[Message]:
-        """The messages that bodies carry; `UNREADABLE` for what nobody of this attempt has written."""
+        """The messages in these bodies; `UNREADABLE` for a body that is not of this attempt."""
         return [decode_body(self.run, body) or UNREADABLE for body in bodies]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """What came of one version of a story: the verdict on its history, and the evidence, a line each.
+    """The result of one version of a story.
 
-    Where a schedule was found under which it fails: that, and the run as a table.
+    * `verdict`: the verdict on its history.
+    * `evidence`: lines of text.
+    * `schedule`, `table`: the failing schedule and its steps as a table; empty if none was found.
     """
 
     verdict: Verdict
@@ -72,9 +74,13 @@ class Attempt:
 def explored(
     stage: Stage, scenario: Callable[[World], Verdict], contract: Contract, said: str, *, faults: ExploreFaults = ()
 ) -> Attempt:
-    """Hunt for a schedule under which `scenario` raises `DeliveryError`; what breaks there is judged by `contract`.
+    """Search for a schedule under which `scenario` raises `DeliveryError`. Its history is judged by `contract`.
 
-    If there is none, the verdict is that of the last run, as good as any.
+    * `scenario`: a function of a `World` that returns a verdict.
+    * `said`: what is explored, for the evidence.
+    * `faults`: the faults of the search; default: none.
+
+    If no schedule fails, the verdict is that of the last execution.
     """
     verdicts: list[Verdict] = []
     exploration = explore(
@@ -99,7 +105,7 @@ def explored(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Version:
-    """A queue as somebody wrote it: what it does, in a line, and how it is played."""
+    """One version of a queue: what it does, in one line, and the function that runs it."""
 
     title: str
     play: Callable[[Stage], Attempt]

@@ -1,15 +1,34 @@
-"""One connection of an actor, and the state that the proxy keeps for it."""
+"""The proxy's listening sockets, and one connection of an actor with the state that the proxy keeps for it."""
 
 from __future__ import annotations
 
+import os
 import socket
 from collections import deque
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from pytest_redisq.explore.connection_state import ConnectionState, HeldCommand
 from pytest_redisq.explore.schedule import EnabledStep, StepKind
-from pytest_redisq.explore.server_connection import ServerConnection
 from pytest_redisq.resp import Request, RequestParser, UnparsedBytes
+from pytest_redisq.servers.server_connection import ServerConnection
+
+#: The longest path of a unix socket: macOS allows four bytes less than Linux.
+_PATH_BYTES = 103
+
+
+def listen_at(path: Path | None) -> tuple[socket.socket, str]:
+    """A listening socket and its URL: a unix socket at `path`; a free port if it is None, or too long for a socket."""
+    if path is not None and len(os.fsencode(path)) <= _PATH_BYTES:
+        listening, url = socket.socket(socket.AF_UNIX), f"unix://{path}"
+        listening.bind(os.fspath(path))
+    else:
+        listening = socket.socket()
+        listening.bind(("127.0.0.1", 0))
+        url = f"redis://127.0.0.1:{listening.getsockname()[1]}"
+    listening.listen(128)
+    listening.setblocking(False)
+    return listening, url
 
 
 @dataclass(eq=False, slots=True)

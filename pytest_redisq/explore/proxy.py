@@ -16,11 +16,11 @@ from typing import assert_never
 
 from pytest_redisq.explore.connection_state import ConnectionState, HeldCommand, PassedCommand, ProxyReply, RawStream
 from pytest_redisq.explore.footprint import CommandTable
-from pytest_redisq.explore.proxied_connection import ProxiedConnection
+from pytest_redisq.explore.proxied_connection import ProxiedConnection, listen_at
 from pytest_redisq.explore.schedule import Step, StepKind
 from pytest_redisq.explore.script_cache import ScriptCache
-from pytest_redisq.explore.server_connection import ServerClosedError, ServerConnection, listen_at
 from pytest_redisq.resp import Request, UnparsedBytes, encode_command
+from pytest_redisq.servers.server_connection import ServerClosedError, ServerConnection
 from pytest_redisq.servers.temporary_folder import temporary_folder
 
 _CHUNK_BYTES = 1 << 16
@@ -135,7 +135,7 @@ class Proxy:
                 client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             client.setblocking(False)
             connection = ProxiedConnection(
-                actor, client, ServerConnection(self._server_url), ConnectionState(self._commands)
+                actor, client, ServerConnection.of(self._server_url), ConnectionState(self._commands)
             )
             self.connections.append(connection)
             self._register(client.fileno(), connection)

@@ -15,9 +15,9 @@ from pytest_redisq.explore.actor_threads import ActorThread
 from pytest_redisq.explore.footprint import CommandTable
 from pytest_redisq.explore.mailbox import Mailbox
 from pytest_redisq.explore.proxy import Proxy
-from pytest_redisq.explore.server_connection import ServerConnection
 from pytest_redisq.resp import Value
 from pytest_redisq.secret import Url
+from pytest_redisq.servers.server_connection import ServerConnection
 
 
 class Resources:
@@ -38,7 +38,7 @@ class Resources:
         self._clean = clean
         self._make_client = client
         self.async_client = async_client
-        self.control: ServerConnection = ServerConnection(url)
+        self.control: ServerConnection = ServerConnection.of(url)
         self.commands: CommandTable = CommandTable(self._describe)
         self.mailbox: Mailbox = Mailbox()
         # The controller of each execution sets these: an actor got something, and an actor has reported something.

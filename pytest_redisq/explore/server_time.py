@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from pytest_redisq.explore.footprint import EVERYTHING, Footprint
-from pytest_redisq.explore.server_connection import ServerConnection
 from pytest_redisq.resp import Value
+from pytest_redisq.servers.server_connection import ServerConnection
 
 _Ask = tuple[str | bytes | int | float, ...]
 #: Commands that may leave entries pending, also by commands inside of them.

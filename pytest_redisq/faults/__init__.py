@@ -1,4 +1,4 @@
-"""What may go wrong on purpose: one catalogue, one object and one spelling for `run`, `explore` and `load`."""
+"""Faults: what goes wrong on purpose. One catalogue, one type and one spelling for `run`, `explore` and `load`."""
 
 from pytest_redisq.faults.catalogue import (
     CATALOGUE,

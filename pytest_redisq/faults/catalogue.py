@@ -1,6 +1,6 @@
-"""The catalogue of faults: what each strikes, when it can, how long it lasts, and which drivers can do it.
+"""The catalogue of faults: what each fault strikes, when, for how long, and which drivers can do it.
 
-Help, errors, documentation and the conformance kit take the names from here.
+The help, error messages, documentation and the conformance kit take the names from here.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from pytest_redisq.spelling import suggest
 Driver = Literal["run", "explore", "load"]
 DRIVERS: tuple[Driver, ...] = get_args(Driver)
 
-#: The target of a fault that strikes any actor, or the one whose name or letter is given.
+#: The target of a fault that strikes any actor, or one actor given by its name or letter.
 ACTOR = "ACTOR"
-#: Targets that mean the same in each driver, so that no actor is called so.
+#: Targets with the same meaning in each driver. No actor may have such a name.
 RESERVED_TARGETS = ("server", "connections", "consumers", "process")
 
 #: The faults of `explore` without an actor's name.
@@ -38,8 +38,8 @@ ExploreFault = Literal[
     "script-flush:server",
 ]
 EXPLORE_FAULTS: tuple[ExploreFault, ...] = get_args(ExploreFault)
-#: What `explore` takes: a name, a fault, or some of these. One text with several names is taken as well; a type checker
-#: cannot tell whether its names are right.
+#: The faults that `explore` takes: a name, a fault, or a sequence of these. It also takes one text with several names,
+#: which a type checker cannot check.
 ExploreFaults: TypeAlias = ExploreFault | Fault | Iterable[ExploreFault | Fault]
 #: The faults of the conformance kit, as its table shows them.
 KitFault = Literal["kill:consumer", "kill-holding:consumer", "drop:connections"]
@@ -202,10 +202,10 @@ _REFUSED_TIMES: dict[Driver, dict[str, str]] = {
 
 
 def faults_for(driver: Driver, faults: AnyFaults) -> tuple[Fault, ...]:
-    """The faults, each of which `driver` can do.
+    """Parse `faults`, and check that `driver` can do each of them.
 
-    Errors: ValueError for a fault that `driver` cannot do, which tells why and what it and the other drivers can do;
-    and those of `parse_faults`.
+    Raises ValueError for a fault that `driver` cannot do, with the reason and what each driver can do. Also raises the
+    errors of `parse_faults`.
     """
     parsed = parse_faults(faults)
     for fault in parsed:
@@ -215,12 +215,12 @@ def faults_for(driver: Driver, faults: AnyFaults) -> tuple[Fault, ...]:
 
 
 def strikes_server(fault: Fault) -> bool:
-    """Whether it strikes the server itself, and so all who use it."""
+    """Whether the fault strikes the server itself, and so all its clients."""
     return fault.target == "server"
 
 
 def examples(driver: Driver) -> tuple[str, ...]:
-    """The spelling of each fault that `driver` can do, with a time and a duration where it needs them.
+    """The spelling of each fault that `driver` can do, with a time and a duration if it needs them.
 
     >>> examples("load")[-1]
     'restart:server@5s'
@@ -261,8 +261,8 @@ def _refused_duration(spec: FaultSpec, fault: Fault) -> str:
 
 
 def _abilities(driver: Driver, fault: Fault) -> Iterator[str]:
-    """What `driver` can do, and which other driver can do faults of this name."""
-    also = ", and those without a target also to one actor, as in kill:one" if driver == "explore" else ""
+    """The faults that `driver` can do, and the other drivers that can do a fault of this name."""
+    also = ". A fault without a target can also name one actor, as in kill:one" if driver == "explore" else ""
     yield f"{driver} can do {', '.join(examples(driver))}{also}"
     for other in DRIVERS:
         others = [str(spec.example(other)) for spec in CATALOGUE if spec.name == fault.name and other in spec.drivers]

@@ -41,14 +41,16 @@ _SPELLING = (
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something that goes wrong on purpose; `str` gives its spelling, `Fault.parse` reads it.
+    """Something that goes wrong on purpose. `str(fault)` is its spelling; `Fault.parse` reads it.
 
-    `name`: what happens (see `catalogue.CATALOGUE`). `target`: what it strikes: "server", "connections", "consumer",
-    "consumers", "process", or in `explore` the name or the letter of an actor; by default any actor.
-    `after_messages`: when, by the messages that all consumers have received (for `run`). `at_seconds`: when, in seconds
-    since the run has begun (for `load`). `for_seconds`: how long it lasts, `math.inf` for a fault that is not healed.
+    * `name`: what happens (see `catalogue.CATALOGUE`).
+    * `target`: what it strikes: "server", "connections", "consumer", "consumers", "process", or in `explore` the name
+      or the letter of an actor; default: any actor.
+    * `after_messages`: when, by the number of messages that all consumers have received (for `run`).
+    * `at_seconds`: when, in seconds since the run began (for `load`).
+    * `for_seconds`: how long it lasts, in seconds; `math.inf` for a fault that is not healed; default 0.
 
-    Errors: ValueError for a name that is none, or a number that makes no sense.
+    Raises ValueError for an unknown name, a target that cannot be spelled, or a number out of range.
 
     >>> str(Fault("pause", target="server", at_seconds=2, for_seconds=3))
     'pause:server@2s+3s'
@@ -68,11 +70,11 @@ class Fault:
             )
         if self.target != self.target.strip() or re.search(r"[,:@+]", self.target):
             raise ValueError(
-                f"target={self.target!r} cannot be spelled in a fault, for it has one of , : @ + or a blank at an end; "
-                "an actor can be given by its letter, A for the first"
+                f"target={self.target!r} cannot be spelled in a fault: it contains one of , : @ + or begins or ends "
+                "with a blank. Give an actor by its letter, such as A for the first."
             )
         if self.after_messages is not None and self.at_seconds is not None:
-            raise ValueError(f"{self.name} takes after_messages or at_seconds, and not both")
+            raise ValueError(f"{self.name} takes after_messages or at_seconds, not both")
         if self.after_messages is not None and self.after_messages < 0:
             raise ValueError(f"after_messages={self.after_messages!r} must be at least 0")
         if self.at_seconds is not None and not 0 <= self.at_seconds < math.inf:
@@ -82,7 +84,7 @@ class Fault:
 
     @classmethod
     def parse(cls, text: str) -> Fault:
-        """The fault that `text` spells. Errors: ValueError, with the spelling or the name that may have been meant.
+        """The fault that `text` spells. Raises ValueError, with the syntax or a similar name.
 
         >>> Fault.parse("kill:consumer@500")
         Fault(name='kill', target='consumer', after_messages=500, at_seconds=None, for_seconds=0.0)
@@ -95,7 +97,7 @@ script-flush.
         """
         form = _FORM.fullmatch(text.strip())
         if form is None:
-            raise ValueError(f"{text!r} is no fault: {_SPELLING}")
+            raise ValueError(f"{text!r} is not a fault: {_SPELLING}")
         return cls(
             cast(FaultName, form["name"]),
             target=form["target"] or "",
@@ -115,14 +117,14 @@ script-flush.
         return f"{self.name}:{self.target}" if self.target else self.name
 
 
-#: How faults are given: one, or some, each as an object or as text; a text may have several, between commas.
+#: One fault or several, each as an object or as text. A text may contain several, separated by commas.
 AnyFaults: TypeAlias = str | Fault | Iterable[str | Fault]
 
 
 def parse_faults(faults: AnyFaults) -> tuple[Fault, ...]:
-    """The faults that are given as objects, as texts, or as one text with commas.
+    """Parse faults given as objects, as texts, or as one text with commas.
 
-    Errors: ValueError for a text that is no fault, TypeError for what is neither text nor fault.
+    Raises ValueError for a text that is not a fault, and TypeError for an object that is neither a text nor a fault.
 
     >>> [str(fault) for fault in parse_faults("lost-reply, kill:one")]
     ['lost-reply', 'kill:one']
@@ -136,7 +138,7 @@ def parse_faults(faults: AnyFaults) -> tuple[Fault, ...]:
         elif isinstance(each, str):
             found += [Fault.parse(text) for text in each.split(",") if text.strip()]
         else:
-            raise TypeError(f"{each!r} is no fault: give a Fault, or {_SPELLING.removeprefix('write ')}")
+            raise TypeError(f"{each!r} is not a fault: give a Fault, or {_SPELLING.removeprefix('write ')}")
     return tuple(found)
 
 

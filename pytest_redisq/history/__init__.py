@@ -1,4 +1,4 @@
-"""What was attempted and what came of it."""
+"""Histories: every operation of a run, with its outcome."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ops in columns of narrow integers: about 13 bytes an op with one message, where an `Op` object takes some 400."""
+"""Ops in columns of narrow integers: about 13 bytes for an op with one message. An `Op` object takes some 400."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import NamedTuple, TypeVar
 
 from pytest_redisq.model import Kind, Message, Outcome
 
-#: The ladder of signed widths: 1, 2, 4 and 8 bytes.
+#: The signed widths that a column goes through as its numbers grow: 1, 2, 4 and 8 bytes.
 _WIDTHS = "bhiq"
 
 
 class Column:
-    """Whole numbers in −2⁶³ … 2⁶³−1, all stored as narrowly as the largest of them needs."""
+    """Whole numbers in −2⁶³ … 2⁶³−1, all stored with the width that the largest of them needs."""
 
     __slots__ = ("cells",)
 
@@ -44,7 +44,7 @@ class Column:
 
 
 class DeltaColumn:
-    """Numbers that mostly rise, stored as the steps between neighbours. Falling is allowed, and remembered."""
+    """Numbers that mostly rise, stored as differences of neighbours. They may also fall."""
 
     __slots__ = ("falls", "first", "last", "steps")
 
@@ -64,7 +64,7 @@ class DeltaColumn:
         self.last = value
 
     def highest(self) -> int:
-        """The greatest of them; 0 where there is none."""
+        """The largest number; 0 if there is none."""
         return max(self, default=0) if self.falls else self.last
 
     def __len__(self) -> int:
@@ -85,10 +85,10 @@ _SEQUENCE_BITS = 20
 
 
 class Ids:
-    """The queue's own names of messages as integers, and back.
+    """Converts the queue's ids of messages into integers, and back.
 
-    Law: `text(code(x)) == x`; for two stream IDs, `code` keeps their order, and codes ≥ 0 are stream IDs only.
-    Other names are numbered from −1 downwards as they come, so their codes are equal exactly if the names are.
+    Law: `text(code(x)) == x`. `code` keeps the order of stream IDs, and only stream IDs have codes ≥ 0. Other ids are
+    numbered from −1 downwards in the order of their first use, so equal codes mean equal ids.
     """
 
     __slots__ = ("_codes", "names")
@@ -98,7 +98,7 @@ class Ids:
         self._codes: dict[str, int] = {}
 
     def code(self, text: str) -> int:
-        """Also for an ID that no op has yet: it is then added."""
+        """The code of an id. A new id is added."""
         match = _STREAM_ID.fullmatch(text)
         if match is not None:
             sequence = int(match[2])
@@ -117,7 +117,7 @@ class Ids:
 
 
 class OpKey(NamedTuple):
-    """What the ops of one group have in common."""
+    """The values that all ops of one group share."""
 
     actor: str
     kind: Kind
@@ -130,7 +130,7 @@ class OpKey(NamedTuple):
 
 
 class Row(NamedTuple):
-    """An op within its group: what it does not share with the others. `ids` are codes of `Ids`."""
+    """An op within its group: the values that it does not share with the other ops. `ids` are codes of `Ids`."""
 
     invoked_ns: int
     ended_ns: int | None
@@ -139,9 +139,11 @@ class Row(NamedTuple):
 
 
 class Span(NamedTuple):
-    """The numbers of `messages` messages, taken together. `whole`: none is negative, as `model.UNREADABLE` is.
+    """A summary of a group's messages.
 
-    `run`: they are one producer's, and count upwards by one, as those of an undisturbed producer do.
+    * `messages`: how many there are.
+    * `whole`: whether no number is negative, as those of `model.UNREADABLE` are.
+    * `run`: whether all are of one producer and count upwards by one, as without retries and failures.
     """
 
     messages: int
@@ -163,7 +165,7 @@ class Span(NamedTuple):
 
 
 class ColumnGroup:
-    """The ops of one key, in the order in which they ended; a sequential actor's are in that of invocation too."""
+    """The ops of one key, in the order in which they ended; for a sequential actor also the order of invocation."""
 
     __slots__ = ("_span", "durations_ns", "ids", "invoked_ns", "key", "producers", "sequences")
 
@@ -189,22 +191,22 @@ class ColumnGroup:
         return len(self.durations_ns)
 
     def ends_ns(self) -> Iterator[int]:
-        """When each op ended; meaningless where the key says that they never did."""
+        """When each op ended; meaningless if the key says that the ops never ended."""
         return map(add, self.invoked_ns, self.durations_ns)
 
     def span(self) -> Span:
-        """What numbers its messages have; asked for often, so remembered until another op comes."""
+        """The summary of the group's messages, cached until the next op is added."""
         if self._span is None or self._span.messages != len(self.producers):
             self._span = Span.of(self.producers.cells, self.sequences.cells)
         return self._span
 
     def per_message(self, values: Iterable[_T]) -> Iterable[_T]:
-        """One value per op, stretched to one per message."""
+        """Repeat one value per op for each of its messages."""
         width = self.key.width
         return values if width == 1 else (value for value in values for _ in range(width))
 
     def codes(self) -> Iterator[int | None]:
-        """The id's code of each message, None where it has none."""
+        """The code of each message's id; None for a message without an id."""
         return iter(self.ids) if self.key.named else repeat(None, len(self.producers))
 
     def rows(self) -> Iterator[Row]:
@@ -212,7 +214,7 @@ class ColumnGroup:
         return iter(sorted(self._rows(), key=_invocation)) if self.invoked_ns.falls else self._rows()
 
     def rows_at(self, places: Collection[int]) -> Iterator[tuple[int, Row]]:
-        """The ops at `places`, counted from 0 in the order in which they were appended, each with its place."""
+        """The ops at `places`, each with its place: 0 for the op that was appended first."""
         width = self.key.width
         invoked = {place: value for place, value in enumerate(self.invoked_ns) if place in places}
         codes = {at: code for at, code in enumerate(self.ids) if at // width in places}

@@ -13,7 +13,7 @@ from pytest_redisq.model import Kind, Message, Op, Outcome
 
 
 class HistoryBuilder:
-    """Ops in, a `History` out. Not safe across threads: see `Recorder`."""
+    """Builds a `History` from ops. Not thread-safe: see `Recorder`."""
 
     def __init__(self) -> None:
         self._ids = Ids()
@@ -25,7 +25,7 @@ class HistoryBuilder:
 
     def add(self, op: Op) -> None:
         if op.ids and len(op.ids) != len(op.messages):
-            raise ValueError(f"an op has as many ids as messages, or none: {len(op.ids)} for {len(op.messages)}")
+            raise ValueError(f"an op needs one id for each message, or none: got {len(op.ids)} for {len(op.messages)}")
         self.put(op.actor, op.kind, op.outcome, op.messages, op.ids, op.invoked_ns, op.ended_ns, op.queue, op.error)
 
     def put(
@@ -40,9 +40,9 @@ class HistoryBuilder:
         queue: str,
         error: str,
     ) -> None:
-        """`add` without an `Op`, for whoever has millions of them and has checked their ids."""
+        """`add` without an `Op`, for millions of ops. The caller has checked that ids and messages match."""
         width, named, ended = len(messages), bool(ids), ended_ns is not None
-        # Enums hash slowly, and there is one object of each: by identity the lookup costs a tenth.
+        # Enums hash slowly. Each member is one object, so a lookup by identity takes a tenth of the time.
         place = (actor, id(kind), id(outcome), queue, error, width, named, ended)
         group = self._groups.get(place)
         if group is None:
@@ -51,7 +51,7 @@ class HistoryBuilder:
         group.append(invoked_ns, ended_ns, messages, map(self._ids.code, ids) if named else ())
 
     def note(self, words: str) -> None:
-        """Something about the recording itself that whoever judges the history should know."""
+        """Add a note about the recording itself, for the report."""
         self._notes.append(words)
 
     def build(self) -> History:
@@ -59,10 +59,10 @@ class HistoryBuilder:
 
 
 class History:
-    """Every op of a run. Iterating gives them as `Op`, by time of invocation; `len` counts them.
+    """Every op of a run. Iteration yields them as `Op`, sorted by time of invocation; `len` is their number.
 
-    Times are nanoseconds of `time.monotonic_ns`, which all processes of one machine share (since its boot): histories
-    of several processes of one machine merge; those of two machines do not.
+    Times are nanoseconds of `time.monotonic_ns`, a clock that all processes of one machine share. So histories of
+    several processes of one machine can be merged, but not those of two machines.
     """
 
     __slots__ = ("faults", "groups", "ids", "notes", "quiescence")
@@ -89,7 +89,7 @@ class History:
         notes: Iterable[str] = (),
         faults: Iterable[FaultRecord] = (),
     ) -> History:
-        """The history of `ops`, in whatever order they come. `notes` are about the recording itself."""
+        """The history of `ops`, which may be in any order. `notes`: about the recording itself; default: none."""
         builder = HistoryBuilder()
         for op in ops:
             builder.add(op)
@@ -101,7 +101,7 @@ class History:
 
     @classmethod
     def merge(cls, *parts: History) -> History:
-        """One history of several recorders' parts; of their quiescence markers, the latest counts."""
+        """Merge the histories of several recorders. The latest of their quiescence markers counts."""
         ids = Ids()
         groups = tuple(_recoded(group, part.ids, ids) for part in parts for group in part.groups)
         marks = [part.quiescence for part in parts if part.quiescence is not None]
@@ -113,7 +113,7 @@ class History:
         return sum(map(len, self.groups))
 
     def __iter__(self) -> Iterator[Op]:
-        """Ops of one instant come in the order of their keys, so that it is the same after a round trip."""
+        """Ops invoked at the same time are sorted by their keys, so that the order survives a round trip."""
         lanes = (zip(repeat(place), group.rows()) for place, group in enumerate(self.groups))
         for place, row in heapq.merge(*lanes, key=_instant):
             yield self.op(self.groups[place].key, row)
@@ -141,7 +141,7 @@ def _by_key(group: ColumnGroup) -> OpKey:
 
 
 def _recoded(group: ColumnGroup, old: Ids, new: Ids) -> ColumnGroup:
-    """`group` with its ids in the terms of `new`; itself where that changes nothing."""
+    """`group` with its ids converted from `old` to `new` codes; the same object if nothing changes."""
     if not old.names or not group.key.named:
         return group
     copy = ColumnGroup(group.key)

@@ -1,6 +1,6 @@
-"""A history as JSON Lines, out and in.
+"""Writes and reads a history as JSON Lines.
 
-A line is one of these (`messages` are pairs of producer and sequence; what is empty or null may be left out):
+A line has one of these forms. `messages` are pairs of producer and sequence. Empty and null values may be left out.
 
     {"actor": "consumer-1", "kind": "dequeue", "outcome": "ok", "messages": [[0, 3]], "ids": ["17-0"],
      "invoked_ns": 5, "ended_ns": 9, "queue": "jobs", "error": ""}    an op
@@ -31,18 +31,18 @@ from pytest_redisq.spelling import suggest
 
 _T = TypeVar("_T")
 
-#: A longer line is none of a history: one with twenty million messages at its end is shorter.
+#: The longest line of a history, in bytes. A quiescence marker with twenty million messages is shorter.
 _LINE_BYTES = 1 << 28
-#: So much of a line is read before it is known to be an object of JSON, and so much of one that is none is shown.
+#: Bytes of a line that are read to check that it is a JSON object, and that are shown if it is not.
 _HEAD_BYTES, _SHOWN_BYTES = 1 << 16, 20
-#: So much is said of what is wrong with a line, which may quote a value of any length.
+#: The most characters of the description of an error, which may quote a value of any length.
 _SHOWN_CHARACTERS = 500
 
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
 def write_history(history: History, path: str | os.PathLike[str]) -> None:
-    """Write `history` to `path`, replacing what was there; `read_history` gives an equal one."""
+    """Write `history` to `path`, replacing an existing file. `read_history` returns an equal history."""
     with open(path, "w", encoding="utf-8") as file:
         for op in history:
             file.write(_encode(_filled(op)) + "\n")
@@ -55,15 +55,17 @@ def write_history(history: History, path: str | os.PathLike[str]) -> None:
 
 
 def read_history(path: str | os.PathLike[str]) -> History:
-    """The history that `path` holds; an op without an end is `info`, with `ended_ns` None.
+    """Read the history in the file `path`. An op without an end gets the outcome `info` and `ended_ns` None.
 
-    A last line that was cut short (its process was killed as it wrote) is left out, with a note in `History.notes`.
-    Any other line that cannot be read raises `HistoryError`, saying which and why. What is written while it is read is
-    left out, so that a file that grows has an end; a pipe or a device, which may have none, raises `HistoryError`.
+    If the last line is incomplete (its process was killed during the write), it is left out, with a note in
+    `History.notes`. Lines that are appended during the read are also left out.
+
+    Raises HistoryError, with the line and the reason, for any other line that cannot be read, and for a path that is
+    not a regular file (a pipe may have no end).
     """
     reader = _LineReader(Path(path))
-    if not Path(path).is_file():  # before it is opened: a pipe without a writer would keep us waiting
-        raise HistoryError(f"{path} is no regular file.\nWhat to do: write the history to a file first.")
+    if not Path(path).is_file():  # before it is opened: opening a pipe without a writer blocks
+        raise HistoryError(f"{path} is not a regular file.\nWhat to do: write the history to a file first.")
     try:
         with open(path, "rb") as file:
             for number, line in enumerate(_lines(file, os.fstat(file.fileno()).st_size), start=1):
@@ -74,15 +76,15 @@ def read_history(path: str | os.PathLike[str]) -> History:
 
 
 def _lines(file: BinaryIO, size: int) -> Iterator[bytes]:
-    """The lines in the first `size` bytes; of what is no object of JSON, or too long for a history, the beginning."""
+    """The lines in the first `size` bytes. A line that is too long, or not a JSON object, is cut to its beginning."""
     while size > 0:
         line = file.readline(min(size, _HEAD_BYTES))
         if line.lstrip()[:1] == b"{" and not line.endswith(b"\n"):
             line += file.readline(min(size, _LINE_BYTES) - len(line))
-        if not line:  # it was cut meanwhile
+        if not line:  # the file was truncated meanwhile
             return
         size -= len(line)
-        yield line if line.endswith(b"\n") or not size else line + b"\n"  # a line cut by us, not by its writer
+        yield line if line.endswith(b"\n") or not size else line + b"\n"  # cut by `size`, not by its writer
 
 
 class _LineReader:
@@ -125,7 +127,7 @@ class _LineReader:
                 self._builder.note(words)
             case {"op": int() as token, "outcome": _}:
                 if token not in self._open:
-                    raise ValueError(f"op {token} ends here without having been invoked")
+                    raise ValueError(f"op {token} ends here, but was not invoked")
                 _, invocation = self._open.pop(token)
                 self._builder.add(_op({**invocation, **fields}))
             case {"op": int() as token}:
@@ -148,7 +150,8 @@ class _LineReader:
         why = why if len(why) <= _SHOWN_CHARACTERS else f"{why[:_SHOWN_CHARACTERS]}…"
         return HistoryError(
             f"{self._path}:{number}: not a line of a history: {why}{'' if why[-1] in '.?' else '.'} "
-            "Mend or remove that line, or record the run again; the format is described in pytest_redisq.history.lines."
+            "What to do: correct or remove that line, or record the run again. The docstring of "
+            "pytest_redisq.history.lines describes the format."
         )
 
 
@@ -186,14 +189,14 @@ def _op(fields: Mapping[str, Any]) -> Op:
 def _check_names(fields: Mapping[str, Any], known: frozenset[str]) -> None:
     for name in fields:
         if name not in known:
-            hint = suggest(name, known) or f" Known are {', '.join(sorted(known))}."
+            hint = suggest(name, known) or f" The fields are {', '.join(sorted(known))}."
             raise ValueError(f"unknown field {name!r}.{hint}")
 
 
 def _one_of(kinds: type[StrEnum], name: str, value: Any) -> str:
     known = list(map(str, kinds))
     if value not in known:
-        raise ValueError(f"{name} is one of {', '.join(known)}, not {value!r}")
+        raise ValueError(f"{name} must be one of {', '.join(known)}, not {value!r}")
     return str(value)
 
 
@@ -249,12 +252,12 @@ def _messages(pairs: Any) -> tuple[Message, ...]:
     try:
         return tuple(Message(_of_type(int, "message", p), _of_type(int, "message", s)) for p, s in pairs)
     except (TypeError, ValueError):
-        raise ValueError(f"messages are pairs of whole numbers, [producer, sequence], not {pairs!r}") from None
+        raise ValueError(f"messages must be pairs of whole numbers, [producer, sequence], not {pairs!r}") from None
 
 
 def _of_type(wanted: type[_T], name: str, value: Any) -> _T:
     if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
-        raise TypeError(f"{name} takes {wanted.__name__}, not {value!r}")
+        raise TypeError(f"{name} must be of the type {wanted.__name__}, not {value!r}")
     return value
 
 
@@ -263,7 +266,7 @@ def _optional_int(value: Any) -> int | None:
 
 
 def _filled(record: Op | Quiescence | FaultRecord | Search | FoundPlace) -> dict[str, object]:
-    """The fields that say something: empty text and tuples, and null, are left out."""
+    """The fields that are not empty, without empty texts and tuples, and null."""
     pairs = ((field.name, getattr(record, field.name)) for field in dataclasses.fields(record))
     filled = {name: value for name, value in pairs if value not in ("", (), None)}
     match record:

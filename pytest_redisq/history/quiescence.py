@@ -1,4 +1,4 @@
-"""The end of a history: what makes it sound to say that something was lost."""
+"""The marker at the end of a history, without which no message can be called lost."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ class Search:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quiescence:
-    """What was so, at `at_ns`, when the last op had ended.
+    """The state at the end of a run, at `at_ns`, after the last op.
 
-    `remaining` can still be had from the queue by an ordinary dequeue; `pending` is inside with no way out (a pending
-    or processing list that nobody recovers); `trimmed` are the ids of entries that the queue itself threw away by a
-    bound that was declared to it (MAXLEN). `notes` are for the reader of the report.
-
-    `search`: what a search of the server's keys for the missing messages found; None if there was none. The messages
-    found are among `remaining` or `pending`.
+    * `remaining`: messages that an ordinary dequeue can still return.
+    * `pending`: messages in the queue that no dequeue returns: in a pending or processing list without recovery.
+    * `trimmed`: the ids of entries that the queue removed by a declared bound (MAXLEN).
+    * `notes`: for the reader of the report.
+    * `search`: what a search of the server's keys for missing messages found; None if there was none. The messages
+      found are among `remaining` or `pending`.
     """
 
     at_ns: int

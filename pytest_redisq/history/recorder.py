@@ -1,7 +1,7 @@
-"""Recorders: what an actor tells of an op before it tries it, and after.
+"""Recorders: an actor records each op twice, before it tries it and after it has ended.
 
-`Recorder` keeps ops in memory, for the threads and tasks of one process. `Journal` writes each half of an op to a file
-of its own before it returns, for a child process that may be killed at any moment: what was invoked stays on record.
+`Recorder` keeps ops in memory, for the threads and tasks of one process. `Journal` writes each half of an op to its own
+file before it returns, for a child process that may be killed at any moment. So each invocation stays on record.
 """
 
 from __future__ import annotations
@@ -23,37 +23,45 @@ from pytest_redisq.history.history import History, HistoryBuilder
 from pytest_redisq.history.quiescence import Quiescence, Search
 from pytest_redisq.model import Kind, Message, Outcome
 
-#: Ends wait in a list, cheap and safe to append to, until there are this many; then they go into the columns.
+#: Ended ops are collected in a list (a cheap, thread-safe append) until there are so many. Then they go into columns.
 _FOLD_OPS = 8_192
 
 
 class Recording(Protocol):
-    """What an actor needs of a recorder. Every op: `invoke` just before it, then exactly one of the other three."""
+    """The interface of a recorder. For every op, call `invoke` before it, then exactly one of `ok`, `fail`, `info`."""
 
     def invoke(self, actor: str, kind: Kind, messages: Sequence[Message] = (), *, queue: str = "") -> int:
-        """Before an op is tried. `messages` are those it is upon, as far as they are known. Gives its token.
+        """Record that an op is about to be tried. Returns its token.
 
-        The recorder keeps the sequences that it is given, here and below, without copying them: do not change them.
+        * `actor`: the worker's name.
+        * `kind`: enqueue, dequeue, ack or drain.
+        * `messages`: its messages, if they are known; default: none.
+        * `queue`: the queue's name; default: none.
+
+        The recorder keeps sequences without copying them, here and below. Do not change them later.
         """
 
     def ok(
         self, token: int, messages: Sequence[Message] | None = None, ids: Sequence[str] = (), *, error: str = ""
     ) -> None:
-        """It happened. `messages` (where not as invoked) with the queue's `ids` for them, one each or none.
+        """Record that the op happened.
 
-        For a body that is no whole message of this run, `messages` has `model.UNREADABLE`, and `error` shows the body.
+        * `messages`: its messages; default: those of `invoke`. For a body that is not a message of this run, it
+          contains `model.UNREADABLE`.
+        * `ids`: the queue's ids of the messages, one for each; default: none.
+        * `error`: shows a body that is not a message of this run.
         """
 
     def fail(self, token: int, error: str = "") -> None:
-        """It certainly did not happen, and never will."""
+        """Record that the op certainly did not happen, and never will."""
 
     def info(self, token: int, error: str = "") -> None:
-        """Nobody knows: a timeout, a dropped connection, a cancelled task."""
+        """Record that the outcome is unknown: a timeout, a broken connection, a cancelled task."""
 
 
-#: Actor, kind, queue, messages, when invoked. Plain tuples: a class of their own would double the cost of an op.
+#: Actor, kind, queue, messages, time of invocation. A plain tuple: a class would double the cost of an op.
 _Open = tuple[str, Kind, str, Sequence[Message], int]
-#: The op, outcome, messages, ids, error, when ended.
+#: The op, outcome, messages, ids, error, time of the end.
 _Ended = tuple[_Open, Outcome, Sequence[Message], Sequence[str], str, int | None]
 
 
@@ -69,10 +77,10 @@ os.register_at_fork(after_in_child=_forked)
 
 
 class Recorder:
-    """Keeps ops in memory, in columns. Safe across the threads and tasks of the process that made it.
+    """Keeps ops in memory, in columns. All threads and tasks of the process that created it may use it.
 
-    Costs some five microseconds an op, as `benchmarks/recorder.py` measures. An op that was invoked and never ended
-    becomes `info` with `ended_ns` None.
+    An op takes some five microseconds (see `benchmarks/recorder.py`). An op that was invoked and never ended gets the
+    outcome `info` and `ended_ns` None.
     """
 
     def __init__(self, clock: Callable[[], int] = time.monotonic_ns) -> None:
@@ -123,7 +131,7 @@ class Recorder:
         notes: Sequence[str] = (),
         search: Search | None = None,
     ) -> Quiescence:
-        """Mark the end of the run, when nothing is under way any more; see `Quiescence`. A later mark replaces it."""
+        """Mark the end of the run, after the last op. Parameters as for `Quiescence`. A later mark replaces it."""
         mark = Quiescence(
             at_ns=self._clock(),
             producers_ended=producers_ended,
@@ -139,7 +147,7 @@ class Recorder:
         return mark
 
     def history(self) -> History:
-        """All that was recorded. Call it once the actors have stopped: what comes later may or may not be in it."""
+        """The history so far. Call it when the actors have stopped: ops recorded meanwhile may be missing."""
         with self._folding:
             self._fold()
             for op in self._open.values():
@@ -150,7 +158,7 @@ class Recorder:
     def _take(self, token: int) -> _Open:
         op = self._open.pop(token, None)
         if op is None:
-            raise ValueError(f"no op is open under token {token}: each op ends once, by ok, fail or info")
+            raise ValueError(f"token {token} has no open op: call ok, fail or info once for each op")
         return op
 
     def _end(self, ended: _Ended) -> None:
@@ -162,7 +170,7 @@ class Recorder:
                 self._folding.release()
 
     def _fold(self) -> None:
-        """Others may append meanwhile: only what was there at the start is taken."""
+        """Move ended ops into columns. Other threads may append meanwhile; only ops present at the start are moved."""
         batch = self._ended[: len(self._ended)]
         for ended in batch:
             self._store(ended)
@@ -174,12 +182,13 @@ class Recorder:
 
 
 class Journal:
-    """Writes each invocation and each end to a file of this process alone, unbuffered, before the call returns.
+    """Writes each invocation and each end to its own file, unbuffered, before the call returns.
 
-    What a killed process had invoked is thus on record in the file, which `read_history` reads and `History.merge`
-    joins to the others'. Survives the death of the process, not that of the machine. Threads may share it; a forked
-    child opens one of its own. Costs two writes an op. HistoryError: the disk is full. OSError: the file is there
-    already, or cannot be made.
+    So the invocations of a killed process are on record. `read_history` reads the file, and `History.merge` merges it
+    with other histories. It survives the death of the process, but not a crash of the machine. Threads may share it; a
+    forked child needs its own. An op takes two writes.
+
+    Raises OSError if the file exists already or cannot be created, and HistoryError if the disk is full.
     """
 
     def __init__(self, path: str | os.PathLike[str], clock: Callable[[], int] = time.monotonic_ns) -> None:
@@ -233,10 +242,10 @@ class Journal:
         self.close()
 
     def _write(self, line: object) -> None:
-        """One write, so that the lines of several threads do not mix and a kill can only cut the last one short."""
+        """Write one line by one write: lines of several threads do not mix, and a kill can only cut the last line."""
         data = _encode(line).encode("ascii") + b"\n"
         with self._explained():
-            while data:  # a disk that becomes full takes a part, and says why at the next write
+            while data:  # a disk that becomes full takes a part; the next write raises the error
                 data = data[os.write(self._file, data) :]
 
     @contextmanager
@@ -248,18 +257,18 @@ class Journal:
                 raise
             raise HistoryError(
                 f"The history of the run cannot be written to {self.path}: {error.strerror}.\n"
-                "What to do: make room there, or have it written to another folder (TMPDIR for a run's workers)."
+                "What to do: make room there, or choose another folder (TMPDIR for the workers of a run)."
             ) from error
 
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 _FORKED = (
-    "this recorder was made before the process forked, so what it is told here would be lost or mixed with the "
-    "parent's: in a child process, open a Journal on a file of its own and merge it afterwards"
+    "this recorder was created before the process forked, so ops recorded here would be lost or mixed with the "
+    "parent's. What to do: in a child process, open a Journal on its own file, and merge it afterwards."
 )
 
 
 def _check_ids(ids: Sequence[str], messages: Sequence[Message]) -> None:
     if ids and len(ids) != len(messages):
-        raise ValueError(f"an op has as many ids as messages, or none: got {len(ids)} ids for {len(messages)} messages")
+        raise ValueError(f"an op needs one id for each message, or none: got {len(ids)} for {len(messages)} messages")

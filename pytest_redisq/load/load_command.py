@@ -246,7 +246,7 @@ def load(
             url=server.url if tcp else server.local_url,
             payload_bytes=payload,
             settings=changes,
-            own_server=server.how != "url",
+            own_server=server.kind != "url",
             locust=[*(("--csv", csv_prefix) if csv_prefix else ()), *(("--html", html_file) if html_file else ())],
             **{name: value for name, value in run_options.items() if value is not None},
         )
@@ -339,5 +339,5 @@ def _compare(kept: Sequence[baseline.Figures], last: LoadReport, code: int) -> i
 def _make_room(server: Server, asked: LoadRun) -> None:
     """Raise `maxclients` of a server that redisq started, if the run needs more."""
     clients = (asked.producers or 0) + (asked.consumers or 0) + _OTHER_CLIENTS
-    if server.how != "url" and int(server.config("maxclients")) < clients:
+    if server.kind != "url" and int(server.config("maxclients")) < clients:
         server.config("maxclients", clients)

@@ -60,7 +60,7 @@ class FaultSchedule:
     def _heal(self, thread: threading.Thread) -> None:
         self._over.set()
         thread.join()
-        if self._faults and self._server.how != "url":
+        if self._faults and self._server.kind != "url":
             self._server.revive()
 
     def told_by(self, report: LoadReport) -> LoadReport:

@@ -1,4 +1,4 @@
-"""`collect_logs` and what it hands to child processes."""
+"""`collect_logs`, and the configuration that child processes get from it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pytest_redisq.logs.log_sender import LogConnection, LogSender, adopt_levels
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogConfig:
-    """What a child needs in order to log to the process that collects. Plain data: pass it by any road."""
+    """The configuration of a child process that logs to the collecting process. Plain data, which can be pickled."""
 
     address: str
     token: bytes
@@ -25,11 +25,15 @@ class LogConfig:
     levels: tuple[tuple[str, int], ...]
 
     def attach(self, worker: str = "") -> None:
-        """Send every record of this process to the collecting process from now on; call it first thing in a child.
+        """Send every record of this process to the collecting process from now on. Call it first in a child.
 
-        The process's present handlers are taken off, for the parent has them; handlers added later are left alone.
-        Levels and filters of this process's loggers hold; levels that it has not set are the parent's. Each record
-        carries `worker`. A second call replaces the first. `RedisqError` where nobody collects any more.
+        `worker`: the value of the attribute `worker` of each record; default: "".
+
+        The current handlers of this process are removed, because the collecting process has them. Handlers added later
+        are not affected. Levels and filters of this process's loggers apply. Levels that it has not set are those of
+        the parent. A second call replaces the first.
+
+        Raises RedisqError if the collecting process has stopped collecting.
         """
         if os.getpid() == self.process:
             return
@@ -38,8 +42,8 @@ class LogConfig:
             connection.connect()
         except OSError as error:
             text = (
-                f"The collecting process does not collect log records any more ({error}). "
-                "What to do: attach inside its `with collect_logs()` block."
+                f"The collecting process has stopped collecting log records ({error}). "
+                "What to do: call attach inside its `with collect_logs()` block."
             )
             raise RedisqError(text) from error
         replace_handlers(LogSender(connection, worker))
@@ -47,7 +51,7 @@ class LogConfig:
 
 
 class Logs:
-    """Log records being collected; made by `collect_logs`."""
+    """A collection of log records that is running; created by `collect_logs`."""
 
     def __init__(self, receiver: LogReceiver, listener: LogListener) -> None:
         self._inbox = receiver
@@ -55,14 +59,12 @@ class Logs:
 
     @property
     def config(self) -> LogConfig:
-        """To be handed to a child, which calls its `attach()`; holds the log levels as they are now."""
+        """The configuration for a child, which calls `attach()` on it. It contains the current log levels."""
         levels = tuple((name, logger.level) for name, logger in loggers().items() if logger.level != logging.NOTSET)
         return LogConfig(address=self._inbox.address, token=self._inbox.token, process=os.getpid(), levels=levels)
 
     def start(self) -> None:
-        """Begin to handle records; until then they wait (and with them, once the kernel's buffers are full, their
-        senders).
-        """
+        """Begin to handle records. Until then they wait. When the kernel's buffers are full, their senders wait too."""
         self._listener.start()
 
 
@@ -80,11 +82,12 @@ def collect_logs(*, start: bool = True) -> Iterator[Logs]:
         ...                                              # or Pool(initializer=logs.config.attach)
     ```
 
-    Every record arrives once and whole: message and arguments, exception (its traceback as text), extra attributes,
-    process and thread names; what cannot be pickled arrives as its `repr`. Records of children that have ended by the
-    end of the block have then all been handled. `start=False` leaves the thread unstarted, so that children can be
-    forked before there is one; then call `Logs.start()`. An exception raised by a handler is raised at the end of the
-    block.
+    Every record arrives once and complete: message and arguments, exception (its traceback as text), extra attributes,
+    process and thread names. Values that cannot be pickled arrive as their `repr`. At the end of the block, all records
+    of children that have ended are handled. An exception of a handler is raised at the end of the block.
+
+    `start`: whether to start the handling thread; default True. With False, children can be forked before the thread
+    exists; then call `Logs.start()`.
     """
     receiver = LogReceiver()
     listener = LogListener(receiver)

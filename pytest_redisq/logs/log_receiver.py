@@ -22,27 +22,28 @@ from pytest_redisq import interrupts
 from pytest_redisq.logs.log_records import LENGTH, TOKEN_BYTES, unpack
 from pytest_redisq.servers.temporary_folder import temporary_folder
 
-#: How long a collector that closes goes on reading from children that go on sending.
+#: Seconds that a closing collector continues to read from children that continue to send.
 _CLOSING_SECONDS = 10.0
 
 
 class LogListener(QueueListener):
-    """Hands each record to the logger of its name here, past that logger's level and filters: the child has applied its
-    own.
+    """Passes each record to the handlers of the logger of its name, without that logger's level and filters.
+
+    The child has already applied its own.
     """
 
     def __init__(self, receiver: LogReceiver) -> None:
-        super().__init__(receiver)  # it needs no more of a queue than get and put_nowait
+        super().__init__(receiver)  # a QueueListener only uses get and put_nowait
         self._started = False
         self.errors: list[Exception] = []
 
     def start(self) -> None:
-        with interrupts.deferred():  # half started, it could not be stopped
+        with interrupts.deferred():  # an interrupt could leave a thread that cannot be stopped
             self._started = True
             super().start()
 
     def finish(self) -> None:
-        """Handle what has been sent by now, then end the thread."""
+        """Handle all records sent so far, then end the thread."""
         if not self._started:
             self.start()
         self.stop()
@@ -55,13 +56,13 @@ class LogListener(QueueListener):
 
 
 class LogReceiver:
-    """The receiving end: a queue of records to its listener, a socket to which each sender connects to the world."""
+    """The receiving end: a queue of records for its listener, and a socket to which each sender connects."""
 
     def __init__(self) -> None:
         self.token: bytes = secrets.token_bytes(TOKEN_BYTES)
         self._directory: str | None = None
         if sys.platform == "linux":
-            # The abstract namespace: no file, so none is left behind whatever signal ends this process.
+            # The abstract namespace has no file, so none is left behind when a signal ends this process.
             self.address: str = f"\0redisq-logs-{secrets.token_hex(8)}"
         else:
             self._directory = tempfile.mkdtemp(prefix="logs-", dir=temporary_folder())
@@ -80,7 +81,7 @@ class LogReceiver:
         _RECEIVERS.add(self)
 
     def get(self, block: bool = True) -> logging.LogRecord | None:
-        """The next record; None once closing and nothing more is there to be read."""
+        """The next record; None if the receiver is closing and has nothing more to read."""
         assert block
         while not self._records:
             events = self._selector.select(None if self._closing is None else 0)
@@ -91,7 +92,7 @@ class LogReceiver:
         return self._records.popleft()
 
     def put_nowait(self, _sentinel: None) -> None:
-        """The listener is to end: wake it."""
+        """Wake the listener, so that it ends."""
         self._ring.send(b"!")
 
     def _receive(self, ready: socket.socket) -> None:
@@ -109,7 +110,7 @@ class LogReceiver:
             ready.close()
 
     def _read(self, ready: socket.socket) -> bool:
-        """Take in what one sender sent; whether it is still there, and one of ours."""
+        """Read the bytes from one sender. Returns whether it is still connected and has sent the right token."""
         try:
             data = ready.recv(1 << 16)
             self._records.extend(self._senders[ready].feed(data))
@@ -119,8 +120,8 @@ class LogReceiver:
 
     def close(self) -> None:
         for sender in self._senders:
-            # Also where some forked process holds a copy of it: a sender still alive must not wait for a reader for
-            # ever.
+            # A forked process may have a copy of the socket. Without the shutdown a sender could wait for a reader
+            # without end.
             with suppress(OSError):
                 sender.shutdown(socket.SHUT_RDWR)
         self.abandon()
@@ -128,7 +129,7 @@ class LogReceiver:
             shutil.rmtree(self._directory, ignore_errors=True)
 
     def abandon(self) -> None:
-        """Close every descriptor, and touch nothing that a forked process shares with its parent."""
+        """Close every descriptor, without a shutdown: a forked process shares the connections with its parent."""
         _RECEIVERS.discard(self)
         self._selector.close()
         for end in (self._door, self._bell, self._ring, *self._senders):
@@ -136,14 +137,14 @@ class LogReceiver:
 
 
 class _RecordParser:
-    """One connection's bytes, cut into records (sans IO)."""
+    """Parses one connection's bytes into records, without IO."""
 
     def __init__(self, token: bytes) -> None:
         self._token: bytes | None = token
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> list[logging.LogRecord]:
-        """The records that `data` completes; `PermissionError` where the connection does not open with the token."""
+        """The records that `data` completes. Raises PermissionError if the connection does not begin with the token."""
         self._buffer += data
         records = []
         while len(self._buffer) >= LENGTH.size:
@@ -167,7 +168,7 @@ _RECEIVERS: weakref.WeakSet[LogReceiver] = weakref.WeakSet()
 
 
 def _abandon_inherited() -> None:
-    # A forked child that kept its parent's ends open would keep its siblings from noticing that the parent is gone.
+    # If a forked child kept its parent's sockets open, its siblings would not notice that the parent is gone.
     for receiver in list(_RECEIVERS):
         receiver.abandon()
 

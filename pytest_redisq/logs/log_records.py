@@ -1,4 +1,4 @@
-"""Log records as bytes: packed value by value, so that one value that cannot be pickled does not lose the record."""
+"""Log records as bytes, packed value by value: a value that cannot be pickled does not lose the record."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import struct
 from typing import Any, NamedTuple
 
 LENGTH = struct.Struct("!I")
-#: Bytes of the secret by which a child shows that it may send; what it sends is unpickled.
+#: Bytes of the secret token that a child sends first. It is needed because records are unpickled.
 TOKEN_BYTES = 32
 _SENT_AS_IS = (str, int, float, bool, type(None))
 
 
 class PickledValue(NamedTuple):
-    """A value that may not survive the journey, and what to show if it does not."""
+    """A pickled value, and the text to show if it cannot be unpickled."""
 
     pickled: bytes
     shown: str
@@ -25,7 +25,7 @@ def length_prefixed(data: bytes) -> bytes:
 
 
 def message_of(record: logging.LogRecord) -> tuple[object, str]:
-    """The record's message and arguments, packed (nothing where they do not fit each other), and their text."""
+    """The record's message and arguments, packed, and their text. The first is None if they do not fit together."""
     try:
         return pack((record.msg, record.args)), record.getMessage()
     except Exception as error:

@@ -14,10 +14,10 @@ from pytest_redisq.logs.log_records import length_prefixed, message_of, pack
 
 
 class LogSender(QueueHandler):
-    """The one handler of a child: takes each record apart and sends it."""
+    """The only handler of a child process: packs and sends each record."""
 
     def __init__(self, connection: LogConnection, worker: str) -> None:
-        super().__init__(connection)  # type: ignore[arg-type]  # it needs no more of a queue than put_nowait
+        super().__init__(connection)  # type: ignore[arg-type]  # a QueueHandler only uses put_nowait
         self._worker = worker
 
     def prepare(self, record: logging.LogRecord) -> dict[str, object]:
@@ -27,14 +27,14 @@ class LogSender(QueueHandler):
         if record.exc_info:
             record.exc_info = (record.exc_info[0], record.exc_info[1], None)  # type: ignore[assignment]
         fields = {name: pack(value) for name, value in vars(record).items() if name not in ("msg", "args")}
-        # What was said travels as one, for a message without its arguments is none; beside it, the text it amounts to.
+        # Message and arguments are packed together, since one is useless without the other; and also their text.
         fields["said"], fields["message"] = message_of(record)
         fields.setdefault("worker", self._worker)
         return fields
 
 
 class LogConnection:
-    """The sending end, one for each process; a forked child that inherits it opens a connection of its own."""
+    """The sending end, one for each process. A forked child opens its own connection."""
 
     def __init__(self, address: str, token: bytes) -> None:
         self._address = address
@@ -53,7 +53,7 @@ class LogConnection:
         self._socket, self._process = link, os.getpid()
 
     def put_nowait(self, fields: Mapping[str, object]) -> None:
-        """Send one record. Where nobody collects any more, it is dropped: there is nowhere to say so."""
+        """Send one record. It is dropped if the collecting process has stopped collecting."""
         frame = length_prefixed(pickle.dumps(fields))
         try:
             if self._socket is None or self._process != os.getpid():
@@ -64,7 +64,7 @@ class LogConnection:
         except OSError:
             self.close()
         except BaseException:
-            # Interrupted, perhaps in the middle of a frame: what follows must not be taken for its rest.
+            # The interrupt may have come in the middle of a frame. The next frame must not be taken for its rest.
             self.close()
             raise
 
@@ -80,7 +80,7 @@ def loggers() -> dict[str, logging.Logger]:
 
 
 def replace_handlers(link: LogSender) -> None:
-    """Make `link` the only handler: on the root, and on each logger that does not pass its records on."""
+    """Make `link` the only handler of the root logger and of each logger that does not propagate its records."""
     for logger in loggers().values():
         had_handlers = bool(logger.handlers)
         for handler in list(logger.handlers):

@@ -46,7 +46,7 @@ def check_faults(faults: Sequence[Fault], *, messages: int, server: Server | Non
     for fault in faults:
         if not _threshold(fault) < messages:
             raise ValueError(f"{fault} would never strike: it must come after fewer messages than messages={messages}")
-        if strikes_server(fault) and (server is None or server.how == "url"):
+        if strikes_server(fault) and (server is None or server.kind == "url"):
             raise ValueError(
                 f"{fault} needs a server that redisq started. "
                 "What to do: mark the test with @pytest.mark.redisq_dedicated, or pass a Server as `at` or `server`"

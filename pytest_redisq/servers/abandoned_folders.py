@@ -12,22 +12,23 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from pytest_redisq.servers.plain_connection import PlainConnection
+from pytest_redisq.errors import ServerError
+from pytest_redisq.servers.server_connection import ServerClosedError, ServerConnection
 from pytest_redisq.servers.supervisor import LEASE
 
-#: How long a server may take for one answer, in seconds.
+#: Seconds that a server may take for one answer.
 _ANSWER_SECONDS = 1.0
 
 
 def folder_prefix() -> str:
-    """What the names of our folders in TMPDIR begin with; each user has folders of their own."""
+    """The prefix of the names of redisq's folders in TMPDIR. It contains the user id."""
     return f"redisq-{os.getuid()}-"
 
 
 def remove_abandoned_folders() -> None:
-    """Remove the folders in TMPDIR that no supervisor keeps any more, and end the servers in them.
+    """Remove the folders in TMPDIR that have no supervisor any more, and end the servers in them.
 
-    A folder is touched only if it belongs to this user alone, and its lease has no reader. A folder without a lease is
+    A folder is removed only if it is private to this user and its lease has no reader. A folder without a lease is
     about to get one.
     """
     for folder in Path(tempfile.gettempdir()).glob(f"{folder_prefix()}*"):
@@ -42,11 +43,11 @@ def remove_abandoned_folders() -> None:
 
 def end_and_remove(folder: Path) -> None:
     """End the server in `folder`, if one runs there, and remove the folder."""
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, ServerError, ServerClosedError):
         _shut_down(folder)
     gone = folder.with_suffix(".gone")
     with contextlib.suppress(OSError):
-        folder.rename(gone)  # at once, since another run may be about to make it anew
+        folder.rename(gone)  # first, since another run may be about to create it again
     shutil.rmtree(gone, ignore_errors=True)
 
 
@@ -64,7 +65,7 @@ def _abandoned(folder: Path) -> bool:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[bool]:
-    """Hold the lock of a folder that processes share (see `share`); yields whether it is free for us."""
+    """Hold the lock of a folder that processes share (see `share`); yields False if another process holds it."""
     try:
         lock = os.open(folder / "lock", os.O_RDWR)
     except FileNotFoundError:
@@ -80,11 +81,11 @@ def _locked(folder: Path) -> Iterator[bool]:
 
 
 def _shut_down(folder: Path) -> None:
-    """SHUTDOWN of the server that `folder/redis.conf` describes, once it has said that it works in `folder`."""
+    """Shut down the server that `folder/redis.conf` describes, if its working directory is in `folder`."""
     words = [shlex.split(line) for line in (folder / "redis.conf").read_text().splitlines()]
     conf = {line[0]: line[1] for line in words if len(line) == 2}
-    with PlainConnection("127.0.0.1", int(conf["port"]), conf["requirepass"], seconds=_ANSWER_SECONDS) as connection:
-        where = os.path.realpath(conf["dir"])
-        if connection.ask("CONFIG", "GET", "dir").endswith(f"\r\n{where}\r\n".encode()):
-            while connection.ask("SHUTDOWN", "NOSAVE"):
-                pass  # until it closes the connection
+    options = {"host": "127.0.0.1", "port": int(conf["port"]), "password": conf["requirepass"]}
+    with ServerConnection(options, seconds=_ANSWER_SECONDS) as connection:
+        if connection.ask("CONFIG", "GET", "dir") == [b"dir", os.path.realpath(conf["dir"]).encode()]:
+            while True:
+                connection.ask("SHUTDOWN", "NOSAVE")  # until it closes the connection

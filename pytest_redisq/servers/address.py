@@ -1,4 +1,4 @@
-"""The address of a namespace: what a process needs to reach it, and the clients that stay inside it."""
+"""The address of a namespace, and the clients that connect to it and stay inside it."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from pytest_redisq.servers.external import explained
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """The URL of a namespace and its key prefix. Picklable.
+    """The URL of a namespace and its key prefix. It can be pickled.
 
-    `prefix`: clients made here put it before every key (see prefix.py); "" for none. `seen`: the keys that clients in
-    this process have used, so that they can be deleted by name.
+    * `url`: the URL of the server, with the namespace's database.
+    * `prefix`: clients of this address put it before every key (see prefix.py); default: none.
+    * `seen`: the keys that clients in this process have used. They are deleted by name.
     """
 
     url: str
@@ -50,7 +51,7 @@ class Address:
         with explained(self.url):
             check_url(self.url)
             pool = redis.ConnectionPool.from_url(self.url, **options)
-        pool.connection_kwargs |= given  # where the URL says otherwise
+        pool.connection_kwargs |= given  # they also override the URL
         hide(pool.connection_kwargs)
         self._confine(pool, asyncio=False)
         client = redis.Redis(connection_pool=pool, single_connection_client=single)
@@ -64,7 +65,7 @@ class Address:
         with explained(self.url):
             check_url(self.url)
             pool = redis.asyncio.ConnectionPool.from_url(self.url, **options)
-        pool.connection_kwargs |= given  # where the URL says otherwise
+        pool.connection_kwargs |= given  # they also override the URL
         hide(pool.connection_kwargs)
         self._confine(pool, asyncio=True)
         client = redis.asyncio.Redis(connection_pool=pool, single_connection_client=single)
@@ -75,7 +76,7 @@ class Address:
         return _address, (self.url, self.prefix, self.origin)
 
     def _confine(self, pool: Any, *, asyncio: bool) -> None:
-        """With a prefix, the pool's connections keep to it. Most runs have none, and need not load that."""
+        """Make the pool's connections add the prefix, if there is one. Most runs have none, and skip the import."""
         if self.prefix:
             from pytest_redisq.servers.namespaced_connection import namespaced_connection_class
 

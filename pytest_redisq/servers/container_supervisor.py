@@ -8,7 +8,7 @@ ended the holders and however far the container had started. One process creates
 between the two. If this process is killed, the stdin of the container closes, the supervisor script in it ends, and the
 daemon removes the container.
 
-It imports little of the standard library and nothing else, and so works 20 ms after its start, long before a client
+It imports only a few modules of the standard library. So it is ready 20 ms after its start, long before a client
 library would be imported.
 """
 
@@ -24,9 +24,9 @@ import sys
 import time
 from collections.abc import Iterator
 
-#: How long a daemon may take to answer one request, in seconds; it takes some milliseconds.
+#: Seconds that a daemon may take to answer one request. It needs some milliseconds.
 ANSWER_SECONDS = 10.0
-#: How long it may take to create or to start a container, in seconds; it takes a third of one.
+#: Seconds that a daemon may take to create or to start a container. It needs a third of a second.
 START_SECONDS = 60.0
 
 #: The descriptor of the lease.
@@ -55,14 +55,14 @@ def connect(address: str, seconds: float = ANSWER_SECONDS) -> socket.socket:
 def ask(
     address: str, method: str, path: str, body: bytes = b"", seconds: float = ANSWER_SECONDS
 ) -> tuple[int, bytes, bytes]:
-    """One HTTP request, `body` being JSON: the answer's status, head and body; raises `OSError`."""
+    """Send one HTTP request. `body`: JSON. Returns the status, head and body of the answer. Raises OSError."""
     head = f"{method} {path} HTTP/1.0\r\nHost: docker\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
     with connect(address, seconds) as link:
         link.sendall(head.encode() + b"\r\n\r\n" + body)
         answer = b"".join(iter(lambda: link.recv(65536), b""))
     words = answer.split(None, 2)
     if len(words) < 2 or not words[0].startswith(b"HTTP/") or not words[1].isdigit():
-        raise OSError(f"no HTTP came back but {answer[:40]!r}")
+        raise OSError(f"the answer is not HTTP: {answer[:40]!r}")
     top, _, rest = answer.partition(b"\r\n\r\n")
     return int(words[1]), top, rest
 
@@ -88,7 +88,7 @@ def attach(address: str, container: str) -> tuple[socket.socket, bytes]:
 
 
 class Frames:
-    """Docker's multiplexed stream taken apart: `feed` bytes, get `(stream, payload)`; 1 is stdout, 2 is stderr."""
+    """Parses Docker's multiplexed stream: `feed` takes bytes and yields `(stream, payload)`; 1: stdout, 2: stderr."""
 
     def __init__(self) -> None:
         self._rest = b""
@@ -105,7 +105,7 @@ class Frames:
 
 
 def delete(address: str, container: str) -> None:
-    """Delete the container, until the daemon knows it no more; a daemon that does not answer is given up in time."""
+    """Delete the container, and repeat that until the daemon reports that it is gone, or does not answer in time."""
     given_up = time.monotonic() + ANSWER_SECONDS
     while time.monotonic() < given_up:
         try:
@@ -118,11 +118,12 @@ def delete(address: str, container: str) -> None:
 
 
 class ContainerSupervisor:
-    """Between the lease and one container: orders go in, what the supervisor and the server say comes out into files.
+    """Forwards orders from the lease to one container, and writes the output of its supervisor and server to files.
 
-    One order is its own: `create` makes the container that `container.json` describes, starts it, and leaves in
-    `answer` the step that it reached, the status and the daemon's words (of an `inspect`, if all went well). The other
-    orders are the supervisor's, whose answers go to `events` and the server's output to `log`, as if it ran right here.
+    It carries out one order itself: `create` creates and starts the container that `container.json` describes. Then
+    `answer` has the last step, its status and the daemon's answer: that of `inspect`, if no step failed. All other
+    orders go to the supervisor in the container. Its answers go to `events`, and the server's output to `log`, as they
+    do for a supervisor on this machine.
     """
 
     def __init__(self, address: str, container: str, directory: str) -> None:
@@ -144,7 +145,7 @@ class ContainerSupervisor:
                 self._link.close()
             if self._asked:
                 delete(self._address, self._container)
-            # All at once, since another run may be about to make the same folder anew.
+            # Renamed first, since another run may be about to create the same folder again.
             gone = f"{self._directory}.gone"
             with contextlib.suppress(OSError):
                 os.rename(self._directory, gone)
@@ -185,12 +186,12 @@ class ContainerSupervisor:
         self._note(first)
         if self._do("start", "POST", f"{path}/start"):
             self._do("inspect", "GET", f"{path}/json", final=True)
-        else:  # the streams of what did not start end now, but the answer is yet to be read: wait for the lease's end
+        else:  # the container did not start; the answer has not been read yet, so wait for the end of the lease
             self._link.close()
             self._link = None
 
     def _do(self, step: str, method: str, path: str, body: bytes = b"", *, final: bool = False) -> bool:
-        """One step of creating; if it fails, or is the final one, the answer is told."""
+        """Do one step of `create`; returns whether it succeeded. Writes the answer if it failed, or if it is final."""
         try:
             status, _, answer = ask(self._address, method, path, body, START_SECONDS)
         except OSError as error:

@@ -1,7 +1,7 @@
-"""Why the server closed a connection: redis-py's "Connection closed by server." says only that a read met its end.
+"""Finds out why the server closed a connection. redis-py only says "Connection closed by server.".
 
-Law: a cause is named only on the server's own word (a counter that rose, a log line, a run id that changed);
-a setting that merely could have done it is called *possible*, and where nothing speaks the cause is *unknown*.
+Law: a cause is named only on evidence from the server: a counter that rose, a log line, a run id that changed. A
+setting that could be the cause is called *possible*. Without evidence the cause is *unknown*.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Cause(StrEnum):
-    """What ended a connection."""
+    """Why a connection was closed."""
 
     OUTPUT_BUFFER_LIMIT = "output buffer limit"
     CLIENT_EVICTION = "client eviction"
@@ -30,9 +30,9 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What a server says of itself at one moment.
+    """A server's counters, settings and log at one moment.
 
-    `buffer_disconnections` is None where the server does not count them (before Redis 7.4); its log is read instead.
+    `buffer_disconnections` is None if the server does not count them (before Redis 7.4). Then its log is read.
     """
 
     run_id: str
@@ -44,7 +44,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
-    """A cause, the evidence for it in the server's words, and what to do."""
+    """A cause, the server's evidence for it, and what to do."""
 
     cause: Cause
     evidence: tuple[str, ...]
@@ -54,14 +54,14 @@ class Diagnosis:
         return f"{self.cause}: {'; '.join(self.evidence)}. {self.advice}"
 
 
-#: How late a container's log may be, in seconds.
+#: Seconds by which a container's log may be late.
 LOG_SECONDS = 2.0
 
 _SETTINGS = ("client-output-buffer-limit", "maxmemory-clients", "timeout")
 
 
 def observe(server: Server) -> Facts | None:
-    """The facts now; None where the server does not answer."""
+    """The facts now; None if the server does not answer."""
     try:
         info = server.info()
     except ServerError:
@@ -79,7 +79,7 @@ def observe(server: Server) -> Facts | None:
 def why_closed(server: Server, before: Facts) -> Diagnosis:
     """Why the server closed a connection that was open at `before`.
 
-    A container's log arrives late. Where only the log tells of an overflow, it is looked at for `LOG_SECONDS`.
+    `before`: the facts from then. A container's log arrives late, so this may wait for it for `LOG_SECONDS`.
     """
     diagnosis = diagnose(before, observe(server))
 
@@ -94,7 +94,7 @@ def why_closed(server: Server, before: Facts) -> Diagnosis:
 
 
 def diagnose(before: Facts, after: Facts | None) -> Diagnosis:
-    """Why a connection that was open at `before` was closed by `after` (None: the server no longer answers)."""
+    """Why a connection that was open at `before` was closed. `after`: the facts later; None: the server is silent."""
     if after is None or after.run_id != before.run_id:
         return _gone(after)
     known = set(before.log.splitlines())
@@ -108,7 +108,7 @@ def diagnose(before: Facts, after: Facts | None) -> Diagnosis:
         return Diagnosis(
             cause=Cause.IDLE_TIMEOUT,
             evidence=(f"CONFIG timeout is {after.settings['timeout']} s, and no other cause left a trace",),
-            advice="A reader that stalls longer than that is cut off: read faster, in chunks, or raise timeout.",
+            advice="The server closes a connection that is idle for longer: read faster, in chunks, or raise timeout.",
         )
     return Diagnosis(
         cause=Cause.UNKNOWN,
@@ -147,5 +147,5 @@ def _evicted(before: Facts, after: Facts) -> Diagnosis:
             f"CONFIG maxmemory-clients is {after.settings['maxmemory-clients']}",
             f"INFO evicted_clients rose from {before.evicted_clients} to {after.evicted_clients}",
         ),
-        advice="All clients' buffers together outgrew that bound: read in chunks, or raise maxmemory-clients.",
+        advice="All clients' buffers together exceeded that limit: read in chunks, or raise maxmemory-clients.",
     )

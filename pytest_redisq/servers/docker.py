@@ -5,8 +5,8 @@ image's own entry script is not run. On this machine the container supervisor (`
 container, connects the lease to the script, and deletes the container when the lease ends. The reaper of
 testcontainers, Ryuk, is not needed.
 
-testcontainers (a third of a second to import, as long as a container takes to start) is called where it is of use: to
-fetch an image, with the registries' credentials (`docker_image.py`). Its settings say which daemon is meant.
+testcontainers takes a third of a second to import, as long as a container takes to start. So it is used only to fetch
+an image, with the registries' credentials (`docker_image.py`). Its settings select the daemon.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from pytest_redisq.servers.configuration import configuration, given, on_command
 from pytest_redisq.servers.docker_daemon import Daemon, find_daemon, has_image, words
 from pytest_redisq.servers.supervisor import SCRIPT, Supervisor
 
-#: What runs where no image is asked for.
+#: The image that runs by default.
 DEFAULT_IMAGE = "valkey/valkey:9.1"
 
-#: Every container of ours carries it; its value is the run's folder.
+#: The label of every container that redisq starts. Its value is the run's folder.
 LABEL = "org.pytest-redisq.run"
 
 PORT = 6379
 
 _FOLDER = "/tmp/redisq"
-#: Where the folder of the unix socket is in the container, and the socket's name.
+#: The folder of the unix socket in the container, and the socket's name.
 _SHARED, _SOCKET = "/tmp/redisq-socket", "redis.sock"
 
-#: Images with modules load them in their entry script, from one of these folders; so does this one. Redis Gears finds
-#: its interpreter only by an argument; the other lib*.so there are no modules.
+#: Images with modules load them in their entry script, from one of these folders. This script does the same. Redis
+#: Gears needs an argument with the path of its interpreter. The other lib*.so files there are not modules.
 _PRELUDE = r"""
 umask 077
 mkdir -p "$1/data"
@@ -90,7 +90,10 @@ def can_fetch(settings: Settings) -> bool:
 
 
 def launch(settings: Settings, supervisor: Supervisor) -> Launched:
-    """Start a container with the image that the settings name, fetching it if need be, and wait for its answer."""
+    """Start a container with the image of the settings, fetching it if necessary, and wait until the server answers.
+
+    Raises ServerError.
+    """
     image = settings.image or DEFAULT_IMAGE
     own = given(settings.server_args)
     if own.get("port", str(PORT)) != str(PORT):
@@ -120,7 +123,7 @@ def _daemon() -> Daemon:
 
 
 def _supervise(supervisor: Supervisor, daemon: Daemon) -> None:
-    """Start the container supervisor on the lease. It is detached, so that no process has to wait for it."""
+    """Start the container supervisor on the lease. It is detached: it is no child that a process must wait for."""
     container = f"{supervisor.directory.name}-{secrets.token_hex(4)}"
     program = [
         sys.executable,
@@ -165,8 +168,10 @@ def _create(
 def _description(
     settings: Settings, image: str, password: str, run: str, socket: Path | None = None
 ) -> dict[str, object]:
-    """The body of a create request: stdin open for one client, published on loopback, removed when it ends; the folder
-    `socket` is shared with it.
+    """The body of the create request.
+
+    The container's stdin is open for one client, its port is published on loopback, and it is removed when it ends.
+    `socket`: a folder that is shared with the container; default: none.
     """
     data = f"{_FOLDER}/data"
     conf = configuration(settings, bind="0.0.0.0", port=PORT, password=password, directory=data)
@@ -201,11 +206,11 @@ def _refusal(step: str, image: str, said: str) -> ServerError:
     if '"sh": executable file not found' in said:
         return ServerError(
             f"The image {image} has no shell (sh), which the supervisor of the server needs.\n"
-            "What to do: name another image of that server with --redisq-image (not a distroless one)."
+            "What to do: choose another image of that server with --redisq-image (not a distroless one)."
         )
     return ServerError(
         f"The Docker daemon refused to {step} a container of the image {image}:\n  {said}\n"
-        "What to do: as the daemon says, or choose --redisq-server process or embedded."
+        "What to do: follow the daemon's message, or choose --redisq-server process or embedded."
     )
 
 
@@ -214,9 +219,9 @@ def _boot(supervisor: Supervisor, settings: Settings, image: str, host: str, por
         boot(supervisor, host, port, password, seconds=settings.startup_seconds, name=f"image {image}")
     except ServerDiedError as death:
         if "redisq: neither" in death.log:
-            advice = f"name an image of a Redis or Valkey with --redisq-image ({image} is none)."
+            advice = f"choose an image of Redis or Valkey with --redisq-image ({image} is not one)."
         elif settings.server_args:
             advice = f"correct --redisq-server-arg (given: {shown(settings.server_args)})."
         else:
-            advice = f"see whether the image works: docker run --rm {image}."
+            advice = f"check whether the image works: docker run --rm {image}."
         raise ServerError(f"{death}\nWhat to do: {advice}") from None

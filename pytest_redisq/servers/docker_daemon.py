@@ -1,6 +1,6 @@
-"""Which Docker daemon is meant, whether it answers, and which images it has: asked over its socket by hand.
+"""Finds the Docker daemon, and asks over its socket whether it answers and which images it has.
 
-A client library costs a fifth of a second to import, which is too much for a question that `auto` asks in every run.
+No client library is used: importing one takes a fifth of a second, and `auto` asks these questions in every run.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pytest_redisq.servers.container_supervisor import ask
 
 DEFAULT_ADDRESS = "unix:///var/run/docker.sock"
 
-#: How long a daemon may take to answer a question, in seconds; it takes two milliseconds.
+#: Seconds that a daemon may take to answer. It needs two milliseconds.
 PROBE_SECONDS = 1.0
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -27,7 +27,7 @@ _REMOTE = ("tcp", "ssh", "http", "https")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Daemon:
-    """A daemon's address, `unix://PATH` or `tcp://HOST:PORT`, and where it was read."""
+    """A daemon's address, `unix://PATH` or `tcp://HOST:PORT`, and the setting that it comes from."""
 
     address: str
     origin: str
@@ -37,10 +37,14 @@ class Daemon:
 
 
 def find_daemon(environ: Mapping[str, str], home: Path) -> Daemon:
-    """The daemon that testcontainers and the docker command would talk to.
+    """The daemon that testcontainers and the docker command use.
 
-    `tc.host` in `~/.testcontainers.properties`, then DOCKER_HOST, then the context (DOCKER_CONTEXT, or the current one
-    in Docker's `config.json`), then the default socket. Raises ServerError where that cannot be read or is of no use.
+    It is the first of: `tc.host` in `~/.testcontainers.properties`; DOCKER_HOST; the context (DOCKER_CONTEXT, or the
+    current one in Docker's `config.json`); the default socket. Raises ServerError if a setting cannot be read, or the
+    daemon cannot be used.
+
+    * `environ`: the environment variables.
+    * `home`: the user's home folder.
     """
     if host := _testcontainers_host(home):
         return _usable(Daemon(address=host, origin="tc.host in ~/.testcontainers.properties"))
@@ -67,8 +71,8 @@ def _context_host(folder: Path, context: str) -> str:
     host = _read(meta).get("Endpoints", {}).get("docker", {}).get("Host")
     if not host:
         raise ServerError(
-            f"The docker context {context!r} is not known here ({meta} names no host).\n"
-            "What to do: pick another by `docker context use`, or unset DOCKER_CONTEXT."
+            f"The docker context {context!r} is not known here ({meta} has no host).\n"
+            "What to do: choose another with `docker context use`, or unset DOCKER_CONTEXT."
         )
     return str(host)
 
@@ -84,7 +88,7 @@ def _read(path: Path) -> dict[str, dict[str, dict[str, str]]]:
 
 
 def _usable(daemon: Daemon) -> Daemon:
-    """The daemon, if its containers' ports can be reached on this machine's loopback; else a ServerError."""
+    """Returns the daemon. Raises ServerError if the ports of its containers cannot be reached on loopback."""
     try:
         parts = urlsplit(daemon.address)
         scheme, host, port = parts.scheme, parts.hostname, parts.port
@@ -95,35 +99,35 @@ def _usable(daemon: Daemon) -> Daemon:
     if scheme in _REMOTE and host and host not in _LOOPBACK:
         raise ServerError(
             f"The Docker daemon at {daemon} is on another machine, and servers are published on loopback only.\n"
-            "What to do: point DOCKER_HOST at a daemon here, or start a Redis there and pass its URL "
-            "by --redisq-server."
+            "What to do: set DOCKER_HOST to a daemon on this machine, or start a Redis there and give its URL "
+            "with --redisq-server."
         )
     raise ServerError(
-        f"{daemon.address!r} ({daemon.origin}) is not an address of a Docker daemon that can be used here.\n"
+        f"{daemon.address!r} ({daemon.origin}) is not an address of a Docker daemon that can be used.\n"
         f"What to do: write it as {DEFAULT_ADDRESS} or tcp://127.0.0.1:2375, or unset it for the default."
     )
 
 
 def has_image(daemon: Daemon, image: str) -> bool:
-    """Whether the daemon has the image, so that nothing need be fetched; raises ServerError if it does not answer."""
+    """Whether the daemon has the image, so that it need not be fetched. Raises ServerError if it does not answer."""
     status, answer = _ask(daemon, f"/images/{quote(image, safe='/:@')}/json")
     if status not in (200, 404):
         raise ServerError(
-            f"The Docker daemon at {daemon} failed when it was asked for the image {image}: {words(answer)}.\n"
-            "What to do: correct --redisq-image, or look at the daemon's own log."
+            f"The Docker daemon at {daemon} cannot inspect the image {image}: {words(answer)}.\n"
+            "What to do: correct --redisq-image, or read the daemon's log."
         )
     return status == 200
 
 
 def server_images(daemon: Daemon) -> list[str]:
-    """The tags of the daemon's images that look like a Redis or Valkey, for an error's advice."""
+    """The tags of the daemon's images that look like Redis or Valkey, for the advice in an error."""
     _, answer = _ask(daemon, "/images/json")
     tags = [tag for image in json.loads(answer) for tag in image["RepoTags"] or ()]
     return sorted(tag for tag in tags if re.search("redis|valkey", tag))
 
 
 def words(answer: bytes) -> str:
-    """What the daemon said in words: the message in the body of an error."""
+    """The daemon's message in the body of an error."""
     try:
         return str(json.loads(answer)["message"])
     except (ValueError, KeyError, TypeError):
@@ -150,4 +154,4 @@ def _silence(error: OSError, daemon: Daemon) -> str:
 def _cure(error: OSError) -> str:
     if isinstance(error, PermissionError):
         return "add your user to the group that owns the socket (`usermod -aG docker $USER`, then log in again)."
-    return "start Docker, point DOCKER_HOST at a daemon, or choose --redisq-server process or embedded."
+    return "start Docker, set DOCKER_HOST to a daemon, or choose --redisq-server process or embedded."

@@ -1,4 +1,4 @@
-"""Fetching an image, through testcontainers' client: it knows the registries' credentials and its own settings."""
+"""Fetches an image with testcontainers' client, which has the registries' credentials and its own settings."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from testcontainers.core.docker_client import DockerClient
 from pytest_redisq.errors import ServerError
 from pytest_redisq.servers.docker_daemon import Daemon, server_images
 
-#: How long a fetch may go without a word from the registry, in seconds, before it is given up.
+#: Seconds without progress after which a fetch fails.
 SILENCE_SECONDS = 20.0
 
 
 def fetch(daemon: Daemon, image: str, origin: str) -> None:
-    """Have the daemon fetch the image. Raises ServerError with the registry's words, and what is there already."""
+    """Have the daemon fetch the image. Raises ServerError with the registry's message and the images that are here.
+
+    `origin`: the setting that names the image, for messages.
+    """
     try:
         for event in _within_silence(_pull(daemon, image)):
             if "error" in event:
@@ -29,7 +32,7 @@ def fetch(daemon: Daemon, image: str, origin: str) -> None:
         raise ServerError(
             f"The image {image} ({origin}) is not on this machine and cannot be fetched:\n"
             f"  {str(getattr(error, 'explanation', None) or error).strip()}\n"
-            f"What to do: correct --redisq-image (on this machine: {here}), fetch it where there is a network "
+            f"What to do: correct --redisq-image (on this machine: {here}), fetch the image with a network connection "
             f"(docker pull {image}), or choose --redisq-server process or embedded."
         ) from None
 
@@ -37,7 +40,7 @@ def fetch(daemon: Daemon, image: str, origin: str) -> None:
 def _pull(daemon: Daemon, image: str) -> Iterator[Mapping[str, str]]:
     before = os.environ.get("DOCKER_HOST")
     client = DockerClient(environment={**os.environ, "DOCKER_HOST": daemon.address}).client
-    # testcontainers exports the context's host for itself, which would outlive this call.
+    # testcontainers sets DOCKER_HOST to the context's host. That must not outlive this call.
     if before is None:
         os.environ.pop("DOCKER_HOST", None)
     try:
@@ -47,7 +50,7 @@ def _pull(daemon: Daemon, image: str) -> Iterator[Mapping[str, str]]:
 
 
 def _within_silence(events: Iterator[Mapping[str, str]]) -> Iterator[Mapping[str, str]]:
-    """The events; TimeoutError after too long a silence. docker-py would wait without end, so a thread does that."""
+    """Yields the events. Raises TimeoutError after too long a silence: docker-py has no timeout, so a thread reads."""
     heard: queue.SimpleQueue[Mapping[str, str] | Exception | None] = queue.SimpleQueue()
 
     def listen() -> None:
@@ -63,7 +66,7 @@ def _within_silence(events: Iterator[Mapping[str, str]]) -> Iterator[Mapping[str
         try:
             event = heard.get(timeout=SILENCE_SECONDS)
         except queue.Empty:
-            raise TimeoutError(f"no word from the registry for {SILENCE_SECONDS:g} s") from None
+            raise TimeoutError(f"no answer from the registry for {SILENCE_SECONDS:g} s") from None
         if event is None:
             return
         if isinstance(event, Exception):

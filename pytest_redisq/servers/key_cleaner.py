@@ -7,7 +7,7 @@ this program. End of file without either line means that a signal ended the run,
 its parent has died. Then this program deletes the keys, and looks again until the processes of the run are gone. While
 the run lives, this program renews its lease, so that the lease does not expire while a debugger stops the run.
 
-Run by its path, with nothing loaded but what is needed to wait: redis-py is imported only where the run takes longer.
+It is run by its path and imports only what it needs to wait. It imports redis-py only if the run takes longer.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ import sys
 import time
 from typing import Any
 
-#: When redis-py is imported, in seconds after the start: a short run shall not pay for that, and the end of a long one
-#: shall not have to wait for it.
+#: Seconds after the start when redis-py is imported: a short run need not pay for the import, and the end of a long run
+#: need not wait for it.
 LOAD_SECONDS = 0.5
-#: How often the lease is renewed, in seconds, and how soon again where that failed.
+#: Seconds between two renewals of the lease, and after a failed renewal.
 RENEW_SECONDS, RETRY_SECONDS = 600.0, 10.0
-#: How long a server that cannot be reached is tried again when keys are to be deleted, in seconds. What is then left is
-#: found by the next run that starts after the lease has run out.
+#: Seconds during which the deletion of keys is repeated if the server cannot be reached. The next run that starts after
+#: the lease has expired deletes the rest.
 REACH_SECONDS = 1.0
-#: When is looked once more after all has been deleted, in seconds: a child of the run may have lived so much longer.
+#: Seconds until another look after the deletion: children of the run may live so much longer.
 LATE_SECONDS = 0.8
-#: So many times at most keys are deleted and looked for again.
+#: The most rounds of deleting keys and looking again.
 ROUNDS = 40
 _POLL_SECONDS = 0.05
 DONE, CLEAN = "done", "clean"
@@ -56,14 +56,14 @@ def main() -> None:
 
 
 class _Lines:
-    """What comes through the pipe."""
+    """The lines from the pipe."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._buffer = b""
 
     def next(self, seconds: float | None) -> str | None:
-        """The next line; "" at the end of the file; None if neither has come within `seconds`."""
+        """The next line; "" at the end of the file; None if neither arrives within `seconds`."""
         while b"\n" not in self._buffer:
             ready, _, _ = select.select([self._descriptor], [], [], None if seconds is None else max(seconds, 0))
             if not ready:
@@ -105,7 +105,7 @@ def _clean(orders: dict[str, Any]) -> None:
 
 
 def _clean_for_good(lease: Any, orders: dict[str, Any]) -> None:
-    """Delete until nothing is found; then look again, since children of the run may end after it."""
+    """Delete keys until none are found. Then look again, since children of the run may end later than the run."""
     for _ in range(ROUNDS):
         if not lease.clear():
             break
@@ -119,9 +119,9 @@ def _clean_for_good(lease: Any, orders: dict[str, Any]) -> None:
 
 
 def _may_write(holder: int, holders_group: int) -> bool:
-    """Whether the run's process goes on, or one that it has started and left behind: an orphan of its process group.
+    """Whether the run's process still runs, or a process of its group that has outlived it.
 
-    As far as an operating system with /proc tells; elsewhere the run's end is believed.
+    It is known only on an operating system with /proc. On others the run counts as ended.
     """
     reaper = os.getppid()
     for entry in os.listdir("/proc") if os.path.isdir("/proc/self") else ():

@@ -2,14 +2,14 @@
 
 The keys of a run are deleted in one of three ways:
 
-- the run itself deletes its keys when it ends;
-- its cleaner (key_cleaner.py), a process that outlives it, deletes them where a signal ended the run;
-- where both were killed at once (a crash of the machine, a container that was removed), the next run that starts on
-  that database deletes them, once the lease has run out, and says so.
+- The run deletes its keys when it ends.
+- If a signal ended the run, its cleaner (key_cleaner.py), a process that outlives it, deletes them.
+- If both were killed at once (the machine crashed, a container was removed), the next run that starts on that database
+  deletes them when the lease has expired, and says so.
 
-The lease is a key below the prefix with a time to live, which the server counts down. The prefixes in use are fields
-of one hash, the registry: only a prefix that is written there by a run is ever deleted, so that no key is taken for
-ours by the look of its name. A run in good order leaves neither lease nor registry behind.
+The lease is a key below the prefix with a time to live. The prefixes in use are fields of one hash, the registry. Only
+keys below a prefix that a run has written there are deleted: the form of a key's name alone is not enough. A run that
+ends normally leaves neither lease nor registry.
 """
 
 from __future__ import annotations
@@ -39,32 +39,36 @@ from pytest_redisq.servers import key_cleaner
 from pytest_redisq.servers.external import ANSWER_SECONDS, KEY_PREFIX, explained
 from pytest_redisq.servers.supervisor import release_with_all
 
-#: How long a lease lasts beyond its last renewal, in seconds. A living run's cleaner renews it six times as often, so
-#: that it runs out only where the machine sleeps, or does not reach the server, for most of an hour.
+#: Seconds that a lease lasts after its last renewal. A living run's cleaner renews it six times as often. So it expires
+#: only if the machine sleeps, or does not reach the server, for most of an hour.
 LEASE_SECONDS = 3600
-#: Seconds for which the run that deletes an expired run's keys keeps other runs from doing the same.
+#: Seconds during which a run that deletes an expired run's keys prevents other runs from doing the same.
 _SWEEP_SECONDS = 600
-#: The hash of prefixes in use. In braces what decides on its slot, for the nodes of a cluster.
+#: The hash of prefixes in use. In a cluster, the text in braces selects its slot.
 REGISTRY = KEY_PREFIX + "runs:{%s}"
-#: What we give out, and so what may be deleted: pytest's and the demo's, and a load run's.
+#: The prefixes that redisq uses and may delete: those of pytest and the demo, and those of load runs.
 _OURS = re.compile(rf"{KEY_PREFIX}(?:[0-9a-f]{{16}}|load:\{{[0-9a-f]{{8}}\}}):")
 #: Keys looked at by one SCAN, and deleted by one command at most.
 _BATCH = 500
 
 _RIGHTS = "get set hset hgetall hdel scan unlink"
-# The run is not its parent, so that a test which waits for its children meets no stranger. Signals are meant for the
-# run, whose end is what is waited for.
+# The run is not its parent, so that a test that waits for its children does not get this process. It ignores signals,
+# which are meant for the run: it waits for the run's end.
 _DETACHED = 'trap "" HUP INT QUIT TERM; exec 4<&0; "$@" <&4 4<&- >/dev/null 2>&1 & echo $!'
 
 
 class KeyLease:
-    """The hold on `prefix`: `take` it before the first key, and `close` it at the end, or `leave` that to the cleaner.
+    """The lease on the keys below one prefix, with its cleaner. Not thread-safe.
 
-    `token` tells this run's lease from another's on the same prefix. Not thread-safe.
+    Call `take` before the first key, and at the end `close`, or `leave` to let the cleaner delete the keys.
+
+    * `url`: the server's URL.
+    * `prefix`: the prefix.
+    * `token`: tells this run's lease from another lease on the same prefix.
     """
 
     def __init__(self, url: str, prefix: str, *, registry: str = REGISTRY % 0, token: str = "") -> None:
-        assert _OURS.fullmatch(prefix), f"{prefix!r} is no prefix that we give out"
+        assert _OURS.fullmatch(prefix), f"{prefix!r} is not a prefix of redisq"
         self.prefix = prefix
         self._url = Url(url)
         self._key = f"{prefix}~lease"
@@ -72,18 +76,18 @@ class KeyLease:
         self._token = token or secrets.token_hex(8)
         self._pipe: int | None = None
         self._process = 0
-        #: The cleaner's process id; 0 where there is none.
+        #: The cleaner's process id; 0 if there is none.
         self.cleaner: int = 0
 
     def take(self) -> list[str]:
         """Take the lease, and delete the keys of runs whose lease has expired; returns notes for the user.
 
-        Raises ServerError if the server refuses what that needs.
+        Raises ServerError if the server forbids a necessary command.
         """
-        self.ensure_cleaner()  # first, so that there is no moment at which a lease has none
+        self.ensure_cleaner()  # first, so that a lease always has a cleaner
         try:
             with self._client() as client, self._allowed():
-                client.get(self._key)  # only to know now that this is allowed, as are the next two
+                client.get(self._key)  # this and the next two check that these commands are permitted
                 client.unlink(self._key)
                 client.scan(match=_pattern(self.prefix), count=1)
                 there = self._look(client)
@@ -91,8 +95,9 @@ class KeyLease:
                 client.set(self._key, self._token, ex=LEASE_SECONDS)
                 if there is None:
                     told.append(
-                        f"The key {self._registry} on this server was not written by redisq, and stays unchanged. "
-                        f"Should this machine crash, the keys {self.prefix}* stay. Rename that key to prevent this."
+                        f"The key {self._registry} on this server was not written by redisq, and is not changed. "
+                        f"If this machine crashes, the keys {self.prefix}* are not deleted. Rename that key to "
+                        "prevent this."
                     )
                 else:
                     client.hdel(self._registry, self.prefix)
@@ -105,7 +110,7 @@ class KeyLease:
         return told
 
     def ensure_cleaner(self) -> None:
-        """Start the cleaner, or another if something has killed it. A forked child holds nothing and starts none."""
+        """Start the cleaner, or a new one if it was killed. In a forked child, which has no lease, do nothing."""
         if self._process not in (0, os.getpid()) or (self._pipe is not None and not _broken(self._pipe)):
             return
         self.release()
@@ -131,12 +136,12 @@ class KeyLease:
             ) from error
         finally:
             os.close(read_end)
-        with contextlib.suppress(OSError):  # it has been killed by now
+        with contextlib.suppress(OSError):  # it was killed
             os.write(self._pipe, f"{json.dumps(self._orders())}\n".encode())
         release_with_all(self)
 
     def renew(self) -> None:
-        """Let it last for LEASE_SECONDS from now. One that was gone is taken again, and marked as interrupted."""
+        """Renew the lease for LEASE_SECONDS. If it has expired, take it again and mark it as interrupted."""
         with self._client() as client:
             there = _text(client.get(self._key))
             lasting = there.startswith(self._token)
@@ -145,23 +150,23 @@ class KeyLease:
                 client.hset(self._registry, self.prefix, _who())
 
     def clear(self) -> int:
-        """Delete the keys below the prefix, but for the lease; how many there were."""
+        """Delete the keys below the prefix except the lease; returns how many there were."""
         with self._client() as client:
             return _remove(client, [self.prefix]).total()
 
     def give_back(self) -> None:
-        """Delete the lease, and take the prefix off the registry."""
+        """Delete the lease, and remove the prefix from the registry."""
         with self._client() as client:
             client.unlink(self._key)
-            with contextlib.suppress(redis.ResponseError):  # a registry that is not ours
+            with contextlib.suppress(redis.ResponseError):  # redisq did not write that key
                 client.hdel(self._registry, self.prefix)
 
     def close(self) -> list[str]:
-        """Delete the keys, give the lease back, and end the cleaner; what is to be told, in words.
+        """Delete the keys, give the lease back, and end the cleaner; returns notes for the user.
 
-        Raises ServerError if that fails; then the cleaner goes on trying for a second.
+        Raises ServerError if that fails. The cleaner then repeats it for a second.
         """
-        if self._process != os.getpid():  # a forked child, which owns nothing
+        if self._process != os.getpid():  # a forked child has no lease
             return []
         try:
             with self._allowed(), self._client() as client:
@@ -172,7 +177,7 @@ class KeyLease:
             self.leave()
             if isinstance(error, ServerError):
                 raise ServerError(
-                    f"{error}\nKeys {self.prefix}* may be left there. The next run on that database deletes them when "
+                    f"{error}\nSome keys {self.prefix}* may be left. The next run on that database deletes them when "
                     "their lease has expired."
                 ) from error
             raise
@@ -180,11 +185,11 @@ class KeyLease:
         return [] if lasted else [self._interrupted()]
 
     def leave(self) -> None:
-        """Have the cleaner delete the keys now, and give the lease back."""
+        """Have the cleaner delete the keys now and give the lease back."""
         self._end(key_cleaner.CLEAN)
 
     def release(self) -> None:
-        """Let go, as the end of this process does: the cleaner deletes the keys now, and until that end."""
+        """Release the lease, as the end of this process does. The cleaner deletes the keys now and again until then."""
         pipe, self._pipe = self._pipe, None
         if pipe is not None:
             os.close(pipe)
@@ -208,7 +213,7 @@ class KeyLease:
         }
 
     def _look(self, client: redis.Redis) -> dict[bytes, bytes] | None:
-        """What is in the registry; None if it is not ours."""
+        """The content of the registry; None if redisq did not write it."""
         try:
             there = cast(dict[bytes, bytes], client.hgetall(self._registry))
         except redis.exceptions.NoPermissionError:
@@ -236,7 +241,7 @@ class KeyLease:
                 yield
             except redis.exceptions.NoPermissionError as error:
                 raise ServerError(
-                    f"The server at {without_secrets(self._url)} forbids commands that delete redisq's keys: {error}\n"
+                    f"The server at {without_secrets(self._url)} forbids commands for deleting redisq's keys: {error}\n"
                     f"What to do: allow the user {_RIGHTS} on keys {KEY_PREFIX}* "
                     f"(ACL SETUSER NAME ~{KEY_PREFIX}* {' '.join(f'+{right}' for right in _RIGHTS.split())}), "
                     "or let redisq start a server of its own (--redisq-server auto)."
@@ -262,7 +267,7 @@ def _sweep(client: redis.Redis, there: dict[bytes, bytes], registry: str) -> lis
         return []
     removed = _remove(client, list(left))
     for prefix in left:
-        if _text(client.get(f"{prefix}~lease")) == token:  # or it has come to life again meanwhile
+        if _text(client.get(f"{prefix}~lease")) == token:  # its run may have taken the lease again
             client.unlink(f"{prefix}~lease")
             client.hdel(registry, prefix)
     return [
@@ -273,7 +278,7 @@ def _sweep(client: redis.Redis, there: dict[bytes, bytes], registry: str) -> lis
 
 
 def _remove(client: redis.Redis, prefixes: Sequence[str]) -> Counter[str]:
-    """Delete all keys below the prefixes but their leases, in one SCAN; how many there were of each."""
+    """Delete all keys below the prefixes except their leases, with one SCAN; returns how many there were of each."""
     pattern = _pattern(prefixes[0]) if len(prefixes) == 1 else _pattern(KEY_PREFIX)
     leases, removed, cursor = {f"{prefix}~lease" for prefix in prefixes}, Counter[str](), 0
     while True:
@@ -287,7 +292,7 @@ def _remove(client: redis.Redis, prefixes: Sequence[str]) -> Counter[str]:
 
 
 def _pattern(prefix: str) -> str:
-    """For SCAN; none of our prefixes has a character that means something else there."""
+    """A pattern for SCAN. No prefix of redisq contains a character with a special meaning there."""
     return f"{prefix}*"
 
 
@@ -301,7 +306,7 @@ def _text(value: Any) -> str:
 
 
 def _broken(pipe: int) -> bool:
-    """Whether there is no reader any more."""
+    """Whether the pipe has no reader."""
     poll = select.poll()
     poll.register(pipe, 0)
     return bool(poll.poll(0))

@@ -1,4 +1,4 @@
-"""Where the keys are in a command: read from the server's own key specifications, never guessed. Sans-IO.
+"""Finds the keys in a command, from the server's own key specifications, without guessing. Without IO.
 
 Source: the reply of COMMAND, in RESP2's shape or RESP3's, as redis.io/docs/latest/develop/reference/key-specs defines
 it (7.0+).
@@ -13,7 +13,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyRange:
-    """Every `step`-th word from the begin to `last` (from the begin, or if negative from the end of the command)."""
+    """Every `step`-th word from the begin to `last`. A negative `last` counts from the end of the command."""
 
     last: int
     step: int
@@ -29,7 +29,7 @@ class KeyRange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountedKeys:
-    """As many as the word at `count` says, from the word at `first` on (both from the begin)."""
+    """The number of keys is in the word at `count`; the keys start at `first`. Both are relative to the begin."""
 
     count: int
     first: int
@@ -46,11 +46,13 @@ class CountedKeys:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeySpec:
-    """One rule: the keys begin at word `index`, or after `keyword`, looked for from word `index` on.
+    """One rule: the keys begin at word `index`, or after `keyword`, which is searched from word `index` on.
 
-    A negative `index` counts from the end, and the keyword is then looked for backwards. `once`: the server warns that
-    the rule may mislead where the keyword is there more than once, a key of that name, say. `reads`: the server says
-    that these keys are only read.
+    * `index`: negative numbers count from the end; the keyword is then searched backwards.
+    * `keyword`: None if the keys begin at `index`.
+    * `find`: how the keys follow.
+    * `once`: the rule may be wrong if the keyword occurs more than once, such as in a key name.
+    * `reads`: the command only reads these keys.
     """
 
     index: int
@@ -70,8 +72,11 @@ class KeySpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandSpec:
-    """What is known of a command. `known` is False where some of its keys cannot be found by rule; `flags` are the
-    server's own words, such as b"readonly" and b"blocking".
+    """The rules of a command.
+
+    * `specs`: its rules for keys.
+    * `known`: False if some of its keys cannot be found by a rule.
+    * `flags`: the server's flags, such as b"readonly" and b"blocking".
     """
 
     specs: tuple[KeySpec, ...]
@@ -79,18 +84,18 @@ class CommandSpec:
     flags: frozenset[bytes] = frozenset()
 
     def positions(self, words: Sequence[bytes]) -> list[int]:
-        """The places of the keys in `words`, the command's name being word 0."""
+        """The positions of the keys in `words`. Word 0 is the command's name."""
         return sorted({place for spec in self.specs for place in spec.positions(words)})
 
     def is_sure(self, words: Sequence[bytes]) -> bool:
-        """Whether these are all of the keys for certain, and nothing else."""
+        """Whether `positions` certainly returns all keys and nothing else."""
         keywords = [spec.keyword for spec in self.specs if spec.once and spec.keyword]
         upper = [word.upper() for word in words[1:]] if keywords else []
         return self.known and all(upper.count(keyword) <= 1 for keyword in keywords)
 
 
 def parse_commands(reply: Sequence[Any]) -> dict[bytes, CommandSpec]:
-    """The reply of COMMAND, by upper-case name; subcommands as b"XGROUP|CREATE"."""
+    """Parse the reply of COMMAND. Returns the commands by upper-case name; subcommands as b"XGROUP|CREATE"."""
     return {name: command for entry in reply if entry for name, command in _parse(entry)}
 
 
@@ -105,14 +110,14 @@ def _parse(entry: Sequence[Any]) -> Iterator[tuple[bytes, CommandSpec]]:
         for subcommand in entry[9]:
             yield from _parse(subcommand)
         return
-    # Before 7.0 there is one range a command, and a flag where that is not the whole truth.
+    # Before 7.0 a command has one range, and a flag if the range does not cover all its keys.
     find = KeyRange(last=last - first if last >= 0 else last, step=step, limit=0)
     specs_before_7 = (KeySpec(index=first, keyword=None, find=find),) if first else ()
     yield name.upper(), CommandSpec(specs=specs_before_7, known=b"movablekeys" not in flags, flags=frozenset(flags))
 
 
 def _key_spec(spec: Mapping[bytes, Any]) -> KeySpec | None:
-    """None where the server itself says that it has no rule, or not the whole one."""
+    """One rule; None if the server says that it has no rule, or only a part of it."""
     begin, find = _pairs(spec[b"begin_search"]), _pairs(spec[b"find_keys"])
     begin_spec, find_spec = _pairs(begin[b"spec"]), _pairs(find[b"spec"])
     rule: KeyRange | CountedKeys
@@ -135,5 +140,5 @@ def _key_spec(spec: Mapping[bytes, Any]) -> KeySpec | None:
 
 
 def _pairs(told: Sequence[Any] | Mapping[bytes, Any]) -> Mapping[bytes, Any]:
-    """A map as RESP3 has it, or as RESP2: names and values by turns."""
+    """A map from RESP3, or from RESP2 (a list of names and values)."""
     return told if isinstance(told, Mapping) else dict(zip(told[::2], told[1::2], strict=True))

@@ -1,7 +1,7 @@
-"""The isolated namespace that each test has of a server which it shares with others.
+"""Namespaces: each test has an isolated part of a server that it shares with other tests.
 
-On a server of our own it is a logical database that no other process uses, emptied before each test; on the user's own
-server it is a key prefix, and of the keys only our own are ever deleted, by name.
+On a server that redisq started, a namespace is a logical database that no other process uses. It is emptied before each
+test. On the user's own server it is a key prefix, and only the test's own keys are deleted, by name.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from pytest_redisq.servers.supervisor import Supervisor
 
 #: Databases that the tests of a process use in turn, so that code left running by one test cannot write into the next.
 ROTATION = 4
-#: Keys deleted by one command, and looked at by one SCAN.
+#: The most keys deleted by one command.
 _BATCH = 500
 
 
@@ -48,13 +48,13 @@ class Namespace:
 
     @property
     def prefix(self) -> str:
-        """What the keys here begin with: on a server of our own nothing, as the database is the test's alone."""
+        """The prefix of the keys here; empty on a server that redisq started, where the test has a whole database."""
         return self.address.prefix
 
     def key(self, name: str) -> str:
-        """`name` as a key of this test's own, for any client; it will be deleted with the namespace.
+        """The full name of the key `name` in this namespace, for any client. The key is deleted with the namespace.
 
-        A client of the namespace takes both forms for the same key.
+        Clients of the namespace accept both forms as the same key.
         """
         key = self.prefix + name.removeprefix(self.prefix)
         if self.prefix:
@@ -128,7 +128,7 @@ class Namespaces:
             namespace = self._claim(self._server.supervisor)
         else:
             namespace = self._free.pop(0)
-        if self._server.paused:  # it would not refuse us but keep us waiting
+        if self._server.paused:  # it would not raise an error but block the command
             self._server.revive()
         try:
             namespace.clean()
@@ -138,8 +138,8 @@ class Namespaces:
         return namespace
 
     def _claim(self, supervisor: Supervisor | None) -> Namespace:
-        """A namespace in a database that this process reserves, with a file lock, among the processes of this run."""
-        assert supervisor, "only servers of our own have databases to claim"
+        """A namespace in a database that this process reserves with a file lock."""
+        assert supervisor, "only servers that redisq started have databases to reserve"
         databases = int(self._server.config("databases"))
         for number in range(1, databases):
             claim = _lock(supervisor.directory / f"database.{number}")
@@ -148,7 +148,7 @@ class Namespaces:
                 address = Address(url=_with_database(self._server.url, number))
                 return Namespace(address, address.client())
         raise ServerError(
-            f"All {databases} databases of this server are taken by other processes of this run.\n"
+            f"Other processes of this run use all {databases} databases of this server.\n"
             "What to do: leave 'databases' out of --redisq-server-arg, or run with fewer workers."
         )
 
@@ -167,7 +167,7 @@ class Namespaces:
 
 
 def _lock(path: Path) -> int | None:
-    """The descriptor that holds the lock on `path`, close-on-exec; None if another process holds it."""
+    """Lock `path`; returns the descriptor that holds the lock, or None if another process holds it."""
     claim = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -178,7 +178,7 @@ def _lock(path: Path) -> int | None:
 
 
 def _with_database(url: str, number: int) -> str:
-    """The URL of a server of our own, which is always TCP, leading to another database.
+    """The URL with another database, for a server that redisq started (always TCP).
 
     >>> _with_database("redis://:secret@127.0.0.1:6379/0", 3)
     'redis://:***@127.0.0.1:6379/3'

@@ -20,10 +20,11 @@ _lock = threading.Lock()
 
 
 def namespaced_connection_class(pool: Any, prefix: str, seen: set[bytes], *, origin: str, asyncio: bool) -> type:
-    """A class like the pool's connection class (TCP, TLS, unix socket) that keeps every command inside `prefix`.
+    """A subclass of the pool's connection class (TCP, TLS, unix socket) that keeps every command inside `prefix`.
 
-    `seen`: collects the keys that its commands name. `origin`: the URL of the server whose COMMAND reply tells
-    where a command has its keys. `asyncio`: whether it is an asyncio pool.
+    * `seen`: a set that gets the keys of its commands.
+    * `origin`: the URL of the server whose COMMAND reply gives the positions of keys.
+    * `asyncio`: whether it is an asyncio pool.
     """
     commands, database = _commands(origin), int(pool.connection_kwargs.get("db") or 0)
 
@@ -37,7 +38,7 @@ def namespaced_connection_class(pool: Any, prefix: str, seen: set[bytes], *, ori
 
 
 def _commands(url: str) -> Mapping[bytes, CommandSpec]:
-    """The key specifications of the server, asked for once a process. In RESP2, whose shape they are parsed from."""
+    """The key specifications of the server, read once in a process, in the shape of RESP2."""
     with _lock:
         if url not in _commands_of:
             with explained(url), redis.Redis.from_url(url, protocol=2, decode_responses=False) as client:
@@ -46,8 +47,8 @@ def _commands(url: str) -> Mapping[bytes, CommandSpec]:
         return _commands_of[url]
 
 
-# redis-py offers no other place where every command of every kind of client passes (pipelines, locks, scripts and
-# blocking calls included) than the connection's class; hence these two inherit, and from a base known at run time only.
+# In redis-py, only the connection class sees every command of every kind of client, including pipelines, locks, scripts
+# and blocking calls. So these two classes inherit, from a base that is known only at run time.
 class _NamespacedConnection:
     prefixer: Callable[[], Prefixer]
 
@@ -57,7 +58,7 @@ class _NamespacedConnection:
 
     def send_command(self, *args: Any, **options: Any) -> None:
         base: Any = super()
-        base.connect()  # now, since the greetings of a new connection have replies of their own
+        base.connect()  # now: the first commands of a new connection have replies, too
         base.send_command(*self._prefixer.send(args), **options)
 
     def pack_commands(self, commands: Any) -> Any:

@@ -1,9 +1,13 @@
-"""Rewrites commands to stay inside a key prefix, so that the key "jobs" is safe on a Redis with other data. Sans-IO.
+"""Rewrites commands to stay inside a key prefix, so that a test's key "jobs" is safe on a server with other data.
 
-Laws: every key of a command is prefixed, once (a name that has the prefix already stays); keys named in a reply come
-back as they were asked for; a command that would reach beyond the prefix is refused before it is sent, a script that
-declares no keys among them. What escapes: keys that a script touches beside those that it declares, and pub/sub
-channels, which are no keys.
+Without IO. Laws:
+
+- Every key of a command gets the prefix once. A name that already has the prefix is not changed.
+- Keys in a reply have the names that the command used.
+- A command that could affect keys outside the prefix is refused before it is sent. So is a script without declared
+  keys.
+
+Not covered: keys that a script uses without declaring them, and pub/sub channels, which are not keys.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ from typing import Any
 from pytest_redisq.errors import ServerError
 from pytest_redisq.servers.keyspec import CommandSpec
 
-#: What becomes of a reply.
+#: Converts a reply.
 Undo = Callable[[Any], Any]
 
 #: Commands without keys that change no data; subcommands after a bar. All other commands without keys are refused.
@@ -30,7 +34,7 @@ HARMLESS = frozenset(
     LATENCY|HISTORY SLOWLOG|GET SLOWLOG|LEN MODULE|LIST
     """.split()
 )
-#: Commands with keys that reach beyond the prefix all the same: other databases, other servers.
+#: Commands with keys that affect data outside the prefix: other databases, other servers.
 FAR = frozenset({b"MIGRATE", b"MOVE"})
 _CHANNELS = frozenset(b"SUBSCRIBE UNSUBSCRIBE PSUBSCRIBE PUNSUBSCRIBE SSUBSCRIBE SUNSUBSCRIBE".split())
 _NAMES_KEY_FIRST = frozenset(b"BLPOP BRPOP BZPOPMIN BZPOPMAX LMPOP BLMPOP ZMPOP BZMPOP".split())
@@ -38,7 +42,7 @@ _NAMES_STREAMS = frozenset({b"XREAD", b"XREADGROUP"})
 
 
 class Prefixer:
-    """The state of one connection: what becomes of each reply still to come, and of those a transaction holds back."""
+    """The state of one connection: how to convert each pending reply, and those that a transaction delays."""
 
     def __init__(self, prefix: str, commands: Mapping[bytes, CommandSpec], database: int, seen: set[bytes]) -> None:
         self._prefix = prefix.encode()
@@ -49,12 +53,12 @@ class Prefixer:
         self._held: list[Undo] | None = None
 
     def reset(self) -> None:
-        """The connection is gone, and so are the replies."""
+        """Forget all pending replies, because the connection is closed."""
         self._pending.clear()
         self._held = None
 
     def send(self, args: Sequence[Any]) -> list[Any]:
-        """The command to send instead. Raises ServerError if it would reach beyond the prefix."""
+        """The command to send in place of `args`. Raises ServerError if it could affect keys outside the prefix."""
         words = _words(args)
         name = self._name(words)
         sent, undo = self._rewrite(name, words)
@@ -76,11 +80,11 @@ class Prefixer:
         return sent
 
     def receive(self, reply: Any) -> Any:
-        """The reply to hand on, of the oldest command that has had none; a push message stays as it is."""
+        """Convert the reply to the oldest pending command. A push message is not changed."""
         return self._pending.pop(0)(reply) if self._pending else reply
 
     def fail(self) -> None:
-        """The oldest command that has had no reply was answered by an error."""
+        """Note that the reply to the oldest pending command is an error."""
         if self._pending:
             self._pending.pop(0)
 
@@ -150,7 +154,7 @@ class Prefixer:
 
 
 def _words(args: Sequence[Any]) -> list[bytes]:
-    """What goes over the wire; redis-py writes some command names as one word with a space ("XGROUP CREATE")."""
+    """The words of a command as they are sent. redis-py joins some names with a space ("XGROUP CREATE")."""
     first, *rest = args
     return [*_bytes(first).split(), *map(_bytes, rest)]
 
@@ -162,11 +166,12 @@ def _bytes(value: Any) -> bytes:
         case memoryview() | bytearray():
             return bytes(value)
         case bool():
-            raise TypeError(f"Redis takes no {value!r}: convert it to a string or a number first.")
+            raise TypeError(f"Redis does not accept {value!r}: convert it to a string or a number first.")
         case str() | int() | float():
             return (value if isinstance(value, str) else repr(value)).encode()
         case _:
-            raise TypeError(f"Redis takes no {type(value).__name__}: convert it to bytes, a string or a number first.")
+            kind = type(value).__name__
+            raise TypeError(f"Redis does not accept a {kind}: convert it to bytes, a string or a number first.")
 
 
 def _upper(words: Sequence[bytes]) -> list[bytes]:
@@ -174,12 +179,15 @@ def _upper(words: Sequence[bytes]) -> list[bytes]:
 
 
 def _literal(text: bytes) -> bytes:
-    """`text` in a glob pattern, meaning itself."""
+    """`text` as a glob pattern that matches only itself."""
     return b"".join(b"\\" + bytes([byte]) if byte in b"*?[]\\^" else bytes([byte]) for byte in text)
 
 
 def _sort_positions(words: Sequence[bytes]) -> list[int]:
-    """SORT's key, the one after STORE, and patterns after BY and GET that name keys: servers give no rule for it."""
+    """The positions of SORT's keys: the first, the one after STORE, and key patterns after BY and GET.
+
+    Servers have no rule for them.
+    """
     after = [place + 1 for place, word in enumerate(_upper(words[:-1])) if word in (b"STORE", b"BY", b"GET")]
     return [1, *(place for place in after if words[place - 1].upper() == b"STORE" or b"*" in words[place])]
 
@@ -200,7 +208,7 @@ def _undo_each(undos: Sequence[Undo]) -> Undo:
 
 
 def _undo_streams(reply: Any, bare: Callable[[Any], Any]) -> Any:
-    """RESP2 answers pairs of name and entries, RESP3 a map."""
+    """Convert a reply of XREAD: pairs of name and entries in RESP2, a map in RESP3."""
     if isinstance(reply, dict):
         return {bare(name): entries for name, entries in reply.items()}
     return [[bare(name), entries] for name, entries in reply] if reply else reply

@@ -22,9 +22,9 @@ from pytest_redisq.servers.supervisor import Supervisor
 NAMES = ("redis-server", "valkey-server")
 HOST = "127.0.0.1"
 
-#: Below what Linux and macOS give to outgoing connections, so that none takes the port while the server restarts.
+#: Below the ports that Linux and macOS use for outgoing connections, so that none takes the port during a restart.
 _PORTS = range(20_000, 32_000)
-#: Another program may take a port between our look at it and the server's bind; so often another one is tried.
+#: The most ports that are tried: another program may take a port between the check and the server's bind.
 _TRIES = 10
 _TAKEN = "Address already in use"
 
@@ -39,7 +39,7 @@ def missing(settings: Settings) -> str | None:
 
 
 def launch(settings: Settings, supervisor: Supervisor) -> Launched:
-    """Start the binary that the settings name, else the first on PATH."""
+    """Start the binary of the settings, or the first on PATH, and wait until it answers. Raises ServerError."""
     why_not = missing(settings)
     if why_not:
         raise ServerError(
@@ -52,7 +52,7 @@ def launch(settings: Settings, supervisor: Supervisor) -> Launched:
 
 
 def launch_binary(binary: str, settings: Settings, supervisor: Supervisor) -> Launched:
-    """Start `binary` on a free port of the loopback interface, with a random password, and wait for its answer."""
+    """Start `binary` on a free loopback port with a random password, and wait until it answers. Raises ServerError."""
     data = supervisor.directory / "data"
     own = given(settings.server_args)
     password = Secret(own.get("requirepass", secrets.token_hex(16)))
@@ -76,10 +76,10 @@ def launch_binary(binary: str, settings: Settings, supervisor: Supervisor) -> La
 
 def _advice(port: int, server_args: Sequence[str], *, taken: bool) -> str:
     if taken:
-        return f"port {port} is taken; stop what listens there, or leave 'port' out of --redisq-server-arg."
+        return f"port {port} is in use. Stop the program that listens there, or omit 'port' in --redisq-server-arg."
     if server_args:
         return f"correct --redisq-server-arg (given: {shown(server_args)})."
-    return "run the binary by hand to see whether it works on this machine."
+    return "start the binary manually to check whether it works on this machine."
 
 
 def _write(file: Path, text: str) -> None:
@@ -96,4 +96,4 @@ def _free_port() -> int:
             except OSError:
                 continue
             return port
-    raise ServerError(f"No free port on {HOST}: a hundred between {_PORTS[0]} and {_PORTS[-1]} are taken.")
+    raise ServerError(f"No free port on {HOST}: a hundred ports from {_PORTS[0]} to {_PORTS[-1]} are in use.")

@@ -16,7 +16,7 @@ from pytest_redisq.errors import ServerError
 from pytest_redisq.secret import Secret, Url, without_secrets
 from pytest_redisq.servers.abandoned_folders import end_and_remove
 from pytest_redisq.servers.address import Address
-from pytest_redisq.servers.backend import How
+from pytest_redisq.servers.backend import ServerKind
 from pytest_redisq.servers.boot import boot
 from pytest_redisq.servers.external import explained
 from pytest_redisq.servers.supervisor import Supervisor, wait_until
@@ -24,7 +24,7 @@ from pytest_redisq.spelling import suggest
 
 Flavour = Literal["redis", "valkey"]
 
-#: How long a graceful SHUTDOWN may take, a last save included, in seconds.
+#: Seconds that SHUTDOWN may take, including a last save.
 _SHUTDOWN_SECONDS = 10.0
 
 
@@ -32,7 +32,7 @@ class Server:
     """A running Redis or Valkey. Thread-safe.
 
     `url`: its URL with the password. `reason`: why it was chosen. A server that redisq started ends when the last
-    process that holds its lease has called `stop` or is gone. The user's own server (`how` is "url") is never
+    process that holds its lease has called `stop` or is gone. The user's own server (`kind` is "url") is never
     restarted, paused, killed or configured: those methods raise ServerError.
     """
 
@@ -40,7 +40,7 @@ class Server:
         self,
         *,
         url: str,
-        how: How,
+        kind: ServerKind,
         detail: str,
         reason: str,
         supervisor: Supervisor | None = None,
@@ -48,7 +48,7 @@ class Server:
         socket: Path | None = None,
     ) -> None:
         self.url: str = Url(url)
-        self.how: How = how
+        self.kind: ServerKind = kind
         self.detail = detail
         self.reason = reason
         #: Whether this process has paused it.
@@ -68,13 +68,13 @@ class Server:
 
     def header(self) -> str:
         """One line with version, kind and reason: "valkey 9.1.2, docker, image valkey:9.1 (--redisq-image)"."""
-        return f"{self.flavour} {self.version}, {self.how}, {self.detail} ({self.reason})"
+        return f"{self.flavour} {self.version}, {self.kind}, {self.detail} ({self.reason})"
 
     def record(self) -> dict[str, Any]:
         """The arguments from which another process makes a `Server`, with a `Supervisor` that has joined the lease."""
         return {
             "url": self.url,
-            "how": self.how,
+            "kind": self.kind,
             "detail": self.detail,
             "reason": self.reason,
             "startup_seconds": self._startup_seconds,
@@ -82,7 +82,7 @@ class Server:
 
     @property
     def local_url(self) -> str:
-        """The URL of its unix socket if it has one that answers; else `url`. A unix socket is faster."""
+        """The URL of its unix socket, which is faster, if it has one that answers; `url` if not."""
         if self._socket is None:
             return self.url
         login, at, _ = urlsplit(self.url).netloc.rpartition("@")
@@ -90,7 +90,7 @@ class Server:
         try:
             with Address(url=url).client() as client:
                 client.ping()
-        except (redis.RedisError, OSError):  # the daemon may run in a machine of its own, as on macOS
+        except (redis.RedisError, OSError):  # the daemon may run in a virtual machine, as on macOS
             return self.url
         return url
 
@@ -103,7 +103,7 @@ class Server:
         return Address(url=self.url).async_client(**options)
 
     def can(self, command: str) -> bool:
-        """Whether the server knows `command` ("LMPOP", "CLIENT UNBLOCK"): asked by COMMAND INFO, never by version."""
+        """Whether the server has `command` ("LMPOP", "CLIENT UNBLOCK"), by COMMAND INFO, not by its version."""
         name = "|".join(command.lower().split())
         if name not in self._commands:
             self._commands[name] = bool(self._ask("COMMAND INFO", name)[0])
@@ -132,7 +132,7 @@ class Server:
         raise ServerError(f"{self.flavour} {self.version} has no setting {name!r}.{suggest(name, known)}")
 
     def log(self) -> str:
-        """The server's log so far; the last lines of a container arrive late. Only for servers that redisq started."""
+        """The server's log so far. A container's last lines arrive late. Only for servers that redisq started."""
         return self._own("asked for its log").log()
 
     def kill(self) -> None:

@@ -32,7 +32,7 @@ _VANISH_SECONDS = 5.0
 
 @contextlib.contextmanager
 def share(settings: Settings, run_id: str) -> Iterator[Server]:
-    """The server of the run `run_id`, started by the first process that asks, gone when the last has left."""
+    """The server of the run `run_id`. The first process starts it; it ends when the last process has left."""
     server = connect(settings) if settings.url else _join_or_start(settings, run_id)
     try:
         yield server
@@ -49,7 +49,7 @@ def run_folder(run_id: str) -> Path:
 def _join_or_start(settings: Settings, run_id: str) -> Server:
     directory = run_folder(run_id)
     # Before the folder is created: until a supervisor has it, no process removes it, so the start follows at once.
-    how, reason = choose(settings) if not (directory / "server.json").exists() else (None, "")
+    kind, reason = choose(settings) if not (directory / "server.json").exists() else (None, "")
     while True:
         with _locked(directory) as current:
             if not current:
@@ -63,9 +63,9 @@ def _join_or_start(settings: Settings, run_id: str) -> Server:
                 if there != ["lock"]:  # left by a supervisor that was killed
                     end_and_remove(directory)
                     continue
-                if how is None:
-                    how, reason = choose(settings)
-                server = start_in(directory, settings, how, reason)
+                if kind is None:
+                    kind, reason = choose(settings)
+                server = start_in(directory, settings, kind, reason)
                 _forbid_what_crosses_databases(server)
                 record.write_text(json.dumps(server.record()))
                 return server
@@ -84,7 +84,7 @@ def _forbid_what_crosses_databases(server: Server) -> None:
 
 @contextlib.contextmanager
 def _locked(directory: Path) -> Iterator[bool]:
-    """Hold the folder's lock; yields whether it still is that folder's, which may have gone while we waited."""
+    """Hold the folder's lock; yields False if the folder was removed while this process waited for the lock."""
     directory.mkdir(mode=0o700, exist_ok=True)
     try:
         _refuse_others(directory)

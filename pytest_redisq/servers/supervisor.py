@@ -5,10 +5,10 @@ own session, reads from it. End of file means that the last holder is gone, by w
 the supervisor kills the server and removes the folder. Orders to the supervisor go through the same FIFO. It writes its
 answers, and each exit of the server, to `events`; the server's output goes to `log`.
 
-On this machine a supervisor is three processes. Two of them only wait for the first: should that be killed itself, they
-kill the server and remove the folder. `abandoned_folders` deals with what is left when all are killed.
+On this machine a supervisor has three processes. Two of them wait for the first: if it is killed, they kill the server
+and remove the folder. If all three are killed, `abandoned_folders` cleans up.
 
-A shell script, since it must also run inside containers, where there is nothing else, and because it starts in 1 ms.
+It is a shell script, because it also runs inside containers, where only a shell is available, and starts in 1 ms.
 """
 
 from __future__ import annotations
@@ -35,23 +35,23 @@ LEASE = "lease"
 #: The orders that a supervisor takes; "create" is for the container supervisor, before the script in it runs.
 Order = Literal["create", "hello", "start", "kill", "pause", "resume"]
 
-#: How often a condition is looked at while waiting, in seconds.
+#: Seconds between two checks of a condition.
 POLL_SECONDS = 0.002
-#: How often a process looks whether its parent still lives, in seconds.
+#: Seconds between two checks whether the parent process is alive.
 ORPHAN_SECONDS = 0.2
-#: How long an orphaned process may take to end by SIGINT, in seconds.
+#: Seconds that an orphaned process may take to end after SIGINT.
 ORPHAN_END_SECONDS = 1.0
 #: Seconds that a supervisor may take for an order. It needs a millisecond; an overloaded machine needs more.
 ORDER_SECONDS = 10.0
-#: The lines of the server's log that an error message ends with.
+#: How many lines of the server's log an error message has at its end.
 LOG_LINES = 12
 
 #: $1 is a folder that exists for the supervisor's own files, the rest is the server's command.
-#: stdin: "<token> <order>" a line. stdout: "done <token>" when carried out, "start <n>" before the n-th server (from 1)
-#: starts, "exit <n> <status>" when it has ended. stderr: the server's output. The server's pid is signalled only until
-#: it has been seen to end, for then it may be another's.
+#: stdin: lines "<token> <order>". stdout: "done <token>" after an order, "start <n>" before the n-th server (from 1)
+#: starts, "exit <n> <status>" when it has ended. stderr: the server's output. The server's pid gets no signal after the
+#: server has ended, because then it may belong to another process.
 SCRIPT = r"""
-PATH=$PATH:/usr/bin:/bin  # for mv, rm and sleep, whatever the test has made of it
+PATH=$PATH:/usr/bin:/bin  # for mv, rm and sleep, even if a test has changed PATH
 exec 3>&1
 folder=$1; shift
 n=0
@@ -73,7 +73,7 @@ start() {
 }
 ended() { [ "$n" = 0 ] || [ -e "$folder/ended.$n" ]; }
 signal() { ended || kill -s "$1" "$pid"; }
-gone() {  # also where it is a zombie, as init has not reaped it yet
+gone() {  # also if it is a zombie that init has not reaped yet
   kill -s 0 "$pid" || return 0
   read -r state <"/proc/$pid/stat" || return 1
   case ${state##*) } in Z*) return 0 ;; esac
@@ -96,14 +96,13 @@ while read -r token order; do
   esac
   echo "done $token"
 done
-end finally  # even if what waits for the server was killed
+end finally  # also if the subshell that waits for the server was killed
 """
 
-# The launching process does not become the parent, so that it has no child to wait for. `kill 0` takes what the server
-# may have forked (a background save) along with the script itself. The folder goes first, and all at once, since
-# another run may be about to make it anew. The second process reads from a pipe of which only the script has the write
-# end (6), and has the lease open (4), so that the supervisor counts as listening until the folder is gone. Their parent
-# waits for both, and comes last.
+# The launching process does not become the parent, so that it has no child to wait for. `kill 0` also kills processes
+# that the server has forked (a background save). The folder is renamed first, since another run may be about to create
+# it again. The second process reads from a pipe; only the script has its write end (6). It keeps the lease open (4), so
+# that the supervisor counts as listening until the folder is gone. Their parent waits for both, and ends last.
 _DETACHED = f"""
 folder=$1
 clear() {{
@@ -129,7 +128,7 @@ exec 4<&0 5>&1
 
 
 class LeaseHolder(Protocol):
-    """Holds a lease for the life of this process: of a server, or of keys on the user's own server."""
+    """Holds a lease while this process lives: of a server, or of keys on the user's own server."""
 
     def release(self) -> object: ...
 
@@ -140,7 +139,7 @@ _holders: weakref.WeakSet[LeaseHolder] = weakref.WeakSet()
 class Supervisor:
     """One supervisor: its folder, this process's hold on its lease, and orders to it. Thread-safe.
 
-    A forked child holds nothing (its parent's end must end the server), but may still give orders.
+    A forked child does not hold the lease, so that the server ends with its parent. It may still give orders.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -158,13 +157,16 @@ class Supervisor:
         os.mkfifo(new, 0o600)
         read_end = os.open(new, os.O_RDONLY | os.O_NONBLOCK)
         self._hold = os.open(new, os.O_WRONLY)
-        new.rename(self._lease)  # a lease without a reader is not in use any more
+        new.rename(self._lease)  # renamed when it has a reader: a lease without a reader counts as abandoned
         os.set_blocking(read_end, True)
         return read_end
 
     def launch(self, command: Sequence[str]) -> None:
-        """Start the supervisor on this machine. It starts the server only when told."""
-        with interrupts.deferred():  # interrupted, it would leave a folder that looks supervised but is not
+        """Start the supervisor on this machine. It starts the server at the order "start".
+
+        `command`: the server's command line.
+        """
+        with interrupts.deferred():  # an interrupt would leave a folder that looks supervised but is not
             self._launch(command)
 
     def _launch(self, command: Sequence[str]) -> None:
@@ -184,7 +186,7 @@ class Supervisor:
             os.close(read_end)
 
     def join(self) -> bool:
-        """Hold the lease of a supervisor that another process started; False if that one is gone."""
+        """Hold the lease of a supervisor that another process started; returns False if it is gone."""
         try:
             self._hold = os.open(self._lease, os.O_WRONLY | os.O_NONBLOCK)
             self.order("hello")
@@ -194,7 +196,7 @@ class Supervisor:
         return True
 
     def release(self) -> bool:
-        """Release the lease. Returns False if it was held and no supervisor was there to notice.
+        """Release the lease. Returns False if this process held it, but its supervisor was gone.
 
         When the last holder has released it, the server and the folder are gone within milliseconds.
         """
@@ -244,11 +246,11 @@ class Supervisor:
         return sum(words[0] == "start" for words in events) > sum(words[0] == "exit" for words in events)
 
     def exits(self) -> list[int]:
-        """The exit statuses of the servers that have ended, oldest first, as a shell tells them (137: SIGKILL)."""
+        """The exit statuses of the servers that have ended, oldest first, as in a shell (137: SIGKILL)."""
         return [int(words[2]) for words in self._events() if words[0] == "exit"]
 
     def log(self) -> str:
-        """What the server has written so far."""
+        """The server's output so far."""
         try:
             return (self.directory / "log").read_text(errors="replace")
         except OSError:
@@ -268,7 +270,7 @@ class Supervisor:
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
-    """Whether `condition` came true within `seconds`; it is looked at every few milliseconds."""
+    """Wait until `condition` is true; returns False if it is not within `seconds`. Checks every few milliseconds."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -289,7 +291,7 @@ def release_all() -> None:
 
 
 def end_when_orphaned() -> None:
-    """End this process when its parent has died: release every lease, send SIGINT, then exit if that did not work."""
+    """End this process when its parent has died: release every lease, send SIGINT, and exit if that has no effect."""
     parent = os.getppid()
 
     def follow() -> None:

@@ -1,4 +1,4 @@
-"""The folder for this process's temporary files, which goes with the process whatever signal ends it."""
+"""The folder for this process's temporary files. It is removed when the process ends, by any signal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pytest_redisq.errors import RedisqError
 from pytest_redisq.servers.abandoned_folders import folder_prefix
 from pytest_redisq.servers.supervisor import Supervisor
 
-#: What an operating system says of a folder that is full or cannot be written.
+#: The errors for a folder that is full or cannot be written.
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
 _lock = threading.Lock()
@@ -26,7 +26,7 @@ _multiprocessing: Supervisor | None = None
 
 @contextlib.contextmanager
 def explain_full_disk() -> Iterator[None]:
-    """Says in words that the folder of temporary files has no room or cannot be written; raises RedisqError."""
+    """Raises RedisqError, with what to do, if the folder of temporary files is full or cannot be written."""
     try:
         yield
     except OSError as error:
@@ -49,18 +49,18 @@ def temporary_folder() -> Path:
 
 
 def remove_temporary_folder() -> None:
-    """Have the folder removed now; the next `temporary_folder` makes a new one."""
+    """Remove the folder now. The next call of `temporary_folder` creates a new one."""
     with _lock:
         _release()
 
 
 def keep_multiprocessing_folder() -> None:
-    """Have multiprocessing's own folder, which holds the socket of its fork server, removed when this process ends."""
+    """Make multiprocessing's own folder, with the socket of its fork server, end with this process."""
     global _multiprocessing
     config = vars(multiprocessing.current_process())["_config"]
     with _lock:
         if not config.get("tempdir"):
-            # Not in `temporary_folder`, which may be released while the fork server lives.
+            # Not inside `temporary_folder`, which may be removed while the fork server lives.
             _multiprocessing = _launch("pymp-")
             config["tempdir"] = str(_multiprocessing.directory)
 

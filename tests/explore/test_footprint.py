@@ -7,13 +7,13 @@ from collections.abc import Iterator
 import pytest
 
 from pytest_redisq.explore.footprint import ALL, ALL_READ, NOTHING, CommandTable, Footprint
-from pytest_redisq.explore.server_connection import ServerConnection
 from pytest_redisq.resp import Value
+from pytest_redisq.servers.server_connection import ServerConnection
 
 
 @pytest.fixture(scope="module")
 def commands(redisq_session) -> Iterator[CommandTable]:  # type: ignore[no-untyped-def]
-    server = ServerConnection(redisq_session.url)
+    server = ServerConnection.of(redisq_session.url)
 
     def ask(name: bytes):  # type: ignore[no-untyped-def]
         entries = server.ask("COMMAND", "INFO", name)

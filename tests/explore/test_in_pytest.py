@@ -128,7 +128,9 @@ def test_the_flag_replays_instead_of_searching(inner: pytest.Pytester, monkeypat
 def test_a_schedule_that_is_none_is_refused_at_once(inner: pytest.Pytester) -> None:
     result = run(inner, "--redisq-replay", "aab")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: --redisq-replay: 'aab' is no schedule: a capital letter for each step *"])
+    result.stderr.fnmatch_lines(
+        ["ERROR: --redisq-replay: 'aab' is not a schedule: write a capital letter for each step *"]
+    )
 
 
 def test_a_replay_that_diverges_names_the_step(inner: pytest.Pytester) -> None:

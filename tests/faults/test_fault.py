@@ -45,9 +45,9 @@ def test_text_and_objects_mean_the_same(faults: list[Fault]) -> None:
     ("text", "words"),
     [
         ("kil:consumer@500", "no such fault: 'kil'. Did you mean 'kill'? The names are lost-request, "),
-        ("kill:consumer@soon", "'kill:consumer@soon' is no fault: write NAME[:TARGET][@WHEN][+DURATION], as in "),
-        ("pause:server@2s+3", "'pause:server@2s+3' is no fault: write NAME"),
-        ("pause@3@4", "'pause@3@4' is no fault: write NAME"),
+        ("kill:consumer@soon", "'kill:consumer@soon' is not a fault: write NAME[:TARGET][@WHEN][+DURATION], as in "),
+        ("pause:server@2s+3", "'pause:server@2s+3' is not a fault: write NAME"),
+        ("pause@3@4", "'pause@3@4' is not a fault: write NAME"),
     ],
 )
 def test_a_mistyped_fault_is_told(text: str, words: str) -> None:
@@ -62,7 +62,7 @@ def test_a_mistyped_fault_is_told(text: str, words: str) -> None:
         ({"name": "kill", "target": "a@b"}, "target='a@b' cannot be spelled in a fault"),
         (
             {"name": "kill", "after_messages": 1, "at_seconds": 1},
-            "kill takes after_messages or at_seconds, and not both",
+            "kill takes after_messages or at_seconds, not both",
         ),
         ({"name": "kill", "after_messages": -1}, "after_messages=-1 must be at least 0"),
         ({"name": "kill", "at_seconds": math.inf}, "at_seconds=inf must be at least 0"),

@@ -151,7 +151,7 @@ def test_what_has_no_end_or_no_lines_is_refused_before_it_is_opened(place: str, 
         path.mkdir()
     elif place == "a loop of links":
         path.symlink_to(path)
-    with pytest.raises(HistoryError, match=r"is no regular file\.\nWhat to do: write the history to a file first"):
+    with pytest.raises(HistoryError, match=r"is not a regular file\.\nWhat to do: write the history to a file first"):
         read_history(path)
 
 

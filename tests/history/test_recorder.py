@@ -99,14 +99,14 @@ def test_an_op_ends_once() -> None:
     recorder = Recorder()
     token = recorder.invoke("p", Kind.ENQUEUE)
     recorder.ok(token)
-    with pytest.raises(ValueError, match=f"no op is open under token {token}: each op ends once"):
+    with pytest.raises(ValueError, match=f"token {token} has no open op: call ok, fail or info once"):
         recorder.info(token)
 
 
 def test_ids_are_one_for_each_message_or_none() -> None:
     recorder = Recorder()
     token = recorder.invoke("p", Kind.ENQUEUE, (Message(0, 0), Message(0, 1)))
-    with pytest.raises(ValueError, match="got 1 ids for 2 messages"):
+    with pytest.raises(ValueError, match="got 1 for 2 messages"):
         recorder.ok(token, ids=("1-0",))
 
 
@@ -149,7 +149,7 @@ def test_a_recorder_refuses_to_be_used_across_a_fork() -> None:
     child = context.Process(target=_invoke_in_child, args=(Recorder(), there))
     child.start()
     assert here.poll(20)
-    assert here.recv().endswith("open a Journal on a file of its own and merge it afterwards")
+    assert here.recv().endswith("open a Journal on its own file, and merge it afterwards.")
     child.join()
     child.close()
     here.close()

@@ -193,7 +193,7 @@ def test_messages_too_small_to_say_when_they_were_sent_are_refused() -> None:
 
 
 def test_a_server_behind_tls_is_left_to_the_other_engine_before_anything_is_sent() -> None:
-    with pytest.raises(LoadError, match="the epoll engine has no TLS; use --engine locust, or a tunnel"):
+    with pytest.raises(LoadError, match="the epoll engine does not support TLS; use --engine locust, or a tunnel"):
         run(LoadRun(scenario="drain", url="rediss://127.0.0.1:1/0", seconds=1))
 
 

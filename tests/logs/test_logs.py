@@ -227,7 +227,7 @@ def test_attaching_after_the_end_says_so() -> None:
     with collect_logs() as logs:
         config = logs.config
     stranger = LogConfig(address=config.address, token=config.token, process=0, levels=())
-    with pytest.raises(RedisqError, match="The collecting process does not collect log records any more"):
+    with pytest.raises(RedisqError, match="The collecting process has stopped collecting log records"):
         stranger.attach()
 
 

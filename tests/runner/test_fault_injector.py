@@ -237,7 +237,7 @@ def test_a_server_fault_needs_a_server_of_our_own(server: Server) -> None:
 
 
 def test_what_is_no_fault_is_refused(server: Server) -> None:
-    with pytest.raises(TypeError, match="7 is no fault: give a Fault, or NAME"):
+    with pytest.raises(TypeError, match="7 is not a fault: give a Fault, or NAME"):
         run(BlockingList("jobs"), at=server, faults=[7])  # type: ignore[list-item]
 
 

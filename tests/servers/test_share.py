@@ -113,5 +113,5 @@ def test_a_place_that_is_not_ours_is_refused(run_id: str, folder: Path) -> None:
 
 def test_somebody_elses_server_needs_no_meeting(process: Server, run_id: str) -> None:
     with share(Settings(server=process.url), run_id) as server:
-        assert server.how == "url"
+        assert server.kind == "url"
         assert not list(Path(tempfile.gettempdir()).glob(run_folder(run_id).name))
