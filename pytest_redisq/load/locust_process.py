@@ -132,7 +132,9 @@ class LoadReport:
     def verify(self) -> None:
         """Raises DeliveryError, with the output, unless the contract was kept and no threshold was missed."""
         if self.exit_code:
-            raise DeliveryError(f"the load run ended with exit code {self.exit_code}:\n{self.output}")
+            line = str(self.told["verdict"]["line"])
+            point = "; ".join(self.told["missed"]) or line if self.outcome == "pass" else line
+            raise DeliveryError(f"{point}\nThe load run ended with exit code {self.exit_code}:\n{self.output}")
 
 
 def _meeting_place() -> list[object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from pytest_redisq import interrupts
 from pytest_redisq.children import children_of
 from pytest_redisq.errors import RedisqError
 from pytest_redisq.faults import AnyFaults, Fault, faults_for
+from pytest_redisq.history import FaultRecord
 from pytest_redisq.load.locust_process import LoadReport, LoadRun, under_way
 from pytest_redisq.load.results.exit_status import EXIT_BROKEN, EXIT_UNKNOWN
 from pytest_redisq.servers import Server
@@ -45,7 +47,7 @@ class FaultSchedule:
         self._over = threading.Event()
         self._began = time.monotonic()
         self.struck: list[str] = []
-        self._missed = False  # a fault was asked for and did not strike
+        self._records: list[FaultRecord] = []
 
     @contextlib.contextmanager
     def at_work(self) -> Iterator[None]:
@@ -64,15 +66,26 @@ class FaultSchedule:
             self._server.revive()
 
     def told_by(self, report: LoadReport) -> LoadReport:
-        """The report with what was done. It proves nothing, and cannot be judged, if a fault did not strike."""
-        code = report.exit_code
-        if self._missed and code != EXIT_BROKEN:
-            code = EXIT_UNKNOWN
-        told = {**report.told, "exit_code": code, "faults": self.struck}
+        """The report with what was done. It is *unknown* if a fault struck nothing, unless the contract is broken."""
+        void, code = self._void(), report.exit_code
+        verdict = {**report.told["verdict"], "faults": [dataclasses.asdict(record) for record in self._records]}
+        if void:
+            code = code if code == EXIT_BROKEN else EXIT_UNKNOWN
+            verdict["reasons"] = [*void, *verdict["reasons"]]
+        if void and verdict["outcome"] == "pass":
+            verdict |= {"outcome": "unknown", "line": f"{verdict['contract']} unknown: {void[0]}"}
+        told = {**report.told, "exit_code": code, "verdict": verdict, "faults": self.struck}
         return replace(report, exit_code=code, told=told, output=report.output + self.lines())
 
     def lines(self) -> str:
-        return "".join(f"fault: {line}\n" for line in self.struck)
+        """What was done, a line each, and why that proves nothing if it does."""
+        return "".join(f"fault: {line}\n" for line in self.struck) + "".join(
+            f"unknown: {reason}\n" for reason in self._void()
+        )
+
+    def _void(self) -> list[str]:
+        """Why faults prove nothing, in words."""
+        return [record.void for record in self._records if record.void]
 
     def _strike_all(self) -> None:
         while self._faults and not self._begun() and not self._over.wait(_POLL_SECONDS):
@@ -80,40 +93,41 @@ class FaultSchedule:
         self._began = time.monotonic()
         for fault in self._faults:
             if self._over.wait(max(0.0, self._began + _at_seconds(fault) - time.monotonic())):
-                self._miss(f"{fault} never struck: the run had ended")
+                self._miss(fault, "never struck", "the run had ended", began=False)
                 continue
             try:
                 self._strike(fault)
             except (RedisqError, OSError) as error:
-                self._miss(f"{fault} failed: {error}")
+                self._miss(fault, "failed", str(error))
 
     def _strike(self, fault: Fault) -> None:
         match fault.where:
             case "pause:server":
                 self._server.pause()
-                self._note("the server was paused")
+                self._note(fault, "the server was paused")
                 self._over.wait(fault.for_seconds)
                 self._server.resume()
-                self._note("the server was resumed")
+                self._note(fault, "the server was resumed")
             case "kill:server":
                 self._server.kill()
-                self._note("the server was killed")
+                self._note(fault, "the server was killed")
                 self._over.wait(fault.for_seconds)
                 self._server.restart()
-                self._note("the server was started again")
+                self._note(fault, "the server was started again")
             case "restart:server":
                 self._server.restart()
-                self._note("the server was shut down and started again")
+                self._note(fault, "the server was shut down and started again")
             case "drop:connections":
-                self._note(f"{self._drop()} connections were closed by the server")
+                closed = self._drop()
+                self._note(fault, f"{closed} connections were closed by the server", struck=closed)
             case "kill:process":
-                self._note(self._kill_worker())
+                self._note(fault, self._kill_worker())
             case "kill:consumers":
                 with self._server.client() as client:
                     self._connections(client)
                 for process in [self._locust_pid, *self._workers()]:
                     os.kill(process, signal.SIGUSR1)  # see `locust_worker.KILL_CONSUMERS`
-                self._note("each consumer was killed with a reply unread, and another took its place")
+                self._note(fault, "each consumer was killed with a reply unread, and another took its place")
             case _:
                 raise AssertionError(fault)  # `faults_for` has refused it
 
@@ -141,12 +155,13 @@ class FaultSchedule:
         except OSError as error:
             raise RedisqError(f"the worker processes cannot be found, as there is no /proc here ({error})") from error
 
-    def _miss(self, words: str) -> None:
-        self._missed = True
-        self._note(words)
+    def _miss(self, fault: Fault, how: str, why: str, *, began: bool = True) -> None:
+        self._note(fault, why, struck=0, told=f"{fault} {how}: {why}", began=began)
 
-    def _note(self, words: str) -> None:
-        self.struck.append(f"{time.monotonic() - self._began:.1f} s: {words}")
+    def _note(self, fault: Fault, words: str, *, struck: int = 1, told: str = "", began: bool = True) -> None:
+        self.struck.append(f"{time.monotonic() - self._began:.1f} s: {told or words}")
+        at_ns = time.monotonic_ns() if began else None
+        self._records.append(FaultRecord(fault=str(fault), words=words, at_ns=at_ns, struck=struck))
 
 
 def run_struck(load: LoadRun, server: Server, faults: AnyFaults) -> LoadReport:

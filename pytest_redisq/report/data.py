@@ -16,6 +16,7 @@ def verdict_data(verdict: Verdict) -> dict[str, Any]:
     """
     return {
         "outcome": verdict.outcome,
+        "line": str(verdict),
         "contract": str(verdict.contract),
         "totals": dataclasses.asdict(verdict.totals),
         "counts": {str(kind): times for kind, times in verdict.counts.items() if times},

@@ -41,6 +41,6 @@ def test_a_test_passes_or_fails_by_the_verdict_and_the_thresholds(pytester: pyte
     pytester.makepyfile(_TESTS)
     result = pytester.runpytest_subprocess("--redisq-server", local_kind(), timeout=110)
     result.assert_outcomes(passed=1, failed=3)
-    result.stdout.fnmatch_lines(["*DeliveryError: the load run ended with exit code 2:*", "*MISSED p99>1us*"])
+    result.stdout.fnmatch_lines(["*DeliveryError: p99>1us*", "*load run ended with exit code 2:*", "*MISSED p99>1us*"])
     result.stdout.fnmatch_lines(["*ended with exit code 3:*", "*the server did not answer at the end of the run*"])
     result.stdout.fnmatch_lines(["*no such fault: 'boom'. The names are *"])

@@ -125,6 +125,8 @@ def test_a_server_that_is_gone_is_told_while_the_run_goes_on_and_at_its_end(own_
 )
 def test_a_run_that_a_fault_has_missed_is_not_judged(server: Server, scenario: str, fault: str, lesson: str) -> None:
     report = run_struck(LoadRun(scenario=scenario, url=server.url, seconds=1.0), server, [fault])
-    assert (report.exit_code, report.outcome) == (3, "pass")
+    assert (report.exit_code, report.outcome) == (3, "unknown")
+    assert report.told["verdict"]["line"].startswith(f"{report.told['verdict']['contract']} unknown: {fault} ")
+    assert report.told["verdict"]["faults"][0]["struck"] == 0
     with pytest.raises(DeliveryError, match=f"exit code 3:(.|\n)*fault: .* s: {lesson}"):
         report.verify()

@@ -12,6 +12,7 @@ def test_a_verdict_survives_json_whole() -> None:
     data = verdict_data(judge(put(0, 0), put(10, 1, ids=("2-0",)), get(20, 0), contract="at-least-once, fifo"))
     assert json.loads(json.dumps(data)) == {
         "outcome": "fail",
+        "line": "at-least-once, fifo broken: 1 lost",
         "contract": "at-least-once, fifo",
         "totals": {
             "attempted": 2,
