@@ -17,8 +17,8 @@ from pytest_redisq.properties import conformance
 #: Each TypedDict by what takes its keys, less what the fixture gives itself.
 PASSED_ON: dict[type, tuple[Any, set[str]]] = {
     keywords.RunKeywords: (run, {"queue", "at", "server"}),
-    keywords.ExploreKeywords: (explore.explore, {"scenario", "url", "clean"}),
-    keywords.ReplayKeywords: (explore.replay, {"scenario", "schedule", "url", "clean"}),
+    keywords.ExploreKeywords: (explore.explore, {"scenario", "url", "clean", "prefix"}),
+    keywords.ReplayKeywords: (explore.replay, {"scenario", "schedule", "url", "clean", "prefix"}),
     keywords.QueueKeywords: (explore.queue_scenario, {"queue", "contract"}),
     keywords.LoadKeywords: (LoadRun, {"scenario", "url", "own_server"}),
     keywords.StreamKeywords: (queues.Stream, {"key"}),

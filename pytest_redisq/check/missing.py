@@ -6,7 +6,7 @@ from pytest_redisq.check.counted import CountedHistory
 from pytest_redisq.check.in_flight import in_flight
 from pytest_redisq.check.multiset import Multiset, differing
 from pytest_redisq.history import History
-from pytest_redisq.model import Message
+from pytest_redisq.model import Kind, Message, Outcome
 
 
 def missing_messages(history: History) -> frozenset[Message]:
@@ -23,3 +23,11 @@ def missing_messages(history: History) -> frozenset[Message]:
     }
     missing.update(message for _, message in in_flight(counted, delivered, counted.trimmed()))
     return frozenset(missing)
+
+
+def delivers(history: History) -> bool:
+    """Whether the queue delivered any message. If it did not, what was found lies where its producer put it."""
+    return any(
+        group.key.kind in (Kind.DEQUEUE, Kind.DRAIN) and group.key.outcome is Outcome.OK and group.key.width
+        for group in history.groups
+    )

@@ -13,7 +13,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from pytest_redisq.check import AnyContract, Verdict, check, contract_of
+from pytest_redisq.check import (
+    AnomalyKind,
+    AnyContract,
+    Verdict,
+    check,
+    contract_of,
+    delivers,
+    missing_messages,
+)
 from pytest_redisq.check.column_evidence import ColumnEvidence
 from pytest_redisq.check.contract import Guarantee
 from pytest_redisq.endpoint.drivers import drive, drive_async
@@ -26,12 +34,14 @@ from pytest_redisq.explore.actor import Actor
 from pytest_redisq.explore.actor_factory import ActorFactory
 from pytest_redisq.explore.actor_threads import ActorKilled
 from pytest_redisq.explore.execution_loop import EndlessError, ExecutionLoop
+from pytest_redisq.explore.last_commands import last_commands
 from pytest_redisq.explore.resources import Resources
 from pytest_redisq.explore.schedule import MAX_ACTORS, letter
 from pytest_redisq.explore.virtual_time import RecordClock
 from pytest_redisq.history import History, Recorder
 from pytest_redisq.model import UNREADABLE, Message, Outcome, decode_body, encode_body
 from pytest_redisq.report import error_lines, explain
+from pytest_redisq.search import LEASES_SECONDS, NamespaceSearch, SearchResult, marked_messages
 
 #: Seconds of virtual time that a consumer waits for a message, before it checks whether all producers have ended.
 WAIT_SECONDS = 1.0
@@ -39,10 +49,6 @@ WAIT_SECONDS = 1.0
 
 #: The same while an actor is paused: longer, so that the consumers do not poll all the time.
 PATIENT_SECONDS = 15.0
-
-
-#: Seconds of virtual time after which every lease has run out.
-LEASES_SECONDS = 3_600.0
 
 
 #: Nanoseconds that a step takes in the history. Virtual time itself does not pass while an actor can act.
@@ -142,20 +148,18 @@ class DeliveryRecorder:
         agreed = contract_of(contract)
         self._compares = agreed.fifo and agreed.guarantee is not Guarantee.FAN_OUT
         self._run_actors()
-        if agreed.guarantee is not Guarantee.FAN_OUT:
-            for side in self._taken:
-                self._actor(side, "recovery", after_seconds=LEASES_SECONDS, fault_free=True)
-            self._run_actors()
-        remaining, pending = self._inside()
-        self._record.quiescence(remaining=remaining, pending=pending)
-        history = self._record.history()
+        recovers = agreed.guarantee is not Guarantee.FAN_OUT
+        if recovers:
+            self._recover(LEASES_SECONDS)
+        history = self._settled(recovers=recovers, searches=agreed.forbids(AnomalyKind.LOST))
         self._look_for_detours(history)
         verdict = check(history, agreed)
         self._loop.verdicts.append(verdict)
         if verdict.outcome != "pass" and not self._nothing_was_tried(verdict):
             broken = [anomaly.message for anomaly in verdict.anomalies if agreed.forbids(anomaly.kind)]
             bodies = frozenset(encode_body(_RUN, message) for message in broken if message != UNREADABLE)
-            raise DeliveryError(explain(verdict), history=history, bodies=bodies)
+            schedule = last_commands(self._loop.events, [actor.name for actor in self._loop.actors], broken, _RUN)
+            raise DeliveryError("\n".join([explain(verdict), *schedule]), history=history, bodies=bodies)
         return verdict
 
     def _run_actors(self) -> None:
@@ -167,6 +171,48 @@ class DeliveryRecorder:
             errors = ColumnEvidence(self._record.history()).errors()
             first = [f"{errors[0].times:,} × {errors[0].operation}: {errors[0].text}"] if errors else []
             raise EndlessError("\n".join([*first, str(endless), *error_lines(errors)])) from None
+
+    def _recover(self, after_seconds: float) -> None:
+        """Have a recovery consumer of each queue take over what crashed consumers still held."""
+        __tracebackhide__ = True
+        for side in self._taken:
+            self._actor(side, "recovery", after_seconds=after_seconds, fault_free=True)
+        self._run_actors()
+
+    def _settled(self, *, recovers: bool, searches: bool) -> History:
+        """Record the quiescence, and return the history.
+
+        * `recovers`: whether consumers take over from each other.
+        * `searches`: whether missing messages are looked for in the server's keys. A contract that allows losses does
+          not need that.
+        """
+        __tracebackhide__ = True
+        search = NamespaceSearch(self._resources.address, marked_messages(_RUN))
+        history, result = self._looked(search, recovers=recovers, searches=searches)
+        if recovers and result.inside and any(timer.unit for timer in result.timers):
+            # Scripts go by the server's time of day, which is not the schedule's: what they wrote is still to come.
+            search.let_leases_pass(result)
+            self._recover(0.0)
+            history, _ = self._looked(search, recovers=recovers, searches=searches)
+        return history
+
+    def _looked(self, search: NamespaceSearch, *, recovers: bool, searches: bool) -> tuple[History, SearchResult]:
+        """Record the quiescence with what was found. A reader's own position decides whether it gets what is there."""
+        remaining, pending = self._inside()
+        self._record.quiescence(remaining=remaining, pending=pending)
+        history = self._record.history()
+        missing = missing_messages(history)
+        if not searches or not (missing or remaining or pending):
+            return history, SearchResult()
+        result = search.search({*missing, *remaining, *pending})
+        found = result.found & missing if recovers else frozenset()
+        stuck = found - result.due.keys() if delivers(history) else frozenset()
+        self._record.quiescence(
+            remaining=[*remaining, *sorted(found - stuck)],
+            pending=[*pending, *sorted(stuck)],
+            search=result.record,
+        )
+        return self._record.history(), result
 
     def _nothing_was_tried(self, verdict: Verdict) -> bool:
         """Whether this schedule alone proves nothing: no message was delivered, as each reader joined late, or a fault

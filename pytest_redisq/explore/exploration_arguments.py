@@ -18,6 +18,7 @@ class ExplorationArguments(TypedDict):
     clean: Callable[[], None] | None
     client: Callable[[str], redis.Redis]
     async_client: Callable[[str], redis.asyncio.Redis]
+    prefix: str
 
 
 def exploration_arguments(namespace: Namespace) -> ExplorationArguments:
@@ -34,4 +35,5 @@ def exploration_arguments(namespace: Namespace) -> ExplorationArguments:
         clean=clean if address.prefix else None,
         client=lambda url: address.through(url).client(),
         async_client=lambda url: address.through(url).async_client(),
+        prefix=address.prefix,
     )

@@ -41,6 +41,7 @@ def explore(
     clean: Callable[[], None] | None = None,
     client: Callable[[str], redis.Redis] = redis.Redis.from_url,
     async_client: Callable[[str], redis.asyncio.Redis] = redis.asyncio.Redis.from_url,
+    prefix: str = "",
     schedules: int | None = None,
     seconds: float | None = None,
     seed: int | str = 0,
@@ -59,6 +60,7 @@ def explore(
 
     * `url`, `clean`: the server and a database that only this call uses; empties it (None: FLUSHDB).
     * `client`, `async_client`: make a client from a URL, for functions and for coroutines.
+    * `prefix`: what these clients put before each key; default none.
     * `schedules`, `seconds`: the budget; the limit reached first ends the search. Default: 500 schedules.
     * `seed`: the same seed gives the same schedules.
     * `faults`, `max_faults`: names or `Fault` objects, see `faults.CATALOGUE`; how many may happen in one
@@ -85,7 +87,7 @@ def explore(
     search: SearchMode = Exhausting(factory, checks, result) if exhaustive else Sampling(factory, result)
     if schedules is None and seconds is None and not exhaustive:
         schedules = SCHEDULES
-    with scenario_runner(scenario, lambda: Resources(url, clean, client, async_client), limits) as runner:
+    with scenario_runner(scenario, lambda: Resources(url, clean, client, async_client, prefix), limits) as runner:
         names = _search(runner, search, result, _Budget(schedules, seconds), first, progress)
     _check_actors(result, allowed.keys() - {""}, names)
     return result
@@ -166,6 +168,7 @@ def replay(
     clean: Callable[[], None] | None = None,
     client: Callable[[str], redis.Redis] = redis.Redis.from_url,
     async_client: Callable[[str], redis.asyncio.Redis] = redis.asyncio.Redis.from_url,
+    prefix: str = "",
     max_steps: int = MAX_STEPS,
     patience_seconds: float = PATIENCE_SECONDS,
 ) -> Execution:
@@ -183,7 +186,7 @@ def replay(
     limits = ExecutionLimits(
         faults={"": kinds}, max_faults=len(steps), max_steps=max_steps, patience_seconds=patience_seconds
     )
-    with scenario_runner(scenario, lambda: Resources(url, clean, client, async_client), limits) as runner:
+    with scenario_runner(scenario, lambda: Resources(url, clean, client, async_client, prefix), limits) as runner:
         try:
             return runner.run(ReplayScheduler(steps))
         except NondeterminismError as error:

@@ -17,13 +17,15 @@ from pytest_redisq.explore.mailbox import Mailbox
 from pytest_redisq.explore.proxy import Proxy
 from pytest_redisq.resp import Value
 from pytest_redisq.secret import Url
+from pytest_redisq.servers import Address
 from pytest_redisq.servers.server_connection import ServerConnection
 
 
 class Resources:
     """`url` is the server and the database to work in, which `clean` empties before each execution (None: FLUSHDB).
 
-    `client` makes a client from a URL, for actors and for the scenario; `async_client` one for coroutines.
+    `client` makes a client from a URL, for actors and for the scenario; `async_client` one for coroutines. `prefix`:
+    what these clients put before each key; default none.
     """
 
     def __init__(
@@ -32,9 +34,12 @@ class Resources:
         clean: Callable[[], None] | None = None,
         client: Callable[[str], redis.Redis] = redis.Redis.from_url,
         async_client: Callable[[str], redis.asyncio.Redis] = redis.asyncio.Redis.from_url,
+        prefix: str = "",
     ) -> None:
         url = Url(url)
         self.url: Url = url
+        #: Where the keys of the actors are, by their full names.
+        self.address: Address = Address(url=url, prefix=prefix)
         self._clean = clean
         self._make_client = client
         self.async_client = async_client

@@ -12,10 +12,9 @@ from urllib.parse import urlsplit
 
 from redis.exceptions import RedisError
 
-from pytest_redisq.check import missing_messages
+from pytest_redisq.check import delivers, missing_messages
 from pytest_redisq.history import History, Recorder
-from pytest_redisq.history.columns import ColumnGroup
-from pytest_redisq.model import Kind, Message, Outcome
+from pytest_redisq.model import Message
 from pytest_redisq.runner.inspector import QueueInspector
 from pytest_redisq.search import NamespaceSearch, SearchResult, in_words
 from pytest_redisq.servers import Address, Server
@@ -26,12 +25,6 @@ def owns_keys(address: Address, server: Server | None) -> bool:
     if address.prefix:
         return True
     return server is not None and server.kind != "url" and urlsplit(server.url).netloc == urlsplit(address.url).netloc
-
-
-def _delivers(group: ColumnGroup) -> bool:
-    """Whether these operations delivered messages."""
-    key = group.key
-    return key.kind in (Kind.DEQUEUE, Kind.DRAIN) and key.outcome is Outcome.OK and key.width > 0
 
 
 class Settlement:
@@ -89,7 +82,7 @@ class Settlement:
             missing = wanted - set(remaining) - set(pending)
             stuck = self._stuck(result, missing, aged=aged)
             pending += sorted(stuck)
-            remaining += sorted((result.inside & missing) - stuck)
+            remaining += sorted((result.found & missing) - stuck)
             notes = _notes(result, aged=aged)
         self._recorder.quiescence(
             drained=had_consumers or inspector.able,
@@ -135,11 +128,11 @@ class Settlement:
         A message is not stuck if it is due later, if its lease may still run, or if the queue has delivered nothing at
         all: then it lies where its producer put it.
         """
-        if not self._inspector.able or not any(map(_delivers, self._operations().groups)):
+        if not self._inspector.able or not delivers(self._operations()):
             return set()
         if not aged and (result.timers or result.pending):
             return set()
-        return set(result.inside.intersection(missing)) - result.due.keys()
+        return set(result.found.intersection(missing)) - result.due.keys()
 
 
 def _notes(result: SearchResult, *, aged: bool) -> list[str]:

@@ -30,6 +30,7 @@ class SearchResult:
     * `pending`: those that a consumer of a stream's group has received and not acknowledged.
     * `due`: those that come back by themselves, each with the seconds until then.
     * `waiting`: those that no consumer has received so far as the server knows, and all others that were found.
+    * `kept`: those in streams without a consumer group, which keep each entry whether it was read or not.
     * `timers`, `streams`: what `let_leases_pass` needs.
     * `gap`: why the search is not complete; empty if it is.
     """
@@ -38,14 +39,20 @@ class SearchResult:
     pending: frozenset[Message] = frozenset()
     due: Mapping[Message, float] = field(default_factory=dict)
     waiting: frozenset[Message] = frozenset()
+    kept: frozenset[Message] = frozenset()
     timers: tuple[Timer, ...] = ()
     streams: tuple[bytes, ...] = ()
     gap: str = ""
 
     @property
     def inside(self) -> frozenset[Message]:
-        """All that are still in the queue."""
+        """All that a consumer may still get."""
         return self.pending | self.waiting
+
+    @property
+    def found(self) -> frozenset[Message]:
+        """All that were found, except those that a group has no more to do with."""
+        return self.inside | self.kept
 
     @property
     def record(self) -> Search:
@@ -143,6 +150,7 @@ class _SearchPass:
             pending=frozenset(kinds["pending"]),
             due={message: left for message, left in self._due.items() if left > 0},
             waiting=frozenset(kinds["waiting"] - kinds["pending"]),
+            kept=frozenset(kinds["kept"] - kinds["waiting"] - kinds["pending"]),
             timers=tuple(self._timers),
             streams=tuple(self._streams),
             gap=gap,
@@ -182,7 +190,7 @@ class _SearchPass:
 
     def _entry_state(self, key: bytes, entry_id: bytes, groups: list[dict[str, Any]]) -> tuple[str, str]:
         if not groups:
-            return "which has no consumer group", "waiting"
+            return "which has no consumer group", "kept"
         for group in groups:
             name: bytes = group["name"]
             pending: Any = self._client.xpending_range(key, name, entry_id, entry_id, 1)

@@ -66,7 +66,8 @@ def test_each_type_of_key_is_searched(server: Server, client: redis.Redis, kind:
     PLACES[kind](client, "jobs:a", BODIES[0] + b"x" * filler * 40 if kind == "string" else BODIES[0])
     result = search_of(server).search(WANTED)
     assert [(place.key, place.type, place.messages) for place in result.places] == [("jobs:a", kind, (WANTED[0],))]
-    assert (set(result.waiting), set(result.pending), result.gap) == ({WANTED[0]}, set(), "")
+    assert (set(result.found), set(result.pending), result.gap) == ({WANTED[0]}, set(), "")
+    assert bool(result.inside) is (kind != "stream")
 
 
 def test_what_the_groups_of_a_stream_have_done_is_told(server: Server, client: redis.Redis) -> None:
