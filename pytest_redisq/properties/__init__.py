@@ -23,13 +23,11 @@ from pytest_redisq.properties.strategies import (
     Put,
     Restart,
     Trim,
-    Turn,
     bodies,
     bursts,
     chunk_sizes,
     lengths,
     trims,
-    turns,
     workloads,
 )
 
@@ -43,7 +41,6 @@ __all__ = [
     "Put",
     "Restart",
     "Trim",
-    "Turn",
     "bodies",
     "bursts",
     "check_conformance",
@@ -52,6 +49,5 @@ __all__ = [
     "conformance",
     "lengths",
     "trims",
-    "turns",
     "workloads",
 ]

@@ -20,8 +20,6 @@ from typing import Literal, TypeAlias
 
 from hypothesis import strategies as st
 
-from pytest_redisq.explore import StepKind
-
 #: Bodies that a parser, an encoder or a truth test might take for something else: RESP frames, numbers, nothing.
 LOOK_ALIKES = (
     *(b"", b"\r\n", b"\n", b"\0", b" ", b"0", b"-1", b"007", b"1e3", b"nil", b"None", b"OK", b"QUEUED"),
@@ -248,42 +246,6 @@ def workloads(
         Restart: st.just(Restart()),
     }
     return st.lists(st.one_of([made[kind] for kind in of]), min_size=1, max_size=max_actions)
-
-
-#: What may meet an actor at a command, other than nothing; as the explorer marks them.
-FAULTS = (StepKind.LOSE_REQUEST, StepKind.LOSE_REPLY, StepKind.KILL_BEFORE, StepKind.KILL_AFTER)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
-    """`actor` (modulo how many there are) sends so many `commands`, and `mark` is what happens to the last of them."""
-
-    actor: int
-    commands: int
-    mark: StepKind
-
-
-def turns(
-    *, actors: int = 3, max_turns: int = 12, faults: Sequence[StepKind] = (), max_commands: int = 6
-) -> st.SearchStrategy[list[Turn]]:
-    """An order in which actors get their turns: few switches, so that it shrinks to what a person can follow.
-
-    Where there are `faults`, about half of the turns end in one.
-
-    >>> from hypothesis import find
-    >>> find(turns(faults=FAULTS), lambda drawn: any(turn.mark is StepKind.KILL_AFTER for turn in drawn))
-    [Turn(actor=0, commands=1, mark=<StepKind.KILL_AFTER: 'x'>)]
-    """
-    _at_least("actors", actors, 1)
-    _at_least("max_turns", max_turns, 0)
-    _at_least("max_commands", max_commands, 1)
-    turn = st.builds(
-        Turn,
-        actor=st.integers(0, actors - 1),
-        commands=st.integers(1, max_commands),
-        mark=st.sampled_from([StepKind.RUN] * max(1, len(faults)) + list(faults)),
-    )
-    return st.lists(turn, max_size=max_turns)
 
 
 def _at_least(name: str, number: int, least: int) -> None:

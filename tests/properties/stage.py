@@ -1,8 +1,8 @@
 """A stage for queues' logic without IO: actors whose commands reach one real server in an order that a test chooses.
 
-An actor is a generator of commands. It can be stopped, robbed of a reply or killed at each of them, exactly. Blocking
-commands behave as in the server: whoever is blocked is served by the first command of another that brings something,
-and a turn of its own lets its time pass, by the stage's clock.
+An actor is a generator of commands. At each command a test can stop it, drop a reply, or kill it. Blocking commands
+behave as in the server: the first command of another actor that adds an element serves a blocked actor. A turn of a
+blocked actor lets its timeout pass, on the stage's clock.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any
 import redis
 
 from pytest_redisq.explore import StepKind
-from pytest_redisq.properties import Turn
 from pytest_redisq.queues.connection import QueueConnection
 from pytest_redisq.queues.steps import RedisCommand, Steps, command
+from tests.properties.turns import Turn
 
 #: A run longer than this does not end, in commands.
 MAX_COMMANDS = 5_000
@@ -79,7 +79,7 @@ class Stage:
         return [actor for actor in self.actors if actor.state == "alive"]
 
     def play(self, turns: Iterable[Turn]) -> None:
-        """Give the turns; then let each who is left run in turn, a command at a time, to the end."""
+        """Play the turns. Then run the remaining actors to their end, a command at a time in rotation."""
         for turn in turns:
             actor = self.actors[turn.actor % len(self.actors)]
             for last in range(turn.commands - 1, -1, -1):

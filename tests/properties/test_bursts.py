@@ -14,8 +14,7 @@ from pytest_redisq.explore import StepKind
 from pytest_redisq.facade import Redisq
 from pytest_redisq.history import Recorder
 from pytest_redisq.model import Kind, Message, decode_body, encode_body
-from pytest_redisq.properties import Burst, Trim, Turn, bursts, trims, turns
-from pytest_redisq.properties.strategies import FAULTS
+from pytest_redisq.properties import Burst, Trim, bursts, trims
 from pytest_redisq.queues import Gap, Stream, StreamGroup, stream_group
 from pytest_redisq.queues.steps import Steps, command
 from pytest_redisq.queues.stream import StreamEndpoint, position
@@ -23,6 +22,7 @@ from pytest_redisq.queues.stream_group import StreamGroupEndpoint
 from tests.properties.conftest import Staged
 from tests.properties.ledger import RUN, Ledger
 from tests.properties.stage import Stage, errors
+from tests.properties.turns import FAULTS, Turn, turns
 
 pytestmark = pytest.mark.server
 

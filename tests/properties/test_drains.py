@@ -18,8 +18,7 @@ from hypothesis import strategies as st
 
 from pytest_redisq.explore import StepKind
 from pytest_redisq.facade import Redisq
-from pytest_redisq.properties import bodies, chunk_sizes, lengths, turns
-from pytest_redisq.properties.strategies import FAULTS
+from pytest_redisq.properties import bodies, chunk_sizes, lengths
 from pytest_redisq.queues import drain, drain_file, drain_journal, drain_to_file
 from pytest_redisq.queues.drain_journal import SUFFIX
 from pytest_redisq.queues.draining import Drainer
@@ -27,6 +26,7 @@ from pytest_redisq.queues.steps import Steps, command
 from tests.properties.conftest import Staged
 from tests.properties.mortal import Fate, doomed
 from tests.properties.stage import errors
+from tests.properties.turns import FAULTS, turns
 from tests.support import eventually
 
 pytestmark = pytest.mark.server

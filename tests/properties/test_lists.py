@@ -17,8 +17,7 @@ from pytest_redisq.check import Contract, check
 from pytest_redisq.explore import StepKind
 from pytest_redisq.history import Recorder
 from pytest_redisq.model import Kind, Message, encode_body
-from pytest_redisq.properties import Ack, Action, Crash, Get, GiveBack, Put, bodies, turns, workloads
-from pytest_redisq.properties.strategies import FAULTS
+from pytest_redisq.properties import Ack, Action, Crash, Get, GiveBack, Put, bodies, workloads
 from pytest_redisq.queues import BlockingList, BoundQueue, Delivery, ReliableList, Stopped
 from pytest_redisq.queues.blocking_list import redis_timeout
 from pytest_redisq.queues.reliable_list import ReliableListEndpoint
@@ -26,6 +25,7 @@ from pytest_redisq.queues.steps import Steps, command
 from tests.properties.conftest import Staged
 from tests.properties.ledger import RUN, Ledger
 from tests.properties.stage import Stage, errors
+from tests.properties.turns import FAULTS, turns
 
 pytestmark = pytest.mark.server
 

@@ -17,16 +17,15 @@ from pytest_redisq.properties import (
     Put,
     Restart,
     Trim,
-    Turn,
     bodies,
     bursts,
     chunk_sizes,
     lengths,
     trims,
-    turns,
     workloads,
 )
-from pytest_redisq.properties.strategies import ENCODING_BYTES, FAULTS, NODE_LENGTHS
+from pytest_redisq.properties.strategies import ENCODING_BYTES, NODE_LENGTHS
+from tests.properties.turns import FAULTS, Turn, turns
 
 
 @pytest.mark.parametrize("wanted", [b"", b"$-1\r\n", b"\xff", b"x" * 64])
@@ -121,7 +120,6 @@ def test_turns_have_no_faults_unless_asked_for(drawn: list[Turn]) -> None:
         (bursts, {"max_gap_seconds": -1.0}, "max_gap_seconds=-1.0: at least 0"),
         (trims, {"max_keep": 1.5}, "max_keep=1.5: a whole number of at least 0"),
         (chunk_sizes, {"length": True}, "length=True: a whole number of at least 0"),
-        (turns, {"actors": 0}, "actors=0: a whole number of at least 1"),
         (workloads, {"of": [int]}, "some of Put, Get, Ack, GiveBack, Crash, Restart"),
     ],
 )
