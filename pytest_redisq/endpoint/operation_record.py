@@ -42,8 +42,8 @@ class OperationRecord(Protocol):
     def acknowledged(self, accepted: bool) -> None:
         """The ack came back; not accepted: the message was no longer this worker's."""
 
-    def failed(self, outcome: Outcome, error: Exception) -> None:
-        """The operation raised `error`, and so ended with `outcome`, which is not ok."""
+    def failed(self, outcome: Outcome | None, error: Exception) -> None:
+        """The operation raised `error`: it failed, or its outcome is unknown. None: the queue's own code raised it."""
 
 
 class HistoryRecord:
@@ -108,6 +108,6 @@ class HistoryRecord:
         else:
             self._recording.fail(self._token, "the message was no longer its own")
 
-    def failed(self, outcome: Outcome, error: Exception) -> None:
+    def failed(self, outcome: Outcome | None, error: Exception) -> None:
         record = self._recording.fail if outcome is Outcome.FAIL else self._recording.info
         record(self._token, error_words(error))

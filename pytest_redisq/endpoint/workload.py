@@ -224,7 +224,7 @@ def _call(operation: Operation, context: WorkloadContext, queue: OpenQueue) -> G
         context.check_alive()
         outcome = queue.outcome_of(error)
         context.ended(error)
-        context.record.failed(outcome or Outcome.INFO, error)
+        context.record.failed(outcome, error)
         if outcome is None and not context.bears(error):
             raise
         return _FailedCall(error)

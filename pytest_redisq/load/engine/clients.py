@@ -69,15 +69,34 @@ class OwnQueueClient(Protocol):
     name: str
     producing: bool
 
-    def turn(self) -> int | None:
-        """Put or get one message. Returns a latency as `LoadClient.reply` does. Raises the queue's errors."""
+    def work(self, turns: Turns) -> None:
+        """Put or get messages until it is over."""
 
     def close(self) -> None: ...
 
 
+class Turns(Protocol):
+    """What the engine and a worker of the user's own queue tell each other."""
+
+    def over(self) -> bool:
+        """Whether the worker is to end. Called before each put or get, and lets others act first."""
+
+    def seconds_until(self, number: int) -> float:
+        """The time until the put with this number (from 0) is due; 0: now."""
+
+    def begin(self) -> None:
+        """A put or a get begins."""
+
+    def done(self, latency_ns: int) -> None:
+        """A message was put or received; the latency as `LoadClient.reply` returns it."""
+
+    def failed(self, error: Exception) -> None:
+        """A put, get or ack raised `error`."""
+
+
 def is_own_queue_client(work: LoadClient | OwnQueueClient) -> TypeGuard[OwnQueueClient]:
     """Whether `work` is an OwnQueueClient. Looks at one attribute only, as it is called for ten thousand clients."""
-    return hasattr(work, "turn")
+    return hasattr(work, "work")
 
 
 class PushClient(LoadClient):

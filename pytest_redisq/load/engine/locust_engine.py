@@ -23,14 +23,11 @@ from pytest_redisq.load.engine.clients import LoadClient, OwnQueueClient
 from pytest_redisq.load.engine.consumer_clients import BlpopClient
 from pytest_redisq.load.engine.epoll_engine import COLLECT_SECONDS, CONNECT_NS, RECONNECT_NS
 from pytest_redisq.load.engine.samples import SampleBatch, Samples
-from pytest_redisq.load.queue_errors import QueueCodeError
 from pytest_redisq.resp import encode_command
 
 #: Reports a request to Locust: its method and name, milliseconds, reply bytes, and what it raised.
 RequestReporter = Callable[[str, str, float, int, Exception | None], None]
 
-#: A consumer that is to end does so after so many exceptions of the queue's code in a row.
-_MISTAKES = 20
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -139,42 +136,16 @@ class LocustEngine:
         """Run a client of the user's own queue until it is to end. A consumer then goes on until nothing comes."""
         samples = self._samples.setdefault(client.name, Samples(client.name))
         self._left[client.producing] += 1
-        turn, came, mistakes = 0, False, 0
         self.connection_ready()
         try:
-            while not self._stopping[client.producing] or (came and not client.producing):
-                due = self.due_ns(index, turn, lambda: self._stopping[True]) if client.producing else None
-                turn += 1
-                gevent.sleep(0 if due is None else max(due - now_ns(), 0) / 1e9)
-                error, came = self._put_or_get(client, samples, due, report)
-                mistakes = mistakes + 1 if isinstance(error, QueueCodeError) else 0
-                came = came and mistakes < _MISTAKES
+            client.work(_QueueTurns(self, client, index, samples, report))
         finally:
             self._left[client.producing] -= 1
             client.close()
 
-    def _put_or_get(
-        self, client: OwnQueueClient, samples: Samples, due: int | None, report: RequestReporter
-    ) -> tuple[Exception | None, bool]:
-        """Put or get once. Returns the error, and whether a consumer has to go on: after a message or an error."""
-        method, _, name = client.name.partition(" ")
-        sent = now_ns()
-        try:
-            latency = client.turn()
-        except Exception as error:
-            # An exception of the user's queue is a figure of the run, and does not end it.
-            samples.errors[str(error)] += 1
-            report(method, name, (now_ns() - sent) / 1e6, 0, error)
-            gevent.sleep(RECONNECT_NS / 1e9)
-            return error, True
-        if latency is None:
-            return None, False
-        now = now_ns()
-        samples.service.append(latency or now - sent)
-        if due is not None:
-            samples.response.append(now - due)
-        report(method, name, (latency or now - sent) / 1e6, 0, None)
-        return None, True
+    def stopping(self, *, producing: bool) -> bool:
+        """Whether producers, or consumers, are to end."""
+        return self._stopping[producing]
 
     def over(self, client: LoadClient) -> bool:
         return self._stopping[client.producing] and not client.has_unacked()
@@ -188,6 +159,46 @@ class LocustEngine:
             if now_ns() > self._began_ns + CONNECT_NS:
                 self._rate_start_ns = now_ns()
         return self._rate_start_ns + self._due(index, turn)
+
+
+class _QueueTurns:
+    """The turns of one worker of the user's own queue, each measured and reported to Locust."""
+
+    def __init__(
+        self, engine: LocustEngine, client: OwnQueueClient, index: int, samples: Samples, report: RequestReporter
+    ) -> None:
+        self._engine = engine
+        self._producing = client.producing
+        self._index = index
+        self._samples = samples
+        self._report = report
+        self._method, _, self._name = client.name.partition(" ")
+        self._due: int | None = None
+        self._began = 0
+
+    def over(self) -> bool:
+        gevent.sleep(0)
+        return self._engine.stopping(producing=self._producing)
+
+    def seconds_until(self, number: int) -> float:
+        self._due = self._engine.due_ns(self._index, number, lambda: self._engine.stopping(producing=True))
+        return 0.0 if self._due is None else max(self._due - now_ns(), 0) / 1e9
+
+    def begin(self) -> None:
+        self._began = now_ns()
+
+    def done(self, latency_ns: int) -> None:
+        now = now_ns()
+        service = latency_ns or now - self._began
+        self._samples.service.append(service)
+        if self._due is not None:
+            self._samples.response.append(now - self._due)
+        self._report(self._method, self._name, service / 1e6, 0, None)
+
+    def failed(self, error: Exception) -> None:
+        """An exception of the user's queue is a figure of the run, and does not end it."""
+        self._samples.errors[str(error)] += 1
+        self._report(self._method, self._name, (now_ns() - self._began) / 1e6, 0, error)
 
 
 class _LocustConnection:

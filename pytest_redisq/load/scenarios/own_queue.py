@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from itertools import count
+from typing import Any, Literal
 
 import redis
 
 from pytest_redisq.check import Contract, Guarantee, Knowledge
 from pytest_redisq.endpoint.blocking_endpoint import BlockingEndpoint
+from pytest_redisq.endpoint.drivers import drive
 from pytest_redisq.endpoint.event_loop import LoopThread
-from pytest_redisq.endpoint.forms import EndpointFactory, check_queue, is_async_queue
-from pytest_redisq.endpoint.operation_record import ReceivedMessage
+from pytest_redisq.endpoint.forms import EndpointFactory, Form, Gets, check_queue, is_async_queue
+from pytest_redisq.endpoint.operation_record import OperationRecord, ReceivedMessage
+from pytest_redisq.endpoint.workload import WorkloadContext, consume, produce
 from pytest_redisq.load.codec import key_of, now_ns
 from pytest_redisq.load.deliveries import Coverage
 from pytest_redisq.load.engine.assignment import Assignment
-from pytest_redisq.load.engine.clients import OwnQueueClient
+from pytest_redisq.load.engine.clients import OwnQueueClient, Turns
 from pytest_redisq.load.engine.delivery_buffer import DeliveryBuffer
+from pytest_redisq.load.engine.epoll_engine import RECONNECT_NS
 from pytest_redisq.load.engine.load_context import LoadContext, in_order
 from pytest_redisq.load.ledger import Ledger
-from pytest_redisq.load.queue_errors import QueueErrors
 from pytest_redisq.model import Outcome
-from pytest_redisq.queues import Stopped
 from pytest_redisq.servers import Address
 
 #: Seconds that one `get` waits. A consumer stops only after a `get` has returned None.
 GET_SECONDS = 0.5
+#: A consumer that is to end does so after so many exceptions of the queue's code in a row.
+_MISTAKES = 20
+#: Why a load run cannot open a queue of such a form.
+_CANNOT: Mapping[Form | None, str] = {
+    Form.COMMAND: "a load run cannot drive it, for its lines are not measured. Test it with run()."
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +49,9 @@ class OwnQueue:
       that uses the run's key prefix on an external server.
     * `contract`: what the queue promises; default "at-least-once".
     * `producers`, `consumers`: number of users of each role; default 4.
-    * `is_async`: whether the queue has coroutine functions; default: as its `get`, or the second function of a pair.
+    * `is_async`: whether the queue has coroutine functions; default: detected from the functions, or from the methods
+      of a class.
+    * `gets`: what the queue's class or functions are called with: "client" (default) or "url".
 
     After producers have ended, consumers go on until all messages have arrived, or nothing new has for
     `--drain-seconds`; each then ends when a `get` has come back empty. What is left is counted if the queue has
@@ -54,28 +64,27 @@ class OwnQueue:
     producers: int = 4
     consumers: int = 4
     is_async: bool | None = None
+    gets: Gets = "client"
 
     def prepare(self, client: redis.Redis, assignment: Assignment) -> Ledger:  # noqa: ARG002
         self._open(assignment).close()  # a queue that cannot be opened ends the run here, before any user tries
         return Ledger()
 
     def producer(self, context: LoadContext, index: int) -> OwnQueueClient:
-        return _PutClient(
-            self._open(context.assignment, is_producer=True), context, context.assignment.producer_number(index)
-        )
+        endpoint = self._open(context.assignment, is_producer=True)
+        return _QueueWorker(endpoint, context, number=context.assignment.producer_number(index), buffer=None)
 
     def consumer(self, context: LoadContext, index: int) -> OwnQueueClient:
-        queue = self._open(context.assignment)
-        queue.call("subscribe")
-        acks = Knowledge.RECORDED if queue.acknowledges else Knowledge.ABSENT
+        endpoint = self._open(context.assignment)
+        endpoint.call("subscribe")
+        acks = Knowledge.RECORDED if endpoint.acknowledges else Knowledge.ABSENT
         coverage = Coverage(ids=Knowledge.ABSENT, acks=acks, polls=Knowledge.ABSENT).ordered(in_order(self.contract))
         if Contract.parse(self.contract).guarantee is Guarantee.FAN_OUT:
-            return _GetClient(
-                queue,
-                context.own_delivery_buffer(coverage, reader=f"reader-{context.assignment.first_consumer + index}"),
-                context.errors,
-            )
-        return _GetClient(queue, context.delivery_buffer(coverage), context.errors)
+            reader = f"reader-{context.assignment.first_consumer + index}"
+            buffer = context.own_delivery_buffer(coverage, reader=reader)
+        else:
+            buffer = context.delivery_buffer(coverage)
+        return _QueueWorker(endpoint, context, buffer=buffer)
 
     def backlog(self, client: redis.Redis, assignment: Assignment) -> int:  # noqa: ARG002
         """0, since consumers find out by themselves."""
@@ -88,15 +97,15 @@ class OwnQueue:
         return self._inside(client, assignment, "pending")
 
     def _open(self, assignment: Assignment, *, is_producer: bool = False) -> BlockingEndpoint:
-        is_async = is_async_queue(self.make) if self.is_async is None else self.is_async
-        check_queue(self.make, is_async=is_async)
+        check_queue(self.make, is_async=self.is_async, cannot=_CANNOT)
+        found = is_async_queue(self.make, is_producer=is_producer)
         prefix = "" if assignment.own_server or self.client is not None else assignment.prefix
         address = Address(url=assignment.url, prefix=prefix)
         return BlockingEndpoint(
-            EndpointFactory(queue=self.make, address=address, client=self.client),
+            EndpointFactory(queue=self.make, address=address, client=self.client, gets=self.gets),
             "user",
             is_producer=is_producer,
-            loop=_event_loop() if is_async else None,
+            loop=_event_loop() if (found if self.is_async is None else self.is_async) else None,
         )
 
     def _inside(self, client: redis.Redis, assignment: Assignment, what: str) -> Iterator[bytes]:  # noqa: ARG002
@@ -107,85 +116,134 @@ class OwnQueue:
             queue.close()
 
 
-class _PutClient:
-    name = "put queue"
-    producing = True
+class _QueueWorker:
+    """A worker of the user's queue: a producer, if it has no buffer for what it receives.
 
-    def __init__(self, queue: BlockingEndpoint, context: LoadContext, number: int) -> None:
-        self._queue = queue
-        self._ledger = context.ledger
-        self._number = number
-        self._write = context.codec.writer()
+    * `endpoint`: its endpoint.
+    * `context`: of the run in this process.
+    * `number`: of the producer.
+    * `buffer`: where a consumer's deliveries go.
+    """
+
+    def __init__(
+        self, endpoint: BlockingEndpoint, context: LoadContext, *, number: int = -1, buffer: DeliveryBuffer | None
+    ) -> None:
+        self.producing: bool = buffer is None
+        self.name: str = "put queue" if self.producing else "get queue"
+        self._endpoint = endpoint
         self._context = context
+        self._number = number
+        self._buffer = buffer
 
-    def turn(self) -> int:
-        sequence = self._ledger.attempt(self._number)
-        self._context.put += 1
+    def work(self, turns: Turns) -> None:
+        record = _LedgerRecord(self._context, turns, self._number, self._buffer)
+        context = _LoadWorkload(record, turns, producing=self.producing)
+        steps = produce(count(), context, self._endpoint) if self.producing else consume(context, self._endpoint)
         try:
-            self._queue.put(self._write(key_of(self._number, sequence), now_ns()))
-        except Exception as error:
-            outcome = self._queue.outcome_of(error)
-            (self._ledger.fail if outcome is Outcome.FAIL else self._ledger.forget)(self._number, sequence)
-            raise self._context.errors.told("put", error, outcome) from error
-        except BaseException:
-            self._ledger.forget(self._number, sequence)
-            raise
-        return 0
+            drive(steps, self._endpoint.perform)
+        finally:
+            record.give_up(None)
 
     def close(self) -> None:
-        self._queue.close()
+        self._endpoint.close()
 
 
-class _GetClient:
-    name = "get queue"
-    producing = False
+class _LoadWorkload(WorkloadContext):
+    """A producer ends when it is told to; a consumer when nothing comes after that."""
 
-    def __init__(self, queue: BlockingEndpoint, buffer: DeliveryBuffer, errors: QueueErrors) -> None:
-        self._queue = queue
-        self._buffer = buffer
-        self._errors = errors
+    backoff_seconds = (RECONNECT_NS / 1e9, RECONNECT_NS / 1e9)
 
-    def turn(self) -> int | None:
-        buffer = self._buffer
-        asked = buffer.ask(self)
-        try:
-            received = self._queue.get(GET_SECONDS)
-        except Stopped:
-            return None
-        except Exception as error:
-            outcome = self._queue.outcome_of(error)
-            if outcome is not Outcome.FAIL:
-                buffer.lose(1)
-            raise self._errors.told("get", error, outcome) from error
-        except BaseException:
-            buffer.lose(1)
-            raise
+    def __init__(self, record: OperationRecord, turns: Turns, *, producing: bool) -> None:
+        super().__init__(record)
+        self._turns = turns
+        self._producing = producing
+        self._mistakes = 0
+
+    @property
+    def wait_seconds(self) -> float:
+        return GET_SECONDS
+
+    def over(self, *, idle: bool) -> bool:
+        return self._turns.over() and (idle or self._producing or self._mistakes >= _MISTAKES)
+
+    def seconds_until(self, sequence: int) -> float:
+        return self._turns.seconds_until(sequence)
+
+    def received(self) -> None:
+        self._mistakes = 0
+
+    def idle(self) -> None:
+        self._mistakes = 0
+
+    def bears(self, error: Exception) -> bool:  # noqa: ARG002
+        self._mistakes += 1
+        return True
+
+
+class _LedgerRecord:
+    """Records the operations of one worker in the ledger of its process, and tells the engine of each."""
+
+    def __init__(self, context: LoadContext, turns: Turns, number: int, buffer: DeliveryBuffer | None) -> None:
+        self._context = context
+        self._turns = turns
+        self._number = number
+        self._write = context.codec.writer()
+        self._under_way: Literal["", "put", "get", "ack"] = ""
+        self._sequence = self._asked = 0
+        self._keys: list[bytes] = []
+        if buffer is not None:
+            self._buffer = buffer
+
+    def putting(self, sequence: int) -> bytes:  # noqa: ARG002  the ledger counts by itself
+        self._sequence = self._context.ledger.attempt(self._number)
+        self._context.put += 1
+        self._under_way = "put"
+        self._turns.begin()
+        return self._write(key_of(self._number, self._sequence), now_ns())
+
+    def put(self, queue_id: str | None) -> None:  # noqa: ARG002
+        self._under_way = ""
+        self._turns.done(0)
+
+    def getting(self) -> None:
+        self._asked = self._buffer.ask(self)
+        self._under_way = "get"
+        self._turns.begin()
+
+    def got(self, received: ReceivedMessage | None) -> None:
+        self._under_way = ""
         if received is None:
-            return None
+            return
+        buffer = self._buffer
         if received.id is not None:
             buffer.name_ids()
         start = len(buffer.keys)
         latency = buffer.take(received.body, now_ns())
-        keys = buffer.took(self, asked, start) if buffer.tracks else []
-        if self._queue.acknowledges:
-            self._acknowledge(received, keys)
-        return latency
+        self._keys = buffer.took(self, self._asked, start) if buffer.tracks else []
+        self._turns.done(latency)
 
-    def _acknowledge(self, received: ReceivedMessage, keys: list[bytes]) -> None:
-        try:
-            acknowledged = self._queue.ack(received) is not False  # False: the message was no longer ours
-        except BaseException as error:
-            self._buffer.ack_failed(keys)
-            if not isinstance(error, Exception):
-                raise
-            raise self._errors.told("ack", error, self._queue.outcome_of(error)) from error
-        if acknowledged:
-            self._buffer.ack(keys)
-        else:
-            self._buffer.ack_failed(keys)
+    def acknowledging(self) -> None:
+        self._under_way = "ack"
 
-    def close(self) -> None:
-        self._queue.close()
+    def acknowledged(self, accepted: bool) -> None:
+        self._under_way = ""
+        (self._buffer.ack if accepted else self._buffer.ack_failed)(self._keys)
+
+    def failed(self, outcome: Outcome | None, error: Exception) -> None:
+        verb = self._under_way
+        self.give_up(outcome)
+        self._turns.failed(self._context.errors.told(verb, error, outcome))
+
+    def give_up(self, outcome: Outcome | None) -> None:
+        """End the operation under way, if any, with this outcome: it failed, or its outcome is unknown."""
+        verb, self._under_way = self._under_way, ""
+        ledger = self._context.ledger
+        if verb == "put":
+            (ledger.fail if outcome is Outcome.FAIL else ledger.forget)(self._number, self._sequence)
+        elif verb == "get" and outcome is not Outcome.FAIL:
+            self._buffer.lose(1)
+        elif verb == "ack":
+            self._buffer.ack_failed(self._keys)
 
 
 @cache

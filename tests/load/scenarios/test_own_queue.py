@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pytest_redisq.load.locust_process import LoadReport
+from pytest_redisq.load.locust_process import LoadError, LoadReport
 
 Play = Callable[..., LoadReport]
 Saboteur = Callable[[str], str]
@@ -63,3 +63,8 @@ def test_a_backlog_behind_slow_consumers_is_waited_for_while_it_shrinks(play: Pl
     report = play(saboteur("slow_workers"), rate="500", seconds=2, drain_seconds=2)
     assert report.outcome == "pass", report.output
     assert "draining: " in report.output
+
+
+def test_external_commands_are_refused_in_words(play: Play, saboteur: Saboteur) -> None:
+    with pytest.raises(LoadError, match="is an external command: a load run cannot drive it"):
+        play(saboteur("external_commands"))
