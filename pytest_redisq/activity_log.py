@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,7 +17,6 @@ from pytest_redisq.load.locust_process import LoadReport
 from pytest_redisq.model import Kind
 from pytest_redisq.report.activity import Activity
 from pytest_redisq.runner import Run
-from pytest_redisq.runner.run_result import Judgements
 
 
 class Place(NamedTuple):
@@ -35,16 +34,20 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoggedRun:
-    """A run, without its history, which may be large."""
+    """A run, without its history, which may be large.
+
+    * `place`: the line that made it.
+    * `what`: "run" or "load run".
+    * `messages`: how many it sent.
+    * `outcomes`: returns the outcomes of its verdicts so far.
+    * `judged`: returns whether the test looked at a verdict, or took the history to judge it itself.
+    """
 
     place: Place
+    what: str
     messages: int
-    judgements: Judgements
-
-    @property
-    def unjudged(self) -> bool:
-        """Whether no contract was asked, and the history was not taken either."""
-        return not self.judgements.verdicts and not self.judgements.history_taken
+    outcomes: Callable[[], list[str]]
+    judged: Callable[[], bool]
 
 
 class ActivityLog:
@@ -58,14 +61,30 @@ class ActivityLog:
         """Note a run of producers and consumers. Its verdicts are read at the end of the fixture."""
         enqueues = (group for group in run.record.groups if group.key.kind is Kind.ENQUEUE)
         messages = sum(len(group.producers) for group in enqueues)
-        self._runs.append(LoggedRun(place=place, messages=messages, judgements=run.judgements))
+        judgements = run.judgements
+        self._runs.append(
+            LoggedRun(
+                place=place,
+                what="run",
+                messages=messages,
+                outcomes=lambda: [verdict.outcome for verdict in judgements.verdicts],
+                judged=lambda: bool(judgements.verdicts or judgements.history_taken),
+            )
+        )
         self._time((run.ended_ns - run.started_ns) / 1e9, "run")
 
-    def loaded(self, report: LoadReport) -> None:
-        """Note a load run."""
-        self._activity.runs += 1
-        self._activity.messages += int(report.figures.get("attempted", 0))
-        self._activity.verdicts[report.outcome] += 1
+    def loaded(self, report: LoadReport, place: Place) -> None:
+        """Note a load run, which has its verdict."""
+        outcome = str(report.told["verdict"]["outcome"])
+        self._runs.append(
+            LoggedRun(
+                place=place,
+                what="load run",
+                messages=int(report.figures.get("attempted", 0)),
+                outcomes=lambda: [outcome],
+                judged=lambda: bool(report.asked),
+            )
+        )
         self._time(float(report.told.get("seconds", 0.0)), "load run")
 
     def explored(self, exploration: Exploration) -> None:
@@ -83,9 +102,8 @@ class ActivityLog:
         for run in runs:
             self._activity.runs += 1
             self._activity.messages += run.messages
-            verdicts = Counter(verdict.outcome for verdict in run.judgements.verdicts)
-            self._activity.verdicts.update(verdicts or {"not judged": 1})
-        return [run for run in runs if run.unjudged]
+            self._activity.verdicts.update(run.outcomes() or ["not judged"])
+        return [run for run in runs if not run.judged()]
 
     def take(self) -> Activity:
         """What was noted since the last call; nothing before a run has ended with its fixture, or an exploration."""
@@ -108,6 +126,10 @@ def warn_unjudged(runs: list[LoggedRun]) -> None:
 def unjudged(run: LoggedRun) -> str:
     """What to say of a run that was never judged."""
     return (
-        f"a run of {run.messages:,} messages was never judged, so the test proves nothing about it. "
-        'What to do: call .verify("at-least-once") on what redisq.run() returns, or another contract.'
+        f"a {run.what} of {run.messages:,} messages was never judged, so the test proves nothing about it. What to do: "
+        + (
+            'call .verify("at-least-once") on what redisq.run() returns, or another contract.'
+            if run.what == "run"
+            else "call .verify() on what redisq.load() returns."
+        )
     )

@@ -226,7 +226,7 @@ class Redisq:
         struck = [self._server_fault(fault) for fault in faults_for("load", faults)]
         given: dict[str, Any] = {"seconds": 3.0, "own_server": self._server.kind != "url", **options}
         report = run_struck(LoadRun(scenario=scenario, url=self._namespace.url, **given), self._server, struck)
-        self._log.loaded(report)
+        self._log.loaded(report, Place.of_caller(1))
         return report
 
     @overload

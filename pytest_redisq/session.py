@@ -329,7 +329,7 @@ class _Reports:
         about_the_server = call.excinfo is not None and _is_about_the_server(call.excinfo.value)
         if call.excinfo is not None and isinstance(call.excinfo.value, DeliveryError):
             report.sections.append(("redisq: the history", self._keep_history(item, call.excinfo.value)))
-        if call.excinfo is not None and isinstance(call.excinfo.value, ScheduleError):
+        if call.excinfo is not None and isinstance(call.excinfo.value, ScheduleError) and call.excinfo.value.__cause__:
             report.sections.append(("redisq: the schedule", _how_to_replay(item, call.excinfo.value)))
         if about_the_server and place is not None and place.server.supervisor is not None:
             log = "\n".join(place.server.log().splitlines()[-LOG_LINES:])

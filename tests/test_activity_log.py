@@ -85,6 +85,25 @@ def test_the_summary_adds_up_the_workers_of_xdist(inner: pytest.Pytester) -> Non
     )
 
 
+@pytest.mark.slow
+def test_a_load_run_whose_verdict_is_not_looked_at_warns(inner: pytest.Pytester) -> None:
+    """Its figures say nothing about the contract."""
+    inner.makepyfile(
+        """
+        def test_it(redisq):
+            report = redisq.load("blpop-workers", seconds=0.5, consumers=2)
+            assert report.figures["attempted"]
+
+        def test_judged(redisq):
+            assert redisq.load("blpop-workers", seconds=0.5, consumers=2).exit_code == 0
+        """
+    )
+    result = inner.runpytest_subprocess("-q", "-p", "no:randomly")
+    result.assert_outcomes(passed=2, warnings=1)
+    result.stdout.fnmatch_lines(["*RedisqUnjudgedWarning: a load run of * messages was never judged*call .verify()*"])
+    result.stdout.fnmatch_lines(["redisq: 2 runs of * messages: 2 pass"])
+
+
 def test_without_runs_there_is_no_summary(inner: pytest.Pytester) -> None:
     inner.makepyfile(TESTS_OF_OTHERS)
     result = inner.runpytest_subprocess()

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -100,21 +100,35 @@ class LoadRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadReport:
-    """What came of a run: `exit_code` is 0 (as promised), 1 (contract broken), 2 (threshold missed), 3 (not judged)."""
+    """What came of a run.
 
-    exit_code: int
+    `status`: 0 (as promised), 1 (contract broken), 2 (threshold missed), 3 (not judged), 4 (a file is missing).
+    `asked`: what a caller has asked of the verdict, so that a test that asks nothing can be warned.
+    """
+
+    status: int
     told: Mapping[str, Any]
     output: str
     #: Whether a signal came. The run may have come to its end all the same: see `interrupted`.
     stopped: bool = False
+    asked: set[str] = field(default_factory=set, repr=False, compare=False)
+
+    @property
+    def exit_code(self) -> int:
+        """The `status`, as the command exits with it."""
+        self.asked.add("exit_code")
+        return self.status
 
     @property
     def outcome(self) -> str:
+        """ "pass", "fail" or "unknown"."""
+        self.asked.add("outcome")
         return str(self.told["verdict"]["outcome"])
 
     @property
     def counts(self) -> Mapping[str, int]:
         """The anomalies found, by name; those not found are left out."""
+        self.asked.add("counts")
         found: Mapping[str, int] = self.told["verdict"]["counts"]
         return found
 
@@ -131,7 +145,8 @@ class LoadReport:
 
     def verify(self) -> None:
         """Raises DeliveryError, with the output, unless the contract was kept and no threshold was missed."""
-        if self.exit_code:
+        self.asked.add("verify")
+        if self.status:
             line = str(self.told["verdict"]["line"])
             point = "; ".join(self.told["missed"]) or line if self.outcome == "pass" else line
             raise DeliveryError(f"{point}\nThe load run ended with exit code {self.exit_code}:\n{self.output}")
@@ -233,7 +248,7 @@ class RunningLoad:
                 EXIT_NOT_RUN if code == EXIT_NOT_RUN else EXIT_UNKNOWN,
             )
         told = json.loads(self._report.read_text())
-        return LoadReport(exit_code=told["exit_code"], told=told, output=output or "", stopped=self.stopped)
+        return LoadReport(status=told["exit_code"], told=told, output=output or "", stopped=self.stopped)
 
     def _output(self) -> str | None:
         patience = self._load.drain_seconds + _GRACE_SECONDS

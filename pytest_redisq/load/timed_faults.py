@@ -67,7 +67,7 @@ class FaultSchedule:
 
     def told_by(self, report: LoadReport) -> LoadReport:
         """The report with what was done. It is *unknown* if a fault struck nothing, unless the contract is broken."""
-        void, code = self._void(), report.exit_code
+        void, code = self._void(), report.status
         verdict = {**report.told["verdict"], "faults": [dataclasses.asdict(record) for record in self._records]}
         if void:
             code = code if code == EXIT_BROKEN else EXIT_UNKNOWN
@@ -75,7 +75,7 @@ class FaultSchedule:
         if void and verdict["outcome"] == "pass":
             verdict |= {"outcome": "unknown", "line": f"{verdict['contract']} unknown: {void[0]}"}
         told = {**report.told, "exit_code": code, "verdict": verdict, "faults": self.struck}
-        return replace(report, exit_code=code, told=told, output=report.output + self.lines())
+        return replace(report, status=code, told=told, output=report.output + self.lines())
 
     def lines(self) -> str:
         """What was done, a line each, and why that proves nothing if it does."""

@@ -138,8 +138,14 @@ def _advice(verdict: Verdict, broken: Sequence[AnomalyKind]) -> Iterator[str]:
         yield from (f"  - {hint}" for hint in hints)
     if verdict.outcome == "unknown" and any(map(verdict.contract.needs, verdict.not_judged)):
         yield "To have these laws judged, use redisq.run or redisq.explore: they record every operation with its ids."
-    elif verdict.outcome == "unknown" and verdict.totals.acknowledged:
+    elif _may_yet_settle(verdict):
         yield "To be told more, let the run end in quiescence: producers done, faults healed, the queue drained."
+
+
+def _may_yet_settle(verdict: Verdict) -> bool:
+    """Whether it is unknown as the run did not end in quiescence, and not for want of messages or of a fault."""
+    seen = verdict.totals.acknowledged and not verdict.totals.remaining
+    return verdict.outcome == "unknown" and bool(seen) and all(fault.struck for fault in verdict.faults)
 
 
 _RETRIES = (

@@ -62,6 +62,7 @@ def test_a_fault_strikes(redisq: Redisq, spec: FaultSpec, driver: Driver) -> Non
             report = redisq.load("blpop-workers", seconds=1, consumers=4, processes=2, drain_seconds=2, faults=fault)
             assert report.told["faults"]
             assert not re.search("never struck|failed", str(report.told["faults"]))
+            assert report.exit_code != 4
 
 
 def that_is_not_struck(world: World) -> None:

@@ -136,7 +136,7 @@ def test_a_run_that_came_to_nothing_does_not_pass_for_a_loss(words: list[str]) -
 def test_the_knee_is_where_the_rate_is_no_longer_kept_to_however_many_receive(monkeypatch: pytest.MonkeyPatch) -> None:
     def run(asked: LoadRun, *_: Any) -> LoadReport:
         kept_to = min(float(asked.rate), 1000.0)
-        return LoadReport(exit_code=0, told={"figures": {"paced": kept_to, "rate": 3 * kept_to}}, output="")
+        return LoadReport(status=0, told={"figures": {"paced": kept_to, "rate": 3 * kept_to}}, output="")
 
     monkeypatch.setattr("pytest_redisq.load.load_command._run", run)
     result = redisq_load("xadd-fanout", "--knee", "--fail-if", "lost>0")
