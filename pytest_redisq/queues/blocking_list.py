@@ -39,10 +39,12 @@ class BlockingList:
     def bind(self, client: redis.asyncio.Redis, /, worker: str | None = None) -> AsyncBoundQueue: ...
     def bind(self, client: Any, /, worker: str | None = None) -> Any:  # noqa: ARG002  no job is kept under its name
         """This queue on `client`, for one worker."""
-        return attach(self, _BlockingListEndpoint(self), client)
+        return attach(self, BlockingListEndpoint(self), client)
 
 
-class _BlockingListEndpoint:
+class BlockingListEndpoint:
+    """The logic of one worker, without IO."""
+
     beat_seconds: float | None = None
 
     def __init__(self, queue: BlockingList) -> None:
