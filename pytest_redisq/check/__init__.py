@@ -14,7 +14,7 @@ from pytest_redisq.check.contract import (
 )
 from pytest_redisq.check.evidence import ErrorCount, Evidence, Knowledge, Share
 from pytest_redisq.check.judge import check
-from pytest_redisq.check.missing import delivers, missing_messages
+from pytest_redisq.check.missing import delivers, missing_messages, undelivered_messages
 from pytest_redisq.check.verdict import Anomaly, Totals, Verdict
 
 __all__ = [
@@ -36,4 +36,5 @@ __all__ = [
     "contract_of",
     "delivers",
     "missing_messages",
+    "undelivered_messages",
 ]

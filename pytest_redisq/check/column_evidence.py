@@ -33,10 +33,14 @@ from pytest_redisq.model import Kind, Message, Op, Outcome
 
 
 class ColumnEvidence:
-    """`check.Evidence` of a history. Where the history has no ids or no acks, the queue has none."""
+    """`check.Evidence` of a history. Where the history has no ids or no acks, the queue has none.
 
-    def __init__(self, history: History) -> None:
+    `bounded`: whether the contract allows the queue to remove messages by a bound.
+    """
+
+    def __init__(self, history: History, *, bounded: bool = False) -> None:
         self._history = history
+        self._bounded = bounded
         self._counted = CountedHistory.of(history)
         self.notes: tuple[str, ...] = history.notes + (history.quiescence.notes if history.quiescence else ())
         self.faults: Sequence[FaultRecord] = history.faults
@@ -52,7 +56,7 @@ class ColumnEvidence:
         return [ErrorCount(*key, times) for key, times in counts.most_common()]
 
     def shares(self, *, fan_out: bool) -> Sequence[Share]:
-        counted, trimmed = self._counted, self._counted.trimmed()
+        counted, trimmed = self._counted, self._counted.trimmed(bounded=self._bounded)
         if fan_out:
             readers = sorted(counted.readers().items())
             return [ColumnShare.of_reader(Reader.of(counted, *each), counted, trimmed) for each in readers]

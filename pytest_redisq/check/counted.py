@@ -70,11 +70,16 @@ class CountedHistory:
                 readers[group.key.actor].extend([group] if took else [])
         return dict(readers)
 
-    def trimmed(self) -> Multiset:
-        """The acknowledged messages whose ids the queue declared that it threw away."""
+    def trimmed(self, *, bounded: bool) -> Multiset:
+        """The acknowledged messages that the queue removed by a bound.
+
+        `bounded`: whether a bound was agreed. Only then do messages without ids count, of which the server says no more
+        than that it trimmed something.
+        """
         end = self.history.quiescence
         gone = {self.history.ids.code(text) for text in end.trimmed} if end else set()
         found = Multiset(())
+        found.extend(end.trimmed_messages if end and bounded else ())
         for group in self.enqueues if gone else ():
             triples = zip(group.ids, group.producers, group.sequences, strict=True)
             found.extend(Message(producer, sequence) for code, producer, sequence in triples if code in gone)

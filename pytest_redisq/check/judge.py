@@ -31,7 +31,9 @@ def check(record: History | Evidence, contract: Contract, *, keep: int = KEPT_PE
     if not isinstance(contract, Contract):
         raise TypeError(f'{contract!r} is no contract: give its name, as "at-least-once, fifo", or a Contract')
     try:
-        return _check(ColumnEvidence(record) if isinstance(record, History) else record, contract, keep)
+        return _check(
+            ColumnEvidence(record, bounded=contract.bounded) if isinstance(record, History) else record, contract, keep
+        )
     except Exception as error:
         last = traceback.format_exception_only(error)[-1].strip()
         return Verdict(

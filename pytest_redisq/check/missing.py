@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from pytest_redisq.check.counted import CountedHistory
 from pytest_redisq.check.in_flight import in_flight
 from pytest_redisq.check.multiset import Multiset, differing
@@ -16,13 +18,21 @@ def missing_messages(history: History) -> frozenset[Message]:
     """
     counted = CountedHistory.of(history)
     delivered = Multiset(counted.sizes, counted.dequeues)
-    missing = {
-        message
-        for message in differing(counted.acknowledged, delivered)
-        if counted.acknowledged[message] > delivered[message] + counted.remaining[message] + counted.pending[message]
-    }
-    missing.update(message for _, message in in_flight(counted, delivered, counted.trimmed()))
-    return frozenset(missing)
+    held = (message for _, message in in_flight(counted, delivered, counted.trimmed(bounded=False)))
+    return frozenset([*_undelivered(counted, delivered), *held])
+
+
+def undelivered_messages(history: History) -> frozenset[Message]:
+    """Return those of `missing_messages` that were never delivered."""
+    counted = CountedHistory.of(history)
+    return frozenset(_undelivered(counted, Multiset(counted.sizes, counted.dequeues)))
+
+
+def _undelivered(counted: CountedHistory, delivered: Multiset) -> Iterator[Message]:
+    for message in differing(counted.acknowledged, delivered):
+        known = delivered[message] + counted.remaining[message] + counted.pending[message]
+        if counted.acknowledged[message] > known:
+            yield message
 
 
 def delivers(history: History) -> bool:

@@ -21,6 +21,7 @@ from pytest_redisq.check import (
     contract_of,
     delivers,
     missing_messages,
+    undelivered_messages,
 )
 from pytest_redisq.check.column_evidence import ColumnEvidence
 from pytest_redisq.check.contract import Guarantee
@@ -41,7 +42,16 @@ from pytest_redisq.explore.virtual_time import RecordClock
 from pytest_redisq.history import History, Recorder
 from pytest_redisq.model import UNREADABLE, Message, Outcome, decode_body, encode_body
 from pytest_redisq.report import error_lines, explain
-from pytest_redisq.search import LEASES_SECONDS, NamespaceSearch, SearchResult, marked_messages
+from pytest_redisq.search import (
+    LEASES_SECONDS,
+    NamespaceSearch,
+    SearchResult,
+    declared_bound,
+    marked_messages,
+    trimmed_ids,
+    trimmed_messages,
+    trims,
+)
 
 #: Seconds of virtual time that a consumer waits for a message, before it checks whether all producers have ended.
 WAIT_SECONDS = 1.0
@@ -205,14 +215,22 @@ class DeliveryRecorder:
         if not searches or not (missing or remaining or pending):
             return history, SearchResult()
         result = search.search({*missing, *remaining, *pending})
+        bounds = [bound for side in self._taken if (bound := declared_bound(side.queue)) is not None]
+        gone = (undelivered_messages(history) - result.placed) if not result.gap and self._trims() else ()
         found = result.found & missing if recovers else frozenset()
         stuck = found - result.due.keys() if delivers(history) else frozenset()
         self._record.quiescence(
             remaining=[*remaining, *sorted(found - stuck)],
             pending=[*pending, *sorted(stuck)],
+            trimmed=trimmed_ids(history, result.bounds, declared=bool(bounds)),
+            trimmed_messages=trimmed_messages(history, gone, max(bounds, default=1)),
             search=result.record,
         )
         return self._record.history(), result
+
+    def _trims(self) -> bool:
+        """Whether any command of this schedule trims a list or a sorted set."""
+        return any(trims(event.args) for event in self._loop.events)
 
     def _nothing_was_tried(self, verdict: Verdict) -> bool:
         """Whether this schedule alone proves nothing: no message was delivered, as each reader joined late, or a fault

@@ -210,7 +210,7 @@ def _quiescence(fields: Mapping[str, Any]) -> Quiescence:
 
 def _of_the_end(name: str, value: Any) -> Any:
     match name:
-        case "remaining" | "pending":
+        case "remaining" | "pending" | "trimmed_messages":
             return _messages(value)
         case "trimmed" | "notes":
             return _texts(name, value)

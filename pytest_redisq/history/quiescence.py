@@ -40,6 +40,7 @@ class Quiescence:
     * `remaining`: messages that an ordinary dequeue can still return.
     * `pending`: messages in the queue that no dequeue returns: in a pending or processing list without recovery.
     * `trimmed`: the ids of entries that the queue removed by a declared bound (MAXLEN).
+    * `trimmed_messages`: the messages that the queue removed in the same way and that have no ids.
     * `notes`: for the reader of the report.
     * `search`: what a search of the server's keys for missing messages found; None if there was none. The messages
       found are among `remaining` or `pending`.
@@ -52,5 +53,6 @@ class Quiescence:
     remaining: tuple[Message, ...] = ()
     pending: tuple[Message, ...] = ()
     trimmed: tuple[str, ...] = ()
+    trimmed_messages: tuple[Message, ...] = ()
     notes: tuple[str, ...] = ()
     search: Search | None = None

@@ -128,6 +128,7 @@ class Recorder:
         remaining: Sequence[Message] = (),
         pending: Sequence[Message] = (),
         trimmed: Sequence[str] = (),
+        trimmed_messages: Sequence[Message] = (),
         notes: Sequence[str] = (),
         search: Search | None = None,
     ) -> Quiescence:
@@ -140,6 +141,7 @@ class Recorder:
             remaining=tuple(remaining),
             pending=tuple(pending),
             trimmed=tuple(trimmed),
+            trimmed_messages=tuple(trimmed_messages),
             notes=tuple(notes),
             search=search,
         )

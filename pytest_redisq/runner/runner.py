@@ -35,7 +35,7 @@ from pytest_redisq.runner.settlement import Settlement, owns_keys
 from pytest_redisq.runner.shared_failure import shared_failure
 from pytest_redisq.runner.status_table import KillRequest, StatusTable, WorkerStatus
 from pytest_redisq.runner.worker_pool import TaskWorkerPool, ThreadWorkerPool, WorkerPool, failures_by_message
-from pytest_redisq.search import NamespaceSearch, marked_messages
+from pytest_redisq.search import NamespaceSearch, TrimCounter, declared_bound, marked_messages
 from pytest_redisq.servers import Server
 from pytest_redisq.servers.temporary_folder import explain_full_disk, temporary_folder
 
@@ -109,6 +109,7 @@ class Runner:
             self._add_workers()
             self._until(self._all_ready)
             self._doing = "waiting for the producers to end"
+            self._trims = TrimCounter(self.control())
             started_ns = time.monotonic_ns()
             for pool in self._pools.values():
                 pool.go()
@@ -354,6 +355,8 @@ class Runner:
             self._operations,
             NamespaceSearch(address, marked_messages(self.id)),
             ages_keys=owns_keys(address, plan.server),
+            trims=self._trims.since,
+            keeps=declared_bound(plan.factory.queue),
             settle_seconds=plan.settle_seconds,
             deadline=self._deadline,
         )

@@ -12,11 +12,11 @@ from urllib.parse import urlsplit
 
 from redis.exceptions import RedisError
 
-from pytest_redisq.check import delivers, missing_messages
+from pytest_redisq.check import delivers, missing_messages, undelivered_messages
 from pytest_redisq.history import History, Recorder
 from pytest_redisq.model import Message
 from pytest_redisq.runner.inspector import QueueInspector
-from pytest_redisq.search import NamespaceSearch, SearchResult, in_words
+from pytest_redisq.search import NamespaceSearch, SearchResult, in_words, trimmed_ids, trimmed_messages
 from pytest_redisq.servers import Address, Server
 
 
@@ -35,6 +35,8 @@ class Settlement:
     * `operations`: returns the history so far, with all operations of all workers.
     * `search`: searches the namespace for messages of this run.
     * `ages_keys`: whether the keys of the namespace may be aged.
+    * `trims`: returns how often the server has trimmed lists since the run began.
+    * `keeps`: the bound that the queue declares as its `maxlen`; None if it declares none.
     * `settle_seconds`: how long messages of dead consumers may take to come back.
     * `deadline`: when the run is to have ended, by `time.monotonic()`.
     """
@@ -47,6 +49,8 @@ class Settlement:
         search: NamespaceSearch,
         *,
         ages_keys: bool,
+        trims: Callable[[], int],
+        keeps: int | None,
         settle_seconds: float,
         deadline: float,
     ) -> None:
@@ -55,6 +59,8 @@ class Settlement:
         self._operations = operations
         self._search = search
         self._ages_keys = ages_keys
+        self._trims = trims
+        self._keeps = keeps
         self._settle_seconds = settle_seconds
         self._deadline = deadline
 
@@ -84,13 +90,31 @@ class Settlement:
             pending += sorted(stuck)
             remaining += sorted((result.found & missing) - stuck)
             notes = _notes(result, aged=aged)
+        elif self._keeps is not None:  # readers of a stream may each miss other entries
+            result = self._search.search(())
+        trims = self._trims() if result and wanted else 0
+        history = self._operations()
+        gone = self._trimmed_without_ids(history, result, trims)
+        if gone:
+            notes.append(
+                f"{len(gone):,} missing messages are in no key, and the server trimmed {trims:,} times during the run: "
+                'under "bounded" they count as trimmed'
+            )
         self._recorder.quiescence(
             drained=had_consumers or inspector.able,
             remaining=remaining,
             pending=pending,
-            search=result.record if result else None,
+            trimmed=trimmed_ids(history, result.bounds, declared=self._keeps is not None) if result else (),
+            trimmed_messages=gone,
+            search=result.record if result and wanted else None,
             notes=notes,
         )
+
+    def _trimmed_without_ids(self, history: History, result: SearchResult | None, trims: int) -> list[Message]:
+        """The undelivered messages that are in no key, if the server trimmed lists meanwhile."""
+        if result is None or result.gap or not trims:
+            return []
+        return trimmed_messages(history, undelivered_messages(history) - result.placed, self._keeps or 1)
 
     def _inside(self, what: str) -> list[Message]:
         return self._inspector.inside(what) if self._inspector.able else []

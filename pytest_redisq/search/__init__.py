@@ -4,6 +4,7 @@ from pytest_redisq.search.key_reader import SearchLimits
 from pytest_redisq.search.message_finder import BodyReader, FindMessages, marked_messages, messages_by_reader
 from pytest_redisq.search.namespace_search import NamespaceSearch, SearchResult, in_words
 from pytest_redisq.search.timers import LEASES_SECONDS
+from pytest_redisq.search.trimming import TrimCounter, declared_bound, trimmed_ids, trimmed_messages, trims
 
 __all__ = [
     "LEASES_SECONDS",
@@ -12,7 +13,12 @@ __all__ = [
     "NamespaceSearch",
     "SearchLimits",
     "SearchResult",
+    "TrimCounter",
+    "declared_bound",
     "in_words",
     "marked_messages",
     "messages_by_reader",
+    "trimmed_ids",
+    "trimmed_messages",
+    "trims",
 ]

@@ -14,6 +14,7 @@ from pytest_redisq.model import Message
 from pytest_redisq.search.key_reader import BoundMetError, Element, KeyContent, KeyReader, SearchLimits, SearchMeter
 from pytest_redisq.search.message_finder import FindMessages
 from pytest_redisq.search.timers import LEASES_SECONDS, ServerClock, Timer, let_time_pass
+from pytest_redisq.search.trimming import StreamBounds, position
 from pytest_redisq.servers import Address
 
 #: Of each message so many places are kept.
@@ -32,6 +33,7 @@ class SearchResult:
     * `waiting`: those that no consumer has received so far as the server knows, and all others that were found.
     * `kept`: those in streams without a consumer group, which keep each entry whether it was read or not.
     * `timers`, `streams`: what `let_leases_pass` needs.
+    * `bounds`: the ends of the streams.
     * `gap`: why the search is not complete; empty if it is.
     """
 
@@ -42,6 +44,7 @@ class SearchResult:
     kept: frozenset[Message] = frozenset()
     timers: tuple[Timer, ...] = ()
     streams: tuple[bytes, ...] = ()
+    bounds: tuple[StreamBounds, ...] = ()
     gap: str = ""
 
     @property
@@ -53,6 +56,11 @@ class SearchResult:
     def found(self) -> frozenset[Message]:
         """All that were found, except those that a group has no more to do with."""
         return self.inside | self.kept
+
+    @property
+    def placed(self) -> frozenset[Message]:
+        """All that lie in some key."""
+        return frozenset(message for place in self.places for message in place.messages)
 
     @property
     def record(self) -> Search:
@@ -120,6 +128,7 @@ class _SearchPass:
         self._due: dict[Message, float] = {}
         self._timers: list[Timer] = []
         self._streams: list[bytes] = []
+        self._bounds: list[StreamBounds] = []
         self._entries: defaultdict[bytes, dict[bytes, list[Message]]] = defaultdict(dict)
 
     def read(self, meter: SearchMeter) -> None:
@@ -128,6 +137,7 @@ class _SearchPass:
             self._timers += self._clock.timers(content)
             if content.type == "stream":
                 self._streams.append(content.key)
+                self._bounds.append(StreamBounds.of(self._client, content.key))
             for element in content.elements:
                 self._look_at(content, element)
         for key, entries in self._entries.items():
@@ -153,6 +163,7 @@ class _SearchPass:
             kept=frozenset(kinds["kept"] - kinds["waiting"] - kinds["pending"]),
             timers=tuple(self._timers),
             streams=tuple(self._streams),
+            bounds=tuple(self._bounds),
             gap=gap,
         )
 
@@ -199,7 +210,7 @@ class _SearchPass:
                 since = f" for {in_words(idle)}" if idle >= 1 else ""
                 return f"pending to consumer {_text(entry['consumer'])} of group {_text(name)}{since}", "pending"
         for group in groups:
-            if _position(group["last-delivered-id"]) < _position(entry_id):
+            if position(group["last-delivered-id"]) < position(entry_id):
                 return f"which group {_text(group['name'])} has not read so far", "waiting"
         names = " and ".join(_text(group["name"]) for group in groups)
         return f"where group {names} has no more to do with it: acknowledged, or read with NOACK", "done"
@@ -230,8 +241,3 @@ def in_words(seconds: float) -> str:
 
 def _text(name: bytes) -> str:
     return name.decode(errors="backslashreplace")
-
-
-def _position(entry_id: bytes) -> tuple[int, int]:
-    milliseconds, _, number = entry_id.partition(b"-")
-    return int(milliseconds), int(number or 0)

@@ -55,3 +55,4 @@ def test_the_command_that_removed_a_message_is_told(redisq: Redisq) -> None:
     assert "1 lost" in told
     assert "it lies in no key" in told
     assert "A producer: LTRIM log -2 -1" in told.partition("What the schedule shows:")[2]
+    redisq.explore(Capped, contract="at-least-once, bounded", schedules=20)
