@@ -1,4 +1,4 @@
-"""The bitmaps of a load run as evidence for the judge (`check.Evidence`)."""
+"""The bitmaps of a load run as evidence for the checker (`check.Evidence`)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pytest_redisq.load.deliveries import END, LIST, Received, following
 from pytest_redisq.load.ledger import Ledger
 from pytest_redisq.model import UNREADABLE, Message, Op
 
-#: So many ranges of each anomaly are kept.
+#: The most ranges of each anomaly that are kept.
 KEPT_RANGES = 10
 
 
@@ -47,7 +47,7 @@ class KeySet:
 
 
 def _run_length(keys: BitMap64, start: int) -> int:
-    """How many consecutive keys of one producer there are from `start` on."""
+    """The number of consecutive keys of one producer from `start` on."""
     most = min(len(keys), MAX_SEQUENCE - (start & (MAX_SEQUENCE - 1)))
 
     def broken(length: int) -> bool:
@@ -60,9 +60,13 @@ def _run_length(keys: BitMap64, start: int) -> int:
 class BitmapEvidence:
     """`check.Evidence` of merged records.
 
-    `unsettled` says why what is missing might yet arrive. `absent` names the processes, by number, whose records never
-    came: nothing is called lost, stuck or unexpected that may be theirs. `errors`: what operations ended with. `search`
-    is what a search of the server's keys found; those messages are in the ledger as remaining or pending.
+    * `ledger`: the records.
+    * `unsettled`: reasons why missing messages may still arrive; default: none.
+    * `absent`: the processes, by number, whose records are missing; default: none. No message that may belong to their
+      records is called lost, stuck or unexpected.
+    * `errors`: the errors of operations; default: none.
+    * `search`: the result of a search of the server's keys; default: none. The messages found are in the ledger as
+      remaining or pending.
     """
 
     def __init__(
@@ -81,17 +85,17 @@ class BitmapEvidence:
         self._acknowledged = self._tried - ledger.failed - ledger.unknown
         self._errors = errors
         self.notes: tuple[str, ...] = ()
-        #: Faults strike a load run from outside: `load.timed_faults` adds what became of them to the report.
+        #: Faults strike a load run from outside. `load.timed_faults` adds their records to the report.
         self.faults: Sequence[FaultRecord] = ()
         self.searched: bool = search is not None
         self.places: Sequence[FoundPlace] = search.places if search else ()
         self.enqueue_ids = Knowledge.UNRECORDED
 
     def shares(self, *, fan_out: bool) -> Sequence[Share]:
-        """Each reader by itself: also where a contract is not fan-out, its consumers share the messages."""
+        """One share for each reader. Its consumers share the messages, also if the contract is fan-out."""
         readers = self._ledger.readers
         if not readers and not fan_out:
-            readers = {"": Received(coverage=LIST.ordered(True))}  # no consumer took part: there is nothing to record
+            readers = {"": Received(coverage=LIST.ordered(True))}  # there was no consumer, so nothing is recorded
         return [
             BitmapShare(
                 reader=name,
@@ -106,9 +110,9 @@ class BitmapEvidence:
         ]
 
     def unsettled(self) -> Sequence[str]:
-        reasons = [*self._unsettled, *(f"the records of {name} never came" for name in self._absent.values())]
+        reasons = [*self._unsettled, *(f"the records of {name} are missing" for name in self._absent.values())]
         if reasons and (pending := len(self._ledger.pending)):
-            why = "perhaps with a process whose records never came" if self._absent else "and might yet be acknowledged"
+            why = "perhaps in a process whose records are missing" if self._absent else "and may still be acknowledged"
             reasons.append(f"{pending:,} messages are pending, {why}")
         return reasons
 
@@ -151,7 +155,7 @@ class BitmapEvidence:
 
 @dataclass(frozen=True, kw_only=True)
 class BitmapShare:
-    """`check.Share` of one reader, or of all consumers who share a queue."""
+    """`check.Share` of one reader, or of all consumers that share a queue."""
 
     reader: str
     ledger: Ledger
@@ -196,7 +200,7 @@ class BitmapShare:
 
     @cached_property
     def _unexpected(self) -> BitMap64:
-        """What came and was never sent, as far as the records of all producers are there."""
+        """Messages that were delivered and never sent, as far as the producers' records are complete."""
         strange = self.received.once - self.tried
         for worker in self.absent:
             first = worker * PRODUCERS_OF_A_PROCESS << SEQUENCE_BITS
@@ -237,7 +241,7 @@ class BitmapShare:
     def in_flight(self) -> Iterator[tuple[int, Messages]]:
         got, ledger = self.received, self.ledger
         if self.acks is not Knowledge.RECORDED or not (got.acked.once or got.ack_tried):
-            return  # where no consumer acknowledged anything, nothing can be told from it
+            return  # no consumer acknowledged a message, so nothing can be concluded
         gone = got.acked.once | got.ack_tried | ledger.pending | ledger.remaining | ledger.trimmed
         held = (BitMap64(got.in_flight) & self.acknowledged) - gone
         keys = BitMap64(key for key in held if got.in_flight[key] == 1 + got.delivered.repeated[key])
@@ -257,9 +261,9 @@ class BitmapShare:
             yield Missing(KeySet(unclear), trimmed=False, skipped=skipped, owed=None)
 
     def _after_the_first(self, missing: BitMap64) -> BitMap64:
-        """Those that were sent after a message of the same producer that the reader got: by then it listened.
+        """The missing messages that were sent after a message of the same producer that the reader received.
 
-        So it is where entries have ids and readers read from one of them on.
+        The reader was listening by then. This holds if entries have ids and a reader reads from one of them on.
         """
         if self.ids is Knowledge.ABSENT:
             return BitMap64()
@@ -276,11 +280,11 @@ class BitmapShare:
             yield KeySet(late)
 
     def _strange_order(self) -> bool:
-        """Whether messages came that certainly were not sent: the order of others cannot be told by them."""
+        """Whether messages were delivered that certainly were not sent: order cannot be judged by them."""
         return bool(self._unexpected or self.received.once & self.ledger.failed)
 
     def backwards(self) -> Iterator[Example]:
-        words = "delivered under an id not above those that the reader had already got"
+        words = "delivered under an id that is not above those that the reader had already received"
         for key, times in sorted(self.received.backwards.items()):
             yield Example(message_of(key), words, times)
 
@@ -293,7 +297,7 @@ def _parts(keys: BitMap64) -> list[_Part]:
 
 
 def _times(once: BitMap64, repeated: Counter[int]) -> list[_Part]:
-    """The keys by how often they occur."""
+    """The keys, grouped by how often they occur."""
     by_times: dict[int, BitMap64] = {}
     for key, times in repeated.items():
         by_times.setdefault(times + 1, BitMap64()).add(key)
@@ -302,7 +306,7 @@ def _times(once: BitMap64, repeated: Counter[int]) -> list[_Part]:
 
 
 def _refined(keys: BitMap64, dimensions: Sequence[Sequence[_Part]]) -> list[tuple[tuple[int, ...], BitMap64]]:
-    """`keys` by their value in each dimension, 0 where no part of it has them."""
+    """`keys`, grouped by their value in each dimension; 0 if no part of a dimension has them."""
     found: list[tuple[tuple[int, ...], BitMap64]] = [((), keys)] if keys else []
     for parts in dimensions:
         finer = []

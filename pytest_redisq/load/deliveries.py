@@ -1,8 +1,8 @@
-"""What one reader got in a load run, or all consumers who share a queue, in a bit or less for each message.
+"""The deliveries of a load run, in a bit or less for each message: of one reader, or of consumers that share a queue.
 
-Besides the messages themselves the record holds what the laws of `check` need and what is cheap: which messages were
-acknowledged, what was in flight at the end, and which came after a later one. `Coverage` says what is recorded, so that
-the judge can name what is not. The ids of the queue are never recorded: they would take more than all the rest.
+The record also has, as far as it is cheap, what the laws of `check` need: which messages were acknowledged, which were
+in flight at the end, and which came after a later one. `Coverage` says what is recorded, so that the checker can name
+what is not. The queue's ids are never recorded: they would take more memory than everything else.
 """
 
 from __future__ import annotations
@@ -22,18 +22,20 @@ from pytest_redisq.load.codec import MAX_SEQUENCE, SEQUENCE_BITS
 
 #: Above every key.
 END = 2**64
-#: So many steps of one producer's highest sequence are kept at most, in order to judge the order of messages.
+#: The most steps of a producer's highest sequence that are kept, to judge the order of messages.
 _STEPS = 8192
-#: So many flushes' acks are kept apart at most, in order to tell whether an ack came before a delivery.
+#: The most flushes whose acks are kept apart, to find out whether an ack came before a delivery.
 _ERAS = 64
 
 
 class Coverage(NamedTuple):
-    """What the record of a reader covers. What is not given is not recorded, so that the judge leaves it out.
+    """What the record of a reader covers. The default is "unrecorded": the checker then does not judge it.
 
-    `ids`: absent where deliveries have none. `acks`: absent where consumers acknowledge nothing. `order`: in which
-    order messages came. `polls`: in which order of ids a reader got entries; absent where it does not poll by id.
-    `from_start`: whether the reader was there before the first message was enqueued.
+    * `ids`: the ids of deliveries; absent if deliveries have none.
+    * `acks`: the acknowledgements; absent if consumers acknowledge nothing.
+    * `order`: the order in which messages came.
+    * `polls`: the order of the ids that a reader got; absent if it does not poll by id.
+    * `from_start`: whether the reader was there before the first message was enqueued.
     """
 
     ids: Knowledge = Knowledge.UNRECORDED
@@ -43,11 +45,11 @@ class Coverage(NamedTuple):
     from_start: bool = False
 
     def ordered(self, yes: bool) -> Coverage:
-        """The same with the order recorded, or not."""
+        """This coverage with the order recorded, or not."""
         return self._replace(order=Knowledge.RECORDED if yes else Knowledge.UNRECORDED)
 
     def merge(self, other: Coverage) -> Coverage:
-        """What both cover."""
+        """The coverage that both have in common."""
         if self == other:
             return self
         pairs = zip(self[:4], other[:4], strict=True)
@@ -77,10 +79,11 @@ READER = Coverage(acks=Knowledge.ABSENT, polls=Knowledge.RECORDED)
 
 
 class Dequeue(NamedTuple):
-    """One dequeue: where its messages start among those of a flush, and its moments.
+    """One dequeue.
 
-    `asked` and `ended` count the events (ends of dequeues and of acks) of the reader in this process: an event ended
-    before this dequeue was invoked if its number is not above `asked`.
+    * `start`: the position of its first message among those of a flush.
+    * `asked`, `ended`: its start and its end, as numbers of events. The ends of the reader's dequeues and acks in this
+      process are its events. An event ended before this dequeue was invoked if its number is at most `asked`.
     """
 
     start: int
@@ -89,7 +92,7 @@ class Dequeue(NamedTuple):
 
 
 class AckBatch(NamedTuple):
-    """An acknowledged batch: the number of the event, and the keys as they stand in the bodies."""
+    """An acknowledged batch: the number of the event, and the keys as in the bodies."""
 
     ended: int
     keys: Sequence[bytes]
@@ -131,12 +134,12 @@ class KeyMultiset:
 
 
 class _Order:
-    """Tells which messages were asked for only after a later one of their producer had come."""
+    """Finds messages whose dequeue was invoked only after a later message of their producer had come."""
 
     def __init__(self) -> None:
-        #: By producer: event numbers, and the highest key that had come by then; both rise.
+        #: By producer: event numbers, and the highest key that had come until then; both rise.
         self._steps: dict[int, tuple[list[int], list[int]]] = {}
-        #: Whether too many steps had come to know all.
+        #: Whether there were too many steps to keep all.
         self.blurred = False
 
     def late(self, keys: Iterable[int], asked: int) -> Iterator[int]:
@@ -158,7 +161,7 @@ class _Order:
 
 
 def _behind_later(keys: Iterable[int]) -> set[int]:
-    """The keys of one dequeue that stand, wherever they stand, behind a later one of their producer."""
+    """The keys of one dequeue that are always behind a later key of their producer."""
     highest: dict[int, int] = {}
     late: set[int] = set()
     seen: set[int] = set()
@@ -172,7 +175,7 @@ def _behind_later(keys: Iterable[int]) -> set[int]:
 
 
 class _FirstAcks:
-    """Tells whether a message had been acknowledged before a dequeue was invoked."""
+    """Finds out whether a message was acknowledged before a dequeue was invoked."""
 
     def __init__(self) -> None:
         #: Numbers of the first and the last ack of a flush, and its keys.
@@ -180,7 +183,7 @@ class _FirstAcks:
         self._known = BitMap64()
 
     def add(self, first: int, last: int, keys: BitMap64) -> None:
-        """Acks of `keys` ended, the first and the last of them as the events of these numbers."""
+        """Add acks of `keys`. `first`, `last`: the numbers of the first and the last event among them."""
         self._eras.append((first, last, keys - self._known))
         self._known |= keys
         if len(self._eras) > _ERAS:
@@ -191,19 +194,24 @@ class _FirstAcks:
         return keys & self._known
 
     def before(self, key: int, asked: int) -> bool | None:
-        """Whether the first ack of `key`, which is known, had ended; None: unknown."""
+        """Whether the first ack of `key` had ended at the event `asked`; None: unknown. The key must have an ack."""
         first, last = next((first, last) for first, last, keys in self._eras if key in keys)
         return True if last <= asked else False if first > asked else None
 
 
 @dataclass(slots=True, kw_only=True)
 class Received:
-    """What one reader, or all consumers who share a queue, got and acknowledged.
+    """The messages that one reader, or all consumers that share a queue, received and acknowledged.
 
-    `reordered`: messages that came only after a later one of the same producer. `ack_tried`: an ack was tried, and did
-    not succeed for certain. `in_flight`: how often a message was in a consumer's last dequeue. `after_ack`: delivered
-    by a dequeue that was invoked after an ack had ended; `maybe_after_ack`: that is not known. `backwards`: deliveries
-    under an id not above all before. `unknown_takes`: the most messages that `unknown_dequeues` may have taken.
+    * `coverage`: what is recorded.
+    * `delivered`, `acked`: deliveries and acknowledgements.
+    * `reordered`: messages that came only after a later one of the same producer.
+    * `ack_tried`: messages with an ack that failed, or whose outcome is unknown.
+    * `after_ack`: messages delivered by a dequeue that was invoked after an ack had ended.
+    * `maybe_after_ack`: messages for which that is unknown.
+    * `in_flight`: how often a message was in a consumer's last dequeue.
+    * `backwards`: how often a message was delivered under an id that is not above all earlier ones.
+    * `unknown_takes`: the most messages that the `unknown_dequeues` dequeues of unknown outcome may have taken.
     """
 
     coverage: Coverage = field(default_factory=Coverage)
@@ -222,13 +230,15 @@ class Received:
 
     @property
     def once(self) -> BitMap64:
-        """The messages that came."""
+        """The messages that were delivered."""
         return self.delivered.once
 
     def add(self, keys: array[int], dequeues: Sequence[Dequeue] = (), acks: Sequence[AckBatch] = ()) -> None:
         """Add deliveries, in the order in which they came in this process, and acks.
 
-        `dequeues` is needed only where order or acks are recorded; all `keys` then belong to one of them.
+        * `keys`: the keys of the messages.
+        * `dequeues`: the dequeues that brought all of them. Needed only if order or acks are recorded; default: none.
+        * `acks`: acknowledged batches; default: none.
         """
         came = BitMap64(keys)
         if self.coverage.order is Knowledge.RECORDED:
@@ -238,7 +248,7 @@ class Received:
             self._book_acks(keys, dequeues, acks, again | self._first_acks.known(came))
 
     def _book_order(self, keys: array[int], dequeues: Sequence[Dequeue], fresh: BitMap64) -> None:
-        """Every delivery of a message has to be late, or the message is not reordered."""
+        """Note reordered messages: those of which every delivery was late."""
         for dequeue, some in _of_each(keys, dequeues):
             late = set(self._order.late(some, dequeue.asked)) | _behind_later(some)
             for key in set(some):
@@ -254,7 +264,7 @@ class Received:
     def _book_acks(
         self, keys: array[int], dequeues: Sequence[Dequeue], acks: Sequence[AckBatch], suspects: BitMap64
     ) -> None:
-        asked: dict[int, int] = {}  # key → when the last dequeue that brought it was invoked
+        asked: dict[int, int] = {}  # by key: when the last dequeue that brought it was invoked
         for dequeue, some in _of_each(keys, dequeues) if suspects else ():
             for key in some:
                 if key in suspects:
@@ -276,10 +286,7 @@ class Received:
             self._first_acks.add(acks[0].ended, acks[-1].ended, acked)
 
     def merge(self, other: Received) -> None:
-        """Add what another process' consumers of the same reader got.
-
-        What came when in two processes cannot be compared.
-        """
+        """Add the record of another process for the same reader. The order of events in two processes is unknown."""
         both = self.once & other.once
         self.coverage = self.coverage.merge(other.coverage)
         if self.once and other.once:
@@ -296,23 +303,23 @@ class Received:
         self.unknown_dequeues += other.unknown_dequeues
 
     def gaps(self) -> int:
-        """How many messages have not come of those that some producer sent before the last of its that has.
+        """How many messages are missing before the last delivered message of their producer.
 
-        Another thread may go on to `book`.
+        Another thread may call `add` at the same time.
         """
-        once = self.once.copy()  # one call, in which no other thread gets its turn
+        once = self.once.copy()  # one call, which no other thread can interrupt
         gaps, key = 0, following(once, 0)
         while key < END:
             start = key >> SEQUENCE_BITS << SEQUENCE_BITS
             end = start + MAX_SEQUENCE
-            whole = start + once.range_cardinality(start, end)  # where the first to come is, if there is no hole
+            whole = start + once.range_cardinality(start, end)  # the next expected key if there is no gap
             if following(once, whole) < end:
                 gaps += bisect_left(range(whole, end), True, key=lambda at: following(once, at) >= end)
             key = following(once, end)
         return gaps
 
     def dump(self) -> dict[str, Any]:
-        """As plain values and bytes, to be sent (Locust's messages are msgpack)."""
+        """The record as plain values and bytes, for Locust's messages (msgpack)."""
         dumped = {each.name: getattr(self, each.name) for each in fields(self) if not each.name.startswith("_")}
         return {name: _dumped(value) for name, value in dumped.items()}
 
@@ -342,9 +349,9 @@ def _dumped(value: Any) -> Any:
 
 
 def _of_each(keys: array[int], dequeues: Sequence[Dequeue]) -> Iterator[tuple[Dequeue, array[int]]]:
-    """Each dequeue with the keys that it brought."""
+    """Each dequeue with its keys."""
     stops = [*(dequeue.start for dequeue in islice(dequeues, 1, None)), len(keys)]
-    for dequeue, stop in zip(dequeues, stops, strict=False):  # without a dequeue there is one stop too many
+    for dequeue, stop in zip(dequeues, stops, strict=False):  # without dequeues there is one stop too many
         yield dequeue, keys[dequeue.start : stop]
 
 
@@ -354,7 +361,7 @@ def following(keys: BitMap64, at: int) -> int:
 
 
 def packed(keys: BitMap64) -> bytes:
-    """The bytes of a bitmap, as few as possible."""
+    """The bytes of a bitmap, compressed as far as possible."""
     keys.run_optimize()
     some: bytes = keys.serialize()
     return some

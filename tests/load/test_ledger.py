@@ -209,7 +209,7 @@ def test_what_is_pending_at_a_server_that_refuses_to_write_is_not_stuck() -> Non
     ledger.pending.add(1)
     verdict = judge(ledger, AT_LEAST_ONCE, unsettled=["the server refuses to write"])
     assert verdict.outcome == "unknown"
-    assert verdict.reasons[-1] == "1 messages are pending, and might yet be acknowledged"
+    assert verdict.reasons[-1] == "1 messages are pending, and may still be acknowledged"
 
 
 def test_a_run_whose_messages_were_all_refused_is_no_pass() -> None:
@@ -228,7 +228,7 @@ class TestAbsentBooks:
         verdict = judge(ledger, AT_LEAST_ONCE, absent={1: "worker 1"})
         assert verdict.outcome == "unknown"
         assert not any(verdict.counts.values())
-        assert "the records of worker 1 never came" in verdict.reasons
+        assert "the records of worker 1 are missing" in verdict.reasons
 
     def test_what_is_pending_may_be_pending_with_it_and_is_not_stuck(self) -> None:
         ledger = sent(3)
@@ -237,7 +237,7 @@ class TestAbsentBooks:
         verdict = judge(ledger, AT_LEAST_ONCE, absent={1: "worker 1"})
         assert verdict.outcome == "unknown"
         assert not any(verdict.counts.values())
-        assert "1 messages are pending, perhaps with a process whose records never came" in verdict.reasons
+        assert "1 messages are pending, perhaps in a process whose records are missing" in verdict.reasons
 
     def test_what_is_certain_without_them_still_fails(self) -> None:
         ledger = sent(1)

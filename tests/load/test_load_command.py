@@ -148,7 +148,7 @@ def test_the_knee_is_where_the_rate_is_no_longer_kept_to_however_many_receive(mo
     [
         (["blpop_worker"], "Did you mean 'blpop_workers'?"),
         (["drain", "--time", "soon"], "'soon' is not a time; write 30s, 5m or 1h"),
-        (["drain", "--rate", "fast"], "give messages a second, such as 1000"),
+        (["drain", "--rate", "fast"], "write messages per second, such as 1000"),
         (["drain", "--fail-if", "p99>5"], "a latency needs a unit"),
         (["drain", "--fault", "boom@1s"], "no such fault: 'boom'"),
         (["lrange-payload", "--payload", "9"], "10"),

@@ -66,4 +66,4 @@ def test_a_machine_that_dies_is_named_and_the_run_is_not_judged(server: Server) 
         report = running.wait()
     assert report.exit_code == 3
     assert report.counts == {}
-    assert sum("never came" in reason for reason in report.told["verdict"]["reasons"]) == 1
+    assert sum("are missing" in reason for reason in report.told["verdict"]["reasons"]) == 1

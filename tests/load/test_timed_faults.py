@@ -47,13 +47,13 @@ def test_a_killed_worker_makes_the_run_unknown(server: Server) -> None:
     assert "was killed" in notes[0]
     assert report.exit_code == 3
     assert report.counts == {}
-    assert any("never came" in reason for reason in report.told["verdict"]["reasons"])
+    assert any("are missing" in reason for reason in report.told["verdict"]["reasons"])
 
 
 def test_a_worker_that_dies_before_it_has_begun_is_not_waited_for(play: Play, saboteur: Callable[[str], str]) -> None:
     report = play(saboteur("dies_young"), processes=2)
     assert report.exit_code == 3
-    assert any("never came" in reason for reason in report.told["verdict"]["reasons"])
+    assert any("are missing" in reason for reason in report.told["verdict"]["reasons"])
     assert 1 <= report.told["seconds"] < 30  # and not the minute after which Locust would have ended it
 
 

@@ -1,4 +1,4 @@
-"""What one process is to do. The master sends it to each worker, so that a worker needs no options."""
+"""The assignment of one process. The master sends it to each worker, so that a worker needs no options."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from pytest_redisq.secret import Url
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
-    """The share of process number `worker` (from 0) in the run called `run`.
+    """The share of process number `worker` (from 0) in the run `run`.
 
-    `producers` and `consumers` are those of this process. `first_producer` and `first_consumer`: how many the processes
-    before it have. `rate`: the rate profile of the whole run, shared by `all_producers`; "" for as fast as possible.
+    * `producers`, `consumers`: those of this process.
+    * `first_producer`, `first_consumer`: how many the processes before it have.
+    * `rate`: the rate profile of the whole run, shared by `all_producers`; "": as fast as possible.
     """
 
     run: str
@@ -41,7 +42,7 @@ class Assignment:
         object.__setattr__(self, "url", Url(self.url))
 
     def as_message(self) -> dict[str, Any]:
-        return asdict(self) | {"url": str(self.url)}  # messages hold plain data
+        return asdict(self) | {"url": str(self.url)}  # messages contain plain data
 
     @classmethod
     def of_message(cls, message: Mapping[str, Any]) -> Self:
@@ -52,7 +53,7 @@ class Assignment:
         return int(self.run, 16)
 
     def key(self, name: str) -> str:
-        """The key of that name of this run. All keys of a run are in one slot of a cluster."""
+        """The full name of this run's key `name`. All keys of a run are in one slot of a cluster."""
         return f"{self.prefix}{name}"
 
     @property
@@ -65,13 +66,12 @@ class Assignment:
         return f"redisq-load-{self.run}"
 
     def producer_number(self, index: int) -> int:
-        """The number of the process' `index`-th producer, unique in the run."""
+        """The number of this process's producer `index` (from 0), unique in the run."""
         return self.worker * PRODUCERS_OF_A_PROCESS + index
 
     def schedule(self) -> Callable[[int, int], int] | None:
-        """Returns a function of i and k: when the i-th producer sends its k-th request (both from 0).
-
-        It returns nanoseconds from the start. None if no rate was asked for.
+        """Returns a function of i and k: when producer i sends its request number k (both from 0), in nanoseconds from
+        the start. Returns None without a rate.
         """
         if not self.rate:
             return None

@@ -64,7 +64,7 @@ class LoadClient(Protocol):
 
 
 class OwnQueueClient(Protocol):
-    """One worker of a queue that talks to the server by itself. Only the locust engine can run it."""
+    """One worker of the user's own queue, which has its own connection. Only the locust engine can run it."""
 
     name: str
     producing: bool
@@ -169,7 +169,7 @@ class RepeatingClient(LoadClient):
 
 
 def around(command: tuple[str | int, ...], payload_bytes: int) -> tuple[bytes, bytes]:
-    r"""Returns what precedes and follows the body in a request: `command`, then a body of `payload_bytes` bytes.
+    r"""Returns the bytes before and after the body in a request of `command` and a body of `payload_bytes` bytes.
 
     >>> around(("RPUSH", "k"), 5)
     (b'*3\r\n$5\r\nRPUSH\r\n$1\r\nk\r\n$5\r\n', b'\r\n')

@@ -1,4 +1,4 @@
-"""Where the bodies that consumers receive are collected, before they go into the ledger by the thousand."""
+"""Collects the bodies that consumers receive, and adds them to the ledger by the thousand."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from pytest_redisq.load.ledger import Ledger
 class DeliveryBuffer:
     """Collects the bodies that one reader received (see Ledger), and adds them to the ledger by the thousand.
 
-    `coverage` says what is recorded. If `tracks`, the order or the acks are: then each consumer calls `ask` before a
-    dequeue and `took` after it, and `ack` or `ack_failed` after an acknowledgement.
+    `coverage`: what is recorded. With `tracks`, the order or the acks are recorded. Then each consumer calls `ask`
+    before a dequeue and `took` after it, and `ack` or `ack_failed` after an acknowledgement.
     """
 
     __slots__ = (
@@ -35,7 +35,7 @@ class DeliveryBuffer:
         self._clock = 0  # counts the ends of dequeues and acks
         self._dequeues: list[Dequeue] = []
         self._acks: list[AckBatch] = []
-        self._in_hand: dict[object, list[bytes]] = {}  # consumer → what its last dequeue brought
+        self._in_hand: dict[object, list[bytes]] = {}  # by consumer: the keys of its last dequeue
 
     def take(self, body: bytes, now_ns: int) -> int:
         """Add a body. Returns nanoseconds since it was sent; 0 if the body is corrupted."""
@@ -47,16 +47,16 @@ class DeliveryBuffer:
         return 0
 
     def whole(self, body: bytes) -> bool:
-        """Whether `body` is one of this run's, unchanged."""
+        """Whether `body` is an unchanged body of this run."""
         return zlib.crc32(body, self._salt) == RESIDUE and len(body) >= TRAILER_BYTES
 
     def ask(self, consumer: object) -> int:
-        """`consumer` is about to invoke a dequeue: returns what `took` is to be given."""
+        """Note that `consumer` is about to invoke a dequeue. Returns the argument `asked` for `took`."""
         self._in_hand.pop(consumer, None)
         return self._clock
 
     def took(self, consumer: object, asked: int, start: int) -> list[bytes]:
-        """The dequeue has ended, and `keys` has what it brought from `start` on; returns these."""
+        """Note the end of a dequeue. Its messages are in `keys` from `start` on; returns these."""
         self._clock += 1
         self._dequeues.append(Dequeue(start, asked, self._clock))
         brought = self.keys[start:]
@@ -64,30 +64,30 @@ class DeliveryBuffer:
         return brought
 
     def ack(self, keys: list[bytes]) -> None:
-        """The messages have been acknowledged."""
+        """Note that the messages were acknowledged."""
         self._clock += 1
         self._acks.append(AckBatch(self._clock, keys))
 
     def ack_failed(self, keys: list[bytes]) -> None:
-        """An ack of the messages failed, or its outcome is unknown."""
+        """Note that an ack of the messages failed, or that its outcome is unknown."""
         self._received.ack_tried.update(array("Q", b"".join(keys)))
 
     def lose(self, most: int) -> None:
-        """A dequeue ended with unknown outcome; it may have taken so many messages."""
+        """Note a dequeue of unknown outcome, which may have taken `most` messages."""
         self._received.unknown_dequeues += 1
         self._received.unknown_takes += most
 
     def go_back(self, keys: list[bytes]) -> None:
-        """Entries came under ids that are not above all before."""
+        """Note entries under ids that are not above all earlier ones."""
         self._received.backwards.update(array("Q", b"".join(keys)))
 
     def name_ids(self) -> None:
-        """Deliveries have ids, which are not recorded, nor in which order of them a reader got entries."""
+        """Note that deliveries have ids. Neither the ids nor their order is recorded."""
         unrecorded = Knowledge.UNRECORDED
         self._received.coverage = self._received.coverage._replace(ids=unrecorded, polls=unrecorded)
 
     def flush(self) -> None:
-        """Add what has been received to the ledger."""
+        """Add the collected messages to the ledger."""
         keys, self.keys = self.keys, []
         dequeues, self._dequeues = self._dequeues, []
         acks, self._acks = self._acks, []
@@ -95,7 +95,7 @@ class DeliveryBuffer:
         self._ledger.receive(keys, reader=self.reader, dequeues=dequeues, acks=acks)
 
     def settle(self) -> None:
-        """All consumers have ended: what their last dequeues brought was in flight at the end."""
+        """Note that all consumers have ended: the messages of their last dequeues were in flight at the end."""
         self.flush()
         for keys in self._in_hand.values():
             self._received.in_flight.update(array("Q", b"".join(keys)))

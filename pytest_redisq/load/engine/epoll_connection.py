@@ -1,4 +1,4 @@
-"""What the epoll engine's loop drives: its connections, and the calls that other threads give it."""
+"""The connections that the epoll engine's loop drives, and its queue of calls from other threads."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from pytest_redisq.load.engine.clients import LoadClient
 from pytest_redisq.load.engine.samples import Samples
 from pytest_redisq.load.engine.target import Target
 
-#: What a connection's reader returns while no whole reply has come.
+#: The value that a connection's reader returns if no whole reply has come.
 PENDING = object()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SystemCalls:
-    """The operating system's own functions, whatever gevent has patched."""
+    """The operating system's functions, without gevent's patches."""
 
     socket: Callable[..., Any]
     epoll: Callable[[], Any]
@@ -35,7 +35,7 @@ class SystemCalls:
 
 
 class EpollConnection:
-    """One connection and its client. Where `socket` is None it is not open."""
+    """One connection and its client. It is closed if `socket` is None."""
 
     __slots__ = (
         "client",
@@ -64,18 +64,18 @@ class EpollConnection:
         self.descriptor: int = -1
         self.client_id: int = 0
         self.ready: bool = False
-        self.was_ready: bool = False  # has been ready before
+        self.was_ready: bool = False  # whether it has been ready before
         self.stopping: bool = False
-        self.to_be_killed: bool = False  # its next reply is not read, and the connection closed
+        self.to_be_killed: bool = False  # its next reply is not read, and the connection is closed
         self.ended: bool = False
         self.missing: int = 0  # replies that have not come yet; 0 between requests
         self.sent_ns: int = 0
-        self.due_ns: int = 0  # when this request, or the next one, is to be sent
-        self.number: int = 0  # requests sent at a rate so far
+        self.due_ns: int = 0  # when this request, or the next one, is due
+        self.number: int = 0  # requests sent so far at the rate
         self.unsent: memoryview | None = None
 
     def open(self, native: SystemCalls, target: Target) -> int:
-        """Make a socket and begin to connect it to `target`. Returns the status of `connect_ex`."""
+        """Create a socket and begin to connect it to `target`. Returns the status of `connect_ex`."""
         self.socket = native.socket(target.family, socket.SOCK_STREAM)
         self.socket.setblocking(False)
         if target.family != socket.AF_UNIX:
@@ -86,7 +86,7 @@ class EpollConnection:
         return int(self.socket.connect_ex(target.address))
 
     def close(self) -> None:
-        """Close the socket, which takes it out of epoll, too."""
+        """Close the socket, which also removes it from epoll."""
         self.socket.close()
         self.socket = self.reader = self.unsent = None
         self.missing = 0
@@ -94,22 +94,22 @@ class EpollConnection:
 
 
 class LoopCalls:
-    """Calls that other threads want to be made in the loop's thread. `descriptor` is readable while there are any."""
+    """Calls from other threads for the loop's thread. `descriptor` is readable while there are calls."""
 
     def __init__(self) -> None:
         self._calls: deque[Callable[[], None]] = deque()
         self.descriptor: int
         self.descriptor, self._write_end = os.pipe()
-        # Closed only when no thread can add a call any more: another file could get the same number.
+        # Closed only when no thread can add a call any more: another file could then have the same descriptor.
         weakref.finalize(self, _close_all, (self.descriptor, self._write_end))
 
     def add(self, call: Callable[[], None]) -> None:
-        """Have `call` made by the loop. For any thread."""
+        """Have the loop make `call`. Any thread may call this."""
         self._calls.append(call)
         os.write(self._write_end, b".")
 
     def run(self) -> None:
-        """Make the calls. For the loop's thread."""
+        """Make the calls, in the loop's thread."""
         os.read(self.descriptor, 4096)
         while self._calls:
             self._calls.popleft()()

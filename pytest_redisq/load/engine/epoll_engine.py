@@ -1,7 +1,7 @@
 """Drives thousands of connections by one loop of epoll and hiredis, the fastest way from Python to a server.
 
-`run` is the loop. It has a thread of its own, so that gevent goes on beside it. It gets the functions of the operating
-system as an argument, as gevent replaces them in their modules. All other public functions are for any thread.
+`run` is the loop. It has its own thread, so that gevent can run beside it. It gets the functions of the operating
+system as an argument, because gevent patches them in their modules. Any thread may call the other public functions.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ from pytest_redisq.load.engine.epoll_connection import PENDING, EpollConnection,
 from pytest_redisq.load.engine.samples import SampleBatch, Samples
 from pytest_redisq.load.engine.target import Target
 
-#: Bytes that one read takes at most.
+#: The most bytes of one read.
 READ_BYTES = 65_536
-#: Connections that are made at the same time: fewer than the 511 that a server lets wait by default.
+#: The most connections that are opened at the same time: fewer than a server's default backlog of 511.
 CONNECTING = 200
 #: Seconds between two collections of figures, and the longest sleep of the loop.
 COLLECT_SECONDS = 0.25
-#: Nanoseconds that all connections may take to be made, before the run's time counts without the rest.
+#: Nanoseconds after which the run's time starts, although some connections are not open yet.
 CONNECT_NS = 30_000_000_000
-#: Nanoseconds before a broken connection is made again.
+#: Nanoseconds before a broken connection is opened again.
 RECONNECT_NS = 50_000_000
-#: What the statistics call the end of a consumer that a fault has killed.
+#: The error in the statistics for a consumer that a fault has killed.
 KILLED = "killed, with a reply unread"
 
 _IN, _OUT = 1, 4  # EPOLLIN and EPOLLOUT
 
 
 class EpollEngine:
-    """Drives `clients`, each on a connection of its own to `target`.
+    """Drives `clients`, each on its own connection to `target`.
 
-    `due`: a function of i and k that returns when the i-th producing client is to send its k-th request (both from 0),
-    in nanoseconds. Time counts from when all are connected, but at the latest `CONNECT_NS` after the start. Default: as
-    fast as possible. `flush` is called before each collection of figures. `native`: the operating system's functions.
+    * `due`: a function of i and k: when producing client i must send its request number k (both from 0), in
+      nanoseconds after all are connected, at the latest `CONNECT_NS` after the start; default: as fast as possible.
+    * `flush`: called before each collection of figures. `native`: the operating system's functions.
     """
 
     def __init__(
@@ -74,8 +74,8 @@ class EpollEngine:
         self._tickets = itertools.count()
         self._calls = LoopCalls()
         self._began_ns = 0
-        self._rate_start_ns = 0  # when the rate's time begins; 0: not yet
-        self._waiting_for_rate: dict[EpollConnection, None] = {}  # connections that wait for that
+        self._rate_start_ns = 0  # when the rate's time starts; 0: not yet
+        self._waiting_for_rate: dict[EpollConnection, None] = {}  # connections that wait for that time
         self._never_ready = len(self._all)
         self._over = False
         self.connect_seconds: float = 0.0
@@ -83,7 +83,7 @@ class EpollEngine:
         #: Figures, to be taken from the left.
         self.batches: deque[SampleBatch] = deque()
 
-    # What other threads may call
+    # For other threads
 
     @property
     def connected(self) -> int:
@@ -106,18 +106,18 @@ class EpollEngine:
         self._calls.add(lambda: self._stop(True))
 
     def stop_consuming(self) -> None:
-        """End the other clients. One that is blocked in the server ends when it is unblocked (see `waiting`)."""
+        """End the other clients. A client that is blocked in the server ends when it is unblocked (see `waiting`)."""
         self._calls.add(lambda: self._stop(False))
 
     def kill_consumers(self) -> None:
-        """Break the connection of each consumer at the worst moment: when its next reply has come and is not read.
+        """Break the connection of each consumer when its next reply has arrived and has not been read.
 
-        A new connection takes its place a little later.
+        A new connection replaces it a little later.
         """
         self._calls.add(self._mark_consumers)
 
     def waiting(self) -> list[int]:
-        """The ids (CLIENT ID) of the clients that are to end and may be blocked in the server."""
+        """The ids (CLIENT ID) of the clients that must end and may be blocked in the server."""
         return [
             connection.client_id
             for connection in list(self._connections.values())
@@ -151,7 +151,7 @@ class EpollEngine:
             for descriptor, event in self._events():
                 connection = self._connections.get(descriptor)
                 if connection is None:
-                    # A call from another thread, or a connection that was closed since the events were asked for.
+                    # A call from another thread, or a connection that was closed since the events were read.
                     if descriptor == self._calls.descriptor:
                         self._calls.run()
                 elif event & ~_OUT:
@@ -168,9 +168,9 @@ class EpollEngine:
                     self._start_rate(now)
 
     def _events(self) -> list[tuple[int, int]]:
-        """Returns the events that come within `COLLECT_SECONDS`, or before the next timer is due.
+        """The events within `COLLECT_SECONDS`, or before the next timer is due.
 
-        Sleeps by `select`, which counts in microseconds; epoll counts in milliseconds.
+        Sleeps with `select`, which counts in microseconds; epoll counts in milliseconds.
         """
         events: list[tuple[int, int]]
         if not self._timers:
@@ -227,7 +227,7 @@ class EpollEngine:
         if connection.stopping or self._due is not None or client.pause_ns():
             self._next(connection, now)
             return
-        # What follows does the same as `_next`, without its calls.
+        # This is `_next`, inlined.
         connection.sent_ns, connection.missing = now, client.replies
         request = client.request(now)
         try:
@@ -275,7 +275,7 @@ class EpollEngine:
             self._epoll.modify(connection.descriptor, _IN | _OUT)
 
     def _on_writable(self, connection: EpollConnection) -> None:
-        """The socket takes more bytes: it has just been connected, or a long request was waiting."""
+        """The socket is writable: it has just been connected, or a long request was waiting."""
         self._epoll.modify(connection.descriptor, _IN)
         if connection.unsent is not None:
             data, connection.unsent = connection.unsent, None
@@ -295,7 +295,7 @@ class EpollEngine:
         elif connection.missing == 0:
             self._send(connection, now)
 
-    # Connections come and go
+    # Opening and closing connections
 
     def _open(self, connection: EpollConnection) -> None:
         if connection.stopping:
@@ -310,7 +310,7 @@ class EpollEngine:
             self._reconnect_later(connection, os.strerror(status))
             return
         self._epoll.register(connection.descriptor, _IN)
-        # Over loopback a connection is ready at once, so that the handshake can be sent at once.
+        # On loopback a connection is ready at once, and so the handshake can be sent at once.
         self._write(connection, self._target.handshake)
 
     def _finish_handshake(self, connection: EpollConnection, reply: Any) -> None:
@@ -333,9 +333,9 @@ class EpollEngine:
             self._next(connection, now)
 
     def _start_rate(self, now: int) -> None:
-        """From now on producers send at the rate asked for.
+        """Start the rate: from now on producers send at it.
 
-        Not before: requests would be late because the engine is still connecting, and not because of the server.
+        Before that, requests would be late because the engine is still connecting, not because of the server.
         """
         self._rate_start_ns = self._rate_start_ns or now
         for connection in self._waiting_for_rate:
@@ -352,7 +352,7 @@ class EpollEngine:
         connection.ended = True
 
     def _reconnect_later(self, connection: EpollConnection, why: str) -> None:
-        """The connection broke: make another a little later."""
+        """Open a new connection a little later, because this one broke."""
         self._connection_lost(connection, why)
         self._set_timer(now_ns() + RECONNECT_NS, connection)
 
@@ -376,7 +376,7 @@ class EpollEngine:
             connection.to_be_killed = connection.ready and not connection.stopping and not connection.client.producing
 
     def _stop(self, producing: bool) -> None:
-        """Mark the connections that are to end. Those that wait for a timer end at once."""
+        """Mark the connections that must end. Those that wait for a timer end at once."""
         for connection in self._all:
             connection.stopping = connection.stopping or connection.client.producing == producing
             connection.to_be_killed = connection.to_be_killed and not connection.stopping

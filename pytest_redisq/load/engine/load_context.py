@@ -1,4 +1,4 @@
-"""What the clients of one process share: the assignment, the ledger, and the delivery buffers that fill it."""
+"""The objects that the clients of one process share: the assignment, the ledger, and the delivery buffers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pytest_redisq.load.queue_errors import QueueErrors
 
 
 class LoadContext:
-    """Makes the delivery buffers and producers of one process, and completes its ledger at the end."""
+    """Creates the delivery buffers and producers of one process, and completes its ledger at the end."""
 
     def __init__(self, assignment: Assignment) -> None:
         self.assignment = assignment
@@ -35,16 +35,17 @@ class LoadContext:
         return self.assignment.key(name)
 
     def delivery_buffer(self, coverage: Coverage | None = None, *, reader: str = "") -> DeliveryBuffer:
-        """The buffer of all consumers that share the messages (of one `reader`, where there are several).
+        """The buffer of all consumers that share the messages of one reader.
 
-        `coverage` says what it records; by default nothing but the messages (see `Coverage`).
+        * `coverage`: what it records; default: only the messages (see `Coverage`).
+        * `reader`: the reader's name, if there are several; default: "".
         """
         if reader not in self._shared:
             self._shared[reader] = self._open(reader, coverage)
         return self._shared[reader]
 
     def own_delivery_buffer(self, coverage: Coverage | None = None, *, reader: str) -> DeliveryBuffer:
-        """The buffer of one consumer that is to receive every message."""
+        """The buffer of one consumer that must receive every message. Parameters as for `delivery_buffer`."""
         self._alone.add(reader)
         return self._open(reader, coverage)
 
@@ -62,16 +63,18 @@ class LoadContext:
         return self.put + sum(push_client.sent for push_client in self._push_clients)
 
     def progress(self) -> dict[str, Any]:
-        """Counts so far, by name, in messages.
+        """Counts of messages so far, by name.
 
-        `sent`; `refused`: failed or of unknown outcome; `received`: deliveries; `taken`: different messages that the
-        consumers of shared queues received; `distinct`: different messages in the ledger, of all readers; `gaps`: for
-        each reader of all messages, how many it has passed over.
+        * `sent`: enqueues; `refused`: those that failed or whose outcome is unknown.
+        * `received`: deliveries.
+        * `taken`: different messages that the consumers of shared queues received.
+        * `distinct`: different messages in the ledger, of all readers.
+        * `gaps`: for each reader of all messages, how many it has skipped.
         """
         readers = self.ledger.readers
         received = sum(buffer.received for buffer in self._buffers)
         booked = sum(len(readers[name].once) for name in readers.keys() - self._alone)
-        # Read after the ledger, so that what moves into the ledger in the meantime is not counted twice.
+        # Read after the ledger, so that messages that move into the ledger meanwhile are not counted twice.
         waiting = [(buffer.reader, len(buffer.keys)) for buffer in self._buffers]
         return {
             "sent": self.sent(),
@@ -87,7 +90,7 @@ class LoadContext:
         return sum(len(received.once) for received in self.ledger.readers.values())
 
     def flush(self) -> None:
-        """Add what was received to the ledger. Call it in the clients' thread, or when the clients have ended."""
+        """Add the received messages to the ledger. Call it in the clients' thread, or when the clients have ended."""
         for buffer in self._buffers:
             buffer.flush()
 

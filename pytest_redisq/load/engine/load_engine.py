@@ -9,7 +9,7 @@ from pytest_redisq.load.engine.samples import SampleBatch
 
 
 class LoadEngine(Protocol):
-    """Drives the clients of this process. `batches` has the figures, to be taken from the left."""
+    """Drives the clients of this process. `batches` collects the figures; take them from the left."""
 
     batches: deque[SampleBatch]
 
@@ -34,7 +34,7 @@ class LoadEngine(Protocol):
     def stop_consuming(self) -> None: ...
 
     def kill_consumers(self) -> None:
-        """Break the connection of each consumer. A new one takes its place."""
+        """Break the connection of each consumer. A new one replaces it."""
 
     def waiting(self) -> list[int]:
-        """The ids (CLIENT ID) of the clients that are to end and may be blocked in the server."""
+        """The ids (CLIENT ID) of the clients that must end and may be blocked in the server."""

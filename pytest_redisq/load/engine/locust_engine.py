@@ -1,8 +1,8 @@
-"""The locust engine: each client is a Locust user, a greenlet with a redis-py connection of its own.
+"""The locust engine: each client is a Locust user, a greenlet with its own redis-py connection.
 
-It is much slower than the epoll engine, and works as most locustfiles do: every request is an event of Locust's. The
-connection is used directly (`send_packed_command`, `read_response`), which is the cheapest of redis-py's public ways.
-It has no timeouts and no retries, so that the harness itself loses and duplicates nothing.
+It is much slower than the epoll engine, and works as most locustfiles do: every request is an event of Locust. It uses
+the connection directly (`send_packed_command`, `read_response`), the cheapest part of redis-py's public API. It has no
+timeouts and no retries, so the load harness itself loses and duplicates nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pytest_redisq.load.engine.epoll_engine import COLLECT_SECONDS, CONNECT_NS, 
 from pytest_redisq.load.engine.samples import SampleBatch, Samples
 from pytest_redisq.resp import encode_command
 
-#: Reports a request to Locust: its method and name, milliseconds, reply bytes, and what it raised.
+#: Reports a request to Locust: its method and name, milliseconds, reply bytes, and its error.
 RequestReporter = Callable[[str, str, float, int, Exception | None], None]
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -43,11 +43,11 @@ class LocustEngine:
         due: Callable[[int, int], int] | None,
         flush: Callable[[], None],
     ) -> None:
-        # RESP2, as in the epoll engine, so that clients get the same replies.
+        # RESP2, as in the epoll engine, so that clients get replies of the same shape.
         self._pool = pool_of(url, protocol=2, max_connections=2**31)
         if self._pool.connection_kwargs.get("host", "") in _LOOPBACK:
-            _hub().resolver = Resolver()  # gevent's own resolver would use a thread for each look-up
-        #: The first commands of a new connection, in one round trip; redis-py takes one for each.
+            _hub().resolver = Resolver()  # gevent's default resolver uses a thread for each look-up
+        #: The first commands of a new connection, in one round trip; redis-py needs one for each.
         self.handshake: bytes = encode_command(["CLIENT", "SETNAME", client_name]) + encode_command(["CLIENT", "ID"])
         self._due = due
         self._flush = flush
@@ -70,7 +70,7 @@ class LocustEngine:
         return self._served
 
     def connection_ready(self) -> None:
-        """One more client has its first connection."""
+        """Note that one more client has its first connection."""
         self._unconnected -= 1
         if not self._unconnected:
             self._rate_start_ns = self._rate_start_ns or now_ns()
@@ -111,7 +111,7 @@ class LocustEngine:
             self.collect()
 
     def work(self, client: LoadClient, index: int, report: RequestReporter) -> None:
-        """Run `client` until it is to end. Connects again when the connection breaks."""
+        """Run `client` until it must end. Connects again when the connection breaks."""
         samples = self._samples.setdefault(client.name, Samples(client.name, client.replies))
         connection = _LocustConnection(self, client, index, samples, report)
         self._connections[id(connection)] = connection
@@ -151,7 +151,7 @@ class LocustEngine:
         return self._stopping[client.producing] and not client.has_unacked()
 
     def due_ns(self, index: int, turn: int, over: Callable[[], bool]) -> int | None:
-        """When that request is due; None without a rate. Waits until all are connected, at most `CONNECT_NS`."""
+        """When the request is due; None without a rate. Waits until all are connected, at most `CONNECT_NS`."""
         if self._due is None:
             return None
         while not self._rate_start_ns and not over():
@@ -302,10 +302,10 @@ def _hub() -> Any:
 
 
 def pool_of(url: str, **options: Any) -> redis.ConnectionPool:
-    """Returns a pool of connections without timeouts and retries, which lose and duplicate nothing by themselves.
+    """A pool of connections without timeouts and retries, which themselves lose and duplicate nothing.
 
-    They do not send the name of the library (CLIENT SETINFO): looking it up takes two thirds of the CPU time of
-    connecting. `retry` is None, since a Retry object would be deep-copied for each connection.
+    `options`: further options of the connections. They do not send the name of the library (CLIENT SETINFO), which
+    takes two thirds of the CPU time of connecting. `retry` is None: a Retry object would be copied for each connection.
     """
     known = inspect.signature(redis.connection.AbstractConnection.__init__).parameters
     nameless = ["driver_info"] if "driver_info" in known else ["lib_name", "lib_version"]
@@ -314,7 +314,7 @@ def pool_of(url: str, **options: Any) -> redis.ConnectionPool:
 
 
 def reply_bytes(reply: Any) -> int:
-    """Returns the bytes of payload in a reply; a number counts as 8."""
+    """The bytes of payload in a reply. A number counts as 8."""
     if isinstance(reply, bytes):
         return len(reply)
     return sum(map(reply_bytes, reply)) if isinstance(reply, list) else 8

@@ -1,7 +1,7 @@
-"""The rate of messages as a function of time: an open model, in which a slow server does not slow the producers.
+"""The rate of messages as a function of time. It is an open model: a slow server does not slow the producers.
 
-A rate profile is a list of breakpoints (seconds, messages a second) with straight lines between them. After the last
-breakpoint the rate stays. `1000` is a constant rate, `0:100,60:5000` a ramp, and
+A rate profile is a list of breakpoints (seconds, messages per second) with straight lines between them. After the last
+breakpoint the rate is constant. `1000` is a constant rate, `0:100,60:5000` a ramp, and
 `0:500,10:500,10:5000,12:5000,12:500` a spike.
 """
 
@@ -14,7 +14,7 @@ from typing import NamedTuple, Self
 
 
 class _RateSegment(NamedTuple):
-    """From `start` (seconds) the rate is `rate` and grows by `growth` a second. `before`: messages due by then."""
+    """From `start` (seconds) the rate is `rate` and grows by `growth` per second. `before`: messages due until then."""
 
     start: float
     before: float
@@ -24,13 +24,13 @@ class _RateSegment(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RateProfile:
-    """Says when each message is due."""
+    """Computes when each message is due."""
 
     segments: tuple[_RateSegment, ...]
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Returns the profile that `text` describes (see above). Raises ValueError with the right form.
+        """The profile that `text` describes (see above). Raises ValueError with the syntax.
 
         >>> RateProfile.parse("1000").due(500)
         0.5
@@ -42,13 +42,13 @@ class RateProfile:
         in_order = all(one[0] <= two[0] for one, two in pairwise(breakpoints))
         if not breakpoints or breakpoints[0][0] != 0 or not in_order or breakpoints[-1][1] <= 0:
             raise ValueError(
-                f"{text!r} is no rate: give messages a second, such as 1000, or breakpoints SECONDS:RATE that begin at "
-                "0 and end above 0, such as 0:100,60:5000 for a ramp of a minute"
+                f"{text!r} is not a rate: write messages per second, such as 1000, or breakpoints SECONDS:RATE that "
+                "begin at 0 and end above 0, such as 0:100,60:5000 for a ramp of one minute"
             )
         return cls(tuple(_segments(breakpoints)))
 
     def due(self, number: int) -> float:
-        """Returns when the `number`-th message (from 0) is to be sent, in seconds from the start."""
+        """When message `number` (from 0) is due, in seconds from the start."""
         segment = next(each for each in reversed(self.segments) if each.before <= number)
         ahead = number - segment.before
         if segment.growth == 0:

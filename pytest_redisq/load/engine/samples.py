@@ -1,4 +1,4 @@
-"""Latencies and errors between two collections: an engine appends samples, and hands them over in batches."""
+"""Latencies and errors: an engine appends samples, and returns them in batches."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pytest_redisq.load.results.histogram import Timings, microseconds
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleBatch:
-    """The samples of one kind of request since the last batch. Latencies are {microseconds: times}."""
+    """The samples of one kind of request since the last batch. Latencies are {microseconds: count}."""
 
     name: str
     service: Counter[int]
@@ -26,9 +26,9 @@ class SampleBatch:
 
 
 class Samples:
-    """Where an engine's loop appends the samples of one kind of request.
+    """Collects the samples of one kind of request.
 
-    Each latency (nanoseconds) stands for `weight` commands: those of a pipeline have the latency of the pipeline.
+    Each latency (nanoseconds) counts for `weight` commands: those of a pipeline have the latency of the pipeline.
     """
 
     __slots__ = ("bytes", "errors", "name", "response", "service", "weight")

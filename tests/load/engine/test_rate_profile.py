@@ -41,5 +41,5 @@ def test_a_spike_returns_to_its_base() -> None:
 
 @pytest.mark.parametrize("text", ["", "fast", "0", "5:10", "0:1,3:2,2:5", "0:5,3:0", "-1", "inf", "nan"])
 def test_what_is_no_rate_is_refused_with_an_example(text: str) -> None:
-    with pytest.raises(ValueError, match="is no rate: give messages a second, such as 1000"):
+    with pytest.raises(ValueError, match="is not a rate: write messages per second, such as 1000"):
         RateProfile.parse(text)
