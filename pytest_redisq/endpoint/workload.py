@@ -16,9 +16,6 @@ from pytest_redisq.endpoint.outcomes import CONNECTION_ERRORS
 from pytest_redisq.model import Outcome
 from pytest_redisq.queues import Stopped
 
-#: No single wait of a worker is longer than this, so that it sees in time that it is to stop.
-_SLICE_SECONDS = 0.05
-
 
 class WorkerState(IntEnum):
     """What a worker is doing. The words complete "producer-0 …"."""
@@ -86,6 +83,9 @@ class WorkloadContext:
 
     #: After a failed operation a worker waits: at first this long, each time twice as long, up to the second number.
     backoff_seconds: tuple[float, float] = (0.005, 0.2)
+
+    #: No single wait is longer than this, in seconds, so that the worker sees in time that it is to stop.
+    slice_seconds: float = 0.05
 
     #: Whether the last operation raised an error of the network or the server.
     failed: bool = False
@@ -236,7 +236,7 @@ def _call(operation: Operation, context: WorkloadContext, queue: OpenQueue) -> G
 
 def _wait(seconds: float, context: WorkloadContext) -> Steps:
     context.enter(WorkerState.WAITING)
-    yield Operation("wait", min(seconds, _SLICE_SECONDS))
+    yield Operation("wait", min(seconds, context.slice_seconds))
 
 
 class _Backoff:
@@ -251,4 +251,4 @@ class _Backoff:
         left, self._seconds = self._seconds, min(2 * self._seconds, self._longest)
         while left > 0 and not self._context.over(idle=False):
             yield from _wait(left, self._context)
-            left -= _SLICE_SECONDS
+            left -= self._context.slice_seconds

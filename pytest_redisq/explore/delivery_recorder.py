@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 from pytest_redisq.check import (
     AnomalyKind,
     AnyContract,
+    Guarantee,
     Verdict,
     check,
     contract_of,
@@ -24,10 +24,8 @@ from pytest_redisq.check import (
     undelivered_messages,
 )
 from pytest_redisq.check.column_evidence import ColumnEvidence
-from pytest_redisq.check.contract import Guarantee
 from pytest_redisq.endpoint.drivers import drive, drive_async
-from pytest_redisq.endpoint.fence import Fence, fence_of
-from pytest_redisq.endpoint.forms import Form, Gets, QueueEndpoint, awaited, check_queue, is_async_queue, open_endpoint
+from pytest_redisq.endpoint.forms import QueueEndpoint, awaited
 from pytest_redisq.endpoint.operation_record import HistoryRecord
 from pytest_redisq.endpoint.workload import Steps, WorkerState, WorkloadContext, consume, produce
 from pytest_redisq.errors import DeliveryError, RedisqError
@@ -36,6 +34,8 @@ from pytest_redisq.explore.actor_factory import ActorFactory
 from pytest_redisq.explore.actor_threads import ActorKilled
 from pytest_redisq.explore.execution_loop import EndlessError, ExecutionLoop
 from pytest_redisq.explore.last_commands import last_commands
+from pytest_redisq.explore.liveness_exam import LOOK_SECONDS, LivenessExam
+from pytest_redisq.explore.queue_side import QueueSide
 from pytest_redisq.explore.resources import Resources
 from pytest_redisq.explore.schedule import MAX_ACTORS, letter
 from pytest_redisq.explore.virtual_time import RecordClock
@@ -69,47 +69,6 @@ _STEP_NS = 1_000_000
 _RUN = "x"
 
 
-#: Why the explorer cannot open a queue of such a form.
-CANNOT_EXPLORE: Mapping[Form | None, str] = {
-    Form.SHARED: (
-        "it cannot be explored: each actor needs the queue on a client of its own. Pass an object with bind(client), "
-        "a class or function of a client that returns such an object, or a pair (produce, consume) of functions."
-    ),
-    Form.COMMAND: (
-        "it cannot be explored as a part of a queue, for its lines would reach no schedule. Run it with run(), or in a "
-        "scenario of your own as an actor, with world.process(command)."
-    ),
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueueSide:
-    """One side of a queue, to put or to get, as its actors open it; parameters as for `World.producer`."""
-
-    queue: Any
-    is_producer: bool
-    is_async: bool
-    gets: Gets
-
-    def open(self, given: Any) -> QueueEndpoint:
-        """Open it with an actor's client or URL."""
-        if isinstance(given, str):
-            return open_endpoint(self.queue, given, is_producer=self.is_producer, fence=Fence())
-        return open_endpoint(
-            self.queue, lambda: given, is_producer=self.is_producer, fence=fence_of(given), owned=False
-        )
-
-
-def queue_side(queue: Any, *, is_producer: bool, is_async: bool | None, gets: Gets = "client") -> QueueSide:
-    """The side of a queue; parameters as for `World.producer`.
-
-    Errors: `TypeError` for an object that is no queue, or whose commands would not pass through the proxy.
-    """
-    check_queue(queue, cannot=CANNOT_EXPLORE)
-    found = is_async_queue(queue, is_producer=is_producer) if is_async is None else is_async
-    return QueueSide(queue=queue, is_producer=is_producer, is_async=found, gets=gets)
-
-
 class DeliveryRecorder:
     """Makes the producers and consumers of one execution, and records their operations."""
 
@@ -123,8 +82,11 @@ class DeliveryRecorder:
         self._compares = True
         self._producers = 0
         self._producing = 0
-        #: The side of each queue that a consumer gets from.
+        #: The side of each queue that a consumer gets from, and that a producer puts to.
         self._taken: list[QueueSide] = []
+        self._given: list[QueueSide] = []
+        #: The exam that the contract asks for; None if it does not.
+        self.exam: LivenessExam | None = None
 
     @property
     def wait_seconds(self) -> float:
@@ -133,13 +95,17 @@ class DeliveryRecorder:
 
     @property
     def producing(self) -> bool:
-        """Whether messages may still be put: a producer is at work, or an actor is paused."""
+        """Whether messages may still be put: a producer is at work, an actor is paused, or consumers are asked."""
+        return self._putting() or (self.exam is not None and not self.exam.finished)
+
+    def _putting(self) -> bool:
         return self._producing > 0 or self._loop.paused
 
     def producer(self, side: QueueSide, messages: int, name: str, after_seconds: float | None) -> Actor[None]:
         """An actor that puts `messages` messages into the queue; parameters as for `World.producer`."""
         number, self._producers = self._producers, self._producers + 1
         self._producing += 1
+        self._given.append(side)
         return self._actor(side, name, messages=messages, number=number, after_seconds=after_seconds or 0.0)
 
     def consumer(self, side: QueueSide, name: str) -> Actor[None]:
@@ -157,11 +123,15 @@ class DeliveryRecorder:
         __tracebackhide__ = True
         agreed = contract_of(contract)
         self._compares = agreed.fifo and agreed.guarantee is not Guarantee.FAN_OUT
+        if agreed.live_seconds is not None and self._loop.may_strike:
+            self._examine(agreed.live_seconds)
         self._run_actors()
         recovers = agreed.guarantee is not Guarantee.FAN_OUT
         if recovers:
             self._recover(LEASES_SECONDS)
         history = self._settled(recovers=recovers, searches=agreed.forbids(AnomalyKind.LOST))
+        if self.exam:
+            history, agreed = self.exam.graded(history, agreed, _STEP_NS)
         self._look_for_detours(history)
         verdict = check(history, agreed)
         self._loop.verdicts.append(verdict)
@@ -171,6 +141,15 @@ class DeliveryRecorder:
             schedule = last_commands(self._loop.events, [actor.name for actor in self._loop.actors], broken, _RUN)
             raise DeliveryError("\n".join([explain(verdict), *schedule]), history=history, bodies=bodies)
         return verdict
+
+    def _examine(self, live_seconds: float) -> None:
+        """Add the producer that asks the consumers of the first queue for a sign of life."""
+        side = next((side for side in self._given for taken in self._taken if side.queue is taken.queue), None)
+        if side is None:
+            return
+        probe = self._actor(side, "probe", fault_free=True)
+        record = HistoryRecord(self._record, _name(probe), _RUN, producer=self._producers)
+        self.exam = LivenessExam(record, self._loop, live_seconds, self._putting)
 
     def _run_actors(self) -> None:
         """Run the new actors. An execution that does not end tells the errors that operations ended with."""
@@ -273,8 +252,11 @@ class DeliveryRecorder:
         """An actor that waits, opens its side of the queue, and puts, or gets until it is over."""
 
         def steps(endpoint: QueueEndpoint) -> Steps:
+            if side.is_producer and fault_free:
+                assert self.exam is not None
+                return produce(count(), self.exam, endpoint)
             record = HistoryRecord(self._record, _name(actor), _RUN, producer=number)
-            context = _ActorContext(self, actor, record)
+            context = _ActorContext(self, actor, record, examined=not side.is_producer and not fault_free)
             return produce(range(messages), context, endpoint) if side.is_producer else consume(context, endpoint)
 
         def act(given: Any) -> None:
@@ -289,7 +271,7 @@ class DeliveryRecorder:
                 finally:
                     endpoint.close()
             finally:
-                self._producing -= side.is_producer
+                self._producing -= side.is_producer and not fault_free
 
         async def act_async(given: Any) -> None:
             __tracebackhide__ = True
@@ -303,7 +285,7 @@ class DeliveryRecorder:
                 finally:
                     await endpoint.close_async()
             finally:
-                self._producing -= side.is_producer
+                self._producing -= side.is_producer and not fault_free
 
         # The actor's code refers to `actor`, and runs only after it exists.
         actor: Actor[None] = self._factory.function(
@@ -351,10 +333,15 @@ class _ActorContext(WorkloadContext):
     #: The schedule decides when an actor goes on.
     backoff_seconds = (0.0, 0.0)
 
-    def __init__(self, recorder: DeliveryRecorder, actor: Actor[None], record: HistoryRecord) -> None:
+    slice_seconds = LOOK_SECONDS
+
+    def __init__(
+        self, recorder: DeliveryRecorder, actor: Actor[None], record: HistoryRecord, *, examined: bool
+    ) -> None:
         super().__init__(record)
         self._recorder = recorder
         self._actor = actor
+        self._examined = recorder.exam.examine(actor) if recorder.exam and examined else None
 
     @property
     def wait_seconds(self) -> float:
@@ -362,6 +349,9 @@ class _ActorContext(WorkloadContext):
 
     def over(self, *, idle: bool) -> bool:
         return idle and not self._recorder.producing
+
+    def held_seconds(self) -> float:
+        return LOOK_SECONDS if self._examined and self._examined.held else 0.0
 
     def check_alive(self) -> None:
         """An operation of a killed actor never ends on the record."""
@@ -371,9 +361,13 @@ class _ActorContext(WorkloadContext):
     def enter(self, state: WorkerState) -> None:
         if state is WorkerState.GETTING:
             self._recorder.note_time()
+            if self._examined:
+                self._examined.asks()
 
     def received(self) -> None:
         self._recorder.note_time()
+        if self._examined:
+            self._examined.took()
 
 
 def _name(actor: Actor[None]) -> str:

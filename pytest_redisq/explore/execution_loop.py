@@ -49,6 +49,20 @@ class ExecutionLimits:
     patience_seconds: float = PATIENCE_SECONDS
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StruckStep:
+    """A fault that struck, or the end of what it did.
+
+    `number`: which step of the schedule it was, from 1. `steps`: the number of steps when this happened; `now`: the
+    virtual time. `step`: the step by which it happened.
+    """
+
+    number: int
+    steps: int
+    now: float
+    step: Step
+
+
 class ExecutionLoop:
     """One execution of a scenario: the actors in `controller`, the steps chosen so far, and what they did."""
 
@@ -62,6 +76,11 @@ class ExecutionLoop:
         undo_writes = any(StepKind.FAILOVER in kinds for kinds in limits.faults.values())
         self._executor = StepExecutor(resources, self.controller, undo_writes=undo_writes)
         self._recorded_at = -1
+        #: The faults that have struck, and the ends of pauses.
+        self.struck: list[StruckStep] = []
+        #: The numbers of the steps that have paused an actor which has not gone on.
+        self._pauses: list[int] = []
+        self.may_strike: bool = limits.max_faults > 0 and any(limits.faults.values())
         #: The steps chosen so far, each with what could be chosen.
         self.choices: list[tuple[ChoicePoint, Step]] = []
         #: What `World.verify` found.
@@ -113,15 +132,30 @@ class ExecutionLoop:
                 raise EndlessError(self._endless())
             step = self._scheduler.choose(point)
             self.choices.append((point, step))
+            if point.costs(step):
+                self._note_strike(len(self.choices), step)
             self._executor.execute(step)
             self._enabled.budget -= point.costs(step)
             self.controller.settle()
             if self._proxy.paused:
                 self._executor.watch_pause()
+            while self._pauses and not self._proxy.paused:
+                self._note_strike(self._pauses.pop(), step)
         for state in self.controller.states:
             if state.status != "ended":
                 self.controller.kill(state)
         self.controller.settle()
+
+    def _note_strike(self, number: int, step: Step) -> None:
+        """The fault of the `number`-th step strikes by this step, or its pause ends. A timeout strikes nothing."""
+        if step.kind is StepKind.PAUSE:
+            self._pauses.append(number)
+        if step.kind is not StepKind.TIME or number < len(self.choices):
+            self.struck.append(StruckStep(number=number, steps=len(self.choices), now=self.now, step=step))
+
+    def end_faults(self) -> None:
+        """Let no fault strike any more in this execution."""
+        self._enabled.budget = 0
 
     def check_that_all_acted(self) -> None:
         """Check that `run` was called for all actors: otherwise the scenario would pass whatever they do.

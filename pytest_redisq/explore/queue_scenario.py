@@ -7,7 +7,7 @@ from typing import Any
 from pytest_redisq.check import AnyContract, contract_of
 from pytest_redisq.endpoint.forms import Gets, form_of
 from pytest_redisq.endpoint.jobs import share_out
-from pytest_redisq.explore.delivery_recorder import CANNOT_EXPLORE, queue_side
+from pytest_redisq.explore.queue_side import CANNOT_EXPLORE, queue_side
 from pytest_redisq.explore.world import World
 
 

@@ -77,7 +77,9 @@ class StepExecutor:
             first.paused_until = self._mailbox.now
 
     def _strike(self, step: Step) -> None:
-        self._drop(list(self._proxy.connections))
+        # An actor that is yet to come may have a connection left from the execution before.
+        actors = len(self._controller.states)
+        self._drop([connection for connection in self._proxy.connections if connection.actor < actors])
         self._server_faults.strike(step.kind, self._mailbox.now)
         self.effect = ALL
         self.woken = tuple(state.actor.index for state in self._controller.states if state.actor.index != step.actor)

@@ -15,8 +15,9 @@ from pytest_redisq.endpoint.forms import Gets
 from pytest_redisq.explore.actor import Actor, R
 from pytest_redisq.explore.actor_factory import ActorFactory
 from pytest_redisq.explore.actor_processes import StartMethod
-from pytest_redisq.explore.delivery_recorder import DeliveryRecorder, queue_side
+from pytest_redisq.explore.delivery_recorder import DeliveryRecorder
 from pytest_redisq.explore.execution_loop import ExecutionLoop
+from pytest_redisq.explore.queue_side import queue_side
 from pytest_redisq.explore.resources import Resources
 from pytest_redisq.explore.schedule import ChoicePoint, Step
 
