@@ -51,6 +51,10 @@ class ScheduleError(AssertionError):
         self.picture = picture
 
 
+class QueueMisuseError(TypeError):
+    """A queue does not do what redisq asks of it. The text says all, so that no traceback is shown with it."""
+
+
 class RedisqUnjudgedWarning(UserWarning):
     """A test made a run and judged it by no contract. With `-W error` such a test fails."""
 

@@ -269,7 +269,7 @@ def _is_about_the_server(error: BaseException) -> bool:
 def _begin_with_the_point(report: pytest.TestReport, error: BaseException) -> None:
     """Take the module's name from the line that pytest's summary shows, which is cut off at the terminal's width."""
     crash = getattr(report.longrepr, "reprcrash", None)
-    if crash is not None and isinstance(error, (DeliveryError, RedisqError, ScheduleError)):
+    if crash is not None and type(error).__module__.startswith("pytest_redisq."):
         crash.message = crash.message.removeprefix(f"{type(error).__module__}.")
 
 

@@ -133,3 +133,47 @@ def test_the_one_line_summary_begins_with_the_point(inner: pytest.Pytester) -> N
     )
     result = inner.runpytest_subprocess("-rf")
     result.stdout.fnmatch_lines(["FAILED test_it.py::test_it - DeliveryError: at-least-once broken: 7 lost*"])
+
+
+def test_a_crash_shows_the_users_own_line_once_and_none_of_ours(inner: pytest.Pytester) -> None:
+    inner.makepyfile(
+        test_it="""
+        class Orders:
+            def __init__(self, client):
+                self.client = client
+            def put(self, body):
+                self.clent.rpush("orders", body)
+            def get(self, timeout_seconds):
+                return None
+
+        def test_run(redisq):
+            redisq.run(Orders, producers=3, messages=9)
+
+        def test_explore(redisq):
+            redisq.explore(Orders, contract="at-least-once", schedules=2)
+
+        class Untimed(Orders):
+            def get(self):
+                return None
+
+        def test_signature(redisq):
+            redisq.run(Untimed)
+        """
+    )
+    result = inner.runpytest_subprocess("-rf", "-p", "no:randomly")
+    crash = "AttributeError: 'Orders' object has no attribute 'clent'"
+    result.stdout.fnmatch_lines(
+        [
+            f"E*TrafficError: {crash} (test_it.py:5 in put) [[]producer-*",
+            "E*test_it.py*line 5, in put",
+            'E*self.clent.rpush("orders", body)',
+            "E*3 of 4 workers failed.",
+            "E*3 × enqueue: AttributeError*",
+            f"E*ScheduleError: {crash}; schedule 1 fails; *",
+            "FAILED test_it.py::test_run - TrafficError: AttributeError: *",
+            "FAILED test_it.py::test_explore - ScheduleError: AttributeError: *",
+            "FAILED test_it.py::test_signature - QueueMisuseError: Untimed.get() takes no *",
+        ]
+    )
+    for ours in ("runner.py", "worker_pool.py", "forms.py", "user_code.py", "explorer.py"):
+        assert ours not in result.stdout.str()

@@ -37,6 +37,7 @@ from pytest_redisq.endpoint.outcomes import outcome_of
 from pytest_redisq.endpoint.subprocess_workers import Command, CommandConsumer, CommandProducer
 from pytest_redisq.endpoint.user_code import check_function, check_methods
 from pytest_redisq.endpoint.workload import Operation
+from pytest_redisq.errors import QueueMisuseError
 from pytest_redisq.model import Outcome
 from pytest_redisq.servers import Address
 
@@ -93,6 +94,7 @@ def check_queue(queue: Any, *, is_async: bool | None = None, cannot: Mapping[For
     Errors: TypeError, with the ways to say it, for an object that is no queue, and for a form that the driver cannot
     do; ValueError for plain functions where there must be coroutine functions, and the reverse.
     """
+    __tracebackhide__ = True
     for is_producer in (True, False):
         form = form_of(queue, is_producer=is_producer)
         if form is None:
@@ -113,6 +115,7 @@ def check_queue(queue: Any, *, is_async: bool | None = None, cannot: Mapping[For
 
 
 def _check_colour(queue: Any, form: Form, *, is_producer: bool, is_async: bool) -> None:
+    __tracebackhide__ = True
     side = side_of(queue, is_producer=is_producer)
     function = side if form is Form.FUNCTION else getattr(side, "put" if is_producer else "get", None)
     coloured = inspect.iscoroutinefunction(function)
@@ -202,7 +205,7 @@ def open_endpoint(
         case _:
             opened = side(argument)
             if not is_queue(opened):
-                raise TypeError(
+                raise QueueMisuseError(
                     f"{side!r} was to make a queue out of a client, and returned {opened!r}: no put() and get()."
                 )
             check_methods(type(opened))
@@ -245,7 +248,7 @@ class QueueEndpoint:
         if hasattr(answer, "__await__"):
             if inspect.iscoroutine(answer):
                 answer.close()
-            raise TypeError(_UNDECLARED.format(function))
+            raise QueueMisuseError(_UNDECLARED.format(function))
         return _RESULTS[verb](answer)
 
     async def perform_async(self, operation: Operation) -> Any:
@@ -258,7 +261,7 @@ class QueueEndpoint:
         self._fence.commands = 0
         answer = function(value)
         if not inspect.isawaitable(answer):
-            raise TypeError(_WRONG_COLOUR[True].format(function))
+            raise QueueMisuseError(_WRONG_COLOUR[True].format(function))
         return _RESULTS[verb](await answer)
 
     def call(self, method: str) -> Any:
@@ -323,7 +326,7 @@ def message_of(delivery: Any) -> ReceivedMessage | None:
     if isinstance(body, str):
         body = body.encode()
     if not isinstance(body, bytes):
-        raise TypeError(
+        raise QueueMisuseError(
             f"get() returned {delivery!r}: it is to return None, the body (bytes or str), or an object with a `body`"
         )
     return ReceivedMessage(body, id_of(getattr(delivery, "id", None)), delivery)

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
+from pytest_redisq.errors import QueueMisuseError
+
 _PACKAGE = str(Path(__file__).parents[1])
 _LIBRARIES = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
 
@@ -39,8 +41,10 @@ def error_words(error: BaseException) -> str:
 def crash_words(error: BaseException) -> str:
     """Returns `error_words`, and below the user's own frames with their lines.
 
-    The whole traceback follows where the error passed no code of the user's.
+    The whole traceback follows where the error passed no code of the user's, unless the text says all.
     """
+    if isinstance(error, QueueMisuseError):
+        return f"TypeError: {error}"
     frames = _users_frames(error)
     shown = traceback.format_list(frames) if frames else traceback.format_exception(error)
     return f"{error_words(error)}\n{''.join(shown)}".rstrip()
@@ -63,6 +67,7 @@ def check_methods(kind: type) -> None:
 
     Errors: TypeError, in words, with the call and the method that was found.
     """
+    __tracebackhide__ = True
     if kind in _checked:
         return
     for verb, parameter in _PARAMETERS.items():
@@ -74,12 +79,14 @@ def check_methods(kind: type) -> None:
 
 def check_function(function: Callable[..., Any], *, is_producer: bool) -> None:
     """Check that one function of a pair can be called as redisq calls it. Errors as for `check_methods`."""
+    __tracebackhide__ = True
     verb = "put" if is_producer else "get"
     name = getattr(function, "__name__", repr(function))
     _check_call(function, name, ("client", _PARAMETERS[verb]), _LACKING[verb])
 
 
 def _check_call(function: Callable[..., Any], name: str, parameters: tuple[str, ...], lacking: str) -> None:
+    __tracebackhide__ = True
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):  # of a function that is written in C
@@ -91,7 +98,7 @@ def _check_call(function: Callable[..., Any], name: str, parameters: tuple[str, 
         few = len(signature.parameters) < len(parameters)
         why = f"takes {lacking}" if few else f"cannot be called so: {error}"
         short = name.rpartition(".")[2]
-        raise TypeError(
+        raise QueueMisuseError(
             f"{name}() {why}: redisq calls {short}({called}), and found {short}{signature}. "
             f"Write: def {short}({', '.join(parameters)})."
         ) from None

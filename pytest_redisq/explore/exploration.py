@@ -73,13 +73,18 @@ class Failure:
             ]
         )
 
+    def _point(self) -> str:
+        """A broken contract or a crash in its first words, which pytest repeats in its summary; empty for an assert."""
+        first = str(self.error).partition("\n")[0]
+        if isinstance(self.error, DeliveryError):
+            return f"{first}; "
+        return "" if isinstance(self.error, AssertionError) else f"{type(self.error).__name__}: {first}; "
+
     def _title(self) -> str:
         faults = sum(point.costs(step) for point, step in self.execution.choices)
         counts = {"step": len(self.schedule), "switch": self.schedule.switches, "fault": faults}
         said = ", ".join(f"{count} {noun if count == 1 else _PLURALS[noun]}" for noun, count in counts.items())
-        # A broken contract is told in its first line, which pytest repeats in its summary.
-        point = f"{str(self.error).partition(chr(10))[0]}; " if isinstance(self.error, DeliveryError) else ""
-        return f"{point}schedule {self.number + 1} fails; the shortest like it has {said}"
+        return f"{self._point()}schedule {self.number + 1} fails; the shortest like it has {said}"
 
 
 _PLURALS = {"step": "steps", "switch": "switches", "fault": "faults"}

@@ -27,13 +27,16 @@ _NO_COMMAND = (
 class ExplorationEvidence:
     """Counts over all executions.
 
-    * `faults_asked`: whether faults were to strike.
+    * `faults_asked`: whether faults were to strike. `given`: how many schedules were given, which are not searched.
+    * `executions`: how many were counted.
     * `actors`: the names of all actors. `active`: of those that sent a command.
     * `places`: where a fault could strike. `struck`: where one did.
     * `judged`: verdicts. `acknowledged`, `delivered`: the messages of all of them.
     """
 
     faults_asked: bool = False
+    given: int = 0
+    executions: int = 0
     actors: set[str] = field(default_factory=set)
     active: set[str] = field(default_factory=set)
     places: set[FaultPlace] = field(default_factory=set)
@@ -44,6 +47,7 @@ class ExplorationEvidence:
 
     def add(self, execution: Execution) -> None:
         """Count one execution."""
+        self.executions += 1
         self.actors.update(execution.names)
         self.active.update(execution.names[event.step.actor] for event in execution.events)
         for verdict in execution.verdicts:
@@ -73,8 +77,8 @@ class ExplorationEvidence:
         reasons = []
         if self.judged and not self.delivered:
             reasons.append("no message was delivered in any schedule")
-        if self.faults_asked and not self.struck:
-            reasons.append("no fault struck in any schedule")
+        if self.faults_asked and not self.struck and self.executions > self.given:
+            reasons.append("no fault struck in any schedule: allow more schedules, or other faults")
         return reasons
 
     def __str__(self) -> str:

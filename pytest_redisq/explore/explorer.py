@@ -82,13 +82,14 @@ def explore(
     most = max_faults if allowed else 0
     limits = ExecutionLimits(faults=allowed, max_faults=most, max_steps=max_steps, patience_seconds=patience_seconds)
     result = Exploration(seed=seed, exhaustive=exhaustive)
-    result.evidence.faults_asked = most > 0
+    given = tuple(first)
+    result.evidence.faults_asked, result.evidence.given = most > 0, len(given)
     factory = SchedulerFactory(seed=seed, strategy=strategy, max_faults=most, depth=depth)
     search: SearchMode = Exhausting(factory, checks, result) if exhaustive else Sampling(factory, result)
     if schedules is None and seconds is None and not exhaustive:
         schedules = SCHEDULES
     with scenario_runner(scenario, lambda: Resources(url, clean, client, async_client, prefix), limits) as runner:
-        names = _search(runner, search, result, _Budget(schedules, seconds), first, progress)
+        names = _search(runner, search, result, _Budget(schedules, seconds), given, progress)
     _check_actors(result, allowed.keys() - {""}, names)
     return result
 

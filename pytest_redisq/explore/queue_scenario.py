@@ -36,6 +36,7 @@ def queue_scenario(
     Returns a function of a `World`. Raises `TypeError` for an object that is not a queue, `ValueError` for a contract
     that does not exist.
     """
+    __tracebackhide__ = True
     agreed = contract_of(contract)
     queue_side(queue, is_producer=True, is_async=is_async)
 

@@ -45,6 +45,7 @@ def queue_side(queue: Any, *, is_producer: bool, is_async: bool | None, gets: Ge
 
     Errors: `TypeError` for an object that is no queue, or whose commands would not pass through the proxy.
     """
+    __tracebackhide__ = True
     check_queue(queue, cannot=CANNOT_EXPLORE)
     found = is_async_queue(queue, is_producer=is_producer) if is_async is None else is_async
     return QueueSide(queue=queue, is_producer=is_producer, is_async=found, gets=gets)

@@ -1,12 +1,20 @@
-"""What a run says that did not end in time."""
+"""What a run says that could not be carried out, as when it did not end in time."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
 
+from pytest_redisq.check.column_evidence import ColumnEvidence
 from pytest_redisq.endpoint.jobs import Job, ProducerJob
+from pytest_redisq.history import History
+from pytest_redisq.report import error_lines
 from pytest_redisq.runner.status_table import WorkerStatus
+
+
+def with_errors(said: str, history: History) -> str:
+    """`said`, and below it the errors that the operations of `history` ended with."""
+    return "\n".join([said, *error_lines(ColumnEvidence(history).errors())])
 
 
 def explain_overrun(doing: str, deadline_seconds: float, workers: Sequence[tuple[Job, WorkerStatus]]) -> str:

@@ -17,17 +17,15 @@ from pathlib import Path
 import redis
 
 from pytest_redisq import interrupts
-from pytest_redisq.check.column_evidence import ColumnEvidence
 from pytest_redisq.endpoint.jobs import Bursts, ConsumerJob, Job, ProducerJob
 from pytest_redisq.endpoint.workload import WorkerState
 from pytest_redisq.errors import TrafficError
 from pytest_redisq.history import History, Recorder
 from pytest_redisq.logs import Logs, collect_logs
-from pytest_redisq.report import error_lines
 from pytest_redisq.runner.fault_injector import FaultInjector, Moment, check_faults
 from pytest_redisq.runner.inspector import QueueInspector
 from pytest_redisq.runner.liveness_probe import LivenessProbe
-from pytest_redisq.runner.overrun import explain_overrun
+from pytest_redisq.runner.overrun import explain_overrun, with_errors
 from pytest_redisq.runner.process_pool import ProcessWorkerPool
 from pytest_redisq.runner.run_plan import RunPlan
 from pytest_redisq.runner.run_result import Run
@@ -75,6 +73,7 @@ class Runner:
         self._idle_ns: int | None = None
         self._of_processes: list[History] | None = None
         self._ask_ns = 0
+        self._crashed = False
         with explain_full_disk():
             self._directory = self._make_directory()
             self._status_table = StatusTable(
@@ -98,8 +97,8 @@ class Runner:
         try:
             return self._run()
         except TrafficError as error:
-            lines = error_lines(ColumnEvidence(self._history()).errors())
-            raise TrafficError("\n".join([str(error), *lines])) from error.__cause__
+            said = self._crashes() if self._crashed else str(error)  # more workers may have crashed by now
+            raise TrafficError(with_errors(said, self._history())) from error.__cause__
 
     def _run(self) -> Run:
         __tracebackhide__ = True
@@ -387,9 +386,14 @@ class Runner:
 
     def _raise_crashes(self) -> None:
         __tracebackhide__ = True
+        if crashes := self._crashes():
+            self._crashed = True
+            raise TrafficError(crashes)
+
+    def _crashes(self) -> str:
         crashes = [crash for pool in self._pools.values() for crash in pool.crashes()]
-        if crashes:
-            raise TrafficError(f"{failures_by_message(crashes)}\n{len(crashes)} of {len(self._jobs)} workers failed.")
+        words = f"{failures_by_message(crashes)}\n{len(crashes)} of {len(self._jobs)} workers failed."
+        return words if crashes else ""
 
     def _too_late(self) -> str:
         workers = [(job, self._status(job)) for job in self._jobs]

@@ -95,3 +95,9 @@ def test_a_wrong_signature_is_told_in_words(queue: Any, words: str) -> None:
 @pytest.mark.parametrize("queue", [Right, Right(None), (put, get)])
 def test_what_can_be_called_is_let_pass(queue: Any) -> None:
     check_queue(queue)
+
+
+def test_a_wrong_signature_needs_no_traceback() -> None:
+    error = _raised(lambda: check_queue(NoTimeout))
+    assert isinstance(error, TypeError)
+    assert crash_words(error) == f"TypeError: {error}"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pytest_redisq.errors import ScheduleError
-from pytest_redisq.explore import World, explore, queue_scenario
+from pytest_redisq.explore import Schedule, World, explore, queue_scenario
 from pytest_redisq.facade import Redisq
 from pytest_redisq.queues import BlockingList
 from tests.explore import thorough
@@ -103,7 +103,9 @@ def test_faults_that_strike_in_no_schedule_make_it_unknown(url: str) -> None:
         world.run()
 
     exploration = explore(scenario, url=url, faults="kill", schedules=4)
-    assert exploration.reasons == ("no fault struck in any schedule",)
+    assert exploration.reasons == ("no fault struck in any schedule: allow more schedules, or other faults",)
+    given = explore(scenario, url=url, faults="kill", schedules=1, first=[Schedule.parse("A")])
+    assert given.outcome == "pass", "a schedule that is given has the faults that it has"
 
 
 def test_where_faults_struck_is_told(url: str) -> None:
