@@ -1,4 +1,4 @@
-# make demo    four true queue bugs found on a real server, and their fixes pass
+# make demo    four real queue bugs found on a real server, and their fixes pass
 # make test    the whole suite, on the newest Python, oldest client and two server images that are there
 # make nightly what takes longer: every interpreter and server image that is there, the examples, the longest tests
 # make check   format, lint, types, imports, fast tests and doctests; no Docker needed

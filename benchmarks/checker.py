@@ -2,9 +2,9 @@
 
     python benchmarks/checker.py [--messages 10_000_000] [--contract "at-least-once, fifo"]
 
-Builds the history through `Recorder` (two ops a message, a clock of its own), so that what is measured is what a run
-would have left; then judges it. Peak memory is that of the whole process, recording and judging. The ratio sets the
-same judgement beside a naive one by `collections.Counter` over the same history as `Op` objects, at a million messages.
+Builds the history with `Recorder` (two ops per message, with its own clock), as a run does; then judges it. Peak memory
+is that of the whole process, for recording and judging. The ratio compares it with a naive checker that uses
+`collections.Counter` on the same history as `Op` objects, with a million messages.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CONSUMERS = 4
 
 
 def record(messages: int, *, ids: bool) -> History:
-    """Each of 8 producers sends its share; 4 consumers take them in order, each op 40 µs after the last."""
+    """The history of 8 producers and 4 consumers; the messages are in order, and the ops are 40 µs apart."""
     recorder = Recorder(clock=itertools.count(10**15, 40_000).__next__)
     for sequence in range(messages // PRODUCERS):
         for producer in range(PRODUCERS):
@@ -40,7 +40,7 @@ def record(messages: int, *, ids: bool) -> History:
 
 
 def naive(history: History) -> tuple[int, int, int]:
-    """Lost, unexpected and duplicated, by the textbook."""
+    """The numbers of lost, unexpected and duplicated messages, from multisets."""
     attempted: Counter[Message] = Counter()
     acknowledged: Counter[Message] = Counter()
     delivered: Counter[Message] = Counter()
@@ -62,7 +62,7 @@ def peak_megabytes() -> float:
 
 
 def timed(history: History, contract: Contract) -> tuple[Verdict, float, float]:
-    """The verdict, and the seconds it took: by the clock, and of this process alone on a machine shared with others."""
+    """The verdict, and its seconds: by the clock, and CPU seconds, which matter on a shared machine."""
     start, start_cpu = time.perf_counter(), time.process_time()
     verdict = check(history, contract)
     return verdict, time.perf_counter() - start, time.process_time() - start_cpu

@@ -2,12 +2,12 @@
 
     [REDISQ_SERVER=process] python benchmarks/drain.py [--elements 1000000] [--bytes 100] [--rounds 3] [--only gz]
 
-Each way drains the same list, filled anew, in turn, in a process of its own; the table has each way's best round, and
-what that process took of memory. The list is drained once more beside another client, who only asks PING: how long it
-waited at most, and how far it saw the server's memory rise (while the list shrinks). "as S1" is the story's own cured
-loop: LLEN once, then LRANGE and LTRIM by turns with redis-py, and `gzip.open(path, "ab")` for the file; it is safe
-neither from a second drainer nor from a crash, and does not wait for the disk. Ours is and does. Where the machine has
-other work, compare the CPU seconds.
+Each way drains the same list, refilled each time, in its own process. The table has each way's best round, and the
+memory of that process. The list is drained once more while another client only sends PING: its longest wait, and the
+rise of the server's memory, are in the table too. "as S1" is the corrected loop of story S1: LLEN once, then LRANGE and
+LTRIM alternately with redis-py, and `gzip.open(path, "ab")` for the file. It is safe neither against a second drainer
+nor against a crash, and does not sync the file. `drain_to_file` is safe and does. On a busy machine compare the CPU
+seconds.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def as_s1(client: redis.Redis) -> Iterator[list[bytes]]:
 
 
 def bare(client: redis.Redis) -> None:
-    """The best loop there is: LPOP with a count, by a bare socket and hiredis, a quarter of a MiB at a time."""
+    """The fastest loop: LPOP with a count, over a bare socket with hiredis, a quarter of a MiB at a time."""
     options, reader = client.connection_pool.connection_kwargs, hiredis.Reader(notEnoughData=None)
     buffer = bytearray(262_144)
     with socket.create_connection((options["host"], options["port"])) as link:
@@ -114,7 +114,7 @@ WAYS = (
 
 
 def fill(client: redis.Redis, elements: int, size: int) -> None:
-    """Jobs as people write them, each with a token of its own: two thirds are noise, as in most queues."""
+    """Fill the list with typical jobs, each with a random token: two thirds are noise, as in most queues."""
     for first in range(0, elements, 1000):
         noise = os.urandom(32 * 1000).hex()
         client.rpush(
@@ -127,11 +127,11 @@ def fill(client: redis.Redis, elements: int, size: int) -> None:
 
 
 def in_a_process(way: int, url: str, answers: Any) -> None:
-    """Drain, and answer how long it took and how far its memory rose meanwhile."""
+    """Drain the list, and report the time and the rise of the process's memory."""
     with redis.Redis.from_url(url) as client, tempfile.TemporaryDirectory() as folder:
         client.ping()
         idle = _kilobytes("VmRSS")
-        Path("/proc/self/clear_refs").write_text("5")  # from here on the peak is counted anew
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak
         began, burnt = time.perf_counter(), time.process_time()
         WAYS[way].drain(client, Path(folder))
         took = time.perf_counter() - began, time.process_time() - burnt
@@ -139,7 +139,7 @@ def in_a_process(way: int, url: str, answers: Any) -> None:
 
 
 def neighbour(url: str, over: Any, answers: Any) -> None:
-    """Another client: how long it waited at most for a PING, and how far it saw the server's memory rise."""
+    """Another client: reports its longest wait for a PING, and the rise of the server's memory."""
     waited, asked = 0.0, 0
     with redis.Redis.from_url(url) as client:
         idle = highest = int(client.info("memory")["used_memory"])
@@ -155,7 +155,7 @@ def neighbour(url: str, over: Any, answers: Any) -> None:
 
 
 def drained(way: int, client: redis.Redis, url: str) -> tuple[float, float, int]:
-    """By a process of its own: seconds, CPU seconds, bytes of memory."""
+    """Drain in another process; returns its seconds, CPU seconds and bytes of memory."""
     spawn = multiprocessing.get_context("spawn")
     told, tells = spawn.Pipe(False)
     drainer = spawn.Process(target=in_a_process, args=(way, url, tells))
@@ -167,7 +167,7 @@ def drained(way: int, client: redis.Redis, url: str) -> tuple[float, float, int]
 
 
 def cost(way: int, client: redis.Redis, url: str, elements: int, size: int) -> Cost:
-    """Alone, and once more beside the neighbour: who asks a thousand times a second takes a good part of a core."""
+    """Measure a drain alone, and again beside another client, which sends a thousand PINGs per second."""
     fill(client, elements, size)
     seconds, cpu_seconds, ours = drained(way, client, url)
     fill(client, elements, size)
@@ -224,7 +224,7 @@ def tell(way: Way, costs: dict[str, list[Cost]], elements: int) -> None:
         f"{way.name:20} {seconds:6.2f} s {elements / seconds / 1e6:6.2f} M/s {cpu_seconds:6.2f} CPU s"
         f"  client +{best(way.name, 'client_bytes') / 1e6:5.1f} MB"
         f"  server +{best(way.name, 'server_bytes') / 1e6:5.1f} MB"
-        f"  others wait {best(way.name, 'wait_seconds') * 1e3:6.1f} ms  {ratio}"
+        f"  PING waits {best(way.name, 'wait_seconds') * 1e3:6.1f} ms  {ratio}"
     )
 
 

@@ -1,5 +1,5 @@
-"""What exploring costs, as ratios within one run: a scheduled command against the same command sent directly by
-redis-py, a run's set-up and clean-up, and the races that `frontrun` can see, if it is installed, against frontrun.
+"""The cost of exploring, as ratios within one run: a scheduled command compared with the same command sent directly by
+redis-py; the setup and cleanup of an execution; and a comparison with `frontrun`, if installed, on races it supports.
 
     python benchmarks/explore.py [--rounds N]
 
@@ -49,7 +49,7 @@ def two_pushers(world: World) -> None:
 
 
 def do_nothing(_: redis.Redis) -> None:
-    """An client without a command."""
+    """An actor without a command."""
 
 
 def two_idlers(world: World) -> None:
@@ -65,7 +65,7 @@ Work = Callable[[redis.Redis], list[bytes]]
 
 @dataclass(frozen=True)
 class Race:
-    """Actors at work on what `ready` has prepared; it holds if they and `left` have each of `jobs`, once."""
+    """Actors that work on the data of `ready`. The scenario holds if they and `left` have each of `jobs` once."""
 
     ready: Callable[[redis.Redis], object]
     broken: tuple[Work, ...]
@@ -155,14 +155,14 @@ def scenario_of(race: Race, works: tuple[Work, ...]) -> Callable[[World], None]:
 
 
 class Frontrun:
-    """The same races in frontrun's way of writing them."""
+    """The same races, written for frontrun."""
 
     def __init__(self, url: str) -> None:
         self._explore = importlib.import_module("frontrun").explore
         self._url = url
 
     def executions(self, race: Race, works: tuple[Work, ...]) -> int:
-        """How many it made until a failure, or until there are no more."""
+        """The number of executions until a failure, or until no more are left."""
 
         def ready() -> list[list[bytes]]:
             with redis.Redis.from_url(self._url) as client:
@@ -217,7 +217,7 @@ def measure(url: str, rounds: int) -> None:
 
 
 def each_further_run(scenario: Callable[[World], None], url: str, runs: int) -> float:
-    """What a run costs, in seconds, when the exploration has begun."""
+    """Seconds for each further execution of an exploration."""
     one = seconds(lambda: explore(scenario, url=url, schedules=1))
     return (seconds(lambda: explore(scenario, url=url, schedules=1 + runs)) - one) / runs
 
@@ -242,11 +242,11 @@ def race_ourselves(each: Race, url: str, rounds: int) -> tuple[float, float]:
 
 
 def race_the_rival(url: str, rounds: int) -> dict[str, list[float]]:
-    """The same of frontrun, where it is installed."""
+    """The same measurements with frontrun, if it is installed."""
     if importlib.util.find_spec("frontrun") is None:
         print("frontrun is not installed (pip install frontrun): not compared")
         return {}
-    # It wants the interpreter under its own launcher, which we do not want for ourselves.
+    # frontrun needs its own launcher, which must not influence the measurements of redisq.
     launcher = str(Path(sys.executable).with_name("frontrun"))
     command = [launcher, sys.executable, __file__, "--rounds", str(rounds), "--rival", url]
     said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout

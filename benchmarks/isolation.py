@@ -1,4 +1,4 @@
-"""What it costs that each test has an empty namespace of its own: at most 1.2 times a bare client and FLUSHDB.
+"""The cost of an empty namespace for each test: at most 1.2 times a bare client and FLUSHDB.
 
     python benchmarks/isolation.py [--tests 500] [--rounds 5]
 
@@ -72,7 +72,7 @@ def run_seconds(folder: Path, *options: str) -> float:
 
 
 def contenders(binary: str) -> dict[str, tuple[str, tuple[str, ...]]]:
-    """By name: the fixture, and the options that make it available."""
+    """For each contender: its fixture, and the pytest options that enable it."""
     found = {
         "redisq_client": ("redisq_client", ("-p", "pytest_redisq.plugin", f"--redisq-binary={binary}")),
         "bare FLUSHDB": ("bare_client", ("-p", "bare")),

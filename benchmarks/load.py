@@ -1,9 +1,10 @@
-"""How hard the load engines can push, ledger and histograms on, beside the peers and what everybody writes, in one run.
+"""The throughput of the load engines, with ledger and histograms, compared with other tools in one run.
 
     python benchmarks/load.py --rounds 3 --seconds 3 --picture load.svg
 
-Ours run inside Locust, in one process; redis-benchmark and memtier with one thread, resp-benchmark on one core. Rounds
-are taken in turns and medians printed, so that only ratios matter. `op/CPU s` counts the load's own CPU time.
+The engines run inside Locust in one process; redis-benchmark and memtier use one thread, resp-benchmark one core.
+Rounds alternate, and medians are printed, so that the ratios are reliable. `op/CPU s` counts the CPU time of the load
+tool. "plain Locust" is a typical locustfile: a `redis.Redis` for each user.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 from statistics import median
 
 from peers import chart
-from peers.rivals import CONNECTIONS, PAYLOAD, Speed, everybody, memtier, redis_benchmark, resp_benchmark, there
+from peers.rivals import CONNECTIONS, PAYLOAD, Speed, memtier, plain_locust, redis_benchmark, resp_benchmark, there
 
 from pytest_redisq.load.codec import BodyCodec
 from pytest_redisq.load.engine.clients import LoadClient, PushClient, RepeatingClient
@@ -29,7 +30,7 @@ from pytest_redisq.options import Settings
 from pytest_redisq.servers import Server, start
 
 BODY = "x" * PAYLOAD
-#: What is measured: the words that the peers send, and the scenario that sends them in Locust, with its settings.
+#: The measured commands: as the other tools send them, and the scenario that sends them in Locust, with its settings.
 KINDS = {
     "GET": (("GET", "k"), str(Path(__file__).parent / "peers" / "get_only.py"), ()),
     "RPUSH": (("RPUSH", "l", BODY), "blpop_workers", ()),
@@ -38,7 +39,7 @@ KINDS = {
 
 
 def in_locust(server: Server, kind: str, engine: str, pipeline: int, seconds: float) -> Speed:
-    """By one of our engines, with books and histograms."""
+    """Measure one of the load engines, with ledger and histograms."""
     _, scenario, settings = KINDS[kind]
     report = run(
         LoadRun(
@@ -58,7 +59,7 @@ def in_locust(server: Server, kind: str, engine: str, pipeline: int, seconds: fl
 
 
 def bare(server: Server, make: Callable[[int], LoadClient], seconds: float) -> Speed:
-    """The epoll engine without Locust around it."""
+    """Measure the epoll engine without Locust."""
     loop = EpollEngine(Target.of(server.url, "bench"), [make(number) for number in range(CONNECTIONS)])
     thread = threading.Thread(target=loop.run)
     cpu, began = time.process_time(), time.perf_counter()
@@ -93,8 +94,8 @@ def ways(server: Server, seconds: float, operations: int) -> dict[str, Callable[
                 found[f"{name}, resp-benchmark"] = lambda w=words, p=pipeline: resp_benchmark(server, w, p, seconds)
     for kind in ("GET", "RPUSH"):
         found[f"{kind}, locust"] = lambda k=kind: in_locust(server, k, "locust", 1, seconds)
-        found[f"{kind}, everybody's Locust"] = lambda w=KINDS[kind][0]: everybody(server, w, seconds)
-    found["RPUSH, bare epoll engine with books"] = lambda: bare(server, push_client(Ledger()), seconds)
+        found[f"{kind}, plain Locust"] = lambda w=KINDS[kind][0]: plain_locust(server, w, seconds)
+    found["RPUSH, bare epoll engine with ledger"] = lambda: bare(server, push_client(Ledger()), seconds)
     found["RPUSH, bare epoll engine without"] = lambda: bare(
         server, lambda _: RepeatingClient(("RPUSH", "l", BODY), name="RPUSH"), seconds
     )
@@ -102,10 +103,10 @@ def ways(server: Server, seconds: float, operations: int) -> dict[str, Callable[
 
 
 def against(name: str) -> str:
-    """Whom a way is compared with."""
-    kind, _, who = name.partition(", ")
-    rival = {"locust": "everybody's Locust", "bare epoll engine with books": "bare epoll engine without"}.get(
-        who, "redis-benchmark"
+    """The name of the tool that `name` is compared with."""
+    kind, _, tool = name.partition(", ")
+    rival = {"locust": "plain Locust", "bare epoll engine with ledger": "bare epoll engine without"}.get(
+        tool, "redis-benchmark"
     )
     return f"{kind}, {rival}"
 
@@ -125,7 +126,7 @@ def main() -> None:
         with server.client() as client:
             for turn in range(options.rounds):
                 turns = list(ways(server, options.seconds, options.operations).items())
-                if turn % 2:  # who comes after whom tells, too
+                if turn % 2:  # the order of the tools has an influence, so it alternates
                     turns.reverse()
                 for name, measure in turns:
                     if options.only in name:

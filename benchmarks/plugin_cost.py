@@ -1,10 +1,10 @@
-"""What having pytest-redisq installed costs a pytest run that does not use it: less than 5 ms.
+"""The cost of the installed plugin in a pytest run that does not use it: less than 5 ms.
 
     python benchmarks/plugin_cost.py [--rounds 30]
 
-Whole pytest processes on one and the same file of tests, with the plugin and without, in turns. What counts is the
-processor time, user and system, which a busy machine blurs less than the clock; the clock's time is shown beside.
-Exit code 1 if the median of the differences of neighbours is 5 ms or more.
+Runs whole pytest processes on the same test file, alternately with and without the plugin. It compares CPU time (user
+and system), which a busy machine influences less than elapsed time; elapsed time is also shown. Exit code 1 if the
+median of the differences between neighbouring runs is 5 ms or more.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Cost(NamedTuple):
 
 
 def run(folder: Path, *options: str) -> Cost:
-    """One pytest process, which loads no plugin but those in `options`, its bytecode compiled as in an installation."""
+    """Run one pytest process with only the plugins in `options`, and with compiled bytecode as when installed."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, "test_nothing.py"]
     environ = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPYCACHEPREFIX": str(folder / "bytecode")}
     environ.pop("PYTHONDONTWRITEBYTECODE", None)

@@ -1,8 +1,8 @@
-"""What it costs to record an op, against appending a tuple of the same facts to a list.
+"""The cost of recording an op, compared with appending a tuple with the same values to a list.
 
     python benchmarks/recorder.py [--ops 300_000]
 
-All read the clock twice an op. CPU time of this process, best of five rounds, the contenders taking turns.
+All read the clock twice per op. The figures are CPU time of this process, the best of five alternating rounds.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Every scenario in every engine it has, again and again: whether all runs pass, and how the ones ended that did not.
+"""Runs every scenario in every engine repeatedly, and prints how many runs pass and how the failed runs ended.
 
     python benchmarks/repeat.py --runs 10 --minutes 20
 
-Runs are taken in turns, so that where the time is up each has had as many. Exit code 1 if any did not pass.
+Scenarios alternate, so that all have equally many runs when the time is over. Exit code 1 if a run did not pass.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pytest_redisq.load.locust_process import LoadError, LoadRun, run, scenarios
 from pytest_redisq.options import Settings
 from pytest_redisq.servers import Server, start
 
-#: They speak to the server by themselves, which only Locust's users can.
+#: These scenarios have their own connections, which only the locust engine supports.
 OF_USERS = {"own_queue", "drain_to_file"}
 
 
@@ -55,8 +55,8 @@ def main() -> None:
     finally:
         server.stop()
     for (scenario, engine), outcomes in ended.items():
-        others = "; ".join(f"{times} × {what}" for what, times in outcomes.items() if what != "pass")
-        print(f"{scenario:16} {engine:6} {outcomes['pass']:3} of {outcomes.total():3} passed  {others}")
+        failed = "; ".join(f"{times} × {what}" for what, times in outcomes.items() if what != "pass")
+        print(f"{scenario:16} {engine:6} {outcomes['pass']:3} of {outcomes.total():3} passed  {failed}")
     sys.exit(any(outcomes.keys() != {"pass"} for outcomes in ended.values()))
 
 

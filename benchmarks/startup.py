@@ -1,8 +1,9 @@
-"""What a server costs a test run: from the start of pytest to the first command answered, and per isolated test.
+"""The cost of a server in a test run: from the start of pytest to the first reply, and for each isolated test.
 
     python benchmarks/startup.py [--rounds 15] [--tests 500] [--binary redis-server] [--peers FOLDER]
 
-Whole pytest processes that load only what their way needs, in turns, so that a busy machine is busy for all:
+Runs whole pytest processes that load only the plugins of their variant. The variants alternate, so that a busy machine
+slows all of them:
 
 * `bare`: a session fixture of ten lines that starts the binary, pings it, and gives each test a FLUSHDB
 * `redisq`: our `redisq_client`, on a process of the same binary
@@ -78,7 +79,7 @@ def test_each({fixture}, number):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Way:
-    """One way to have a server in a test."""
+    """One variant: a way to have a server in a test."""
 
     name: str
     fixture: str
@@ -100,7 +101,7 @@ def ways(binary: str, peers: str) -> list[Way]:
         Way(
             name="redisq",
             fixture="redisq_client",
-            # With a space pytest would take the path for one of tests when it looks for its root, and read all of /tmp.
+            # After a space, pytest would treat the path as a test path when it looks for its root, and read /tmp.
             options=("-p", "pytest_redisq.plugin", "--redisq-server=process", f"--redisq-binary={binary}"),
         ),
     ]
@@ -121,9 +122,7 @@ def measure(way: Way, tests: int, peers: str) -> Cost:
         (folder / "pytest.ini").write_text("[pytest]\n")
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *way.options]
         environ = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": peers}
-        environ.pop(
-            "PYTHONDONTWRITEBYTECODE", None
-        )  # all that is measured is compiled already, as it is once installed
+        environ.pop("PYTHONDONTWRITEBYTECODE", None)  # bytecode is compiled before the measurement, as when installed
         began = time.time_ns()
         subprocess.run(command, cwd=folder, env=environ, check=True, stdout=subprocess.DEVNULL)
         ended = time.time_ns()
@@ -132,7 +131,7 @@ def measure(way: Way, tests: int, peers: str) -> Cost:
 
 
 def report(costs: dict[str, list[Cost]]) -> bool:
-    """Print the table; whether all limits hold."""
+    """Print the table; returns whether all limits hold."""
     medians = {
         name: Cost(start=statistics.median(c.start for c in some), test=statistics.median(c.test for c in some))
         for name, some in costs.items()

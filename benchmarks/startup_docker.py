@@ -1,8 +1,9 @@
-"""What a server in a container costs a test run: from the start of pytest to the first command answered.
+"""The cost of a server in a container in a test run: from the start of pytest to the first reply.
 
     python benchmarks/startup_docker.py [--rounds 15] [--image redis:8]
 
-Whole pytest processes that load only what their way needs, in turns, so that a busy machine is busy for all:
+Runs whole pytest processes that load only the plugins of their variant. The variants alternate, so that a busy machine
+slows all of them:
 
 * `bare`: a session fixture of ten lines with docker-py: run, ask for the port, ping every 2 ms
 * `redisq`: our `redisq_client`, on the same image
@@ -68,7 +69,7 @@ def ways(image: str) -> list[Way]:
 
 
 def report(costs: dict[str, list[float]]) -> bool:
-    """Print the table; whether the limits hold. The ratio is the median of the rounds' own, as load comes and goes."""
+    """Print the table; returns whether the limits hold. The ratio is the median of the ratios of all rounds."""
     ratios = {
         name: statistics.median(one / bare for one, bare in zip(some, costs["bare"], strict=True))
         for name, some in costs.items()

@@ -1,9 +1,9 @@
-"""Thousands of BLPOP workers in one process, jobs pushed steadily, and stopped in the middle of it, run after run.
+"""Thousands of BLPOP workers in one process, with a constant rate of jobs, stopped during the work, repeatedly.
 
     python benchmarks/workers.py --workers 10000 --runs 20 [--engine locust]
 
-Told: how soon all were blocked, what each took of the client's memory, how soon they were served (beside ten workers),
-how soon all had stopped, and in how many runs a message was lost.
+Prints the time until all are blocked, the client memory of each, the time until they are served (compared with ten
+workers), the time until all have stopped, and the number of runs that lost a message.
 """
 
 from __future__ import annotations

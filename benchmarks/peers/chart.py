@@ -1,4 +1,4 @@
-"""A bar chart as an SVG file, so that a picture takes no library."""
+"""A bar chart as an SVG file, without a library."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _ROW, _LABEL, _BAR = 22, 300, 520
 
 
 def draw(path: Path, title: str, rates: Mapping[str, float]) -> None:
-    """A bar for each of `rates`, in the order given, all on one scale."""
+    """Draw a bar for each of `rates`, in their order, on one scale."""
     highest, rows = max(rates.values()), []
     for number, (name, rate) in enumerate(rates.items()):
         top, width = 40 + number * _ROW, rate / highest * _BAR

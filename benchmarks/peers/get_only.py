@@ -1,4 +1,4 @@
-"""GET and nothing else, in Locust by either engine. No message is sent, so that nothing can be judged."""
+"""A scenario that only sends GET. No message is sent, so nothing can be judged."""
 
 from pytest_redisq.load.engine.clients import LoadClient, RepeatingClient
 from pytest_redisq.load.engine.load_context import LoadContext

@@ -1,4 +1,4 @@
-"""What others measure on the same server: operations a second, and a second of their own CPU time."""
+"""Other load tools on the same server: their operations per second, and per second of their CPU time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CONNECTIONS, PAYLOAD = 50, 100
 
 
 class Speed(NamedTuple):
-    """Operations a second; and a CPU second, 0 where that is not known."""
+    """Operations per second, and per CPU second; 0 if that is unknown."""
 
     rate: float
     per_cpu_second: float = 0.0
@@ -60,21 +60,21 @@ def resp_benchmark(server: Server, words: Sequence[str], pipeline: int, seconds:
     return Speed(rates[-1], rates[-1] * seconds / cpu_seconds)
 
 
-def everybody(server: Server, words: Sequence[str], seconds: float) -> Speed:
-    """Locust around `redis.Redis`. Its time runs from its start, of which it needs some for itself."""
+def plain_locust(server: Server, words: Sequence[str], seconds: float) -> Speed:
+    """Locust with `redis.Redis`. Its time includes its own start."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "figures"
-        command = [sys.executable, "-m", "locust", "-f", str(Path(__file__).with_name("everybody.py")), "--headless"]
+        command = [sys.executable, "-m", "locust", "-f", str(Path(__file__).with_name("plain_locust.py")), "--headless"]
         command += ["-u", str(CONNECTIONS), "-r", str(CONNECTIONS), "-t", f"{seconds + 3:.0f}s"]
         command += ["--json-file", str(file), "--loglevel", "ERROR"]
-        environment = os.environ | {"REDIS_URL": server.url, "EVERYBODY": " ".join(words)}
+        environment = os.environ | {"REDIS_URL": server.url, "LOCUST_COMMAND": " ".join(words)}
         subprocess.run(command, env=environment, check=True, capture_output=True)
         [figures] = json.loads(Path(f"{file}.json").read_text())
     return Speed(figures["num_requests"] / (figures["last_request_timestamp"] - figures["start_time"]))
 
 
 def there(name: str) -> bool:
-    """Whether that rival is on this machine."""
+    """Whether the tool `name` is on this machine."""
     return bool(_resp_benchmark() if name == "resp-benchmark" else shutil.which(name))
 
 

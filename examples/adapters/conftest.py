@@ -1,4 +1,4 @@
-"""Of each library that is not installed, the test is not collected."""
+"""Skips the collection of tests whose library is not installed."""
 
 from __future__ import annotations
 

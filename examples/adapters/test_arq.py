@@ -1,4 +1,4 @@
-"""arq under the conformance kit: its own worker, whose job hands the body over and waits until it is acknowledged."""
+"""arq under the conformance kit: its own worker. The job passes its body on and waits until it is acknowledged."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from redis.asyncio import Redis
 
 from pytest_redisq import conformance
 
-#: Between two looks at the queue, in seconds.
+#: Seconds between two polls of the queue.
 POLL_SECONDS = 0.01
 
 
 class Taken:
-    """A job that has begun, and ends when it is acknowledged."""
+    """A job that has started, and ends when it is acknowledged."""
 
     def __init__(self, job_id: str, body: bytes) -> None:
         self.id, self.body = job_id, body
@@ -25,7 +25,7 @@ class Taken:
 
 
 class Arq:
-    """One worker's end of an arq queue."""
+    """An arq queue for one worker."""
 
     def __init__(self, client: Redis) -> None:
         self.pool = ArqRedis(client.connection_pool)
@@ -44,7 +44,7 @@ class Arq:
         return job.job_id
 
     async def get(self, timeout_seconds: float) -> Taken | None:
-        """What its main loop does, as long as we wait: look for jobs that are due, and begin one more."""
+        """Do the work of arq's main loop until the timeout: look for jobs that are due, and start one."""
         deadline = time.monotonic() + timeout_seconds
         while True:
             running = self.worker.job_counter
@@ -71,6 +71,6 @@ class Arq:
         await taken.done.wait()
 
 
-# arq begins a job anew that a killed worker had begun, ten seconds after the longest time that it may take; that is not
-# waited for here.
+# arq starts the job of a killed worker again, ten seconds after the job's longest time. This test does not wait for
+# that.
 TestArq = conformance(Arq, contract="at-most-once", workers=("asyncio",), faults=())

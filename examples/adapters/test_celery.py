@@ -1,4 +1,4 @@
-"""Celery under the conformance kit: sent by an application, taken by kombu, one message at a time."""
+"""Celery under the conformance kit: an application sends messages, and kombu receives them one at a time."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from redis import Redis
 from pytest_redisq import conformance
 
 QUEUE = "celery"
-#: Between two looks at the queue, in seconds.
+#: Seconds between two polls of the queue.
 POLL_SECONDS = 0.01
 
 
 class Taken:
-    """A task in a worker's hands. Celery's messages are JSON, so the body travels as text."""
+    """A task that a worker has received. Celery's messages are JSON, so the body is text."""
 
     def __init__(self, message: Any) -> None:
         self.message = message
@@ -27,7 +27,7 @@ class Taken:
 
 
 class CeleryQueue:
-    """One worker's end of a Celery queue, on connections that kombu makes itself."""
+    """A Celery queue for one worker, on kombu's own connections."""
 
     def __init__(self, client: Redis) -> None:
         self.app = Celery("example", broker=_url(client), set_as_current=False)
@@ -39,7 +39,7 @@ class CeleryQueue:
         return str(self.app.send_task("work", args=(base64.b64encode(body).decode(),)).id)
 
     def get(self, timeout_seconds: float) -> Taken | None:
-        """By asking: a consumer's BRPOP would be waiting still when we have given up, and take what nobody reads."""
+        """Poll the queue. The BRPOP of a consumer would still wait after the timeout, and take a message unread."""
         deadline = time.monotonic() + timeout_seconds
         while True:
             message = self.queue.get(accept=["json"])
@@ -62,6 +62,6 @@ def _url(client: Redis) -> str:
     return f"redis://{at.get('username') or ''}:{at.get('password') or ''}@{at['host']}:{at['port']}/{at.get('db', 0)}"
 
 
-# A worker that is killed between its pop and the note of what it has taken takes it along, so no such fault here; and
-# kombu's connections are its own, so no schedules.
+# A worker that is killed between its pop and its note of the message loses the message, so this test has no such fault.
+# kombu opens its own connections, so there are no schedules.
 TestCelery = conformance(CeleryQueue, contract="at-least-once", workers=("thread",), faults=(), schedules=0)

@@ -17,7 +17,7 @@ QUEUE = "jobs"
 
 
 class Taken:
-    """A message in a worker's hands. Dramatiq's messages are JSON, so the body travels as text."""
+    """A message that a worker has received. Dramatiq's messages are JSON, so the body is text."""
 
     def __init__(self, message: Any) -> None:
         self.message = message
@@ -26,10 +26,11 @@ class Taken:
 
 
 class Dramatiq:
-    """One worker's end of a Dramatiq queue."""
+    """A Dramatiq queue for one worker."""
 
     def __init__(self, client: redis.Redis) -> None:
-        # What a dead worker held comes back after a minute; here after half a second, and every fetch looks for it.
+        # By default the messages of a dead worker return after a minute. Here they return after half a second, and
+        # every fetch looks for them.
         self.broker = RedisBroker(client=client, heartbeat_timeout=500, maintenance_chance=1_000_000, middleware=[])
         self.broker.declare_queue(QUEUE)
         self.client: Any = client
@@ -44,7 +45,7 @@ class Dramatiq:
         deadline = time.monotonic() + timeout_seconds
         while True:
             try:
-                # One at a time: what it had in advance, it would hold without working on it.
+                # One at a time: it would keep prefetched messages without working on them.
                 self.consumer.prefetch = self.consumer.outstanding_message_count + 1
                 message = next(self.consumer)
             except ConnectionClosed as error:
@@ -55,7 +56,7 @@ class Dramatiq:
                 return None
 
     def ack(self, taken: Taken) -> bool:
-        """False where it came too late: this worker was taken for dead, and the message went back into the queue."""
+        """Acknowledge. False if it is too late: this worker counted as dead, and the message returned to the queue."""
         try:
             self.consumer.ack(taken.message)
         except ConnectionClosed as error:
@@ -72,14 +73,14 @@ class Dramatiq:
         return list(self.client.lrange(f"dramatiq:{QUEUE}", 0, -1))
 
     def _all(self) -> list[tuple[bytes, bytes]]:
-        """What Dramatiq keeps of each message until it is acknowledged."""
+        """The messages that Dramatiq keeps until they are acknowledged."""
         messages = self.client.hgetall(f"dramatiq:{QUEUE}.msgs").items()
         return [(message_id, base64.b64decode(Message.decode(data).args[0])) for message_id, data in messages]
 
 
-# Not "drop:connections": a fetch notes with its worker what it takes. A worker that loses the reply lives on, is never
-# taken for dead, and nobody gets those messages before its process ends. Whether a cut strikes just there is luck.
-# No schedules: all of Dramatiq's brokers share a lock, and the first holds it while it asks the server.
+# Without "drop:connections": a fetch notes its messages under its worker. A worker that loses the reply lives on and
+# never counts as dead, so no worker gets those messages before its process ends. A cut strikes there only by chance.
+# Without schedules: all of Dramatiq's brokers share a lock, and the first holds it while it waits for the server.
 TestDramatiq = conformance(
     Dramatiq,
     contract="at-least-once, fifo",

@@ -11,7 +11,7 @@ from pytest_redisq import conformance
 
 
 class Huey:
-    """One worker's end of a huey."""
+    """A huey for one worker."""
 
     def __init__(self, client: Redis) -> None:
         self.huey = RedisHuey("jobs", connection_pool=client.connection_pool)
@@ -29,5 +29,5 @@ class Huey:
         return None if task is None else task.args[0]
 
 
-# huey pops a task before it runs it: a worker that is killed takes it along. "at-least-once" fails where one is.
+# huey pops a task before it runs it: a killed worker loses its task. So "at-least-once" fails if a worker is killed.
 TestHuey = conformance(Huey, contract="at-most-once, fifo", workers=("thread", "process"))

@@ -1,4 +1,4 @@
-"""RQ under the conformance kit: jobs are enqueued and taken as its worker does it, each on the kit's own client."""
+"""RQ under the conformance kit: jobs are enqueued and dequeued as by RQ's worker, on the kit's clients."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pytest_redisq import conformance
 
 
 class Taken:
-    """A job in a worker's hands."""
+    """A job that a worker has received."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -25,7 +25,7 @@ class Taken:
 
 
 class RQ:
-    """One worker's end of an RQ queue."""
+    """An RQ queue for one worker."""
 
     def __init__(self, client: Redis) -> None:
         self.client = client
@@ -37,7 +37,7 @@ class RQ:
 
     def get(self, timeout_seconds: float) -> Taken | None:
         deadline = time.monotonic() + timeout_seconds
-        while True:  # RQ waits by whole seconds, or not at all
+        while True:  # RQ waits whole seconds, or not at all
             found = rq.Queue.dequeue_any([self.queue], timeout=None, connection=self.client)
             if found is not None:
                 return Taken(found[0])
@@ -46,9 +46,9 @@ class RQ:
             time.sleep(0.01)
 
     def ack(self, taken: Taken) -> None:
-        """What the worker does when a job has been done: it is nowhere any more. May be done again."""
+        """Remove a finished job, as RQ's worker does. This may be repeated."""
         self.intermediate.remove(taken.id)
-        with contextlib.suppress(InvalidJobOperation):  # it is gone already: this ack's first try had lost its reply
+        with contextlib.suppress(InvalidJobOperation):  # it is gone already: the reply to an earlier ack was lost
             taken.job.delete()
 
     def remaining(self) -> list[bytes]:
@@ -59,6 +59,6 @@ class RQ:
         return [job.args[0] for job in jobs if job is not None]
 
 
-# "at-least-once" would be more than RQ promises by itself: what a killed worker had taken is found by the maintenance
-# of another after a minute, and then it is among the failed jobs, until somebody has it run again.
+# RQ does not guarantee "at-least-once" by itself. After a minute, the maintenance of another worker moves the job of a
+# killed worker to the failed jobs. It stays there until a person requeues it.
 TestRQ = conformance(RQ, contract="at-most-once, fifo", workers=("thread",))

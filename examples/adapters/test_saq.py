@@ -12,7 +12,7 @@ from pytest_redisq import conformance
 
 
 class Taken:
-    """A job in a worker's hands. saq's jobs are JSON, so the body travels as text."""
+    """A job that a worker has received. saq's jobs are JSON, so the body is text."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -21,7 +21,7 @@ class Taken:
 
 
 class SAQ:
-    """One worker's end of a saq queue."""
+    """A saq queue for one worker."""
 
     def __init__(self, client: Redis) -> None:
         self.queue = RedisQueue(client, name="jobs")
@@ -39,5 +39,5 @@ class SAQ:
         await self.queue.finish(taken.job, Status.COMPLETE)
 
 
-# What a killed worker had taken is swept up by another one a minute later at the earliest.
+# Another worker takes over the job of a killed worker, a minute later at the earliest.
 TestSAQ = conformance(SAQ, contract="at-most-once, fifo", workers=("asyncio",), faults=())

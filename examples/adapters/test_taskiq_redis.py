@@ -1,4 +1,4 @@
-"""taskiq-redis under the conformance kit: what its broker sends and what its receiver listens to."""
+"""taskiq-redis under the conformance kit: its broker sends the messages, and its receiver gets them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from taskiq_redis import ListQueueBroker
 
 from pytest_redisq.properties import conformance
 
-#: Between two attempts to end a wait in the server, in seconds.
+#: Seconds between two attempts to end a wait in the server.
 AGAIN_SECONDS = 0.01
 
 
 class TaskIQ:
-    """One worker's end of a taskiq queue on a list. The receiver has a connection of its own, as it waits on it."""
+    """A taskiq queue on a list, for one worker. The receiver has its own connection, because it waits on it."""
 
     def __init__(self, client: Redis) -> None:
         pool: Any = client.connection_pool
@@ -33,7 +33,7 @@ class TaskIQ:
         await self.sender.kick(BrokerMessage(task_id="1", task_name="work", message=body, labels={}))
 
     async def get(self, timeout_seconds: float) -> bytes | None:
-        """The receiver waits for ever. Who only gave up would lose what came just then: so its pop is ended first."""
+        """Get a task. The receiver waits without limit, so at the timeout its pop is ended first: no task is lost."""
         number = await self.listener.client_id()
         self.waiting = waiting = asyncio.ensure_future(anext(self.messages))
         await asyncio.wait([waiting], timeout=timeout_seconds)
@@ -61,8 +61,8 @@ def _broker(pool: Any) -> ListQueueBroker:
     return broker
 
 
-# A task is popped before it runs: a worker that is killed takes it along. Not "drop:connections": the receiver ends
-# with its connection, and what its worker's process does then is not tried here.
+# A task is popped before it runs: a killed worker loses its task. Without "drop:connections": the receiver ends with
+# its connection, and this test does not cover the reaction of its worker process.
 TestTaskIQ = conformance(
     TaskIQ, contract="at-most-once, fifo", workers=("asyncio",), faults=("kill:consumer", "kill-holding:consumer")
 )

@@ -1,4 +1,4 @@
-"""The wrapper that everybody writes for Locust: a `redis.Redis` for each user, and an event for each call."""
+"""A typical locustfile for Redis: a `redis.Redis` for each user, and an event for each call."""
 
 import os
 import time
@@ -7,10 +7,10 @@ import redis
 from locust import User, task
 
 
-class Everybody(User):
+class PlainUser(User):
     def on_start(self) -> None:
         self.client = redis.Redis.from_url(os.environ["REDIS_URL"])
-        self.words = os.environ["EVERYBODY"].split()
+        self.words = os.environ["LOCUST_COMMAND"].split()
 
     @task
     def call(self) -> None:
@@ -21,7 +21,7 @@ class Everybody(User):
             error = raised
         self.environment.events.request.fire(
             request_type=self.words[0],
-            name="everybody",
+            name="plain",
             response_time=(time.perf_counter() - began) * 1000,
             response_length=len(str(reply)),
             exception=error,
