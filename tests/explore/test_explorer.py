@@ -213,7 +213,7 @@ def _generator_function(_: World) -> Iterator[None]:
     [
         (_coroutine_function, "is not a plain function, so its code would not run"),
         (_generator_function, "is not a plain function, so its code would not run"),
-        (BlockingList("jobs"), r"is not a scenario: pass a function of a world, or a queue and its contract"),
+        (BlockingList("jobs"), "is a queue, and no contract was given, so there is nothing to check"),
     ],
 )
 def test_what_is_no_scenario_is_explained(url: str, scenario: Any, message: str) -> None:

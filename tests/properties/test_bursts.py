@@ -195,8 +195,8 @@ def test_exactly_the_entries_that_were_trimmed_unread_are_reported(
         stage.play(order)
         verdict = scene.judge("fan-out, fifo, bounded")
         assert not errors(stage.actors)
-        assert verdict.outcome == "pass", verdict
         got, gaps = scene.delivered("reader"), stage.ask(end.trimmed())
+        assert verdict.outcome == ("pass" if got else "unknown"), verdict
         missing = [each for each in sorted(scene.ids.values(), key=position) if each not in got]
         assert set(missing) <= set(scene.trimmed)
         assert all(gap.exact for gap in gaps)
