@@ -148,7 +148,7 @@ def processes(place: Path) -> list[str]:
             ours = int(entry.name) != os.getpid() and any(
                 each == mark or each.startswith(mark + b"/") for each in variables
             )
-        except OSError:  # it has ended, or is somebody else's
+        except OSError:  # it has ended, or belongs to another user
             continue
         command = b" ".join(words).decode(errors="replace").strip()
         # multiprocessing's own servants live as long as this process, which made them.

@@ -35,7 +35,7 @@ def pytest_runtest_logstart(nodeid):
         file.write(f"{time.monotonic()}\\n")
 """
 
-#: A test of each kind; it goes on for longer than anybody waits.
+#: A test of each kind; it runs for longer than the longest wait.
 KINDS = {
     "run-thread": """
 def test(redisq, number):

@@ -119,7 +119,7 @@ def test_a_bad_environment_variable_or_ini_setting_is_named(inner: InnerRuns) ->
 
 
 def test_flags_of_others_and_flags_known_to_a_conftest_pass(inner: InnerRuns) -> None:
-    """Only what nobody knows is complained of."""
+    """Only unknown names cause a warning."""
     inner.file("conftest.py", "def pytest_addoption(parser): parser.addoption('--redisq-sever')")
     inner.file("test_plain.py", "def test_plain(): pass")
     inner.run("--redisq-sever=x").assert_outcomes(passed=1)

@@ -215,7 +215,7 @@ def test_another(redisq_start):
     )
     result = inner.run("-rP")
     result.assert_outcomes(passed=2)
-    result.stdout.no_fnmatch_line("redisq: *")  # nobody wanted the shared one
+    result.stdout.no_fnmatch_line("redisq: *")  # no test used the shared server
     url = next(line.split()[1] for line in result.outlines if line.startswith("url "))
     assert not answers(url)
 

@@ -134,7 +134,7 @@ class ActorController:
         """Remember a command and its reply, to detect an actor that only polls."""
         if isinstance(
             state.runner, ProcessRunner
-        ):  # it has the real clock, so a polling command may contain another date each time
+        ):  # it has the real clock, so a polling command may contain a different date each time
             args = tuple(_NUMBER.sub(b"#", arg) for arg in args)
         if (args, reply) in state.seen:
             state.repeats += 1

@@ -113,10 +113,10 @@ class ActorFactory:
 
 
 def _checked_name(name: str | None) -> str | None:
-    """`name`, if an actor may be called so. Errors: ValueError for a word that faults use for something else."""
+    """Returns `name`. Raises ValueError for a word with another meaning in faults."""
     if name in RESERVED_TARGETS:
         raise ValueError(
-            f"name={name!r}: give the actor another name, for in a fault {name!r} does not mean an actor; "
-            f"the words that mean something else are {', '.join(RESERVED_TARGETS)}"
+            f"name={name!r}: give the actor another name, because in a fault {name!r} has another meaning. Such words "
+            f"are {', '.join(RESERVED_TARGETS)}"
         )
     return name

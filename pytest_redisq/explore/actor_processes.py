@@ -47,7 +47,7 @@ class ProcessRunner(ActorRunner):
         """Send SIGKILL."""
 
     def cpu_seconds(self) -> float:
-        """How much of a processor's time it has had so far (Linux)."""
+        """The CPU time that it has used so far (Linux)."""
         try:
             fields = Path(f"/proc/{self.pid}/stat").read_bytes().rpartition(b")")[2].split()
         except OSError:
@@ -139,7 +139,7 @@ class FunctionRunner(ProcessRunner):
     def call(self) -> Any:
         """Run the function to its end.
 
-        Raises what it raises; `ChildProcessError` where its process dies without a word.
+        Raises what it raises, and `ChildProcessError` if its process dies without a result.
         """
         __tracebackhide__ = True
         if self._method == "forkserver":
@@ -172,7 +172,7 @@ class FunctionRunner(ProcessRunner):
 
 
 def _child(sender: Connection, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
-    """In the process of its own."""
+    """Runs in the function's own process."""
     follow_parent()
     with sender:
         try:

@@ -44,7 +44,7 @@ _TIMEOUTS = {
 class HeldCommand:
     """A command that waits to be chosen. `raw` is what the server will get.
 
-    `blocks`: it may block there; `timeout_seconds`: for how long the client asked it to, None: without limit.
+    `blocks`: whether it may block there; `timeout_seconds`: the client's timeout, None: without limit.
     """
 
     args: tuple[bytes, ...]
@@ -197,7 +197,7 @@ def _hold(commands: CommandTable, name: bytes, command: Request) -> HeldCommand:
 
 
 def _without_timeout(name: bytes, command: Request, footprint: Footprint) -> HeldCommand:
-    """The blocking command without its timeout, and the timeout that the client asked for."""
+    """The blocking command without its timeout, and the client's timeout."""
     args = list(command.args)
     at, per_second = _timeout_place(name, args)
     plain = HeldCommand(args=command.args, raw=command.raw, footprint=footprint)

@@ -1,7 +1,7 @@
 """The loop that runs one execution: it waits until all actors are quiet, has a step chosen, and executes it.
 
-Law of time: it passes only when no actor holds a command (or, as a fault, sooner), and then to the next deadline. What
-the server ages by its own clock, expiring keys and idle pending entries, ages along.
+Law of time: virtual time passes only when no actor holds a command (or earlier, as a fault), and then to the next
+deadline. Keys and pending entries on the server age by the same time.
 """
 
 from __future__ import annotations
@@ -37,10 +37,12 @@ class EndlessError(RedisqError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutionLimits:
-    """What may happen in one execution.
+    """The limits of one execution.
 
-    `faults`: per actor's name (`""`: all actors) the faults that may strike it. `max_faults`: how many faults in all.
-    `max_steps`: after how many steps it counts as endless. `patience_seconds`: how long an actor may do nothing.
+    * `faults`: by actor's name (`""`: all actors), the faults that may strike it.
+    * `max_faults`: the most faults in all.
+    * `max_steps`: steps after which it counts as endless.
+    * `patience_seconds`: how long an actor may do nothing.
     """
 
     faults: dict[str, frozenset[StepKind]]

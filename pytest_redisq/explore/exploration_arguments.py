@@ -1,4 +1,4 @@
-"""The arguments that make `explore` and `replay` keep to one namespace of a server."""
+"""The arguments that make `explore` and `replay` use one namespace of a server."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class ExplorationArguments(TypedDict):
 
 
 def exploration_arguments(namespace: Namespace) -> ExplorationArguments:
-    """Explore in this namespace, which each run finds empty, with clients that keep to it and do nothing twice."""
+    """Explore in this namespace, which is emptied before each execution, with clients that never retry a command."""
     address = namespace.address
     named = frozenset(address.seen)
 
     def clean() -> None:
         namespace.clean()
-        address.seen.update(named)  # by `key`, whose keys programs write without our seeing it
+        address.seen.update(named)  # by `key`: other programs write these keys unseen
 
     return ExplorationArguments(
         url=address.url,

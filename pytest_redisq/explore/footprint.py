@@ -20,7 +20,7 @@ _CHANNEL: Final = b"\xff*channel*\xff"
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """The keys that a command reads, and those that it writes, which need not be among the first."""
+    """The keys that a command reads, and those that it writes. It may write a key without reading it."""
 
     reads: frozenset[bytes] = frozenset()
     writes: frozenset[bytes] = frozenset()
@@ -41,7 +41,7 @@ def _meet(one: frozenset[bytes], two: frozenset[bytes]) -> bool:
 
 NOTHING = Footprint()
 ALL = Footprint(writes=frozenset([EVERYTHING]))
-#: Of a step at which a recorded operation began or ended, if the contract compares its time with other actors'.
+#: The footprint of a step at which a recorded operation began or ended, if the contract compares times of actors.
 ON_RECORD = Footprint(writes=frozenset([b"\xff*record*\xff"]))
 ALL_READ = Footprint(reads=frozenset([EVERYTHING]))
 
@@ -66,11 +66,11 @@ class CommandTable:
         self._ask = ask
         #: Per command, itself and its subcommands by name; empty if the server does not know it.
         self._commands: dict[bytes, Mapping[bytes, CommandSpec]] = {}
-        #: What has been found out about requests, by their bytes, because executions repeat the same requests.
+        #: Results for requests, by their bytes, because executions repeat the same requests.
         self.remembered: dict[bytes, object] = {}
 
     def remember(self, raw: bytes, found: object) -> None:
-        """Keep what was found out about a request, until too many are kept."""
+        """Cache a result for a request, unless too many are cached."""
         if len(self.remembered) >= _REMEMBERED:
             self.remembered.clear()
         self.remembered[raw] = found
@@ -114,7 +114,7 @@ def _by_keys(command: CommandSpec, args: Sequence[bytes]) -> Footprint:
             spec.reads and (b"write" not in command.flags or len(command.specs) > 1)
         )
         (reads if only_read else writes).update(args[at] for at in spec.positions(args))
-    # Without any key: a script that was given none may touch any.
+    # A script without declared keys may touch any key.
     return Footprint(frozenset(reads), frozenset(writes)) if reads or writes else whole
 
 

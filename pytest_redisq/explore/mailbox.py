@@ -1,4 +1,4 @@
-"""What actors' threads report to the thread that runs the schedule, and the mailbox where they leave it."""
+"""The reports of actors' threads to the thread that runs the schedule, and the mailbox for them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ ActorReport: TypeAlias = ActorEnded | ActorSleeps | EventLoopIdle | EventSet
 
 
 class Mailbox:
-    """Where actors' threads leave reports for the thread that runs the schedule."""
+    """Collects the reports of actors' threads for the thread that runs the schedule."""
 
     def __init__(self) -> None:
         self.reader: int
@@ -59,7 +59,7 @@ class Mailbox:
         self.lock: threading.Lock = threading.Lock()
         self.now: float = 0.0  # seconds since the run began
         self._open = True
-        self._closing = threading.RLock()  # a destructor may set an event, whatever it interrupts
+        self._closing = threading.RLock()  # a destructor may set an event at any moment
 
     def report(self, report: ActorReport) -> None:
         """Leave a report. Any thread may call it, also a thread of an earlier execution, whose report is dropped."""

@@ -1,7 +1,7 @@
-"""How long a paused actor stays paused: until every lease has run out, and the other actors have noticed.
+"""Decides when the pause of an actor ends: when every lease has expired, and the other actors have noticed it.
 
-Law: a pause lasts `PAUSE_SECONDS`, or ends sooner, when all leases seen have run out twice and the other actors only
-repeat themselves. What they repeat, such as polls and heartbeats, does not count against the limit of steps.
+Law: a pause lasts `PAUSE_SECONDS`, or ends earlier, when all leases seen have expired twice and the other actors only
+repeat steps. Repeated steps, such as polls and heartbeats, do not count against the step limit.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import re
 
 #: The longest pause, in seconds of virtual time: longer than most leases.
 PAUSE_SECONDS = 90.0
-#: Steps in a row that repeat earlier ones of the same pause, after which nothing new is expected: once the leases have
-#: run out; where none was seen; and where one was seen that does not run out, as a key that lives for days may be none.
+#: Repeated steps in a row after which nothing new is expected: when the leases have expired; if no lease was seen; and
+#: if a lease does not expire (a key that lives for days may not be a lease).
 _REPEATED_AFTER_LEASE = 60
 _REPEATED_WITHOUT_LEASE = 300
 _REPEATED_IN_LEASE = 3_000
-#: Leases are rounded up to a multiple of this, in seconds: the server's clock goes on while a run takes its time.
+#: Leases are rounded up to a multiple of this, in seconds, because the server's clock moves during an execution.
 _GRAIN_SECONDS = 0.5
 #: Numbers are ignored: a heartbeat's time or a counter alone is not new.
 _NUMBER = re.compile(rb"[0-9]+")
@@ -33,7 +33,7 @@ class PauseMonitor:
         self.uncounted: int = 0
 
     def begin(self, now: float) -> None:
-        """Note that an actor is paused now, or goes on while another is still paused."""
+        """Note that an actor is paused now, or that one continues while another is still paused."""
         self._began, self._repeated = now, 0
         self._seen.clear()
 

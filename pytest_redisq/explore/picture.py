@@ -33,7 +33,7 @@ _LEGEND = (
 
 
 def page(title: str, explanation: str, replay: str, drawing: str) -> str:
-    """The whole page: what fails, the picture, what was said about it, and how to run it again."""
+    """The whole page: the failure, the picture, the explanation, and how to replay it."""
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         f"<style>{_STYLE}</style></head>\n<body><h1>{escape(title)}</h1>\n{drawing}\n"
@@ -43,7 +43,7 @@ def page(title: str, explanation: str, replay: str, drawing: str) -> str:
 
 
 def svg(events: Sequence[ExecutedStep], *, names: Sequence[str] = (), at_fault: Iterable[bytes] = ()) -> str:
-    """The run. `names` are the actors' own, `at_fault` the bodies of the messages that the failure is about."""
+    """The execution as an SVG. `names`: the actors' names; `at_fault`: the bodies of the messages at fault."""
     bodies = tuple(at_fault)
     lanes = lanes_of(events)
     width, height = 2 * _MARGIN + _LANE * len(lanes), _HEAD + _ROW * len(events) + 8

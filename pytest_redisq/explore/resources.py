@@ -1,6 +1,6 @@
-"""What all executions of one exploration share: the proxy, connected clients, threads, the server's command table.
+"""The objects that all executions of one exploration share: the proxy, clients, threads, the server's command table.
 
-To make these for each execution would cost more than the execution.
+Creating them for each execution would take longer than the execution.
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ from pytest_redisq.servers.server_connection import ServerConnection
 
 
 class Resources:
-    """`url` is the server and the database to work in, which `clean` empties before each execution (None: FLUSHDB).
+    """The shared objects of an exploration.
 
-    `client` makes a client from a URL, for actors and for the scenario; `async_client` one for coroutines. `prefix`:
-    what these clients put before each key; default none.
+    * `url`: the server and the database to work in.
+    * `clean`: empties the database before each execution; default: FLUSHDB.
+    * `client`, `async_client`: create a client from a URL, for functions and for coroutines.
+    * `prefix`: the prefix that these clients put before each key; default: none.
     """
 
     def __init__(

@@ -27,7 +27,7 @@ class ScriptCache:
         self.known = None
 
     def answer(self, args: Sequence[bytes]) -> bytes | None:
-        """The reply to a command that refers to a forgotten script; None: the server is to answer."""
+        """The reply to a command that uses a forgotten script; None: the server must answer."""
         if self.known is None:
             return None
         match [args[0].upper(), *args[1:]]:

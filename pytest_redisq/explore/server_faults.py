@@ -1,8 +1,8 @@
 """Faults of the server itself: a restart with or without its data, and a failover that loses the last write.
 
-Nothing is restarted, because other clients share the server. What the actors would see is produced on their own
-connections and keys. Their connections are closed, with all commands under way or blocked. Scripts are forgotten. The
-data become those with which the server would come back. Other effects of a restart (client ids that start again,
+Nothing is restarted, because other clients share the server. Instead the same effects are produced on the actors'
+connections and keys. Their connections are closed, with all running and blocked commands. Scripts are forgotten. The
+data become those that the server would have after the restart. Other effects of a restart (client ids that start again,
 functions that were never saved) are left out.
 
 Law of failover: a replica has the primary's writes in their order, up to some point. Here it lacks the last one, with
@@ -30,12 +30,12 @@ class _KeySnapshot:
 
 
 class ServerFaults:
-    """Strikes the server of one execution. `remembers`: it keeps what writes have changed, to undo the last one."""
+    """Strikes the server of one execution. `remembers`: whether to keep the changes of writes, to undo the last one."""
 
     def __init__(self, resources: Resources, *, remembers: bool) -> None:
         self._resources = resources
         self._control = resources.control
-        #: Whether `write` is wanted.
+        #: Whether `write` must be called.
         self.remembers = remembers
         self._writes: list[_KeySnapshot] = []
 
@@ -43,7 +43,7 @@ class ServerFaults:
         """Note the keys that the next step may write, with their values before it."""
         written = frozenset[bytes]().union(*(effect.writes for effect in effects))
         if EVERYTHING in written and not self._resources.alone:
-            self._writes.clear()  # the keys are unknown, and the database has keys that are not ours
+            self._writes.clear()  # the keys are unknown, and the database has keys of other programs
         elif written:
             whole = EVERYTHING in written
             self._writes.append(
@@ -51,7 +51,7 @@ class ServerFaults:
             )
 
     def strike(self, kind: StepKind, now: float) -> None:
-        """Bring the server back as the fault demands. Its connections are already closed."""
+        """Give the server the state after the fault. The connections are already closed."""
         self._resources.proxy.scripts.forget()
         if kind is StepKind.RESTART_EMPTY:
             self._resources.clean()

@@ -93,7 +93,7 @@ def _smaller(choices: Choices, tries: int) -> Iterator[DeviationPlan]:
 
 
 def _halves(plan: DeviationPlan) -> Iterator[DeviationPlan]:
-    """The plan without whole stretches of its deviations, which quickly shortens a long schedule."""
+    """The plan without half, a quarter … of its deviations in a row, which shortens a long schedule quickly."""
     places = _in_order(plan)
     width = len(places) // 2
     while width > 1:

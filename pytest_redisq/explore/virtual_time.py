@@ -155,8 +155,8 @@ def virtual_time(signals: EventListener) -> Iterator[None]:
                 namespace[name] = _CLOCK[name][0]
 
 
-#: What is replaced, by the names of the module `time`, and by what. Not where it is imported under another name: so
-#: does the standard library, in what waits on locks by the real clock.
+#: The replacements, by their names in the module `time`. Imports under other names are not replaced: the standard
+#: library has such imports in code that waits on locks by the real clock.
 _CLOCK: dict[str, tuple[object, object]] = {
     "sleep": (_real_sleep, _sleep),
     "time": (_real_time, _time),

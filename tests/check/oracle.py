@@ -48,7 +48,7 @@ def shared(ops: Sequence[Op], end: Quiescence) -> Mapping[AnomalyKind, int]:
 
 
 def in_last_hands(ops: Sequence[Op]) -> Counter[Message]:
-    """What consumers took last and nobody tried to acknowledge; where nobody acknowledges at all, nothing."""
+    """The messages that consumers took last and never tried to acknowledge; empty if no consumer acknowledges."""
     acks = [op for op in ops if op.kind is Kind.ACK]
     tried = {m for op in acks for m in op.messages}
     held: Counter[Message] = Counter()

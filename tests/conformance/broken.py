@@ -210,7 +210,7 @@ class AcksBeforeTheWork(Right):
 
 
 class GivesUpWhatItHeld(Right):
-    """What a worker had in its hands when it died stays with it, in a list that nobody looks after."""
+    """The message that a worker held when it died stays in its list, which no worker recovers."""
 
     def __init__(self, client: Client) -> None:
         super().__init__(client)

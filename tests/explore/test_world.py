@@ -339,7 +339,7 @@ def test_an_endless_execution_names_the_polling_actors(url: str) -> None:
 def test_an_actor_that_waits_for_a_lock_is_reported(url: str) -> None:
     """A lock that is never released: the message has the line of the scenario that waits.
 
-    Its thread ends long after its run has been given up, and finds nobody to tell.
+    Its thread ends long after its run has ended, and its report has no receiver.
     """
     lock = threading.Lock()
     lock.acquire()

@@ -65,7 +65,7 @@ def work(url: str) -> None:
 
 
 def two_workers(world: World) -> None:
-    """Whatever befalls one of two workers, within a few heartbeats the message has been worked on."""
+    """After any fault of one of two workers, the message is processed within a few heartbeats."""
     jobs.runs.clear()
     world.actor(produce, gets="url")
     world.run()

@@ -82,7 +82,7 @@ def crash(url: str) -> None:
 
 
 def restore(url: str) -> None:
-    """Put back what nobody has acknowledged."""
+    """Restore the messages that no consumer has acknowledged."""
     with kombu.Connection(url, transport_options={"visibility_timeout": 0}) as connection:
         connection.default_channel.qos.restore_visible()
 
@@ -97,7 +97,7 @@ def close_early(world: World) -> None:
 
 
 def die_restoring(world: World) -> None:
-    """A consumer crashes; who puts its message back may die of it; another one takes it."""
+    """A consumer crashes; the consumer that restores its message may die too; a third one takes it."""
     handled.clear()
     world.actor(produce, gets="url")
     world.run()
@@ -117,7 +117,7 @@ def recover_all(world: World) -> None:
 @concerns(UNREAD)
 @pytest.mark.timeout(600)
 def test_a_consumer_that_closes_loses_no_message(url: str) -> None:
-    """kombu 5.3.1: a BRPOP that was sent has its message, and nobody reads it any more."""
+    """kombu 5.3.1: a BRPOP that was sent gets its message, and no consumer reads the reply."""
     failure = UNREAD.judge(explore(close_early, url=url, schedules=SCHEDULES))
     if failure:
         assert failure.schedule.faults == 0

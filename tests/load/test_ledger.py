@@ -38,7 +38,7 @@ def sent(messages: int, producer: int = 0, coverage: Coverage = LIST) -> Ledger:
 
 @st.composite
 def fates(draw: st.DrawFn) -> dict[int, str]:
-    """What befalls each message of a few producers."""
+    """The events of each message of a few producers."""
     counts = draw(st.lists(st.integers(0, 12), min_size=1, max_size=4))
     keys = [key_of(producer, sequence) for producer, count in enumerate(counts) for sequence in range(count)]
     return {key: draw(st.sampled_from(FATES)) for key in keys}
@@ -51,10 +51,10 @@ def processes(draw: st.DrawFn) -> tuple[dict[int, str], list[int], list[Ledger]]
     invented = draw(st.lists(st.builds(key_of, st.integers(50, 51), st.integers(0, 3)), max_size=3, unique=True))
     ledgers = [sent(0, producer=100 + number) for number in range(draw(st.integers(1, 4)))]
 
-    def somebody() -> Ledger:
+    def a_ledger() -> Ledger:
         return ledgers[draw(st.integers(0, len(ledgers) - 1))]
 
-    homes = {producer: somebody() for producer in {key >> 32 for key in told}}
+    homes = {producer: a_ledger() for producer in {key >> 32 for key in told}}
     for key, fate in sorted(told.items()):
         producer, home = key >> 32, homes[key >> 32]
         sequence = home.attempt(producer)
@@ -63,13 +63,13 @@ def processes(draw: st.DrawFn) -> tuple[dict[int, str], list[int], list[Ledger]]
         if fate.startswith("unknown"):
             home.forget(producer, sequence)
         for _ in range({"twice": 2, "thrice": 3}.get(fate, int("arrives" in fate))):
-            somebody().receive(wire(key))
+            a_ledger().receive(wire(key))
         if fate == "remains":
             ledgers[0].remaining.add(key)
         if fate == "stuck":
             ledgers[0].pending.add(key)
     for key in invented:
-        somebody().receive(wire(key))
+        a_ledger().receive(wire(key))
     return told, invented, ledgers
 
 

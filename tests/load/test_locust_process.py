@@ -84,7 +84,7 @@ def test_figures_of_the_server_and_of_the_processes_are_there_and_thresholds_may
 
 @pytest.mark.slow
 def test_workers_are_served_evenly(play: Play) -> None:
-    """The server serves those who wait in the order in which they came."""
+    """The server serves waiting clients in the order of their arrival."""
     report = play("blpop-workers", producers=2, consumers=10, rate="2000", seconds=2)
     assert 0.9 < report.figures["fairness"] <= 1
     assert 0 < report.figures["connect"] < report.told["seconds"]

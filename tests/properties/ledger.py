@@ -16,7 +16,7 @@ RUN = "b0b0"
 
 
 class Ledger:
-    """`acks` counts, by body, how often a queue said that it forgot a message on somebody's word."""
+    """`acks` counts, by body, how often a queue's `ack` returned True."""
 
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder

@@ -35,7 +35,7 @@ class Fate:
             self.strike()
 
     def after(self) -> None:
-        """The reply is there, and nobody has seen it."""
+        """The reply has arrived, and has not been read."""
         self.check()
         self.sent += 1
         if self.sent == self.at + 1 and self.mark in (StepKind.KILL_AFTER, StepKind.LOSE_REPLY):

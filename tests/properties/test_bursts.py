@@ -1,4 +1,4 @@
-"""Streams: whatever bursts come, whoever reads, joins late, dies or resumes, and whatever is trimmed on the way."""
+"""Streams: any bursts, with readers that join late, die or resume, and with trimming."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ pytestmark = pytest.mark.server
 
 KEY = "s"
 
-#: A whole burst in one step of the server, so that its ids share a millisecond and nobody reads in between.
+#: A whole burst in one step of the server, so that its ids share a millisecond and no client reads in between.
 _ADD_AT_ONCE = """
 local ids = {}
 for i = 1, #ARGV do ids[i] = redis.call('XADD', KEYS[1], '*', 'body', ARGV[i]) end
 return ids
 """
 
-#: What is there before and after, with nobody in between.
+#: The entries before and after a trim, in one step.
 _TRIM = """
 local before = redis.call('XRANGE', KEYS[1], '-', '+')
 redis.call('XTRIM', KEYS[1], ARGV[1], ARGV[2], ARGV[3])
@@ -79,7 +79,7 @@ class Scene:
             self.trimmed += [each.decode() for each, _ in before if each not in left]
 
     def read(self, name: str, end: StreamEndpoint, timeout_seconds: float) -> Steps[None]:
-        """Read until nobody writes any more and nothing comes."""
+        """Read until the producers have ended and nothing more arrives."""
         yield from end.subscribe()
         while True:
             over = self.writing == 0
@@ -247,7 +247,7 @@ def test_a_group_loses_nothing_whoever(
         consumers = [stage.actor(f"c{number}", team.consume(f"c{number}")) for number in range(3)]
         stage.play(data.draw(turns(actors=5, faults=faults, max_turns=16)))
         if any(consumer.state == "killed" for consumer in consumers):
-            stage.ask(queue_exists(GROUP, stage))  # all may have died before anybody made it
+            stage.ask(queue_exists(GROUP, stage))  # all may have died before one of them created it
             stage.ask(team.age())
             stage.ask(team.consume("rescuer"))
         assert not errors(stage.actors)
@@ -295,7 +295,7 @@ def test_all_that_a_dead_consumer_held_is_claimed_at_once(
 
 
 def test_a_consumer_that_lost_a_reply_is_given_the_entry_at_once(staged: Staged) -> None:
-    """Whichever of its commands that was the reply of; nobody has to claim the entry from it."""
+    """For the reply of each of its commands; no other consumer has to claim the entry."""
     at, struck = 0, True
     while struck:
         with staged() as (stage, redisq):
@@ -313,7 +313,7 @@ def test_a_consumer_that_lost_a_reply_is_given_the_entry_at_once(staged: Staged)
 
 def agree_at_quiescence(redisq: Redisq) -> None:
     """The server's own counts say the same: all read, nothing pending."""
-    if not redisq.client.exists(KEY):  # nobody lived long enough to make it
+    if not redisq.client.exists(KEY):  # all died before one of them created it
         return
     (group,) = redisq.client.xinfo_groups(KEY)  # type: ignore[misc]
     assert group["pending"] == 0

@@ -1,4 +1,4 @@
-"""Draining a list in chunks: whatever is done to it meanwhile, whoever else drains it, and wherever a drainer dies."""
+"""Draining a list in chunks: with other changes to the list, other drainers, and drainers that die anywhere."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def meddle(what: Sequence[str], pushed: list[bytes], taken: list[bytes]) -> Step
 def test_nothing_is_lost_or_doubled_whoever(
     staged: Staged, faults: tuple[StepKind, ...], length: int, what: list[str], chunk: int, data: st.DataObject
 ) -> None:
-    """Two drainers and somebody who meddles: each element comes once, but for what the dead had read."""
+    """Two drainers and a client that changes the list: each element comes once, except those read by a dead drainer."""
     with staged() as (stage, redisq):
         pushed, taken = numbered(length), list[bytes]()
         if pushed:
@@ -275,7 +275,7 @@ def test_another_type_is_refused_and_left_alone(redisq: Redisq, kind: str, guara
 def test_a_list_that_turns_into_something_else_on_the_way_is_drained_all_the_same(
     staged: Staged, again: bool, length: int, chunk: int, kind: str, data: st.DataObject
 ) -> None:
-    """What was in it when the drain began comes, in order; what took its place is nobody's prey."""
+    """Elements from the drain's start come in order; elements of a new list under that key are not drained."""
     with staged() as (_, redisq):
         elements = numbered(length)
         redisq.client.rpush(KEY, *elements)

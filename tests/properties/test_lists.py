@@ -60,7 +60,7 @@ def lapse(*workers: str) -> Steps[None]:
 def test_a_reliable_list_loses_nothing_whoever(
     staged: Staged, faults: tuple[StepKind, ...], counts: list[int], data: st.DataObject
 ) -> None:
-    """Every job is done and acknowledged once; comes again only where somebody died or was cut off."""
+    """Every job is done and acknowledged once. It comes again only if a worker died or lost its connection."""
     with staged() as (stage, redisq):
         recorder, busy = Recorder(), set[int]()
         ledger = Ledger(recorder)
@@ -116,7 +116,7 @@ def test_what_the_dead_held_comes_first_in_its_order_and_what_the_living_hold_do
 
 
 def test_a_worker_that_lost_a_reply_is_given_the_job_at_once(staged: Staged) -> None:
-    """Whichever of its commands that was the reply of; nobody has to recover the job from it."""
+    """For the reply of each of its commands; no other worker has to recover the job."""
     at, struck = 0, True
     while struck:
         with staged() as (stage, _):

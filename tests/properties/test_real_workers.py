@@ -1,4 +1,4 @@
-"""Bursts between real threads, tasks and processes: nothing decides who comes first, and nothing is lost."""
+"""Bursts between real threads, tasks and processes, in any order: no message is lost."""
 
 from __future__ import annotations
 

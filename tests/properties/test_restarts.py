@@ -70,7 +70,7 @@ def taken(end: BoundQueue, count: int) -> list[Delivery]:
 def test_a_failover_loses_at_most_what_the_replica_had_not_got(
     pair: Pair, primary_dies: bool, confirmed: int, hoped: int, seen: int, acked: int
 ) -> None:
-    """What WAIT confirmed is there, what is lost is the end of it, and whoever read goes on where he was."""
+    """Writes that WAIT confirmed survive, only the last ones are lost, and a reader goes on after its last entry."""
     pair.join()
     with (
         pair.primary.client() as old,

@@ -42,7 +42,7 @@ def client(server: Server) -> Iterator[redis.Redis]:
 
 @pytest.fixture
 def default_client(server: Server) -> Iterator[redis.Redis]:
-    """A client as redis-py makes it when nobody says otherwise: it retries, and reads with a time-out."""
+    """A client with redis-py's defaults: it retries, and reads with a timeout."""
     with redis.Redis.from_url(server.url) as default:
         yield default
 

@@ -57,7 +57,7 @@ def on_a_host(number: int) -> list[str]:
 
 
 class Pushed:
-    """Elements that are all different, and by whom they were taken."""
+    """Different elements, and the drains that took them."""
 
     def __init__(self, chance: random.Random) -> None:
         self._chance = chance
@@ -75,7 +75,7 @@ class Pushed:
 
 @contextmanager
 def producing(server: Server, pushed: Pushed) -> Iterator[None]:
-    """Meanwhile somebody pushes to both lists."""
+    """Meanwhile another client pushes to both lists."""
     over = threading.Event()
 
     def produce() -> None:

@@ -146,7 +146,7 @@ def test_putting_appended_lines_in_place_may_be_cut_off_as_well(
 def test_a_file_that_lost_its_end_is_written_again_from_there(
     client: redis.Redis, child: Child, tmp_path: Path
 ) -> None:
-    """What was committed before that is gone, as whoever cut it off wanted."""
+    """Elements committed before the file was truncated are gone, as intended."""
     path = tmp_path / "out.txt"
     elements = numbered(client, "a")
     kill(child, "before the commit", "a", path)

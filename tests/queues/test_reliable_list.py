@@ -1,4 +1,4 @@
-"""BLMOVE workers: a job is done at least once, whoever dies, and the living are not robbed."""
+"""BLMOVE workers: a job is done at least once if a worker dies, and living workers keep their jobs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Consumer groups: each entry is worked on until it is acknowledged or parked, whoever dies."""
+"""Consumer groups: each entry is delivered until it is acknowledged or parked, also if consumers die."""
 
 from __future__ import annotations
 

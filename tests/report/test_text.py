@@ -1,4 +1,4 @@
-"""What a verdict looks like to the person who reads it."""
+"""The text of a verdict."""
 
 from __future__ import annotations
 

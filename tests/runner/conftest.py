@@ -66,7 +66,7 @@ def _nothing_is_left(_place: Path) -> Iterator[None]:
 
 
 def _zombies() -> list[int]:
-    """Children of this process that nobody has waited for."""
+    """Children of this process that have not been waited for."""
     found = []
     for entry in Path("/proc").glob("[0-9]*/stat"):
         try:

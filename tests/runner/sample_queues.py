@@ -17,7 +17,7 @@ KEY = "jobs"
 
 
 class Plain:
-    """RPUSH and BLPOP: right as long as nobody dies."""
+    """RPUSH and BLPOP: correct as long as no worker dies."""
 
     def __init__(self, client: redis.Redis) -> None:
         self.client = client
@@ -58,7 +58,7 @@ class Reliable(Plain):
 
 
 class Forgetful(Reliable):
-    """A reliable list that nobody recovers."""
+    """A reliable list without recovery."""
 
     recover = None  # type: ignore[assignment]
 
@@ -178,7 +178,7 @@ class AsyncLeaving(AsyncPlain):
 
 
 class AsyncCancelling(AsyncPlain):
-    """Cancels what nobody asked it to."""
+    """Cancels a task without a request."""
 
     async def put(self, body: bytes) -> None:  # noqa: ARG002
         raise asyncio.CancelledError("no more today")

@@ -72,7 +72,7 @@ def test_an_address_that_is_none(address: str, snapshot: SnapshotAssertion) -> N
 
 @pytest.mark.parametrize("address", ["tcp://10.0.0.5:2375", "ssh://me@build.example", "https://docker.example:2376"])
 def test_a_daemon_on_another_machine(address: str, snapshot: SnapshotAssertion) -> None:
-    """Its containers' ports are on its own loopback, where nobody here can reach them."""
+    """Its containers' ports are on the loopback of another machine, and cannot be reached from here."""
     with pytest.raises(ServerError) as error:
         find_daemon({"DOCKER_HOST": address}, Path("/nonexistent"))
     assert str(error.value) == snapshot

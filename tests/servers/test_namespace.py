@@ -1,4 +1,4 @@
-"""Each test's own namespace: clean, apart from all others, and on somebody's own Redis without a trace."""
+"""Each test's namespace: clean, isolated, and without a trace on the user's own server."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def digest(server: Server) -> str:
 
 
 def destroy(client: redis.Redis) -> None:
-    """What tests do, all with the names that somebody else uses too."""
+    """Commands of tests, all with key names that other data on the server also use."""
     client.rpush("jobs", "a", "b", "c")
     assert client.blpop("jobs")[1] == b"a"
     assert client.lmove("jobs", "list:1", "LEFT", "RIGHT") == b"b"

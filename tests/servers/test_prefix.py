@@ -1,4 +1,4 @@
-"""What becomes of commands and replies on somebody's own Redis: literals in, literals out."""
+"""How commands and replies are rewritten on the user's own server: literals in, literals out."""
 
 from __future__ import annotations
 

@@ -185,6 +185,6 @@ def test_a_full_server_says_so_to_the_test() -> None:
 
 @pytest.fixture
 def unused() -> int:
-    """A port that nobody listened on a moment ago."""
+    """A port on which no program listened a moment ago."""
     with socket.create_server(("127.0.0.1", 0)) as candidate:
         return int(candidate.getsockname()[1])

@@ -27,7 +27,7 @@ def run_id(request: pytest.FixtureRequest) -> str:
 
 
 def test_processes_of_one_run_share_one_server(any_server_settings: Settings, hold: Hold, run_id: str) -> None:
-    """Started all at the same moment, by whoever comes first."""
+    """All processes start at the same moment, and the first one starts the server."""
     holders = [hold(any_server_settings, run_id) for _ in range(4)]
     assert len({holder.url for holder in holders}) == 1
     for holder in holders:
@@ -101,7 +101,7 @@ def test_a_place_whose_supervisor_was_killed_is_cleared(run_id: str) -> None:
 
 
 def test_a_place_that_is_not_ours_is_refused(run_id: str, folder: Path) -> None:
-    """Else somebody could lay a trap in a folder that all may write to."""
+    """Otherwise another user could prepare that folder, since all users may write to its parent."""
     place = run_folder(run_id)
     place.symlink_to(folder)
     try:

@@ -12,7 +12,7 @@ from pytest_redisq.explore.schedulers.scheduler import Scheduler, random_below
 class FaultScheduler:
     """Lets another scheduler choose, and turns some of its steps into faults, at places drawn beforehand.
 
-    As mere alternatives to the commands, faults happen too early and find nothing (measured).
+    If faults are only alternatives to commands, they happen too early and find nothing (measured).
     """
 
     def __init__(self, inner: Scheduler, rng: random.Random, *, places: Sequence[int]) -> None:

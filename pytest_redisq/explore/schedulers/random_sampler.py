@@ -1,4 +1,4 @@
-"""Draws schedules at random, without replacement, from all that there are."""
+"""Draws schedules at random, without replacement, from all schedules of a scenario."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class _ScheduleTree:
 
 
 class RandomSampler:
-    """Draws schedules from all that there are, without replacement and without any reduction: a scheduler.
+    """A scheduler that draws from all schedules, without replacement and without any reduction.
 
     `begin` an execution with a guide, whose choices are followed while they lead to a new schedule, and `end` it. Law:
     `exhausted` is true exactly when every schedule has been executed.

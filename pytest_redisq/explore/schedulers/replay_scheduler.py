@@ -6,7 +6,7 @@ from pytest_redisq.explore.schedule import ChoicePoint, Schedule, Step, run_on
 
 
 class DivergedError(Exception):
-    """The schedule asks for a step that cannot be chosen: the run went another way than when it was recorded."""
+    """A step of the schedule is not enabled: the execution differs from the recorded one."""
 
     def __init__(self, step: Step, point: ChoicePoint) -> None:
         enabled_steps = ", ".join(str(enabled.step) for enabled in point.enabled_steps)

@@ -1,7 +1,7 @@
-"""The protocol of a scheduler, and the only source of chance that schedulers use.
+"""The protocol of a scheduler, and the only source of randomness of schedulers.
 
-Law: all chance comes from `random.Random` seeded by a string and used only through `random()`, whose sequence is the
-same on every platform and Python version. So the same seed gives the same choices for the same commands.
+Law: all randomness comes from `random.Random` seeded by a string, and only from its method `random()`: its sequence is
+the same on every platform and Python version. So the same seed gives the same choices for the same commands.
 """
 
 from __future__ import annotations

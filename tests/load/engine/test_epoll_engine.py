@@ -137,7 +137,7 @@ def test_who_waits_for_all_to_be_connected_ends_when_told_to() -> None:
 
 
 def test_closed_without_being_stopped_it_says_what_it_does_not_know(server: Server) -> None:
-    """What was on its way is gone with the connections, and is called lost by nobody who cannot know."""
+    """Messages in transit are gone with the connections, and are indeterminate, not lost."""
     with jobs(server, push_clients=5, blpop_clients=100) as at_work:
         eventually(lambda: at_work.push_clients[0].sent > 20, 20)
     ledger = at_work.books()
@@ -207,7 +207,7 @@ def test_workers_killed_with_a_message_unread_take_it_with_them_and_break_the_co
 
 
 def test_consumers_of_a_group_killed_likewise_lose_nothing(server: Server) -> None:
-    """What they had been given is pending, and whoever takes their place reads it first."""
+    """The entries that they had received are pending, and their replacements read them first."""
     ledger, codec = Ledger(), BodyCodec(7)
     buffer = DeliveryBuffer(ledger, codec, coverage=GROUP)
     push_clients = [PushClient(ledger, codec, number, ("XADD", "stream", "*", "b"), name="XADD") for number in range(2)]

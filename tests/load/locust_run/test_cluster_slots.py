@@ -15,7 +15,7 @@ ARGUMENTS = ("--cluster-enabled", "yes", "--cluster-require-full-coverage", "no"
 
 @pytest.fixture
 def node() -> Iterator[Server]:
-    """One that holds no slots yet; a key in a slot of nobody's is refused (CLUSTERDOWN)."""
+    """A node without slots; a key in a slot without a node is refused (CLUSTERDOWN)."""
     server = start(local(server_args=ARGUMENTS))
     yield server
     server.stop()

@@ -1,4 +1,4 @@
-"""BLPOP workers of whom the second process is killed before it has connected."""
+"""BLPOP workers in two processes; the second process is killed before it has connected."""
 
 import os
 import signal

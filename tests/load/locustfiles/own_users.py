@@ -1,4 +1,4 @@
-"""A locustfile as somebody writes it with `RedisUser`: what Locust is told of each command."""
+"""A user's locustfile with `RedisUser`: the events that Locust gets for each command."""
 
 import redis
 from locust import task
@@ -22,5 +22,5 @@ class Somebody(RedisUser):
         self.command("BLPOP", KEY, 0.3, pushed_ns=lambda _: 0)  # comes back empty, after 300 ms of idleness
         self.command("RPUSH", f"{KEY}:jobs", BodyCodec(1).writer()(1, now_ns()), name="jobs")
         self.command("BLPOP", f"{KEY}:jobs", 0, name="jobs", pushed_ns=lambda reply: sent_ns(reply[1]))
-        self.environment.runner.quit()  # all is told, and whoever runs this need not wait longer
+        self.environment.runner.quit()  # all events are reported, so the run can end
         raise StopUser

@@ -1,4 +1,4 @@
-"""BLPOP workers as everybody writes them for Locust, and Locust's own stop, which kills them inside BLPOP."""
+"""Typical BLPOP workers for Locust, and Locust's own stop, which kills them inside BLPOP."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""A list that changes while it is read: somebody moves its head to its tail, as a rotating queue would."""
+"""A list that changes while it is read: another client moves its head to its tail, as in a rotating queue."""
 
 from pytest_redisq.load.engine.clients import LoadClient, RepeatingClient
 from pytest_redisq.load.engine.load_context import LoadContext
