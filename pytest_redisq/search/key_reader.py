@@ -58,7 +58,7 @@ class SearchLimits:
 
     keys: int = 1_000_000
     bytes: int = 1 << 28
-    seconds: float = 10.0
+    seconds: float = 30.0
 
 
 @dataclass(slots=True)
@@ -197,13 +197,10 @@ def iter_pieces(read: Callable[[int], Any]) -> Iterator[list[bytes]]:
 
 
 def _size(held: Any) -> int:
-    match held:
-        case bytes():
-            return len(held)
-        case list():
-            return sum(map(_size, held))
-        case _:
-            return 0
+    """The bytes in a reply: a list of texts, or of the entries of a stream."""
+    if not held:
+        return 0
+    return sum(map(len, held)) if isinstance(held[0], bytes) else sum(sum(map(len, fields)) for _, fields in held)
 
 
 def number_of(text: bytes) -> float | None:

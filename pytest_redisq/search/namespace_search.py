@@ -168,9 +168,9 @@ class _SearchPass:
         )
 
     def _look_at(self, content: KeyContent, element: Element) -> None:
-        moment = self._clock.moment(element.number)
-        name = element.values[0] if content.type == "zset" else element.name
+        moment = None if element.number is None else self._clock.moment(element.number)
         if moment is not None and element.number is not None and len(self._timers) < _TIMERS:
+            name = element.values[0] if content.type == "zset" else element.name
             self._timers.append(Timer(content.key, content.type, name, element.number, *moment))
         for value in element.values:
             for message in self._find(value):

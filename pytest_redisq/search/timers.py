@@ -52,10 +52,8 @@ class ServerClock:
         if content.life_seconds is not None:
             yield Timer(content.key, content.type, b"", 0.0, 0, content.life_seconds)
 
-    def moment(self, number: float | None) -> tuple[int, float] | None:
+    def moment(self, number: float) -> tuple[int, float] | None:
         """The unit of a number that is a moment, and the seconds until then; None if it is no moment."""
-        if number is None:
-            return None
         for unit in _UNITS:
             left = number / unit - self.now
             if abs(left) < _NEAR_SECONDS:

@@ -123,7 +123,9 @@ class Capped(Plain):
 
     def put(self, body: bytes) -> None:
         with self.client.pipeline(transaction=True) as pipeline:
-            pipeline.rpush(KEY, body).ltrim(KEY, -5, -1).execute()
+            pipeline.rpush(KEY, body)
+            pipeline.ltrim(KEY, -5, -1)
+            pipeline.execute()
 
     def get(self, timeout_seconds: float) -> bytes | None:
         body = super().get(timeout_seconds)
