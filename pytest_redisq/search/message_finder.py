@@ -112,15 +112,15 @@ def _inflated(value: bytes) -> Iterator[bytes]:
 
 
 def _from_base64(value: bytes) -> Iterator[bytes]:
-    """A byte before the base64 may look like a part of it, such as the length in msgpack: each alignment is tried."""
+    """Bytes before and after the base64 may look like a part of it, such as the length in msgpack.
+
+    So each alignment is tried, and a single character too many is left out.
+    """
     for found in _BASE64.finditer(value):
         whole = found[0].translate(_URL_SAFE)
         for start in range(4):
-            text = whole[start:]
-            try:
-                yield binascii.a2b_base64(text + b"=" * (-len(text) % 4))
-            except binascii.Error:
-                continue
+            text = whole[start : len(whole) - ((len(whole) - start) % 4 == 1)]
+            yield binascii.a2b_base64(text + b"=" * (-len(text) % 4))
 
 
 def _from_pickle(value: bytes) -> Iterator[bytes]:
