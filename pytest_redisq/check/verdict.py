@@ -102,7 +102,13 @@ class Verdict:
             case "unknown":
                 return f"{self.contract} unknown: {self.reasons[0] if self.reasons else 'it was not judged'}"
             case "fail":
-                return f"{self.contract} broken: {', '.join(f'{self.counts[kind]} {kind}' for kind in self.broken)}"
+                return f"{self.contract} broken: {', '.join(map(self._counted, self.broken))}"
+
+    def _counted(self, kind: AnomalyKind) -> str:
+        """How often an anomaly was found; and where its messages lie, if they all lie in one place."""
+        places = {anomaly.place for anomaly in self.anomalies if anomaly.kind is kind} - {""}
+        where = f" ({places.pop()})" if len(places) == 1 else ""
+        return f"{self.counts[kind]} {kind}{where}"
 
     def _basis(self) -> str:
         """What a pass rests on: messages, faults that struck, and what was not judged."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from operator import attrgetter
 
 from pytest_redisq.check import LAWS, Anomaly, AnomalyKind, ErrorCount, Verdict
 from pytest_redisq.model import NO_MESSAGE, UNREADABLE, Kind, Message, Op, Outcome
+from pytest_redisq.report.hints import hints
 from pytest_redisq.terminal import escaped
 
 #: Of each kind of anomaly this many are shown.
@@ -40,7 +41,7 @@ def explain(verdict: Verdict, *, start_ns: int = 0, shown: int = SHOWN_PER_KIND)
     lines += [*error_lines(verdict.errors), *_faults(verdict, start_ns)]
     if verdict.notes:
         lines += ["", *(f"Note: {note}" for note in verdict.notes)]
-    advice = list(_advice(verdict, broken))
+    advice = list(_advice(verdict))
     # Actors, ids and errors are as a history has them, which may come from anywhere.
     return escaped("\n".join([*lines, *([""] if advice else []), *advice]), allowed="\n")
 
@@ -131,11 +132,10 @@ def _some(words: Sequence[str]) -> str:
     return ", ".join(words[:_SHOWN_PER_OP]) + (f" and {more} more" if more > 0 else "")
 
 
-def _advice(verdict: Verdict, broken: Sequence[AnomalyKind]) -> Iterator[str]:
-    hints = dict.fromkeys(HINTS[kind] for kind in broken if kind in HINTS)
-    if hints:
+def _advice(verdict: Verdict) -> Iterator[str]:
+    if advised := hints(verdict):
         yield "What to look at:"
-        yield from (f"  - {hint}" for hint in hints)
+        yield from (f"  - {hint}" for hint in advised)
     if verdict.outcome == "unknown" and any(map(verdict.contract.needs, verdict.not_judged)):
         yield "To have these laws judged, use redisq.run or redisq.explore: they record every operation with its ids."
     elif _may_yet_settle(verdict):
@@ -146,28 +146,3 @@ def _may_yet_settle(verdict: Verdict) -> bool:
     """Whether it is unknown as the run did not end in quiescence, and not for want of messages or of a fault."""
     seen = verdict.totals.acknowledged and not verdict.totals.remaining
     return verdict.outcome == "unknown" and bool(seen) and all(fault.struck for fault in verdict.faults)
-
-
-_RETRIES = (
-    "a client that retries what it got no reply to (redis-py does by default) does it twice: Retry(NoBackoff(), 0)"
-)
-
-#: What most often lies behind an anomaly.
-HINTS: Mapping[AnomalyKind, str] = {
-    AnomalyKind.LOST: "what happened to it after it was last seen: a trim, a delete, an overwriting, a restart without "
-    "persistence; or it is still inside, and the queue has no remaining() or pending() to say so",
-    AnomalyKind.INDETERMINATE: "a worker that dies or times out takes along what it had popped: move it to a "
-    "processing list (BLMOVE), or use a consumer group, and recover it from there",
-    AnomalyKind.STUCK: "somebody has to recover what a dead worker held: XAUTOCLAIM, or its processing list",
-    AnomalyKind.FORGOTTEN: "acknowledge after the work, not before (nor with NOACK): a worker that dies leaves it "
-    "then. Or it is left, and the queue has no pending() to say so",
-    AnomalyKind.TRIMMED: 'a larger MAXLEN, faster readers, or the modifier "bounded" if such a loss is agreed',
-    AnomalyKind.DUPLICATED: _RETRIES,
-    AnomalyKind.CLONED: _RETRIES,
-    AnomalyKind.REORDERED: "two consumers at once, or a message given back to the end of the queue, change the order",
-    AnomalyKind.FALSE_FAIL: "an error that leaves the outcome open (a timeout, a cut connection) is not a failure",
-    AnomalyKind.FALSE_ACK: "whether the ack removes the message from the list that it was taken into",
-    AnomalyKind.DEAF: "whether the consumer connects and subscribes again after a lost connection, and makes its group "
-    "again where that is gone (the error NOGROUP does not mean that the queue is empty)",
-    AnomalyKind.POLL_SKIP: "after the first XREAD go on from the last ID received, never from $",
-}
