@@ -12,6 +12,10 @@ from pytest_redisq.model import Outcome
 CONNECTION_ERRORS = (RedisConnectionError, RedisTimeoutError, OSError, EOFError)
 
 
+class WorkerKilled(BaseException):
+    """This worker has been killed: it does nothing any more, and records nothing. Its operation never ends."""
+
+
 class DeclaredFailureError(ResponseError):
     """The queue itself states that the operation did not happen, as an external command does by the word `fail`."""
 

@@ -7,6 +7,8 @@ know.
 *Consumer*: writes each body that it received, as soon as it has it, as a line of JSON: a string, or an object with
 `body` and perhaps `id`; and each time that it has waited for a message in vain, a second at most, `null`.
 
+A fault kills a command by SIGKILL, at any moment of what it does. The lines that it has written by then are done.
+
 Both exit when their standard input ends. One that does not within two seconds gets SIGTERM, and after two more SIGKILL.
 In arguments, `{url}` becomes the server's URL and `{name}` the worker's name; the URL is in the environment, too, as
 REDIS_URL: there no other user of the machine can read its password, as they can in a command line. What a failing
@@ -31,7 +33,7 @@ from typing import Any
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from pytest_redisq.children import ChildProcess
-from pytest_redisq.endpoint.outcomes import DeclaredFailureError
+from pytest_redisq.endpoint.outcomes import DeclaredFailureError, WorkerKilled
 from pytest_redisq.errors import TrafficError
 from pytest_redisq.queues import Delivery, Stopped
 from pytest_redisq.terminal import escaped
@@ -181,13 +183,17 @@ class CommandProducer:
 
 
 class CommandConsumer:
-    """`get` by way of a command. After `stop` it hands out what the command still writes, then raises `Stopped`."""
+    """`get` by way of a command. After `stop` it hands out what the command still writes, then raises `Stopped`.
+
+    After `kill`, which is a SIGKILL, it hands out what the command had written, for that is done. Then it raises
+    `WorkerKilled`, so that the get under way never ends: the command may have been receiving a message.
+    """
 
     def __init__(self, command: Command, url: str, name: str) -> None:
         self._process = CommandProcess(command, url, name)
         self._stopped_at: float | None = None
         self._nudged = False
-        self.kill: Callable[[], None] = self._process.kill
+        self._killed = False
         self.close: Callable[[], None] = self._process.close
 
     def get(self, wait_seconds: float) -> Delivery | None:
@@ -197,10 +203,16 @@ class CommandConsumer:
             while (line := self._process.read(wait_seconds)) is None:
                 self._lose_patience()
         except EOFError:
+            if self._killed:
+                raise WorkerKilled from None
             if self._stopped_at is None:
                 raise self._process.died() from None
             raise Stopped from None
         return self._delivery(line)
+
+    def kill(self) -> None:
+        self._killed = True
+        self._process.nudge(signal.SIGKILL)
 
     def stop(self) -> None:
         self._stopped_at = time.monotonic()

@@ -46,10 +46,6 @@ _WORDS = {
 }
 
 
-class WorkerKilled(BaseException):
-    """This worker has been killed: it does nothing any more, and records nothing."""
-
-
 class Operation(NamedTuple):
     """A call to make on the worker's endpoint, or a wait (`value` in seconds)."""
 

@@ -41,9 +41,14 @@ class FaultTarget(Protocol):
         """Order the death of some consumer; its name, or "" if none is left."""
 
 
-def check_faults(faults: Sequence[Fault], *, messages: int, server: Server | None) -> None:
-    """Raises ValueError for a fault that cannot strike this run."""
+def check_faults(faults: Sequence[Fault], *, messages: int, server: Server | None, external: bool) -> None:
+    """Raises ValueError for a fault that cannot strike this run. `external`: the consumers are external commands."""
     for fault in faults:
+        if external and fault.name == "kill-holding":
+            raise ValueError(
+                f"{fault} cannot strike a command: only the command knows when it holds a message. "
+                "What to do: use kill:consumer, which kills it at any moment. What it has written by then is done"
+            )
         if not _threshold(fault) < messages:
             raise ValueError(f"{fault} would never strike: it must come after fewer messages than messages={messages}")
         if strikes_server(fault) and (server is None or server.kind == "url"):
@@ -54,11 +59,15 @@ def check_faults(faults: Sequence[Fault], *, messages: int, server: Server | Non
 
 
 class FaultInjector:
-    """Strikes when it is time. `step` is called every few milliseconds, from one thread."""
+    """Strikes when it is time. `step` is called every few milliseconds, from one thread.
 
-    def __init__(self, faults: Sequence[Fault], target: FaultTarget) -> None:
+    `external`: the consumers are external commands, which are killed at once, at any moment of what they do.
+    """
+
+    def __init__(self, faults: Sequence[Fault], target: FaultTarget, *, external: bool = False) -> None:
         self._waiting = sorted(faults, key=_threshold)
         self._target = target
+        self._external = external
         self._healing: list[tuple[int, Fault]] = []
         self._struck: list[FaultRecord] = []
 
@@ -121,7 +130,8 @@ class FaultInjector:
 
     def _kill_consumer(self, moment: Moment, fault: Fault) -> None:
         name = self._target.kill_consumer(moment, replace=fault.for_seconds != math.inf)
-        words = f"{name} was to die {moment} its next message" if name else "no consumer left to kill"
+        death = "was killed" if self._external else f"was to die {moment} its next message"
+        words = f"{name} {death}" if name else "no consumer left to kill"
         self._tell(fault, words, struck=int(bool(name)), killed=(name,) if name else ())
 
     def _heal(self, fault: Fault) -> None:

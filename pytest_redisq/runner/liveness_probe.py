@@ -67,14 +67,14 @@ class LivenessProbe:
 
     * `run`: the run.
     * `live_seconds`: how long a consumer may take; 0: no consumer is asked.
-    * `deadline_ns`: when asking ends at the latest.
+    * `deadline_seconds`: after this time no consumer is asked any more.
     """
 
-    def __init__(self, run: ProbedRun, *, live_seconds: float, deadline_ns: int) -> None:
+    def __init__(self, run: ProbedRun, live_seconds: float, *, deadline_seconds: float) -> None:
         self._run = run
         self._live_ns = int(live_seconds * 1e9)
         self._grace_ns = min(_GRACE_NS, self._live_ns // 4)
-        self._deadline_ns = deadline_ns
+        self._deadline_ns = run.now_ns() + int(deadline_seconds * 1e9)
         self._phase = _Phase.DONE
         self._since_ns = 0
         self._fault_ns = 0

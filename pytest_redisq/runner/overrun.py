@@ -38,3 +38,11 @@ def explain_overrun(doing: str, deadline_seconds: float, workers: Sequence[tuple
         lines.append("More was received than put: get() is to take out what it returns, and else return None.")
     lines.append("What to do: see why that call does not come back, or give the run longer.")
     return "\n".join(lines)
+
+
+def explain_leftover(names: Sequence[str]) -> str:
+    """That these workers could not be ended, and why."""
+    return (
+        f"These workers could not be ended: {', '.join(names)}. They wait, outside of Python, for something "
+        'other than the server; in a process (workers="process") they could have been killed.'
+    )

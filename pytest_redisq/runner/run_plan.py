@@ -35,6 +35,16 @@ class RunPlan:
         """Each fault may add a consumer for a dead one, one for deaf ones, and a producer that offers messages."""
         return self.producers + self.consumers + 3 * len(self.faults)
 
+    @property
+    def asking_seconds(self) -> float:
+        """The time after which no consumer is asked any more for a sign of life: a part of the deadline."""
+        return 0.8 * self.deadline_seconds
+
+    @property
+    def external(self) -> bool:
+        """Whether the consumers are external commands."""
+        return form_of(self.factory.queue, is_producer=False) is Form.COMMAND
+
     def kind_of(self, job: Job) -> str:
         """How this job's worker runs: as the plan says, but commands in a thread that talks to them."""
         form = form_of(self.factory.queue, is_producer=isinstance(job, ProducerJob))

@@ -25,7 +25,7 @@ from pytest_redisq.logs import Logs, collect_logs
 from pytest_redisq.runner.fault_injector import FaultInjector, Moment, check_faults
 from pytest_redisq.runner.inspector import QueueInspector
 from pytest_redisq.runner.liveness_probe import LivenessProbe
-from pytest_redisq.runner.overrun import explain_overrun, with_errors
+from pytest_redisq.runner.overrun import explain_leftover, explain_overrun, with_errors
 from pytest_redisq.runner.process_pool import ProcessWorkerPool
 from pytest_redisq.runner.run_plan import RunPlan
 from pytest_redisq.runner.run_result import Run
@@ -41,14 +41,12 @@ from pytest_redisq.servers.temporary_folder import explain_full_disk, temporary_
 _TICK_SECONDS = 0.002
 #: Between two questions to the queue whether it is empty, in seconds.
 _ASK_SECONDS = 0.02
-#: The part of its time after which a run asks no consumer any more for a sign of life.
-_ASKING_PART = 0.8
 
 
 def conduct(plan: RunPlan) -> Run:
     """Carry out `plan`. Whatever happens, no thread, task, process or file of it is left."""
     __tracebackhide__ = True
-    check_faults(plan.faults, messages=plan.messages, server=plan.server)
+    check_faults(plan.faults, messages=plan.messages, server=plan.server, external=plan.external)
     if plan.workers == "executor" and any(fault.target == "consumer" for fault in plan.faults):
         raise ValueError('workers="executor" breaks as a whole when one of its processes dies: use "pool" or "process"')
     with interrupts.not_replaced(), interrupts.cleared_up() as stack:
@@ -82,12 +80,8 @@ class Runner:
             stack.callback(self._status_table.close)
             self._logs = self._collect_logs()
         self._control: redis.Redis | None = None
-        self._injector = FaultInjector(plan.faults, self)
-        self._liveness = LivenessProbe(
-            self,
-            live_seconds=plan.live_seconds,
-            deadline_ns=time.monotonic_ns() + int(_ASKING_PART * plan.deadline_seconds * 1e9),
-        )
+        self._injector = FaultInjector(plan.faults, self, external=plan.external)
+        self._liveness = LivenessProbe(self, plan.live_seconds, deadline_seconds=plan.asking_seconds)
         self._inspector = self._make_inspector()
         stack.callback(self._inspector.close)
 
@@ -167,6 +161,9 @@ class Runner:
         victim = self._random.choice(candidates)
         self._doomed[victim.slot] = replace
         pool = self._pool_of(victim)
+        if self._plan.external:
+            pool.kill(victim.slot)
+            return victim.name
         if isinstance(pool, ProcessWorkerPool):
             pool.expect_death(victim.slot)
         self._status(victim).request_kill(
@@ -367,10 +364,7 @@ class Runner:
     def _end_pools(self) -> None:
         left = [name for pool in self._pools.values() for name in pool.close()]
         if left:
-            raise TrafficError(
-                f"These workers could not be ended: {', '.join(left)}. They wait, outside of Python, for something "
-                'other than the server; in a process (workers="process") they could have been killed.'
-            )
+            raise TrafficError(explain_leftover(left))
 
     def _history(self) -> History:
         faults = (*self._injector.struck, *self._injector.missed())

@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 from pytest_redisq.endpoint.jobs import ConsumerJob, Job, ProducerJob
 from pytest_redisq.endpoint.operation_record import HistoryRecord
+from pytest_redisq.endpoint.outcomes import WorkerKilled
 from pytest_redisq.endpoint.user_code import error_words
 from pytest_redisq.endpoint.workload import (
     OpenQueue,
     Steps,
-    WorkerKilled,
     WorkerState,
     WorkloadContext,
     consume,

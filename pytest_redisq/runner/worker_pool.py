@@ -15,8 +15,9 @@ from pytest_redisq.endpoint.drivers import drive, drive_async
 from pytest_redisq.endpoint.fence import Fence
 from pytest_redisq.endpoint.forms import EndpointFactory, QueueEndpoint, awaited
 from pytest_redisq.endpoint.jobs import ConsumerJob, Job, ProducerJob
+from pytest_redisq.endpoint.outcomes import WorkerKilled
 from pytest_redisq.endpoint.user_code import crash_words
-from pytest_redisq.endpoint.workload import WorkerKilled, WorkerState
+from pytest_redisq.endpoint.workload import WorkerState
 from pytest_redisq.history import Recorder
 from pytest_redisq.runner.status_table import StatusTable
 from pytest_redisq.runner.worker_context import WorkerContext
@@ -87,7 +88,8 @@ class _LocalWorker:
         raise WorkerKilled
 
     def cut(self) -> None:
-        self.context.dead = True
+        """Cut the worker off. The thread of a consumer command first records what the command had written."""
+        self.context.dead = self.endpoint is None or not self.endpoint.runs_dry
         self.fence.close()
         if self.endpoint is not None:
             self.endpoint.kill()

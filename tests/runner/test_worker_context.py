@@ -11,8 +11,8 @@ import redis
 
 from pytest_redisq.endpoint.jobs import ConsumerJob, Job, ProducerJob, Rate
 from pytest_redisq.endpoint.operation_record import ReceivedMessage
-from pytest_redisq.endpoint.outcomes import outcome_of
-from pytest_redisq.endpoint.workload import Operation, WorkerKilled, WorkerState
+from pytest_redisq.endpoint.outcomes import WorkerKilled, outcome_of
+from pytest_redisq.endpoint.workload import Operation, WorkerState
 from pytest_redisq.history import Recorder
 from pytest_redisq.model import UNREADABLE, Kind, Message, Op, Outcome, encode_body
 from pytest_redisq.queues import Stopped
