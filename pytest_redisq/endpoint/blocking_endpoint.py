@@ -13,6 +13,9 @@ from pytest_redisq.endpoint.workload import Operation
 from pytest_redisq.model import Outcome
 from pytest_redisq.queues.protocol import ListsMessages
 
+#: pytest shows none of these frames: a crash is to show the user's own line.
+__tracebackhide__ = True
+
 
 class BlockingEndpoint:
     """Open an endpoint of a queue; any thread may call its methods, one at a time.

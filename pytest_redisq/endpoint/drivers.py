@@ -8,13 +8,14 @@ from typing import Any
 
 from pytest_redisq.endpoint.workload import Operation, Steps
 
+#: pytest shows none of these frames: a crash is to show the user's own line.
+__tracebackhide__ = True
+
 
 def drive(steps: Steps, perform: Callable[[Operation], Any]) -> None:
     """Do what `steps` yields; `perform` blocks until it has been done. Raises what the steps raise."""
-    __tracebackhide__ = True
 
     async def at_once(operation: Operation) -> Any:
-        __tracebackhide__ = True
         return perform(operation)
 
     with suppress(StopIteration):  # nothing is awaited, so that the coroutine ends in its first step
@@ -23,7 +24,6 @@ def drive(steps: Steps, perform: Callable[[Operation], Any]) -> None:
 
 async def drive_async(steps: Steps, perform: Callable[[Operation], Awaitable[Any]]) -> None:
     """Do what `steps` yields in an event loop. Raises what the steps raise."""
-    __tracebackhide__ = True
     reply: Any = None
     error: Exception | None = None
     while True:

@@ -10,6 +10,9 @@ from typing import Any
 
 from pytest_redisq.endpoint.forms import awaited
 
+#: pytest shows none of these frames: a crash is to show the user's own line.
+__tracebackhide__ = True
+
 #: How long what still runs may take to end once it is cancelled, in seconds.
 _GRACE_SECONDS = 2.0
 

@@ -41,6 +41,9 @@ from pytest_redisq.errors import QueueMisuseError
 from pytest_redisq.model import Outcome
 from pytest_redisq.servers import Address
 
+#: pytest shows none of these frames: a crash is to show the user's own line.
+__tracebackhide__ = True
+
 T = TypeVar("T")
 #: What a class, a function or a pair of functions is called with: a client, or the server's URL.
 Gets = Literal["client", "url"]
@@ -94,7 +97,6 @@ def check_queue(queue: Any, *, is_async: bool | None = None, cannot: Mapping[For
     Errors: TypeError, with the ways to say it, for an object that is no queue, and for a form that the driver cannot
     do; ValueError for plain functions where there must be coroutine functions, and the reverse.
     """
-    __tracebackhide__ = True
     for is_producer in (True, False):
         form = form_of(queue, is_producer=is_producer)
         if form is None:
@@ -115,7 +117,6 @@ def check_queue(queue: Any, *, is_async: bool | None = None, cannot: Mapping[For
 
 
 def _check_colour(queue: Any, form: Form, *, is_producer: bool, is_async: bool) -> None:
-    __tracebackhide__ = True
     side = side_of(queue, is_producer=is_producer)
     function = side if form is Form.FUNCTION else getattr(side, "put" if is_producer else "get", None)
     coloured = inspect.iscoroutinefunction(function)
@@ -238,7 +239,6 @@ class QueueEndpoint:
 
     def perform(self, operation: Operation) -> Any:
         """Do an operation on a queue of plain functions, or wait. Returns what the steps are to be sent."""
-        __tracebackhide__ = True
         verb, value = operation
         if verb == "wait":
             return time.sleep(value)
@@ -253,7 +253,6 @@ class QueueEndpoint:
 
     async def perform_async(self, operation: Operation) -> Any:
         """Do an operation on a queue of coroutine functions, or wait. Returns what the steps are to be sent."""
-        __tracebackhide__ = True
         verb, value = operation
         if verb == "wait":
             return await asyncio.sleep(value)

@@ -12,6 +12,9 @@ from weakref import WeakSet
 
 from pytest_redisq.errors import QueueMisuseError
 
+#: pytest shows none of these frames: a crash is to show the user's own line.
+__tracebackhide__ = True
+
 _PACKAGE = str(Path(__file__).parents[1])
 _LIBRARIES = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
 
@@ -67,7 +70,6 @@ def check_methods(kind: type) -> None:
 
     Errors: TypeError, in words, with the call and the method that was found.
     """
-    __tracebackhide__ = True
     if kind in _checked:
         return
     for verb, parameter in _PARAMETERS.items():
@@ -79,14 +81,12 @@ def check_methods(kind: type) -> None:
 
 def check_function(function: Callable[..., Any], *, is_producer: bool) -> None:
     """Check that one function of a pair can be called as redisq calls it. Errors as for `check_methods`."""
-    __tracebackhide__ = True
     verb = "put" if is_producer else "get"
     name = getattr(function, "__name__", repr(function))
     _check_call(function, name, ("client", _PARAMETERS[verb]), _LACKING[verb])
 
 
 def _check_call(function: Callable[..., Any], name: str, parameters: tuple[str, ...], lacking: str) -> None:
-    __tracebackhide__ = True
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):  # of a function that is written in C

@@ -16,6 +16,9 @@ from pytest_redisq.endpoint.outcomes import CONNECTION_ERRORS
 from pytest_redisq.model import Outcome
 from pytest_redisq.queues import Stopped
 
+#: pytest shows none of these frames: a crash is to show the user's own line.
+__tracebackhide__ = True
+
 
 class WorkerState(IntEnum):
     """What a worker is doing. The words complete "producer-0 …"."""
@@ -208,7 +211,6 @@ def _call(operation: Operation, context: WorkloadContext, queue: OpenQueue) -> G
 
     Other errors come from the queue's own code. They are recorded as *unknown* and raised, unless the context bears it.
     """
-    __tracebackhide__ = True
     try:
         answer = yield operation
     except Stopped as stopped:

@@ -30,6 +30,9 @@ from pytest_redisq.queues import Stopped
 from pytest_redisq.runner import Bursts
 from pytest_redisq.search import NamespaceSearch
 
+#: pytest shows none of these frames: a crash is to show the user's own line.
+__tracebackhide__ = True
+
 #: A `get` that waits comes back so soon after a message was put, or after `stop`, in seconds.
 PROMPT_SECONDS = 1.0
 #: What a `get` may be late by when nothing comes, in seconds.

@@ -32,6 +32,9 @@ _AFTERWARDS_SECONDS = 0.1
 #: Modulo how many there are.
 _WORKER = st.integers(0, 3)
 
+#: pytest shows none of these frames: a crash is to show the user's own line.
+__tracebackhide__ = True
+
 
 def _some(least: int) -> st.SearchStrategy[list[bytes]]:
     """From `least` to three bodies of the kind that the machine's queue takes."""

@@ -14,6 +14,9 @@ from pytest_redisq.endpoint.operation_record import ReceivedMessage
 from pytest_redisq.queues import Stopped
 from pytest_redisq.servers import Address
 
+#: pytest shows none of these frames: a crash is to show the user's own line.
+__tracebackhide__ = True
+
 
 class ManualWorker:
     """A worker's end of `queue` (whatever `runner.run` takes), on a client of its own. A context manager.

@@ -7,6 +7,9 @@ import time
 
 from pytest_redisq.servers import Address
 
+#: pytest shows none of these frames: a crash is to show the user's own line.
+__tracebackhide__ = True
+
 #: Between two beats, in seconds.
 _BEAT_SECONDS = 0.01
 

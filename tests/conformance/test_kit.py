@@ -194,5 +194,6 @@ def test_tests_of_the_kit_are_located_in_the_users_file_and_line(pytester: pytes
         ]
     )
     assert "kit_properties.py" not in told.partition("test_jobs.py:12: AssertionError")[0].partition("equal-bodies")[2]
+    assert not any(ours in told for ours in ("blocking_endpoint.py", "manual_worker.py", "forms.py"))
     junit = (pytester.path / "told.xml").read_text()
     assert junit.count('file="test_jobs.py" line="11"') == 8  # counted from 0
