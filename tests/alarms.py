@@ -37,7 +37,7 @@ ROUND_SECONDS = 3_000
 
 @dataclass(slots=True)
 class Tally:
-    """What has come of one server so far."""
+    """The results on one server so far."""
 
     server: str
     examples: int = 0

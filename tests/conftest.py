@@ -119,7 +119,7 @@ def not_tested(skipped: list[pytest.TestReport]) -> list[str]:
 
 
 def left_behind(place: Path) -> list[str]:
-    """What is still there of a run with this temporary folder: processes (where /proc tells), containers, folders."""
+    """What a run with this temporary folder has left: processes (if there is /proc), containers, folders."""
     folders = [f"folder {path} with {_names(path)}" for path in sorted(place.glob("redisq*"))]
     return [*processes(place), *containers(place), *folders]
 

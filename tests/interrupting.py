@@ -173,7 +173,7 @@ def test(redisq, number):
 
 @dataclass
 class Outcome:
-    """What became of a run; `later`: how many tests began after the interrupt."""
+    """The result of an interrupted run. `later`: how many tests began after the interrupt."""
 
     kind: str
     delay: float
@@ -186,7 +186,7 @@ class Outcome:
 
     @property
     def wrong(self) -> str:
-        """What is not as it should be; empty: nothing."""
+        """The problem of the result; empty: none."""
         faults = []
         # Python itself ends by SIGINT where the interrupt came up in `exec` of a text, as in making a dataclass.
         if self.status not in (2, -signal.SIGINT):

@@ -41,7 +41,7 @@ def lines_of(act: Callable[[], object], *, within: str = OURS, times: int = 1) -
 
 
 def interrupted_at(line: Line, act: Callable[[], object], *, within: str = OURS) -> str:
-    """What came of `act` when it was interrupted there: "interrupted", "not reached", or what went wrong."""
+    """The result of interrupting `act` at that line: "interrupted", "not reached", or the problem."""
     left = line.time
     reached = False
 

@@ -154,7 +154,7 @@ def judge(mutants: Sequence[Mutant], runs: int, jobs: int, patience_seconds: flo
 
 
 def tried(mutant: Mutant | None, tests: str, runs: int, patience_seconds: float) -> list[str]:
-    """What notices the mutant (None: the project as it is) on a copy of its own, in each run."""
+    """The tests that find the mutant (None: the unchanged project), in each run on its own copy."""
     with tempfile.TemporaryDirectory(prefix="rq-mutant-") as folder:
         place = Path(folder)
         copy_of_the_project(place)

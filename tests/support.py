@@ -1,4 +1,4 @@
-"""What tests share: waiting for a condition, and knowing which servers can be had on this machine."""
+"""Shared by tests: waiting for a condition, and the servers that are available on this machine."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def eventually(predicate: Callable[[], T], seconds: float = 20.0, every_seconds:
 
 
 def in_time(seconds: float, action: Callable[[], T]) -> T:
-    """What `action` returns; AssertionError if it takes longer, three times over: a busy machine may stall any one."""
+    """The result of `action`. AssertionError if it takes longer three times: a busy machine may stall one attempt."""
     for _ in range(3):
         began = time.monotonic()
         value = action()
@@ -56,7 +56,7 @@ def missing(kind: ServerKind) -> str:
 
 
 def local_kind() -> ServerKind:
-    """What REDISQ_SERVER says if that is a program of this machine, else the first that is here; or a loud skip."""
+    """The kind in REDISQ_SERVER if it is local, otherwise the first local kind that is available; skips if none is."""
     asked = [kind for kind in LOCAL if kind == os.environ.get("REDISQ_SERVER")]
     for kind in asked or LOCAL:
         if not missing(kind):

@@ -1,4 +1,4 @@
-"""However a command is ended, at whichever moment: 2 s later no process that it started runs, and its TMPDIR is empty.
+"""2 s after any end of a command, at any moment, no process that it started runs, and its TMPDIR is empty.
 
 ATTACKS says how often each ending is tried at each moment (1), for a thorough run with `-m slow`.
 """

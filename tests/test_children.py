@@ -15,9 +15,9 @@ from pytest_redisq.children import ChildProcess, children_of
 from tests.attack import GONE_SECONDS, Attacked
 from tests.support import eventually
 
-#: Says that it runs, and then waits for ever, in spite of all signals that can be ignored.
+#: Reports that it runs, then waits without end, and ignores all signals that can be ignored.
 _STUBBORN = "trap '' HUP INT QUIT TERM; echo up; while :; do sleep 1000; done"
-#: Has a child that waits for ever.
+#: Has a child that waits without end.
 _FORKING = f'sh -c "{_STUBBORN}" & wait'
 #: Has a child in a process group of its own.
 _GROUPING = "set -m; sh -c 'echo up; exec sleep 1000' & wait"

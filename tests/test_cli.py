@@ -144,7 +144,7 @@ def test_jsonl_files_hold_any_bytes(redisq: Redisq, server: Server, client: redi
 
 
 def test_an_element_that_is_no_line_stays(redisq: Redisq, server: Server, client: redis.Redis, tmp_path: Path) -> None:
-    """What cannot be written is not removed."""
+    """Elements that cannot be written are not removed."""
     client.rpush("jobs", "two\nlines")
     result = redisq("drain", "jobs", "--to", str(tmp_path / "jobs.txt"), "--url", server.url)
     assert result.exit_code == 1

@@ -1,4 +1,4 @@
-"""However a pytest run ends, nothing of it is left: no process, no container, no folder.
+"""After any end of a pytest run nothing of it is left: no process, no container, no folder.
 
 KILLS_PER_POINT says how often each ending is tried (20 for a thorough run).
 """
@@ -37,7 +37,7 @@ def test_works_on(redisq, number):
 
 
 def servers_left(place: Path) -> list[str]:
-    """What is left but for xdist's own workers, which execnet lets go on for seconds when their controller is gone."""
+    """What is left, except xdist's workers, which execnet keeps for seconds after the end of their controller."""
     return [what for what in left_behind(place) if "exec(eval(sys.stdin.readline()))" not in what]
 
 

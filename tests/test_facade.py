@@ -1,4 +1,4 @@
-"""What the `redisq` fixture hands to a test, on a real server."""
+"""The `redisq` fixture, on a real server."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_right_queue_passes(redisq: Redisq) -> None:
 
 
 def test_a_queue_that_drops_messages_is_caught(redisq: Redisq) -> None:
-    """The saboteur: every tenth message is thrown away, and its producer is told that it was taken."""
+    """The saboteur: it drops every tenth message, although its producer gets an acknowledgement."""
 
     class Forgetful:
         def __init__(self) -> None:
@@ -84,7 +84,7 @@ def test_the_fault_constructors_make_plain_faults(redisq: Redisq) -> None:
 
 @pytest.mark.redisq_dedicated(persistence="aof")
 def test_a_dedicated_server_may_be_killed_in_a_run(redisq: Redisq) -> None:
-    """What was written before the SIGKILL is there after it, and nothing is handed out twice."""
+    """Messages from before the SIGKILL are there after it, and none is delivered twice."""
     run = redisq.run(redisq.list("jobs"), messages=200, faults=[redisq.kill_server(after_messages=50)])
     verdict = run.verify("at-most-once")
     assert verdict.counts["lost"] == 0

@@ -261,7 +261,7 @@ def test_an_interrupted_schedule_is_none_that_fails(server: Server) -> None:
 
 
 def test_an_interrupted_example_is_none_that_fails(server: Server) -> None:
-    """What the interrupt has broken off is missed in the end; that would be shrunk, and told as a bug of the queue."""
+    """The interrupted operation is missing at the end. It must not be reported as a bug of the queue."""
 
     broken: list[bytes] = []
 

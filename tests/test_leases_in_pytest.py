@@ -1,4 +1,4 @@
-"""What a pytest run says of keys on the user's own server: what it has deleted there, and what it is not allowed to."""
+"""A pytest run's messages on keys on the user's own server: deleted keys, and missing permissions."""
 
 from __future__ import annotations
 

@@ -397,7 +397,7 @@ def test_lossy(redisq):
 
 
 def test_records_of_worker_processes_are_in_the_report_of_a_test_that_fails(inner: InnerRuns) -> None:
-    """Where those of its own process are."""
+    """The place of the handlers of its own process."""
     inner.file(
         "test_talks.py",
         """

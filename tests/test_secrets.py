@@ -50,7 +50,7 @@ def server() -> Iterator[Server]:
 
 
 def attributes(thing: object) -> Iterator[object]:
-    """What a debugger shows of it, one level down."""
+    """The values that a debugger shows, one level down."""
     if isinstance(thing, dict):
         yield from thing.values()
     elif isinstance(thing, (list, tuple, set, frozenset)):
@@ -169,7 +169,7 @@ def test_no_command_line_shows_the_password(server: Server) -> None:
     ],
 )
 def test_a_url_that_cannot_be_obeyed_is_refused_without_its_password(url: str, words: str) -> None:
-    """Neither ignored nor a crash in the midst of the run."""
+    """Neither ignored, nor a crash in the middle of the run."""
     for secret in ("geheim4711", "geheim4711%2F"):
         filled = url.format(secret)
         with pytest.raises(OptionError) as refused:
@@ -331,7 +331,7 @@ def test_fails(redisq_start, name):
 @pytest.mark.slow
 @pytest.mark.timeout(660)
 def test_no_report_of_pytest_shows_the_password(inner: InnerRuns) -> None:
-    """Wherever it fails, with all locals, in full length, also in the XML and from workers of xdist."""
+    """For each failure, with all locals in full length, also in the XML and from workers of xdist."""
     inner.file("test_it.py", _EVERYWHERE % (PASSWORD, local().server))
     options = ("-l", "--tb=long", "-vv", "--setup-show", "-rA", "--junitxml=report.xml", "-p", "no:randomly")
     result = inner.run(*options, seconds=600)  # each of its tests makes a load run

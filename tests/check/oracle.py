@@ -15,7 +15,7 @@ def count(ops: Sequence[Op], kind: Kind, *outcomes: Outcome) -> Counter[Message]
 
 
 def shared(ops: Sequence[Op], end: Quiescence) -> Mapping[AnomalyKind, int]:
-    """What a work-sharing queue's history shows, but for ids and order. `end` has to be quiescent."""
+    """The anomalies in the history of a work-sharing queue, except those of ids and order. `end` must be quiescent."""
     attempted = count(ops, Kind.ENQUEUE, *Outcome)
     acknowledged = count(ops, Kind.ENQUEUE, Outcome.OK)
     possible = count(ops, Kind.ENQUEUE, Outcome.OK, Outcome.INFO)

@@ -36,7 +36,7 @@ def test_a_run_whose_enqueues_all_failed_is_unknown(contract: str) -> None:
 
 @pytest.mark.parametrize("contract", ["at-least-once", "effectively-once", "fan-out"])
 def test_a_run_without_an_acknowledged_message_is_unknown(contract: str) -> None:
-    """Whatever such a queue lost, no contract could say so: nothing had to arrive."""
+    """No contract can find a loss of such a queue: no message had to arrive."""
     verdict = judge(put(0, 0, outcome=Outcome.INFO), get(10, 0), contract=contract)
     assert (verdict.outcome, verdict.reasons) == (
         "unknown",

@@ -103,7 +103,7 @@ def test_a_message_that_a_dead_consumer_holds_is_not_there() -> None:
 
 
 def test_time_at_work_is_no_time_of_asking() -> None:
-    """Consumer two works for 15 seconds upon what it took before the restart, while a message waits for it."""
+    """Consumer two works for 15 seconds on a message from before the restart, while another message waits."""
     verdict = judge(*BEFORE, put(3, 2), put(3, 3), take("one", 3.5, 2), take("two", 15, 3))
     assert verdict.outcome == "pass"
 

@@ -1,4 +1,4 @@
-"""What an exploration must not leave behind: threads, open files, patched clocks, connections, processes."""
+"""Resources that an exploration must not leave: threads, open files, patched clocks, connections, processes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support import eventually
 
 
 def footprint(url: str) -> dict[str, object]:
-    """What there is now, of this process and of the database at `url`, which is one test's alone."""
+    """The current resources of this process and of the database at `url`, which only one test uses."""
     gc.collect()  # what other tests have left to it
     with redis.Redis.from_url(url) as client:
         ours = client.client_info()["db"]

@@ -91,7 +91,7 @@ def test_what_cannot_block_is_sent_as_it_is(session: ConnectionState, text: str)
 
 
 def test_a_transaction_is_one_step_at_its_exec(session: ConnectionState) -> None:
-    """What it queues passes, blocking or not; DISCARD ends it without a step."""
+    """Commands in a transaction pass, blocking or not; DISCARD ends it without a step."""
     queued = ["MULTI", "SET k v", "BLPOP k 5"]
     assert all(isinstance(session.decide(command(text)), PassedCommand) for text in queued)
     held = session.decide(command("EXEC"))
@@ -139,7 +139,7 @@ def test_empty_requests_get_nothing_and_streams_are_not_read(session: Connection
 def test_a_connection_serves_another_run_only_as_it_was_set_up(
     session: ConnectionState, texts: list[str], reusable: bool
 ) -> None:
-    """What a run leaves behind must not reach the next."""
+    """The state of an execution must not reach the next one."""
     for text in texts:
         session.decide(command(text))
     assert session.reusable is reusable

@@ -26,7 +26,7 @@ RIGHT = STORIES["two drainers"].right
 
 
 def test_a_failure_is_reported_with_its_table_and_its_replay(url: str, snapshot: SnapshotAssertion) -> None:
-    """What went wrong, the shortest schedule, and the line that runs it again."""
+    """The error, the shortest schedule, and the line that replays it."""
     exploration = explore(BROKEN, url=url, seed=3)
     with pytest.raises(ScheduleError) as failed:
         exploration.verify()
@@ -84,7 +84,7 @@ def test_of_a_small_scenario_all_that_was_left_out_is_looked_into(url: str) -> N
     ],
 )
 def test_exhaustive_skips_nothing_that_matters(url: str, faults: str) -> None:
-    """Every sampled schedule is, but for the order of what does not conflict, among what was run."""
+    """Every sampled schedule is equivalent to one of those that were run."""
 
     def push(client: Any) -> None:
         client.set("one", 1)
@@ -140,7 +140,7 @@ def test_what_actors_share_beside_redis_is_found_by_lot(url: str) -> None:
 
 
 def test_known_schedules_do_not_cut_an_exhaustive_search_short(url: str) -> None:
-    """What failed before is tried, and then all."""
+    """The schedule that failed before is tried first, and then all."""
     all_of_them = explore(RIGHT, url=url, exhaustive=True, checks=0).schedules
     assert explore(RIGHT, url=url, exhaustive=True, checks=0, first=[Schedule.parse("AB")]).schedules == all_of_them + 1
 
@@ -155,14 +155,14 @@ def test_exhaustive_finds_what_there_is(url: str) -> None:
 
 
 def test_a_budget_of_schedules_or_seconds_is_kept(url: str) -> None:
-    """Whichever is spent first."""
+    """The limit that is reached first ends the search."""
     assert explore(RIGHT, url=url, schedules=7).schedules == 7
     assert not explore(RIGHT, url=url, schedules=7, exhaustive=True).complete
     assert explore(RIGHT, url=url, seconds=0.05).seconds < 2
 
 
 def test_known_schedules_are_tried_first(url: str) -> None:
-    """What failed before is found again at once."""
+    """A schedule that failed before is found again at once."""
     exploration = explore(BROKEN, url=url, first=[Schedule.parse("AABBBA")])
     assert exploration.failure
     assert exploration.failure.number == 0
@@ -217,7 +217,7 @@ def _generator_function(_: World) -> Iterator[None]:
     ],
 )
 def test_what_is_no_scenario_is_explained(url: str, scenario: Any, message: str) -> None:
-    """Where nothing runs nothing fails, and that is no verdict."""
+    """If no actor runs, nothing fails, and that is not a verdict."""
     with pytest.raises(TypeError, match=message):
         explore(scenario, url=url, schedules=1)
     with pytest.raises(TypeError, match=message):
@@ -264,7 +264,7 @@ def test_exploring_works_inside_given(url: str) -> None:
 
 
 def schedules_of(url: str, seed: int) -> list[str]:
-    """What an exploration with faults goes through."""
+    """The steps of an exploration with faults."""
     seen: list[str] = []
 
     def scenario(world: World) -> None:
@@ -280,7 +280,7 @@ def schedules_of(url: str, seed: int) -> list[str]:
 
 
 def without_retries(url: str) -> redis.Redis:
-    """Whatever redis-py does by default."""
+    """Although redis-py retries by default."""
     return redis.Redis.from_url(url, retry=None)
 
 

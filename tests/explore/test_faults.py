@@ -18,7 +18,7 @@ Client = Any
 
 
 def attempt(call: Callable[[], Any]) -> Any:
-    """What a call gives, or the name of the error that it ends in."""
+    """The result of a call, or the name of its error."""
     try:
         return call()
     except redis.RedisError as error:
@@ -209,7 +209,7 @@ def test_a_restart_ends_what_waits_in_the_server(url: str) -> None:
 
 
 def lose_last(write: Callable[[Client], Any], left: Callable[[Client], Any], url: str, schedule: str) -> Any:
-    """What is left of some writes when the server fails over before the step that is marked in the schedule."""
+    """The data after some writes and a failover before the step that is marked in the schedule."""
     found: list[Any] = []
 
     def scenario(world: World) -> None:
@@ -276,7 +276,7 @@ def test_a_failover_undoes_what_the_lost_write_woke(url: str) -> None:
 
 
 def test_a_failover_leaves_a_lock_with_two_owners(url: str) -> None:
-    """What a lock in one Redis with a replica does not promise."""
+    """A lock on one server with a replica does not survive a failover."""
 
     def lock(client: Client, name: str) -> bool:
         tries = [attempt(lambda: client.set("lock", name, nx=True)) for _ in range(2)]
@@ -309,7 +309,7 @@ def test_a_server_without_persistence_loses_jobs_and_so_does_a_failover(url: str
 @pytest.mark.parametrize("fault", ["drop", "pause", "restart:server", "script-flush:server"])
 @pytest.mark.parametrize("queue", [ReliableList("jobs"), StreamGroup("jobs", "workers")], ids=["list", "group"])
 def test_the_supplied_queues_hold(url: str, queue: Any, fault: str) -> None:
-    """What at-least-once covers: lost connections, slow workers, a server that comes back with its data."""
+    """The faults that at-least-once covers: lost connections, slow workers, a server that restarts with its data."""
     explore(queue_scenario(queue, "at-least-once", messages=2), url=url, faults=fault, schedules=25).verify()
 
 

@@ -211,7 +211,7 @@ def test_a_replay_by_flag_is_made_with_the_clients_that_were_asked_for(redisq_se
 
 @pytest.mark.slow
 def test_hypothesis_shrinks_the_workload_around_the_schedule(redisq_session: Redisq) -> None:
-    """The smallest list of jobs, and its shortest schedule; nothing flaky about it."""
+    """The smallest list of jobs and its shortest schedule, without flakiness."""
 
     @given(st.lists(st.sampled_from("ab"), min_size=1, max_size=4))
     @settings(max_examples=5, deadline=None, database=None)
@@ -268,7 +268,7 @@ def test_what_befalls_somebodys_own_server_befalls_the_prefix_alone(
 
 @pytest.mark.server
 def test_somebodys_own_server_is_explored_behind_a_prefix(redisq_server: Server, elsewhere: Redisq) -> None:
-    """What is there stays as it is, and of ours nothing is left."""
+    """Existing keys do not change, and no key of redisq is left."""
     with redisq_server.client() as theirs, elsewhere.client:
         theirs.rpush("jobs", "precious")
         try:

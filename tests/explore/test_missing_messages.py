@@ -1,4 +1,4 @@
-"""What an exploration says of messages that are missing: where they lie, and which command had them last."""
+"""The report of an exploration on missing messages: where they are, and which command had them last."""
 
 from __future__ import annotations
 

@@ -200,7 +200,7 @@ def test_messages_reach_subscribers_with_the_step_that_published_them(url: str, 
 def test_invalidations_arrive_with_the_step_that_caused_them(redisq_start: Callable[..., Server]) -> None:
     """RESP3's push messages that are not replies: client-side caching, between a client's own replies.
 
-    On a server of its own: a FLUSHDB of whatever database invalidates everything, for everyone.
+    On its own server: a FLUSHDB of any database invalidates all keys for all clients.
     """
     url = redisq_start().url
     track = [["HELLO", "3"], ["CLIENT", "TRACKING", "ON"], ["GET", "k"], ["GET", "ready"]]
@@ -390,5 +390,5 @@ def test_an_unblocked_worker_stops(url: str) -> None:
         assert stopped.result in ([], [b"a"])
 
     failure = explore(scenario, url=url, exhaustive=True).failure
-    assert failure, "stopped between its look at the flag and its BLPOP, this worker waits for ever"
+    assert failure, "stopped between its check of the flag and its BLPOP, this worker waits without end"
     assert "is blocked in BLPOP jobs 0" in str(failure.error)

@@ -108,7 +108,7 @@ def test_one_of_coroutines_is_no_harder_to_find(redisq: Redisq) -> None:
 @pytest.mark.parametrize("queue", [ReliableList("jobs"), StreamGroup("jobs", "workers")], ids=["list", "group"])
 @pytest.mark.parametrize("faults", ["kill", pytest.param("lost-reply,lost-request", marks=pytest.mark.slow)])
 def test_the_supplied_queues_lose_nothing(url: str, queue: Any, faults: str, is_async: bool) -> None:
-    """Whichever actor is killed, and whichever reply is lost, the recovery consumer gets the message."""
+    """The recovery consumer gets the message after any kill and any lost reply."""
     scenario = queue_scenario(queue, "at-least-once", messages=2, is_async=is_async)
     explore(scenario, url=url, faults=faults, schedules=thorough.schedules(40)).verify()
 

@@ -88,7 +88,7 @@ def test_what_keeps_no_account_of_its_workers_holds_its_contract(
 @pytest.mark.slow
 @pytest.mark.parametrize("faults", FAULTS)
 def test_a_list_is_drained_whole_if_one_of_two_drainers_stops(url: str, faults: str) -> None:
-    """What was in hand may come again, and nothing else."""
+    """Only the messages that a worker held may come again."""
 
     def take(client: Client, pause_seconds: float) -> None:
         time.sleep(pause_seconds)

@@ -1,4 +1,4 @@
-"""shrink.py: whatever failing schedule is found first, the smallest comes out."""
+"""shrink.py: the smallest schedule does not depend on the failing schedule that is found first."""
 
 from __future__ import annotations
 

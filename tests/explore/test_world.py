@@ -216,7 +216,7 @@ def test_actors_may_wait_for_each_other_by_events(url: str) -> None:
 
 
 def test_a_deadlock_is_a_verdict_of_its_own(url: str) -> None:
-    """Two actors that wait for each other for ever: said with what each waits in."""
+    """Two actors that wait for each other: the error says in which command each waits."""
 
     def scenario(world: World) -> None:
         world.actor(lambda client: client.blpop("x", timeout=0), name="one")
@@ -232,7 +232,7 @@ def test_a_deadlock_is_a_verdict_of_its_own(url: str) -> None:
 
 
 def test_a_background_actor_need_not_end(url: str) -> None:
-    """A worker that serves for ever is ended with the run, and gives its work till then."""
+    """A worker without an end is ended with the run, and its work until then counts."""
     ended: list[str] = []
 
     def serve(client: Client) -> None:
@@ -363,7 +363,7 @@ def test_an_actor_that_waits_for_a_lock_is_reported(url: str) -> None:
 
 
 def test_an_actor_that_computes_is_waited_for(url: str) -> None:
-    """Longer than one that waits, and not for ever."""
+    """Longer than a waiting actor, but not without limit."""
 
     def compute(client: Client, seconds: float) -> None:
         until = time.perf_counter() + seconds  # the real clock
@@ -382,7 +382,7 @@ def test_an_actor_that_computes_is_waited_for(url: str) -> None:
 
 
 def test_an_actors_exception_is_the_runs(url: str) -> None:
-    """What an actor raises fails the run; a server's error reply does so, too."""
+    """An exception of an actor fails the run, and so does an error reply of the server."""
 
     def scenario(world: World) -> None:
         world.redis.set("n", "x")
@@ -602,7 +602,7 @@ def test_a_killed_program_takes_its_children_along(url: str) -> None:
 
 
 def test_a_scenario_with_random_numbers_is_reported(url: str) -> None:
-    """What the schedule does not control is reported as such, with the step, not as a failure."""
+    """Uncontrolled nondeterminism is reported with its step, and not as a failure."""
     count = iter(range(1000))
 
     def moody(client: Client) -> None:

@@ -29,7 +29,7 @@ class Actor:
 
 @dataclass
 class Run:
-    """What came of one run: `key` is the same for runs that differ only in the order of independent steps."""
+    """The result of one run. `key` is the same for runs that differ only in the order of independent steps."""
 
     choices: list[tuple[ChoicePoint, Step]]
     results: list[Any]

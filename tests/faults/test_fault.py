@@ -1,4 +1,4 @@
-"""The spelling of faults: each fault reads back as itself, and a mistake is told."""
+"""The spelling of faults: each fault survives a round trip, and a mistake is an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What workers are given to do; by a module of its own, since they find it by its name."""
+"""The jobs of the workers, in their own module, since workers import them by name."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ def produce(url: str) -> None:
 
 
 def send(world: World) -> None:
-    """Whatever the network does, a task that is sent once is in the queue once."""
+    """After any network fault, a task that is sent once is in the queue once."""
     world.actor(produce, gets="url")
     world.run()
     assert world.redis.llen("celery") <= 1

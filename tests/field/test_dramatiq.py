@@ -18,7 +18,7 @@ from tests.field.releases import SCHEDULES, Bug, concerns, place
 TWICE = Bug(library="dramatiq", broken="2.2.1", fixed=None)
 HELD = Bug(library="dramatiq", broken="2.2.1", fixed=None)
 
-#: A worker that has not been heard of for so long is taken for dead; each looks for messages every other second.
+#: Seconds without a heartbeat after which a worker counts as dead; each worker polls every two seconds.
 HEARTBEAT_SECONDS, IDLE_SECONDS = 6, 2
 #: For how long workers live in the scenario: several times as long as the recovery of a dead one's messages takes.
 LIFE_SECONDS = 25
@@ -33,7 +33,7 @@ class Life(ConsumerThread):
         self._end = time.monotonic() + LIFE_SECONDS
 
     def put(self, item: Any) -> None:
-        """What a worker's thread does with what the consumer hands over."""
+        """Processes a message as a worker's thread does."""
         jobs.run(*item.message.args)
         self.post_process_message(item.message)
 
@@ -49,7 +49,7 @@ def produce(url: str) -> None:
 
 
 def send(world: World) -> None:
-    """Whatever the network does, a message that is sent once is in the queue once."""
+    """After any network fault, a message that is sent once is in the queue once."""
     world.actor(produce, gets="url")
     world.run()
     assert world.redis.llen("dramatiq:default") <= 1

@@ -68,21 +68,21 @@ Huey = Old if LOST.installed == LOST.broken else New
 
 
 def postpone(url: str) -> None:
-    """What a worker does with a job that is not due."""
+    """Handles a job that is not due as a worker does."""
     app = Huey(url)
     for number in range(JOBS):
         app.postpone(number)
 
 
 def schedule(url: str) -> None:
-    """What the consumer's scheduler does every second."""
+    """Does the work of the consumer's scheduler, which runs every second."""
     app = Huey(url)
     for task in app.huey.read_schedule(LATER):
         app.huey.enqueue(task)
 
 
 def work(url: str) -> None:
-    """What a worker does, as long as there is something to do."""
+    """Works as a worker does, as long as there are jobs."""
     app = Huey(url)
     while app.pending():
         app.huey.execute(app.huey.dequeue())

@@ -33,7 +33,7 @@ class Poller:
         return getattr(self._poller, name)
 
     def poll(self, _timeout: float | None) -> Any:
-        """Whatever has come when the second is over; kombu takes that for as long as it wanted to wait."""
+        """The messages that have come within a second, which is the longest wait of kombu here."""
         time.sleep(1)
         return self._poller.poll(0)
 

@@ -52,7 +52,7 @@ def work(url: str) -> None:
 
 
 def recover(url: str) -> None:
-    """What an operator does: wait, let a worker do its maintenance, have failed jobs run again."""
+    """Acts as an operator: waits, lets a worker do its maintenance, and requeues failed jobs."""
     time.sleep(RECOVERY_SECONDS)
     queue = rq.Queue("jobs", connection=connect(url))
     # RQ reads the date, which is not the schedule's.
@@ -65,7 +65,7 @@ def recover(url: str) -> None:
 
 
 def enqueue(world: World) -> None:
-    """Whatever the network does, a job that is enqueued once is in the queue once."""
+    """After any network fault, a job that is enqueued once is in the queue once."""
     world.actor(produce, gets="url")
     world.run()
     assert world.redis.llen("rq:queue:jobs") <= 1

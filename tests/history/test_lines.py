@@ -186,7 +186,7 @@ except Exception as error:
 
 
 def test_a_file_that_grows_is_read_to_where_it_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever writes as fast as we read would keep us for ever."""
+    """A writer that is as fast as the reader must not keep it reading without end."""
     path = tmp_path / "grows.jsonl"
     line = '{"note": "a line"}\n'
     path.write_text(line * 10)

@@ -40,7 +40,7 @@ def test_a_body_is_read_as_it_was_written(key: int, size: int, moment: int, salt
 def test_many_at_once_are_what_they_are_one_by_one(
     batches: list[tuple[int, int]], size: int, number: int, salt: int
 ) -> None:
-    """Whatever the buffer held before, and also in a batch that follows upon the last, as a producer's does."""
+    """With any earlier content of the buffer, and also in the next batch of the same producer."""
     codec = BodyCodec(salt, size)
     one, together = codec.writer(b"<", b">"), codec.batch_writer(b"<", b">", number)
     for key, moment in batches:

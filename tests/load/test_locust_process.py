@@ -251,7 +251,7 @@ def stopped(server: Server) -> Iterator[Server]:
 
 @pytest.mark.slow
 def test_a_run_that_drains_for_long_is_waited_for(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However fast the machine is, one consumer with one element a round trip cannot follow twenty producers."""
+    """On any machine, one consumer with one element per round trip is slower than twenty producers."""
     monkeypatch.setattr(locust_process, "_GRACE_SECONDS", 2.0)
     many = LoadRun(
         scenario="drain",

@@ -59,7 +59,7 @@ class Event:
 
 @dataclass
 class Run:
-    """What happened, and where it ended."""
+    """The events, and the state at the end."""
 
     named: bool
     acks: bool
@@ -235,7 +235,7 @@ def agree(columns: Verdict, bitmaps: Verdict) -> None:
     if AnomalyKind.LOST in left_out:  # what may be late-join is not excused either
         left_out.add(AnomalyKind.INDETERMINATE)
     if columns.counts[AnomalyKind.WRONG_ID] and contract.guarantee is Guarantee.FAN_OUT:
-        # Where an entry stands in the stream, and so what a reader is owed, is told by its id.
+        # The id of an entry gives its place in the stream, and so the entries that a reader must get.
         left_out |= {AnomalyKind.LOST, AnomalyKind.INDETERMINATE, AnomalyKind.LATE_JOIN}
     assert not columns.not_judged
     for kind in AnomalyKind:

@@ -56,7 +56,7 @@ def own_server() -> Iterator[Server]:
 
 
 def attacked(server: Server, event: str, **run_options: object) -> LoadReport:
-    """The report of a run in the midst of which `event` happens, once messages are sent."""
+    """The report of a run during which `event` happens, after the first messages."""
     load = LoadRun(**{"url": server.url, "seconds": 2.0, "drain_seconds": 1.0} | run_options)
     with under_way(load, output=subprocess.PIPE) as running:
         with server.client() as client:
@@ -74,7 +74,7 @@ def calls(client: redis.Redis) -> int:
 
 
 def check(scenario: str, event: str, report: LoadReport) -> None:
-    """What must be in the report of `scenario`, and what may be."""
+    """The anomalies that the report of `scenario` must have, and those that it may have."""
     reasons, notes = "\n".join(report.told["verdict"]["reasons"]), "\n".join(report.told["notes"])
     match event:
         case "becomes a replica" | "has too few replicas":

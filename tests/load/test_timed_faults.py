@@ -1,4 +1,4 @@
-"""What goes wrong during a load run is survived by the harness and judged honestly."""
+"""The load harness survives faults during a run, and judges it correctly."""
 
 from __future__ import annotations
 

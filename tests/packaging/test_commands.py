@@ -1,4 +1,4 @@
-"""What README tells people to type exists."""
+"""The commands in README exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the children of `test_logs` do: a module of their own, since each child imports it, and Hypothesis is dear."""
+"""The child processes of `test_logs`. Each child imports this module, so it does not import Hypothesis."""
 
 from __future__ import annotations
 

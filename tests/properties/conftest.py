@@ -16,7 +16,7 @@ Staged = Callable[..., AbstractContextManager[tuple[Stage, Redisq]]]
 
 @pytest.fixture(scope="session")
 def staged(redisq_session: Redisq) -> Staged:
-    """`with staged() as (stage, redisq)`: an empty namespace of the server, and a stage upon it."""
+    """`with staged() as (stage, redisq)`: an empty namespace of the server, and a stage on it."""
 
     @contextmanager
     def begin(tick_seconds: float = 0.0) -> Iterator[tuple[Stage, Redisq]]:

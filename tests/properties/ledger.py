@@ -1,4 +1,4 @@
-"""What consumers on a stage do with what they get, and how it goes on record."""
+"""The consumers on a stage, and the record of their deliveries."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A client that dies, or is cut off, at a chosen command: before the server sees it, or after it took effect.
 
-It acts upon whole functions with IO, such as `drain_to_file`, as the stage does upon logic without.
+It strikes whole functions with IO, such as `drain_to_file`; the stage does the same with logic without IO.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Killed(BaseException):
 
 
 class Fate:
-    """What happens at the `at`-th command (from 0) of all connections; a dead process sends nothing ever after."""
+    """The fault at command number `at` (from 0) of all connections. A dead process sends no more commands."""
 
     def __init__(self, at: int, mark: StepKind) -> None:
         self.at, self.mark = at, mark

@@ -154,6 +154,6 @@ class Stage:
 
 
 def errors(actors: Sequence[Actor]) -> list[BaseException]:
-    """What actors raised that no cut connection explains."""
+    """The exceptions of actors, except those of cut connections."""
     raised = [actor.error for actor in actors if actor.error is not None]
     return [error for error in raised if not isinstance(error, redis.ConnectionError)]

@@ -183,7 +183,7 @@ def take(stage: Stage, stream: Stream, count: int) -> list[str]:
 def test_exactly_the_entries_that_were_trimmed_unread_are_reported(
     staged: Staged, drawn: list[Burst], cuts: list[Trim], order: list[Turn], batch: int
 ) -> None:
-    """What a reader got and what its gaps count are together all that was added, and nothing else is missing."""
+    """A reader's entries and those in its gaps are together all entries that were added."""
     with staged() as (stage, redisq):
         scene = Scene(stage, redisq)
         end = StreamEndpoint(Stream(KEY, after="0", batch=batch), stage.clock)
@@ -213,7 +213,7 @@ GROUP = StreamGroup(KEY, "g", claim_idle_seconds=30.0, max_deliveries=50)
 
 
 class Team(Scene):
-    """Consumers of the group, each with an end of its own; the dead leave what they held."""
+    """Consumers of the group, each with its own endpoint. Dead consumers leave pending entries."""
 
     def __init__(self, stage: Stage, redisq: Redisq, queue: StreamGroup = GROUP) -> None:
         super().__init__(stage, redisq)
@@ -239,7 +239,7 @@ class Team(Scene):
 def test_a_group_loses_nothing_whoever(
     staged: Staged, faults: tuple[StepKind, ...], drawn: list[Burst], data: st.DataObject
 ) -> None:
-    """Each entry acknowledged once, and the server's own counts agree. Only the dead's entries have to be claimed."""
+    """Each entry is acknowledged once, as the server counts too. Only entries of dead consumers are claimed."""
     with staged() as (stage, redisq):
         team = Team(stage, redisq)
         for mine in by_producer(drawn):
@@ -259,7 +259,7 @@ def test_a_group_loses_nothing_whoever(
 
 @given(drawn=bursts(max_bursts=4, max_size=4), order=turns(actors=5, max_turns=16, max_commands=12))
 def test_in_a_group_of_the_living_nothing_comes_twice(staged: Staged, drawn: list[Burst], order: list[Turn]) -> None:
-    """However slow they are: by the consumers' clocks every command takes longer than a claim's idle time."""
+    """With slow consumers: on their clocks every command takes longer than a claim's idle time."""
     with staged(tick_seconds=GROUP.claim_idle_seconds) as (stage, redisq):
         team = Team(stage, redisq)
         stage.ask(queue_exists(GROUP, stage))
@@ -279,7 +279,7 @@ def test_in_a_group_of_the_living_nothing_comes_twice(staged: Staged, drawn: lis
 def test_all_that_a_dead_consumer_held_is_claimed_at_once(
     staged: Staged, drawn: list[Burst], page: int, held: int
 ) -> None:
-    """However many pages of the server's list that are, and however much the living hold before it."""
+    """With any number of pages of the pending list, and any entries of living consumers before them."""
     with staged() as (stage, redisq), pytest.MonkeyPatch.context() as patch:
         patch.setattr(stream_group, "_PAGE", page)
         team = Team(stage, redisq)

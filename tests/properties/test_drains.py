@@ -55,7 +55,7 @@ def drained(drainer: Drainer, out: list[bytes]) -> Steps[None]:
 
 
 def the_rest(redisq: Redisq, key: str = KEY) -> list[bytes]:
-    """What the next drainer gets once the leases of the dead have run out."""
+    """The elements that the next drainer gets when the leases of dead drainers have expired."""
     for lease in redisq.client.scan_iter(match=f"*{key}:drain-lease:*"):
         redisq.client.delete(lease)
     return [element for chunk in drain(redisq.client, key, chunk=7) for element in chunk]
@@ -102,7 +102,7 @@ def test_what_is_pushed_behind_a_drain_stays_for_the_next(
         assert redisq.client.lrange(KEY, 0, -1) == later
 
 
-#: What others may do to the list, each in one step, and what of it they thereby take away: the reply says it.
+#: Changes of the list by other clients, each in one step. Its reply has the elements that it removes.
 _TAKES = {
     "rpush": "redis.call('RPUSH', KEYS[1], ARGV[1]) return {}",
     "lpush": "redis.call('LPUSH', KEYS[1], ARGV[1]) return {}",
@@ -160,7 +160,7 @@ def test_nothing_is_lost_or_doubled_whoever(
         assert not errors(drainers)
         assert meddler.state == "ended"
         deaths = sum(drainer.state == "killed" or drainer.error is not None for drainer in drainers)
-        assert deaths or not redisq.client.exists(f"{KEY}:drains:{{{KEY}}}"), "a claim is left behind by the living"
+        assert deaths or not redisq.client.exists(f"{KEY}:drains:{{{KEY}}}"), "a living drainer has left a claim"
         rest = the_rest(redisq)
         came = Counter(outs[0] + outs[1] + taken + rest)
         assert not Counter(pushed) - came, "lost"
@@ -176,7 +176,7 @@ def test_nothing_is_lost_or_doubled_whoever(
 def test_a_drain_that_dies_at_any_command_is_finished_by_the_next(
     staged: Staged, mark: StepKind, length: int, chunk: int
 ) -> None:
-    """At each of its commands: nothing lost, in order, and at most the chunk in hand twice."""
+    """At each of its commands: no element is lost, they come in order, and at most the current chunk comes twice."""
     at, struck = 0, True
     while struck:
         with staged() as (_, redisq):
@@ -199,7 +199,7 @@ def drain_cut_off(redisq: Redisq, elements: list[bytes], chunk: int, fate: Fate)
 
 
 def test_a_lost_reply_with_a_push_behind_it_loses_and_doubles_nothing(staged: Staged) -> None:
-    """Whichever command's reply it was: what is done again takes nothing of what has come meanwhile."""
+    """For the reply of each command: a repeated step removes no element that was pushed meanwhile."""
     at, struck = 0, True
     while struck:
         with staged() as (stage, redisq):
@@ -355,7 +355,7 @@ def swallow(attempt: Callable[[], object]) -> None:
 
 
 def tear(path: Path, torn_bytes: int, before: int) -> None:
-    """What a kill within a write leaves: of the chunks that were not waited for, the last bytes are not there."""
+    """The file after a kill during a write: the last bytes of chunks that were not synced are missing."""
     journal = path.with_name(path.name + SUFFIX)
     if journal.exists():
         notes = [json.loads(line) for line in journal.read_text().splitlines()]

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.server
 
 KEY = "jobs"
 JOBS = ReliableList(KEY, lease_seconds=30.0)
-#: A worker that is told to stop has done so in this time, in seconds; it takes a millisecond or two.
+#: Seconds within which a worker must stop. It needs a millisecond or two.
 STOPPED_SECONDS = 2.0
 
 
@@ -133,7 +133,7 @@ def test_a_worker_that_lost_a_reply_is_given_the_job_at_once(staged: Staged) -> 
 
 
 class Model:
-    """What a reliable list is: jobs that wait in order, and jobs in hands. `lost` ones come back when leases lapse."""
+    """A model of a reliable list: waiting jobs in order, and held jobs. `lost` ones return when leases expire."""
 
     def __init__(self) -> None:
         self.waiting: list[bytes] = []
@@ -215,7 +215,7 @@ def test_urgent_jobs_come_first_and_each_key_in_order(
 
 @given(timeout_seconds=st.floats(0, 60, exclude_min=True))
 def test_no_time_out_is_so_short_that_it_is_for_ever(timeout_seconds: float) -> None:
-    """0 is for ever in Redis, which counts in milliseconds."""
+    """In Redis 0 means no limit, and the unit is a millisecond."""
     assert redis_timeout(timeout_seconds) >= 0.001
     assert redis_timeout(timeout_seconds) == pytest.approx(timeout_seconds, abs=0.001)
 
@@ -224,7 +224,7 @@ def test_no_time_out_is_so_short_that_it_is_for_ever(timeout_seconds: float) -> 
 @settings(max_examples=8)
 @pytest.mark.parametrize("queue", [BlockingList(KEY), JOBS], ids=["BlockingList", "ReliableList"])
 def test_a_fractional_time_out_is_kept(staged: Staged, queue: Any, timeout_seconds: float) -> None:
-    """Never sooner, and not for ever."""
+    """Not earlier, and not without end."""
     with staged() as (_, redisq), queue.bind(redisq.client) as worker:
         began = time.monotonic()
         assert worker.get(timeout_seconds) is None

@@ -36,7 +36,7 @@ class Pops(Jobs):
 
 
 class Peeks(Jobs):
-    """What was handed out stays."""
+    """Delivered messages stay in the queue."""
 
     def get(self, timeout_seconds: float) -> Any:  # noqa: ARG002 - it never waits
         return self.client.lindex("jobs", 0)

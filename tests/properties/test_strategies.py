@@ -1,4 +1,4 @@
-"""What the strategies draw is what they say, and includes the cases that matter."""
+"""The strategies draw what their docstrings say, including the important cases."""
 
 from __future__ import annotations
 

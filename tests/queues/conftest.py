@@ -76,7 +76,7 @@ def in_thread() -> Iterator[Callable[..., Outcome]]:
 
 
 class Outcome:
-    """What a call in a thread returned or raised, once it has."""
+    """The result or the exception of a call in a thread."""
 
     def __init__(self) -> None:
         self._done = threading.Event()

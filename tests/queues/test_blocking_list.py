@@ -22,7 +22,7 @@ JOBS = BlockingList("jobs")
 
 
 def drained(worker: BoundQueue) -> list[bytes]:
-    """What the worker gets until it is stopped."""
+    """The messages that the worker gets until it is stopped."""
     got = []
     while True:
         try:

@@ -49,7 +49,7 @@ def words(url: str, key: str, path: Path, chance: random.Random) -> list[str]:
 
 
 def on_a_host(number: int) -> list[str]:
-    """What starts a program under another host name in a network of its own; a skip where that is not permitted."""
+    """A command that starts a program with another host name in its own network; skips if that is not permitted."""
     host = ["unshare", "--uts", "--net", "sh", "-c", f'hostname host-{number}; exec "$@"', "sh"]
     if not shutil.which("unshare") or subprocess.run([*host, "true"], capture_output=True, check=False).returncode:
         pytest.skip("NOT TESTED on two hosts: unshare --uts --net is not permitted here")

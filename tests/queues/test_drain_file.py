@@ -248,7 +248,7 @@ def test_an_unknown_framing_is_refused(client: redis.Redis, tmp_path: Path) -> N
 
 
 def test_memory_stays_flat_whatever_the_length(client: redis.Redis, tmp_path: Path) -> None:
-    """Whatever may be under way at once takes less than a MiB; to keep all of the longer list would take ten."""
+    """All queued chunks take less than a MiB; keeping the whole longer list would take ten."""
 
     def peak(count: int) -> int:
         for _ in range(0, count, 1000):

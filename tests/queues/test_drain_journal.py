@@ -1,4 +1,4 @@
-"""What a killed drain leaves in its file, and what the next drain of any list makes of it: no byte of another goes."""
+"""The file of a killed drain, and its repair by the next drain: no byte of another program is removed."""
 
 from __future__ import annotations
 
@@ -234,7 +234,7 @@ def test_a_folder_that_takes_no_journal_is_told(client: redis.Redis, server: Ser
 def test_a_drain_of_another_host_is_left_alone_until_its_lease_has_run_out(
     client: redis.Redis, child: Child, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where file locks do not reach: another kernel has another boot id."""
+    """File locks do not reach another kernel, which has another boot id."""
     path = tmp_path / "out.gz"
     elements = numbered(client, "a")
     kill(child, "within a write", "a", path)

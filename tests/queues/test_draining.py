@@ -94,7 +94,7 @@ def test_the_storys_loop_loses_and_doubles_with_two_drainers(client: redis.Redis
 def test_a_drainer_killed_between_reading_and_trimming_loses_nothing(
     client: redis.Redis, child: Callable[[str], subprocess.Popen[str]]
 ) -> None:
-    """At most the chunk in hand comes twice."""
+    """At most the current chunk comes twice."""
     elements = fill(client, 1000)
     victim = child(
         "for number, chunk in enumerate(drain(client, 'big', chunk=100, lease_seconds=0.2)):\n"

@@ -1,4 +1,4 @@
-"""XREAD readers: everything after the starting point, once, in order; and what was trimmed is told."""
+"""XREAD readers: all entries after the starting point, once, in order; trimmed entries are reported."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def test_a_starting_point_that_is_gone_is_an_inexact_gap(client: redis.Redis) ->
 
 @pytest.mark.parametrize("seed", range(12))
 def test_what_was_read_and_what_is_reported_missing_make_up_what_was_added(client: redis.Redis, seed: int) -> None:
-    """Whatever the order of adding, trimming, deleting and reading."""
+    """In any order of adding, trimming, deleting and reading."""
     chance = random.Random(seed)
     added: list[str] = []
     seen: list[str] = []

@@ -137,7 +137,7 @@ def test_a_lost_reply_leaves_nothing_stuck(client: redis.Redis) -> None:
 
 
 def test_poison_is_parked_after_so_many_deliveries(client: redis.Redis) -> None:
-    """Out of the stream's pending list and into the dead letters in one step, with what it was."""
+    """From the pending list to the dead letters in one step, with its fields."""
     orders = StreamGroup("orders", "billing", claim_idle_seconds=600, max_deliveries=3)
     wire = QueueConnection(client)
     entry_id = client.xadd("orders", {"body": "poison", "kind": "bad"}).decode()

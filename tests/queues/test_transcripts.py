@@ -100,7 +100,7 @@ def test_a_reliable_list_finds_the_job_whose_reply_was_lost() -> None:
     with pytest.raises(redis.ConnectionError):
         play(worker.get(5), HEARTBEAT, NO_WORKERS, (LOOK, []), (taking, LOST))
     assert play(worker.get(5), (LOOK, [b"a"])).body == b"a"
-    # A job in hand is not delivered again, but a lost ack makes it count as not acknowledged.
+    # A job that the worker holds is not delivered again. After a lost ack it counts as not acknowledged.
     assert play(worker.get(0), (LOOK, [b"a"]), (f"LMOVE jobs {MINE} LEFT RIGHT", None)) is None
     with pytest.raises(redis.ConnectionError):
         play(worker.ack(Delivery(body=b"a")), (f"LREM {MINE} 1 a", LOST))

@@ -1,4 +1,4 @@
-"""The counts of the summary: they add up, travel as JSON, and are told in plain lines."""
+"""The counts of the summary: they add up, survive JSON, and are printed in plain lines."""
 
 from __future__ import annotations
 

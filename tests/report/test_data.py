@@ -1,4 +1,4 @@
-"""What a verdict looks like to a program."""
+"""A verdict as JSON data."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ def cut(data: bytes, points: list[int]) -> list[bytes]:
 
 
 def in_pieces(framer: RequestParser | ReplyParser, pieces: list[bytes]) -> list[Request | Reply | UnparsedBytes]:
-    """What `framer` makes of the pieces; the `UnparsedBytes`s are joined, for where they are cut means nothing."""
+    """The frames of the pieces. Neighbouring `UnparsedBytes` are joined, because their boundaries mean nothing."""
     frames: list[Request | Reply | UnparsedBytes] = [frame for piece in pieces for frame in framer.feed(piece)]
     rest = b"".join(frame.raw for frame in frames if isinstance(frame, UnparsedBytes))
     return [frame for frame in frames if not isinstance(frame, UnparsedBytes)] + ([UnparsedBytes(rest)] if rest else [])
@@ -196,7 +196,7 @@ def test_inline_commands_are_split_as_the_server_does(line: bytes, args: tuple[b
     ],
 )
 def test_a_bad_request_and_all_after_it_is_passed_on_as_it_came(bad: bytes) -> None:
-    """What comes before is framed; the bad frame and everything after it is `UnparsedBytes`."""
+    """Bytes before the bad frame are framed; the bad frame and everything after it are `UnparsedBytes`."""
     good = encode_command(["PING"])
     framer = RequestParser()
     assert framer.feed(good + bad) == [Request(good, (b"PING",)), UnparsedBytes(bad)]

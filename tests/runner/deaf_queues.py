@@ -56,7 +56,7 @@ class Sleeps(Reconnecting):
 
 
 class AsksElsewhere(Reconnecting):
-    """Waits for ever, at another key."""
+    """Waits without end, at another key."""
 
     def get_deaf(self, timeout_seconds: float) -> bytes | None:  # noqa: ARG002
         return self.take("elsewhere", 0)

@@ -31,7 +31,7 @@ class Plain:
 
 
 class Hasty(Plain):
-    """What BLPOP hands out is as good as acknowledged, before any work."""
+    """A message counts as acknowledged when BLPOP delivers it, before any work."""
 
     def ack(self, body: bytes) -> bool:  # noqa: ARG002 - it has left the server
         return True
@@ -112,7 +112,7 @@ class Peeking(Plain):
 
 
 class Hanging(Plain):
-    """A consumer that waits for ever."""
+    """A consumer that waits without end."""
 
     def get(self, timeout_seconds: float) -> bytes | None:  # noqa: ARG002
         return super().get(0)

@@ -1,4 +1,4 @@
-"""What each fault does to a real run, and that the right queues survive it."""
+"""The effect of each fault on a real run; correct queues survive it."""
 
 from __future__ import annotations
 

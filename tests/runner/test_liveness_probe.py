@@ -72,7 +72,7 @@ def test_consumers_that_outlive_a_killed_one_are_live(server: Server) -> None:
 
 
 def test_a_healthy_consumer_without_luck_is_not_deaf(server: Server) -> None:
-    """The other consumer takes all that is there, until it is told to hold back."""
+    """The other consumer takes all messages, until it must hold back."""
     done = run_with_faults(queues.Unlucky, server, "drop:connections@59")
     assert_live(done)
     assert any("was added after a fault" in note for note in done.history.notes)

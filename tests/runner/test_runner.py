@@ -1,4 +1,4 @@
-"""However a run ends, it says what happened, and nothing of it is left (see conftest)."""
+"""A run reports every kind of end, and leaves nothing behind (see conftest)."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_the_deadline_tells_of_a_get_that_takes_nothing_out(server: Server) -> N
     [(queues.Hanging, "thread"), (queues.Peeking, "thread"), (queues.AsyncHanging, "asyncio")],
 )
 def test_the_deadline_ends_the_draining(server: Server, queue: Any, workers: Any) -> None:
-    """Where no consumer lives, the runner itself asks for what is left, and its get may not come back either."""
+    """If no consumer is alive, the runner itself gets the rest, and its `get` may not return either."""
     with pytest.raises(TrafficError, match="it was draining the queue"):
         run(
             queue,

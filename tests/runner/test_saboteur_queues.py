@@ -1,4 +1,4 @@
-"""Each saboteur is caught through a run upon a real server, with threads and with processes."""
+"""A run on a real server catches each saboteur, with threads and with processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run says of messages that are missing when its consumers have stopped."""
+"""The report of a run on messages that are missing when its consumers have stopped."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ KILLED = "kill-holding:consumer@10"
 
 
 def run_killed(queue: Any, at: Any, *, workers: Any = "thread", settle_seconds: float = 0.2) -> Run:
-    """A run whose consumer dies with a message in its hands, and is replaced."""
+    """A run whose consumer dies while it holds a message, and is replaced."""
     faults = (KILLED,)
     return run(queue, at=at, messages=40, workers=workers, faults=faults, settle_seconds=settle_seconds)
 

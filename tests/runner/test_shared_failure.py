@@ -1,4 +1,4 @@
-"""Where every operation of all workers fails in the same way, the run ends with that error, and soon."""
+"""If every operation of all workers fails in the same way, the run soon ends with that error."""
 
 from __future__ import annotations
 

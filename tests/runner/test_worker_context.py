@@ -1,4 +1,4 @@
-"""The steps of a run's workers, as a transcript: what they ask for, what they are told, what they record."""
+"""The steps of a run's workers as a transcript: calls, results and records."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ GET = Operation("get", 0.1)
 
 @dataclass
 class Queue:
-    """What the steps know of a queue whose operations send one command each."""
+    """The context of the steps for a queue whose operations send one command each."""
 
     acknowledges: bool = True
     runs_dry: bool = False

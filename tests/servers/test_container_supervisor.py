@@ -109,7 +109,7 @@ def begin(folder: Path, daemon: DockerClient) -> Callable[[], Run]:
 
 
 def end(process: subprocess.Popen[str], how: signal.Signals) -> None:
-    """What Ctrl-C, a CI system and the out-of-memory killer do; back when the process is dead."""
+    """End a process by a signal, as Ctrl-C, a CI system or the out-of-memory killer does; wait until it is dead."""
     process.send_signal(how)
     process.communicate(timeout=30)
 

@@ -49,7 +49,7 @@ def test_a_server_that_does_not_count_overflows_is_read_by_its_log() -> None:
 
 
 def _read_20_mb(server: Server) -> Diagnosis:
-    """What ended the connection of a client that read so much at once."""
+    """The diagnosis of the closed connection of a client that read so much at once."""
     with server.client() as client:
         client.ping()
         before = observe(server)

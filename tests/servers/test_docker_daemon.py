@@ -26,7 +26,7 @@ SOON_SECONDS = 1.5
 
 
 def context(home: Path, name: str, host: str) -> None:
-    """What `docker context create` leaves in the home folder."""
+    """The files of `docker context create` in the home folder."""
     meta = home / ".docker" / "contexts" / "meta" / hashlib.sha256(name.encode()).hexdigest()
     meta.mkdir(parents=True)
     (meta / "meta.json").write_text(json.dumps({"Name": name, "Endpoints": {"docker": {"Host": host}}}))

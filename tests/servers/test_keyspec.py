@@ -1,4 +1,4 @@
-"""Where the keys are in a command: the server's own rules, applied to literal commands and checked by the server."""
+"""The positions of keys in commands: the server's rules, applied to literal commands and checked by the server."""
 
 from __future__ import annotations
 

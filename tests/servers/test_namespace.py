@@ -247,7 +247,7 @@ def test_keys_of_other_programs_are_deleted_by_name_or_found_at_the_end(populate
 
 
 def test_threads_stay_inside_the_prefix_on_connections_that_break(populated: Server) -> None:
-    """A reply must never be taken for another command's, however many connections there are and end."""
+    """A reply must never belong to another command, with any number of connections that open and close."""
     external = start(Settings(server=populated.url))
     namespaces = Namespaces(external)
     before = digest(populated)

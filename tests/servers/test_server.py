@@ -169,7 +169,7 @@ def test_threads_may_restart_it_at_once(process: Server) -> None:
 
 
 def test_a_forked_child_does_not_hold_the_server_but_may_use_it(process: Server) -> None:
-    """Else a forgotten child would keep the server for ever."""
+    """Otherwise a forgotten child process would keep the server running."""
     read_end, write_end = os.pipe()
     child = os.fork()
     if child == 0:

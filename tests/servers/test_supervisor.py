@@ -41,7 +41,7 @@ def _alive(pid: int) -> bool:
 
 
 def _pid(supervisor: Supervisor) -> int:
-    """What a program says that begins with `echo $$`."""
+    """The output of a program that begins with `echo $$`."""
     return int(eventually(supervisor.log).split()[0])
 
 
@@ -100,7 +100,7 @@ def test_a_stopped_program_can_still_be_killed(supervisor: Supervisor) -> None:
 
 
 def test_all_goes_when_the_last_holder_lets_go(supervisor: Supervisor) -> None:
-    """What the program forked goes as well."""
+    """Processes that the program forked end, too."""
     supervisor.launch(_program("sleep 60 & echo $!; wait"))
     supervisor.order("start")
     child = _pid(supervisor)

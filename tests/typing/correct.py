@@ -1,5 +1,5 @@
 # pyright: strict
-"""What users write: mypy --strict and pyright find nothing in it."""
+"""Code of users: mypy --strict and pyright find no error in it."""
 
 from __future__ import annotations
 

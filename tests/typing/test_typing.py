@@ -29,7 +29,7 @@ def _mypy(path: Path) -> set[int]:
 
 
 def _pyright(*words: str) -> Any:
-    """What pyright says of this interpreter's environment, as JSON."""
+    """The findings of pyright with this interpreter's environment, as JSON."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # it asks the first python on PATH
     command = [sys.executable, "-m", "pyright", "--outputjson", *words]
     out = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "PATH": path})

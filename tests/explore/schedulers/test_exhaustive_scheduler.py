@@ -123,7 +123,7 @@ def test_every_placement_of_faults_is_covered(programs: list[list[Command]], max
 @example([[], []], 1)
 @settings(max_examples=40, deadline=None)
 def test_by_lot_every_schedule_comes_once_until_none_is_left(programs: list[list[Command]], max_faults: int) -> None:
-    """Whatever the guide would choose; and it is known to the run when that is."""
+    """For any choices of the guide; and the sampler knows when the last one is done."""
     toy = Toy([program(commands) for commands in programs], (StepKind.KILL_BEFORE, StepKind.KILL_AFTER), max_faults)
     reference = {run.schedule for run in all_runs(toy, Everything())}
     random_sampler, sampler, drawn = RandomSampler(), SchedulerFactory(seed=0, max_faults=max_faults), []

@@ -55,7 +55,7 @@ def sampled(sampler: SchedulerFactory, runs: int, toy: Toy | None = None) -> lis
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_seed_gives_the_same_schedules_in_another_process(strategy: Strategy) -> None:
-    """Whatever the hash seed of the other process is."""
+    """With any hash seed of the other process."""
     here = sampled(SchedulerFactory(seed=7, strategy=strategy, max_faults=2), 40)
     code = (
         "from tests.explore.schedulers.test_scheduler_factory import *;"

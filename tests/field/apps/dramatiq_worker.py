@@ -1,4 +1,4 @@
-"""What Dramatiq's command line is given: the actor on a broker at the environment's Redis."""
+"""The module for Dramatiq's command line: the actor, on a broker at the environment's Redis."""
 
 from __future__ import annotations
 

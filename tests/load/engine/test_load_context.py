@@ -1,4 +1,4 @@
-"""What a process tells of itself while it is at work."""
+"""The progress report of a process."""
 
 from __future__ import annotations
 

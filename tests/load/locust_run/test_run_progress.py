@@ -1,4 +1,4 @@
-"""What is told of a run while it goes on: losses as soon as they can be seen, and none where there is none."""
+"""The progress lines of a run: losses are shown as soon as they are visible, and never falsely."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_what_had_been_inside_when_a_process_told_is_not_lost(
 
 
 def losses(running: RunningLoad) -> Iterator[int]:
-    """What each line of progress says is lost so far."""
+    """The number of lost messages in each line of progress."""
     assert running.process.stdout is not None
     for line in running.process.stdout:
         if told := re.search(r"lost so far ([\d,]+)", line):
@@ -141,7 +141,7 @@ def test_what_a_group_is_far_behind_with_is_not_lost_and_told_while_it_is_draine
 
 @pytest.mark.slow
 def test_of_a_queue_of_ones_own_nothing_is_told_that_nobody_knows(server: Server) -> None:
-    """What is still inside looks like what is lost, as the queue is not asked before the end."""
+    """Messages in the queue look like lost ones, since the queue is not asked before the end."""
     load = LoadRun(scenario="own-queue", url=server.url, seconds=60, producers=20, consumers=1)
     with under_way(load, output=subprocess.PIPE) as run:
         assert run.process.stdout is not None

@@ -1,4 +1,4 @@
-"""Users of a locustfile's own: what Locust is told of them, beside a scenario and alone."""
+"""Users in a locustfile: the events that Locust gets, beside a scenario and alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A locustfile that stands still while it is imported."""
+"""A locustfile whose import does not end."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""What was kept of earlier runs is given back as it was, or said to be unfit for a comparison."""
+"""A baseline is read back unchanged, or rejected as unfit for a comparison."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run may not do, and what has become worse since an earlier one."""
+"""Thresholds of a run, and regressions compared with an earlier run."""
 
 from __future__ import annotations
 

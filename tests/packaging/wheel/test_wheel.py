@@ -24,7 +24,7 @@ def test_the_namespace_is_clean(redisq):
 
 
 def run(*words: str | Path, folder: Path) -> str:
-    """What a command says that is to end well."""
+    """The output of a command that must succeed."""
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
