@@ -18,9 +18,6 @@ def judge_liveness(evidence: Evidence, findings: Findings, *, live_seconds: floa
     if recoveries is None:
         findings.leave_out(AnomalyKind.DEAF, "no record was kept of the faults and of each consumer")
         return
-    if not any(fault.struck for fault in evidence.faults):
-        findings.leave_out(AnomalyKind.DEAF, "no fault struck")
-        return
     outlived = 0
     deaf: set[str] = set()
     for recovery in recoveries:
@@ -36,7 +33,9 @@ def judge_liveness(evidence: Evidence, findings: Findings, *, live_seconds: floa
         elif not (recovery.superseded and in_time):
             findings.leave_out(AnomalyKind.DEAF, _unclear(recovery, live_seconds))
     if not outlived:
-        findings.leave_out(AnomalyKind.DEAF, "no consumer outlived a fault and asked again")
+        struck = any(fault.struck for fault in evidence.faults)
+        why = "no consumer outlived a fault and asked again" if struck else "no fault struck"
+        findings.leave_out(AnomalyKind.DEAF, why)
 
 
 def _deaf(recovery: Recovery) -> str:

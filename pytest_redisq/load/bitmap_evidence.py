@@ -65,6 +65,7 @@ class BitmapEvidence:
     * `absent`: the processes, by number, whose records are missing; default: none. No message that may belong to their
       records is called lost, stuck or unexpected.
     * `errors`: the errors of operations; default: none.
+    * `strikes`: the faults that struck, by the wall clock; default: none.
     * `search`: the result of a search of the server's keys; default: none. The messages found are in the ledger as
       remaining or pending.
     """
@@ -77,6 +78,7 @@ class BitmapEvidence:
         absent: Mapping[int, str] | None = None,
         errors: Sequence[ErrorCount] = (),
         search: Search | None = None,
+        strikes: Sequence[FaultRecord] = (),
     ) -> None:
         self._ledger = ledger
         self._unsettled = unsettled
@@ -84,6 +86,7 @@ class BitmapEvidence:
         self._tried = ledger.tried()
         self._acknowledged = self._tried - ledger.failed - ledger.unknown
         self._errors = errors
+        self._strikes = strikes
         self.notes: tuple[str, ...] = ()
         #: Faults strike a load run from outside. `load.timed_faults` adds their records to the report.
         self.faults: Sequence[FaultRecord] = ()
@@ -147,7 +150,8 @@ class BitmapEvidence:
         return iter(())
 
     def recoveries(self, *, fan_out: bool) -> Iterator[Recovery] | None:  # noqa: ARG002
-        return None
+        logs = self._ledger.logs
+        return logs.recoveries(self._strikes) if logs.consumers and not self._absent else None
 
     def last_seen(self, messages: set[Message]) -> Mapping[Message, Op]:  # noqa: ARG002
         return {}

@@ -7,6 +7,7 @@ arrived without a gap and 12.5 MB at the very worst. All numbers are exact.
 
 from __future__ import annotations
 
+import time
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from typing import Any, Self
 from pyroaring import BitMap64
 
 from pytest_redisq.load.codec import MAX_SEQUENCE, key_of
+from pytest_redisq.load.consumer_log import ConsumerLogs
 from pytest_redisq.load.deliveries import AckBatch, Coverage, Dequeue, Received, packed
 
 #: So many unreadable bodies are kept, as far as this many bytes, to be shown.
@@ -40,6 +42,7 @@ class Ledger:
     remaining: BitMap64 = field(default_factory=BitMap64)
     pending: BitMap64 = field(default_factory=BitMap64)
     trimmed: BitMap64 = field(default_factory=BitMap64)
+    logs: ConsumerLogs = field(default_factory=ConsumerLogs)
 
     def attempt(self, producer: int, messages: int = 1) -> int:
         """Note that `producer` is about to enqueue so many; the sequence of the first."""
@@ -111,6 +114,7 @@ class Ledger:
         self.remaining |= other.remaining
         self.pending |= other.pending
         self.trimmed |= other.trimmed
+        self.logs.merge(other.logs)
 
     def dump(self) -> dict[str, Any]:
         """As plain values and bytes, to be sent (Locust's messages are msgpack)."""
@@ -123,6 +127,7 @@ class Ledger:
             "examples": self.examples,
             "remaining": packed(self.remaining),
             "pending": packed(self.pending),
+            "logs": self.logs.dump(time.time_ns()),
         }
 
     @classmethod
@@ -137,4 +142,5 @@ class Ledger:
             examples=list(dumped["examples"]),
             remaining=BitMap64.deserialize(dumped["remaining"]),
             pending=BitMap64.deserialize(dumped["pending"]),
+            logs=ConsumerLogs.load(dumped["logs"]),
         )

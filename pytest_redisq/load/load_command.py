@@ -293,7 +293,13 @@ def _write(file: OutputFile, text: str, status: int) -> int:
 
 def _run(asked: LoadRun, server: Server, faults: Sequence[str]) -> LoadReport:
     with under_way(asked) as running, ended_by_signals(running):
-        schedule = FaultSchedule(faults_for("load", faults), server, running.process.pid, begun=running.begun)
+        schedule = FaultSchedule(
+            faults_for("load", faults),
+            server,
+            running.process.pid,
+            begun=running.begun,
+            note_strike=running.note_strike,
+        )
         with schedule.at_work():
             report = running.wait()
         click.echo(schedule.lines(), err=True, nl=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib.util
 import json
 import os
@@ -20,6 +21,7 @@ from typing import Any
 
 from pytest_redisq.children import ChildProcess
 from pytest_redisq.errors import DeliveryError, RedisqError
+from pytest_redisq.history import FaultRecord
 from pytest_redisq.load.engine import Engine
 from pytest_redisq.load.results.exit_status import EXIT_NOT_RUN, EXIT_UNKNOWN
 from pytest_redisq.secret import Url
@@ -166,6 +168,20 @@ def begun_file(report: Path) -> Path:
     return report.with_name(f"{report.name}.begun")
 
 
+def strikes_file(report: Path) -> Path:
+    """Where the faults that struck a run are noted, a `FaultRecord` a line, by the process that strikes."""
+    return report.with_name(f"{report.name}.strikes")
+
+
+def read_strikes(report: str | None) -> list[FaultRecord]:
+    """The faults that have struck the run with this report so far."""
+    file = strikes_file(Path(report)) if report else None
+    if file is None or not file.exists():
+        return []
+    records = map(json.loads, file.read_text(encoding="utf-8").splitlines())
+    return [FaultRecord(**{**record, "killed": tuple(record["killed"])}) for record in records]
+
+
 def reserve_file(report: Path) -> Path:
     """What keeps room on the disk for a run's report, until that is written."""
     return report.with_name(f"{report.name}.reserve")
@@ -229,6 +245,11 @@ class RunningLoad:
     def begun(self) -> bool:
         """Whether all are connected, so that its time counts."""
         return begun_file(self._report).exists()
+
+    def note_strike(self, record: FaultRecord) -> None:
+        """Tell the run of a fault that struck it."""
+        with open(strikes_file(self._report), "a", encoding="utf-8") as file:
+            file.write(json.dumps(dataclasses.asdict(record)) + "\n")
 
     def stop(self) -> None:
         """End it before its time, in good order: what is under way is drained and judged. Once is enough."""

@@ -39,11 +39,13 @@ class FaultSchedule:
         locust_pid: int,
         *,
         begun: Callable[[], bool] = lambda: True,
+        note_strike: Callable[[FaultRecord], None] = lambda _record: None,
     ) -> None:
         self._faults = sorted(faults, key=_at_seconds)
         self._server = server
         self._locust_pid = locust_pid
         self._begun = begun
+        self._note_strike = note_strike
         self._over = threading.Event()
         self._began = time.monotonic()
         self.struck: list[str] = []
@@ -95,8 +97,11 @@ class FaultSchedule:
             if self._over.wait(max(0.0, self._began + _at_seconds(fault) - time.monotonic())):
                 self._miss(fault, "never struck", "the run had ended", began=False)
                 continue
+            at_ns = time.time_ns()
             try:
                 self._strike(fault)
+                for each_ns in (at_ns, time.time_ns()):
+                    self._note_strike(FaultRecord(fault=str(fault), at_ns=each_ns, struck=1))
             except (RedisqError, OSError) as error:
                 self._miss(fault, "failed", str(error))
 
@@ -172,7 +177,9 @@ def run_struck(load: LoadRun, server: Server, faults: AnyFaults) -> LoadReport:
     """
     parsed = faults_for("load", faults)
     with interrupts.not_replaced(), under_way(load, output=subprocess.PIPE) as running:
-        schedule = FaultSchedule(parsed, server, running.process.pid, begun=running.begun)
+        schedule = FaultSchedule(
+            parsed, server, running.process.pid, begun=running.begun, note_strike=running.note_strike
+        )
         with schedule.at_work():
             report = running.wait()
     return schedule.told_by(report)

@@ -7,6 +7,7 @@ from typing import Any
 
 from pytest_redisq.check import Contract
 from pytest_redisq.load.codec import TRAILER_BYTES, BodyCodec
+from pytest_redisq.load.consumer_log import ConsumerLog
 from pytest_redisq.load.deliveries import Coverage
 from pytest_redisq.load.engine.assignment import Assignment
 from pytest_redisq.load.engine.clients import PushClient
@@ -48,6 +49,11 @@ class LoadContext:
         """The buffer of one consumer that must receive every message. Parameters as for `delivery_buffer`."""
         self._alone.add(reader)
         return self._open(reader, coverage)
+
+    def open_log(self) -> ConsumerLog:
+        """The log of one more consumer of the user's own queue."""
+        logs = self.ledger.logs
+        return logs.open(f"consumer-{self.assignment.first_consumer + len(logs.consumers)}")
 
     def _open(self, reader: str, coverage: Coverage | None) -> DeliveryBuffer:
         self._buffers.append(DeliveryBuffer(self.ledger, self.codec, reader=reader, coverage=coverage))

@@ -30,6 +30,7 @@ from pytest_redisq.load.codec import BodyCodec
 from pytest_redisq.load.engine.assignment import Assignment
 from pytest_redisq.load.engine.target import Target
 from pytest_redisq.load.ledger import Ledger
+from pytest_redisq.load.locust_process import read_strikes
 from pytest_redisq.load.locust_run.cluster_slots import run_for
 from pytest_redisq.load.locust_run.connection_limits import connection_obstacle
 from pytest_redisq.load.locust_run.load_options import LoadOptions
@@ -237,7 +238,11 @@ class LocustMaster:
         queries.look_inside(ledger)
         unsettled += queries.failures
         evidence = BitmapEvidence(
-            ledger, unsettled=unsettled, absent=self._reports.absent(), errors=error_counts(timings)
+            ledger,
+            unsettled=unsettled,
+            absent=self._reports.absent(),
+            errors=error_counts(timings),
+            strikes=read_strikes(self._options.report),
         )
         verdict, interrupted = check(evidence, contract, keep=KEPT_RANGES), self._interrupted(seconds)
         self._until(lambda: (queries.clients_after() or 0) <= queries.clients_before + self._users_beside, 2.0)

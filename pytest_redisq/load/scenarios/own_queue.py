@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -193,6 +194,7 @@ class _LedgerRecord:
         self._keys: list[bytes] = []
         if buffer is not None:
             self._buffer = buffer
+            self._log = context.open_log()
 
     def putting(self, sequence: int) -> bytes:  # noqa: ARG002  the ledger counts by itself
         self._sequence = self._context.ledger.attempt(self._number)
@@ -203,17 +205,23 @@ class _LedgerRecord:
 
     def put(self, queue_id: str | None) -> None:  # noqa: ARG002
         self._under_way = ""
+        self._context.ledger.logs.count_put(time.time_ns())
         self._turns.done(0)
 
     def getting(self) -> None:
         self._asked = self._buffer.ask(self)
+        self._log.asks(time.time_ns())
         self._under_way = "get"
         self._turns.begin()
 
     def got(self, received: ReceivedMessage | None) -> None:
         self._under_way = ""
+        moment_ns = time.time_ns()
         if received is None:
+            self._log.ended(moment_ns)
             return
+        self._log.took(moment_ns)
+        self._context.ledger.logs.count_taken(moment_ns)
         buffer = self._buffer
         if received.id is not None:
             buffer.name_ids()
@@ -231,6 +239,8 @@ class _LedgerRecord:
 
     def failed(self, outcome: Outcome | None, error: Exception) -> None:
         verb = self._under_way
+        if verb == "get":
+            self._log.ended(time.time_ns())
         self.give_up(outcome)
         self._turns.failed(self._context.errors.told(verb, error, outcome))
 
