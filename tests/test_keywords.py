@@ -36,7 +36,7 @@ def test_the_keywords_are_those_of_what_takes_them(kind: type) -> None:
 
 
 def test_the_settings_of_a_server_are_those_of_the_options() -> None:
-    assert _names(keywords.ServerKeywords) == {each.name for each in fields(Settings)} - {"origin", "replay"}
+    assert _names(keywords.ServerKeywords) == {each.name for each in fields(Settings)} - {"origin", "replay", "strict"}
 
 
 def _names(kind: Any) -> set[str]:

@@ -10,6 +10,7 @@ from pytest_redisq.check.contract import AnomalyKind, Contract
 from pytest_redisq.check.evidence import ErrorCount
 from pytest_redisq.history import FaultRecord
 from pytest_redisq.model import Message, Op
+from pytest_redisq.terminal import escaped
 
 JudgedAs = Literal["pass", "fail", "unknown"]
 
@@ -96,6 +97,10 @@ class Verdict:
         return tuple(kind for kind, times in self.counts.items() if times and self.contract.forbids(kind))
 
     def __str__(self) -> str:
+        # Reasons and faults are as a history has them, which may come from anywhere.
+        return escaped(self._line())
+
+    def _line(self) -> str:
         match self.outcome:
             case "pass":
                 return f"{self.contract} holds: {self._basis()}"

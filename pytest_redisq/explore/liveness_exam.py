@@ -67,7 +67,7 @@ class LivenessExam(WorkloadContext):
     * `producing`: whether messages may still be put by others, or an actor is paused.
     """
 
-    backoff_seconds = (0.0, 0.0)
+    backoff_seconds: tuple[float, float] = (0.0, 0.0)
     slice_seconds = LOOK_SECONDS
 
     def __init__(
