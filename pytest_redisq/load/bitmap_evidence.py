@@ -90,6 +90,7 @@ class BitmapEvidence:
         self.notes: tuple[str, ...] = ()
         #: Faults strike a load run from outside. `load.timed_faults` adds their records to the report.
         self.faults: Sequence[FaultRecord] = ()
+        self._search_gap = search.gap if search else ""
         self.searched: bool = search is not None
         self.places: Sequence[FoundPlace] = search.places if search else ()
         self.enqueue_ids = Knowledge.UNRECORDED
@@ -117,6 +118,8 @@ class BitmapEvidence:
         if reasons and (pending := len(self._ledger.pending)):
             why = "perhaps in a process whose records are missing" if self._absent else "and may still be acknowledged"
             reasons.append(f"{pending:,} messages are pending, {why}")
+        if self._search_gap:
+            reasons.append(f"the search for missing messages is not complete: {self._search_gap}")
         return reasons
 
     def errors(self) -> Sequence[ErrorCount]:

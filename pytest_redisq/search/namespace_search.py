@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -91,10 +91,10 @@ class NamespaceSearch:
         self._find = find
         self._limits = limits or SearchLimits()
 
-    def search(self, wanted: Collection[Message]) -> SearchResult:
+    def search(self, wanted: Container[Message]) -> SearchResult:
         """Look for `wanted` in every key. An error of the server ends the search, and is the result's `gap`."""
         with Address(url=self._address.url).client(socket_timeout=max(1.0, self._limits.seconds)) as client:
-            pass_ = _SearchPass(client, self._address.prefix, self._find, frozenset(wanted))
+            pass_ = _SearchPass(client, self._address.prefix, self._find, wanted)
             gap = ""
             try:
                 pass_.read(SearchMeter(self._limits))
@@ -118,7 +118,7 @@ class NamespaceSearch:
 class _SearchPass:
     """One pass over all keys."""
 
-    def __init__(self, client: redis.Redis, prefix: str, find: FindMessages, wanted: frozenset[Message]) -> None:
+    def __init__(self, client: redis.Redis, prefix: str, find: FindMessages, wanted: Container[Message]) -> None:
         self._client = client
         self._prefix = prefix
         self._find = find

@@ -236,6 +236,7 @@ class LocustMaster:
         ledger, timings = self._prepared, self._reports.merge_into(self._prepared)
         queries.check_writable()
         queries.look_inside(ledger)
+        search = queries.look_for_missing(ledger)
         unsettled += queries.failures
         evidence = BitmapEvidence(
             ledger,
@@ -243,6 +244,7 @@ class LocustMaster:
             absent=self._reports.absent(),
             errors=error_counts(timings),
             strikes=read_strikes(self._options.report),
+            search=search,
         )
         verdict, interrupted = check(evidence, contract, keep=KEPT_RANGES), self._interrupted(seconds)
         self._until(lambda: (queries.clients_after() or 0) <= queries.clients_before + self._users_beside, 2.0)

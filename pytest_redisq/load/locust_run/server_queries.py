@@ -17,18 +17,25 @@ from redis.backoff import ConstantBackoff
 from redis.exceptions import NoPermissionError
 from redis.retry import Retry
 
+from pytest_redisq.check import Contract, Guarantee
 from pytest_redisq.errors import ServerError
+from pytest_redisq.history import Search
 from pytest_redisq.load.engine.assignment import Assignment
 from pytest_redisq.load.engine.load_context import LoadContext
 from pytest_redisq.load.ledger import Ledger
+from pytest_redisq.load.locust_run.missing_search import MissingSearch, add_found, add_recovered, missing_keys
 from pytest_redisq.load.locust_run.run_keys import RunKeys
 from pytest_redisq.load.locust_run.run_progress import TELL_SECONDS
-from pytest_redisq.load.scenarios import Scenario
+from pytest_redisq.load.scenarios import OwnQueue, Scenario
 from pytest_redisq.load.scenarios.scenario import ScenarioWithTrimming
+from pytest_redisq.search import SearchResult
 from pytest_redisq.secret import without_secrets
 from pytest_redisq.servers import Address
 
 T = TypeVar("T")
+
+#: What failed, if the server did not let itself be searched.
+_SEARCHED = "the server's keys could not be searched for missing messages"
 
 #: At the end of a run, a server that has not answered for so many seconds is not asked again (loadtests/README.md).
 SILENCE_SECONDS = 30.0
@@ -115,6 +122,25 @@ class ServerQueries:
             number = self.ask(what, lambda: scenario.trimmed(self._client, self._assignment), 0)
             if number:
                 ledger.trimmed = self._trimmed(scenario, ledger, number)
+
+    def look_for_missing(self, ledger: Ledger) -> Search | None:
+        """Search all keys of the run for messages that are missing, and add those found to the ledger.
+
+        Before that the leases run out, and one more consumer of an own queue takes what comes back. Returns what was
+        found; None if nothing is missing.
+        """
+        fan_out = Contract.parse(self._scenario.contract).guarantee is Guarantee.FAN_OUT
+        if fan_out or self.silent or not missing_keys(ledger):
+            return None
+        scenario, search = self._scenario, MissingSearch(self._scenario, self._assignment)
+        silent = SearchResult(gap="the server did not answer")
+        result = self.ask(_SEARCHED, lambda: search.search(ledger), silent)
+        asked = False
+        if result.inside and search.ages_keys and isinstance(scenario, OwnQueue):
+            asked = self.ask(_SEARCHED, lambda: search.let_leases_pass(result), False)
+            add_recovered(ledger, self._each(scenario.recovered))
+            result = self.ask(_SEARCHED, lambda: search.search(ledger), silent)
+        return add_found(ledger, result, asked=asked)
 
     def _trimmed(self, scenario: ScenarioWithTrimming, ledger: Ledger, number: int) -> BitMap64:
         """Those acknowledged that the stream has no more; none if they are more than the `number` that it trimmed.

@@ -31,6 +31,8 @@ from pytest_redisq.servers import Address
 
 #: Seconds that one `get` waits. A consumer stops only after a `get` has returned None.
 GET_SECONDS = 0.5
+#: The same for the consumer that takes what comes back at the end of a run.
+RECOVERY_GET_SECONDS = 0.1
 #: A consumer that is to end does so after so many exceptions of the queue's code in a row.
 _MISTAKES = 20
 #: Why a load run cannot open a queue of such a form.
@@ -56,7 +58,7 @@ class OwnQueue:
 
     After producers have ended, consumers go on until all messages have arrived, or nothing new has for
     `--drain-seconds`; each then ends when a `get` has come back empty. What is left is counted if the queue has
-    `remaining` and `pending`; if it has not, what has not been received is called lost.
+    `remaining` and `pending`; what else is missing is looked for in all keys, after the leases there have run out.
     """
 
     make: Any = field(kw_only=False)
@@ -97,11 +99,26 @@ class OwnQueue:
     def pending(self, client: redis.Redis, assignment: Assignment) -> Iterator[bytes]:
         return self._inside(client, assignment, "pending")
 
+    def recovered(self, client: redis.Redis, assignment: Assignment) -> Iterator[bytes]:  # noqa: ARG002
+        """The bodies that one more consumer gets, and acknowledges, until it has asked in vain."""
+        queue = self._open(assignment)
+        try:
+            queue.call("recover")
+            while (received := queue.get(RECOVERY_GET_SECONDS)) is not None:
+                yield received.body
+                if queue.acknowledges:
+                    queue.ack(received)
+        finally:
+            queue.close()
+
+    def prefix(self, assignment: Assignment) -> str:
+        """What the users' clients put before each key. A client of the user's own puts nothing before it."""
+        return "" if assignment.own_server or self.client is not None else assignment.prefix
+
     def _open(self, assignment: Assignment, *, is_producer: bool = False) -> BlockingEndpoint:
         check_queue(self.make, is_async=self.is_async, cannot=_CANNOT)
         found = is_async_queue(self.make, is_producer=is_producer)
-        prefix = "" if assignment.own_server or self.client is not None else assignment.prefix
-        address = Address(url=assignment.url, prefix=prefix)
+        address = Address(url=assignment.url, prefix=self.prefix(assignment))
         return BlockingEndpoint(
             EndpointFactory(queue=self.make, address=address, client=self.client, gets=self.gets),
             "user",

@@ -1,0 +1,105 @@
+"""Looks for the messages that a load run misses: in all keys of the run, after the leases there have run out."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable
+
+from pyroaring import BitMap64
+
+from pytest_redisq.history import Search
+from pytest_redisq.load.codec import key_bytes, key_of, message_of
+from pytest_redisq.load.deliveries import AckBatch, Dequeue
+from pytest_redisq.load.engine.assignment import Assignment
+from pytest_redisq.load.engine.load_context import LoadContext
+from pytest_redisq.load.ledger import Ledger
+from pytest_redisq.load.scenarios import OwnQueue, Scenario
+from pytest_redisq.model import Message
+from pytest_redisq.search import NamespaceSearch, SearchResult, messages_by_reader
+from pytest_redisq.servers import Address
+
+
+class _Wanted:
+    """The messages of these keys, as a container."""
+
+    def __init__(self, keys: BitMap64) -> None:
+        self._keys = keys
+
+    def __contains__(self, message: object) -> bool:
+        return isinstance(message, Message) and key_of(*message) in self._keys
+
+
+def missing_keys(ledger: Ledger) -> BitMap64:
+    """The messages that were acknowledged by the queue, and neither delivered for good nor known to be inside.
+
+    Not delivered for good: never, or in the last dequeue of a consumer that did not acknowledge it.
+    """
+    once, acked, held = BitMap64(), BitMap64(), BitMap64()
+    for received in ledger.readers.values():
+        once |= received.once
+        acked |= received.acked.once | received.ack_tried
+        held |= BitMap64(received.in_flight)
+    if not acked:
+        held = BitMap64()  # no consumer acknowledges
+    return ((ledger.acknowledged() - once) | (held - acked)) - ledger.remaining - ledger.pending - ledger.trimmed
+
+
+class MissingSearch:
+    """The search of one run.
+
+    * `scenario`, `assignment`: of the run.
+
+    `ages_keys`: whether the keys belong to the run, so that their leases may run out.
+    """
+
+    def __init__(self, scenario: Scenario, assignment: Assignment) -> None:
+        prefix = assignment.prefix
+        if isinstance(scenario, OwnQueue):
+            prefix = scenario.prefix(assignment)
+        self.ages_keys: bool = assignment.own_server or bool(prefix)
+        codec = LoadContext(assignment).codec
+
+        def read(body: bytes) -> Message | None:
+            decoded = codec.read(body)
+            return None if decoded is None else message_of(decoded.key)
+
+        find = messages_by_reader(read, codec.payload_bytes)
+        self._search = NamespaceSearch(Address(url=assignment.url, prefix=prefix), find)
+
+    def search(self, ledger: Ledger) -> SearchResult:
+        """Search for all that is missing."""
+        return self._search.search(_Wanted(missing_keys(ledger)))
+
+    def let_leases_pass(self, result: SearchResult) -> bool:
+        """Age the keys of the run. Returns True."""
+        self._search.let_leases_pass(result)
+        return True
+
+
+def add_recovered(ledger: Ledger, bodies: Iterable[bytes]) -> None:
+    """Add what one more consumer has received, and acknowledged, after all others had ended."""
+    keys = [key_bytes(body) for body in bodies]
+    if not keys:
+        return
+    recovered = Ledger()
+    for name, received in ledger.readers.items():
+        reader = recovered.reader(name, received.coverage)
+        dequeues = [Dequeue(number, number, number + 1) for number in range(len(keys))]
+        reader.add(array("Q", b"".join(keys)), dequeues, [AckBatch(len(keys) + 1, keys)])
+    ledger.merge(recovered)
+
+
+def add_found(ledger: Ledger, result: SearchResult, *, asked: bool) -> Search:
+    """Add what was found to the ledger, and return the result for the verdict.
+
+    `asked`: whether one more consumer has asked in vain after the leases had run out. Then what was found is stuck,
+    unless it is due later, or the queue has delivered nothing at all.
+    """
+    found = BitMap64(key_of(*message) for message in result.found) & missing_keys(ledger)
+    delivers = any(received.once for received in ledger.readers.values())
+    stuck = BitMap64()
+    if delivers and (asked or not (result.timers or result.pending)):
+        stuck = found - BitMap64(key_of(*message) for message in result.due)
+    ledger.pending |= stuck
+    ledger.remaining |= found - stuck
+    return result.record
