@@ -1,0 +1,46 @@
+"""The table of correct queues: public patterns, cured where they were broken. All of them pass."""
+
+from __future__ import annotations
+
+from tests.table import lists, streams
+from tests.table.rows import Row
+
+MOST, LEAST, EFFECTIVELY = "at-most-once", "at-least-once", "effectively-once"
+DIES = {"faults": "kill:consumer@10"}
+DIES_HOLDING = {"faults": "kill-holding:consumer@10"}
+KILLED = {"faults": "kill", "schedules": 20}
+
+TWINS = [
+    Row(lists.Blpop, f"{MOST}, fifo", run=DIES, explore=KILLED),
+    Row(lists.Brpop, f"{MOST}, fifo", run=DIES, explore=KILLED),
+    Row(lists.LpopPolling, f"{LEAST}, fifo"),
+    Row(lists.PriorityLists, LEAST),
+    Row(lists.ShardedLists, MOST, run=DIES, explore=KILLED),
+    Row(lists.BatchPop, MOST, run=DIES, explore=KILLED),
+    Row(lists.TransactionalPut, f"{LEAST}, fifo"),
+    Row(lists.BackPressure, LEAST),
+    Row(lists.RateLimited, LEAST, explore={"schedules": 10}),
+    Row(lists.BodiesBeside, MOST, run=DIES, explore=KILLED),
+    Row(lists.PutOnce, EFFECTIVELY, run={"faults": "drop:connections@10"}, drivers=("run", "load")),
+    Row(lists.Reliable, LEAST, run=DIES_HOLDING, explore=KILLED),
+    Row(lists.ReliablePolling, LEAST, run=DIES_HOLDING, explore=KILLED),
+    Row(lists.LeasedList, LEAST, run=DIES_HOLDING, drivers=("run", "load")),
+    Row(lists.RetriesLater, LEAST, run=DIES_HOLDING, explore=KILLED),
+    Row(lists.AsyncBlpop, f"{MOST}, fifo", run=DIES, explore=KILLED),
+    Row(lists.AsyncReliable, LEAST, run=DIES_HOLDING, explore=KILLED),
+    Row((lists.push, lists.pop), f"{MOST}, fifo", run=DIES, explore=KILLED, drivers=("run", "explore")),
+    Row(streams.Group, EFFECTIVELY, run=DIES_HOLDING, explore=KILLED),
+    Row(streams.GroupByXclaim, EFFECTIVELY, run=DIES_HOLDING, explore=KILLED),
+    Row(streams.GroupThatDeletes, LEAST, run=DIES_HOLDING, explore=KILLED),
+    Row(streams.GroupThatLooksBack, LEAST, run=DIES_HOLDING, explore=KILLED),
+    Row(streams.GroupWithoutAcks, MOST, run=DIES, explore=KILLED),
+    Row(streams.BoundedGroup, f"{LEAST}, bounded", run=DIES_HOLDING, explore=KILLED),
+    Row(streams.Reader, "fan-out, fifo"),
+    Row(streams.Scheduler, MOST, run=DIES, explore=KILLED),
+    Row(streams.ScriptedScheduler, MOST, run=DIES, explore=KILLED),
+    Row(streams.Leased, LEAST, run=DIES_HOLDING, drivers=("run", "load")),
+    Row(streams.CountedOrder, LEAST),
+    Row(streams.PopsFromSet, MOST, run=DIES, explore=KILLED),
+    Row(streams.HashAndIndex, MOST, run=DIES, explore=KILLED),
+    Row(streams.AsyncGroup, EFFECTIVELY, run=DIES_HOLDING, explore=KILLED),
+]
