@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import time
-import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -138,33 +137,12 @@ class BodiesBeside(Blpop):
         return name and self.client.getdel(f"body:{name.decode()}")
 
 
-ONCE = """
-if redis.call('SET', KEYS[2], 1, 'NX', 'EX', 600) then redis.call('RPUSH', KEYS[1], ARGV[1]) return 1 end
-return 0
-"""
-
-
-class PutOnce(Blpop):
-    """A producer tries again after an error; a script drops what is there already."""
-
-    def put(self, body: bytes) -> None:
-        name = f"once:{uuid.uuid4().hex}"
-        for attempt in range(20):
-            try:
-                self.client.eval(ONCE, 2, "jobs", name, body)
-                return
-            except redis.ConnectionError:
-                if attempt == 19:
-                    raise
-                time.sleep(0.01)
-
-
 class Reliable(Blpop):
     """BLMOVE to a list of each worker, LREM as ack; a worker whose sign of life has expired is robbed by the others."""
 
     def __init__(self, client: Any) -> None:
         super().__init__(client)
-        self.held = f"held:{uuid.uuid4().hex}"
+        self.held = f"held:{self.client.incr('names')}"
         self.client.sadd("workers", self.held)
 
     def get(self, timeout_seconds: float) -> Any:
@@ -176,10 +154,40 @@ class Reliable(Blpop):
         return bool(self.client.lrem(self.held, 1, body))
 
     def recover(self) -> None:
-        for name in self.client.smembers("workers"):
+        for name in sorted(self.client.smembers("workers")):
             if not self.client.exists(b"alive:" + name):
                 while self.client.lmove(name, "jobs", "RIGHT", "LEFT"):
                     pass
+
+
+ONCE = """
+if redis.call('SET', KEYS[2], 1, 'NX', 'EX', 600) then redis.call('RPUSH', KEYS[1], ARGV[1]) return 1 end
+return 0
+"""
+
+
+class PutOnce(Reliable):
+    """A producer tries again after an error; a script drops what is there already. A consumer whose connection broke
+    begins as another one: what the lost reply had is in the list of the first.
+    """
+
+    def put(self, body: bytes) -> None:
+        name = f"once:{body.hex()}"
+        for attempt in range(20):
+            try:
+                self.client.eval(ONCE, 2, "jobs", name, body)
+                return
+            except redis.ConnectionError:
+                if attempt == 19:
+                    raise
+                time.sleep(0.01)
+
+    def get(self, timeout_seconds: float) -> Any:
+        try:
+            return super().get(timeout_seconds)
+        except redis.ConnectionError:
+            super().__init__(self.client)
+            raise
 
 
 class ReliablePolling(Reliable):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-import uuid
 from typing import Any
 
 import redis
@@ -35,7 +34,7 @@ class Group:
 
     def __init__(self, client: Any) -> None:
         self.client = client
-        self.name = uuid.uuid4().hex
+        self.name = f"worker-{client.incr('names')}"
         self.make()
 
     def make(self) -> None:
@@ -232,12 +231,13 @@ class AsyncGroup:
 
     def __init__(self, client: Any) -> None:
         self.client = client
-        self.name = uuid.uuid4().hex
+        self.name = ""
 
     async def put(self, body: bytes) -> Any:
         return await self.client.xadd("events", {"body": body})
 
     async def get(self, timeout_seconds: float) -> Any:
+        self.name = self.name or f"worker-{await self.client.incr('names')}"
         with contextlib.suppress(redis.ResponseError):
             await self.client.xgroup_create("events", "workers", "0", mkstream=True)
         idle_ms = int(LEASE_SECONDS * 1000)

@@ -1,0 +1,79 @@
+"""The table of saboteurs: each has one fault, and the verdict has to name it."""
+
+from __future__ import annotations
+
+from pytest_redisq.endpoint.jobs import Rate
+from pytest_redisq.model import Message
+from tests.table import saboteur_lists as lists
+from tests.table import saboteur_streams as streams
+from tests.table.rows import Row
+
+MOST, LEAST, EFFECTIVELY = "at-most-once", "at-least-once", "effectively-once"
+DIES = {"faults": "kill:consumer@10"}
+DIES_HOLDING = {"faults": "kill-holding:consumer@10"}
+FAST = {"rate": ""}
+CUT = {"faults": "drop:connections@10"}
+KILLED = {"faults": "kill", "schedules": 60}
+HERE, RUN, LOAD = ("explore",), ("run",), ("run", "load")
+
+
+def binary(message: Message) -> bytes:  # noqa: ARG001
+    """A payload that is no text."""
+    return b"\xff\xfe"
+
+
+SABOTEURS = [
+    Row(lists.DropsEveryThird, LEAST, "lost"),
+    Row(lists.DropsTheLast, LEAST, "lost"),
+    Row(lists.DropsTheFirst, LEAST, "lost"),
+    Row(lists.LosesLarge, LEAST, "lost", drivers=LOAD, run={"payload": 70_000}, load={"payload_bytes": 70_000}),
+    Row(lists.LosesOnReconnect, LEAST, "lost", drivers=RUN, run={"messages": 1000, "faults": "drop:connections@100"}),
+    Row(lists.PutsAgain, EFFECTIVELY, "cloned", drivers=HERE, explore={"faults": "lost-reply"}),
+    Row(lists.PutsTwice, EFFECTIVELY, "cloned"),
+    Row(lists.GetsTwice, MOST, "duplicated"),
+    Row(lists.FlipsABit, LEAST, "corrupted", drivers=LOAD, run={"messages": 120}),
+    Row(lists.Truncates, LEAST, "corrupted", drivers=LOAD, run={"payload": 20}),
+    Row(lists.Uppercases, LEAST, "corrupted"),
+    Row(lists.DecodesInVain, LEAST, "corrupted", drivers=LOAD, run={"payload": binary}),
+    Row(lists.Invents, MOST, "unexpected", drivers=RUN),
+    Row(lists.SwallowsErrors, LEAST, "lost", drivers=HERE, explore={"faults": "lost-request"}),
+    Row(lists.DeafAfterAFault, f"{LEAST}, live=2s", "deaf", drivers=RUN, run=CUT | {"pace": Rate(100)}),
+    Row(lists.KeepsAtMostTwo, LEAST, "lost", drivers=HERE),
+    Row(lists.Stack, f"{LEAST}, fifo", "reordered", drivers=HERE),
+    Row(lists.Shards, f"{LEAST}, fifo", "reordered", drivers=HERE, explore={"consumers": 1, "messages": 4}),
+    Row(lists.ForgetsAShard, LEAST, "stuck", drivers=RUN),
+    Row(lists.ReversesBatches, f"{LEAST}, fifo", "reordered", drivers=HERE),
+    Row(lists.TakesTwoGivesOne, LEAST, "lost", drivers=("explore", "load"), load=FAST),
+    Row(lists.LooksThenPops, LEAST, "lost", drivers=HERE),
+    Row(lists.ReadsThenTrims, LEAST, "lost", drivers=HERE),
+    Row(lists.EmptiesAtStart, LEAST, "lost", drivers=("explore", "load")),
+    Row(lists.GivesUpWithoutTheLock, LEAST, "lost", drivers=HERE, explore={"producers": 2, "messages": 2}),
+    Row(lists.NumbersByHand, LEAST, "lost", drivers=HERE, explore={"producers": 2, "messages": 2}),
+    Row(lists.SlotsOfARing, LEAST, "lost", drivers=HERE),
+    Row(lists.DropsWhatLooksAlike, LEAST, "lost", drivers=LOAD),
+    Row(lists.RateLimitThatDrops, LEAST, "lost"),
+    Row(lists.AcksBeforeTheWork, LEAST, "forgotten", drivers=RUN, run=DIES_HOLDING),
+    Row(lists.NeverAcks, LEAST, "false-ack"),
+    Row(lists.NeverRecovers, LEAST, "stuck", drivers=RUN, run=DIES_HOLDING),
+    Row(lists.RobsTheLiving, MOST, "duplicated", drivers=HERE),
+    Row(lists.RecoversIntoNothing, LEAST, "forgotten", drivers=RUN, run=DIES_HOLDING),
+    Row(lists.AcksTooMuch, LEAST, "lost", drivers=("explore", "load"), load=FAST),
+    Row(lists.PublishesOnly, LEAST, "lost", drivers=HERE),
+    Row(lists.AsyncLooksThenPops, LEAST, "lost", drivers=HERE),
+    Row(streams.GroupFromNow, LEAST, "lost", drivers=HERE),
+    Row(streams.GroupWithoutClaim, LEAST, "stuck", drivers=("run", "explore"), run=DIES_HOLDING, explore=KILLED),
+    Row(streams.GroupOfNoack, LEAST, "forgotten", drivers=RUN, run=DIES_HOLDING),
+    Row(streams.GroupThatClaimsAtOnce, MOST, "duplicated", drivers=HERE),
+    Row(streams.GroupThatNeverAcks, LEAST, "false-ack"),
+    Row(streams.GroupThatSwapsBodies, LEAST, "wrong-id", drivers=("run", "explore")),
+    Row(streams.GroupThatReadsTwo, LEAST, "lost", drivers=LOAD, load=FAST),
+    Row(streams.GroupTrimmedTooSoon, LEAST, "lost", drivers=("run", "explore")),
+    Row(streams.ReaderFromNow, "fan-out", "poll-skip", drivers=RUN),
+    Row(streams.ReaderThatStartsAgain, "fan-out", "nonmonotonic-poll", drivers=RUN, run=CUT | {"pace": Rate(100)}),
+    Row(streams.ReaderThatSkips, "fan-out", "poll-skip", drivers=("run", "explore")),
+    Row(streams.SchedulerWithACursor, LEAST, "stuck", drivers=RUN),
+    Row(streams.SchedulerByTheSecond, f"{LEAST}, fifo", "reordered", drivers=RUN),
+    Row(streams.SchedulerWithoutAWinner, MOST, "duplicated", drivers=HERE),
+    Row(streams.LeaseThatIsTooShort, MOST, "duplicated"),
+    Row(streams.LeaseThatIsLost, LEAST, "forgotten", drivers=("run", "explore"), run=DIES_HOLDING, explore=KILLED),
+]
