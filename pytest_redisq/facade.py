@@ -205,7 +205,7 @@ class Redisq:
         __tracebackhide__ = True
         checked("redisq.run", options, RunKeywords)
         for fault in faults_for("run", options.get("faults", ())):
-            self._server_fault(fault)
+            self._allowed(fault)
         done = runner.run(queue, at=self._namespace.address, server=self._server, **options)
         self._log.ran(done, Place.of_caller(1))
         return done
@@ -223,7 +223,7 @@ class Redisq:
         """
         __tracebackhide__ = True
         checked("redisq.load", options, LoadKeywords)
-        struck = [self._server_fault(fault) for fault in faults_for("load", faults)]
+        struck = [self._allowed(fault) for fault in faults_for("load", faults)]
         given: dict[str, Any] = {"seconds": 3.0, "own_server": self._server.kind != "url", **options}
         report = run_struck(LoadRun(scenario=scenario, url=self._namespace.url, **given), self._server, struck)
         self._log.loaded(report, Place.of_caller(1))
@@ -320,11 +320,21 @@ class Redisq:
             )
         return self._kit(queue, self, contract=contract, **options)
 
-    def kill_consumer(self, *, after_messages: int, moment: Moment = "receiving", replace: bool = True) -> Fault:
+    def kill_consumer(
+        self,
+        *,
+        after_messages: int | None = None,
+        at_seconds: float | None = None,
+        moment: Moment = "receiving",
+        replace: bool = True,
+    ) -> Fault:
         """The fault `kill:consumer` or, with `moment="holding"`, `kill-holding:consumer`, for `run(faults=[…])`.
 
-        `after_messages`: when, by the messages that all consumers have received. `replace`: whether a new consumer
-        takes the place of the dead one, by default yes. Errors: ValueError for another `moment`.
+        * `after_messages`: when, by the messages that all consumers have received.
+        * `at_seconds`: when, in seconds since the run began (for `load`); one of the two, as for all faults here.
+        * `replace`: whether a new consumer takes the place of the dead one; default: yes.
+
+        Errors: ValueError for another `moment`.
         """
         if moment not in get_args(Moment):
             raise ValueError(
@@ -332,27 +342,40 @@ class Redisq:
             )
         name: FaultName = "kill-holding" if moment == "holding" else "kill"
         lasts = 0 if replace else math.inf
-        return Fault(name, target="consumer", after_messages=after_messages, for_seconds=lasts)
-
-    def drop_connections(self, *, after_messages: int) -> Fault:
-        """The fault `drop:connections`, for `run(faults=[…])`, after so many messages received."""
-        return Fault("drop", target="connections", after_messages=after_messages)
-
-    def kill_server(self, *, after_messages: int, down_seconds: float = 0.0) -> Fault:
-        """The fault `kill:server`, for `run(faults=[…])`: the server starts again after `down_seconds`, default 0."""
-        return self._server_fault(
-            Fault("kill", target="server", after_messages=after_messages, for_seconds=down_seconds)
+        return Fault(
+            name, target="consumer", after_messages=after_messages, at_seconds=at_seconds, for_seconds=lasts
         )
 
-    def restart_server(self, *, after_messages: int) -> Fault:
-        """The fault `restart:server`, for `run(faults=[…])`, after so many messages received."""
-        return self._server_fault(Fault("restart", target="server", after_messages=after_messages))
+    def drop_connections(self, *, after_messages: int | None = None, at_seconds: float | None = None) -> Fault:
+        """The fault `drop:connections`, for `run` after so many messages received, for `load` at that time."""
+        return Fault("drop", target="connections", after_messages=after_messages, at_seconds=at_seconds)
 
-    def pause_server(self, *, after_messages: int, seconds: float) -> Fault:
-        """The fault `pause:server`, for `run(faults=[…])`: the server stands still for `seconds`."""
-        return self._server_fault(Fault("pause", target="server", after_messages=after_messages, for_seconds=seconds))
+    def kill_server(
+        self, *, after_messages: int | None = None, at_seconds: float | None = None, down_seconds: float = 0.0
+    ) -> Fault:
+        """The fault `kill:server`, for `run` or `load`: the server starts again after `down_seconds`, default 0."""
+        return self._server_fault("kill", after_messages, at_seconds, down_seconds)
 
-    def _server_fault(self, fault: Fault) -> Fault:
+    def restart_server(self, *, after_messages: int | None = None, at_seconds: float | None = None) -> Fault:
+        """The fault `restart:server`, for `run` after so many messages received, for `load` at that time."""
+        return self._server_fault("restart", after_messages, at_seconds)
+
+    def pause_server(
+        self, *, seconds: float, after_messages: int | None = None, at_seconds: float | None = None
+    ) -> Fault:
+        """The fault `pause:server`, for `run` or `load`: the server stands still for `seconds`."""
+        return self._server_fault("pause", after_messages, at_seconds, seconds)
+
+    def _server_fault(
+        self, name: FaultName, after_messages: int | None, at_seconds: float | None, for_seconds: float = 0.0
+    ) -> Fault:
+        return self._allowed(
+            Fault(
+                name, target="server", after_messages=after_messages, at_seconds=at_seconds, for_seconds=for_seconds
+            )
+        )
+
+    def _allowed(self, fault: Fault) -> Fault:
         """The fault. RedisqError if it strikes a server that other tests use at the same time."""
         if self._shared and strikes_server(fault):
             raise RedisqError(
