@@ -342,9 +342,7 @@ class Redisq:
             )
         name: FaultName = "kill-holding" if moment == "holding" else "kill"
         lasts = 0 if replace else math.inf
-        return Fault(
-            name, target="consumer", after_messages=after_messages, at_seconds=at_seconds, for_seconds=lasts
-        )
+        return Fault(name, target="consumer", after_messages=after_messages, at_seconds=at_seconds, for_seconds=lasts)
 
     def drop_connections(self, *, after_messages: int | None = None, at_seconds: float | None = None) -> Fault:
         """The fault `drop:connections`, for `run` after so many messages received, for `load` at that time."""
@@ -370,9 +368,7 @@ class Redisq:
         self, name: FaultName, after_messages: int | None, at_seconds: float | None, for_seconds: float = 0.0
     ) -> Fault:
         return self._allowed(
-            Fault(
-                name, target="server", after_messages=after_messages, at_seconds=at_seconds, for_seconds=for_seconds
-            )
+            Fault(name, target="server", after_messages=after_messages, at_seconds=at_seconds, for_seconds=for_seconds)
         )
 
     def _allowed(self, fault: Fault) -> Fault:

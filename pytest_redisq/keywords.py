@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
     from pytest_redisq.endpoint.forms import Gets
-    from pytest_redisq.endpoint.jobs import ClientFactory, Pace, Payload, Workers
+    from pytest_redisq.endpoint.jobs import ClientFactory, Pace, Payload, Work, Workers
     from pytest_redisq.explore import Exploration, Schedule, Strategy
     from pytest_redisq.faults import AnyFaults, ExploreFaults, KitFault
     from pytest_redisq.load.engine import Engine
@@ -39,6 +39,7 @@ class RunKeywords(TypedDict, total=False):
     wait_seconds: float
     live_seconds: float
     payload: Payload
+    work: Work
     pace: Pace | None
     seed: int
     client: ClientFactory | None
@@ -79,6 +80,7 @@ class QueueKeywords(TypedDict, total=False):
     messages: int
     is_async: bool | None
     gets: Gets
+    work: Work
 
 
 class ExploreQueueKeywords(ExploreKeywords, QueueKeywords, total=False):

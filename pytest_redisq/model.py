@@ -19,6 +19,8 @@ class Kind(StrEnum):
     DEQUEUE = "dequeue"
     ACK = "ack"
     DRAIN = "drain"
+    #: What a consumer does with a message. Only work that failed is recorded.
+    WORK = "work"
 
 
 class Outcome(StrEnum):

@@ -86,8 +86,9 @@ LAWS: Mapping[AnomalyKind, Law] = {
         breaks=_MUST_ARRIVE,
     ),
     AnomalyKind.FORGOTTEN: Law(
-        meaning="delivered only to consumers that ended before they acknowledged it, no longer inside",
-        formula="in D and in E, not in K; only where there are acks",
+        meaning="delivered only to consumers that did not finish it (they ended, or their work or their ack failed), "
+        "not delivered again, no longer inside",
+        formula="in D and in E, not in K; only where there are acks, or work that failed",
         breaks=_SHARED - {Guarantee.AT_MOST_ONCE},
     ),
     AnomalyKind.TRIMMED: Law(

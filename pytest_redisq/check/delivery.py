@@ -112,7 +112,7 @@ def _judge_in_flight(share: Share, excuse: _Excuse, findings: Findings) -> None:
     """forgotten: all of D were in flight at the end, none of D is in K or may be, and it is not inside."""
     if share.acks is Knowledge.UNRECORDED:
         findings.leave_out(AnomalyKind.FORGOTTEN, "no record was kept of the acknowledgements by consumers")
-    words = "delivered only to a consumer that ended before it acknowledged it, and no longer in the queue"
+    words = "delivered only to a consumer that did not finish it, not delivered again, and no longer in the queue"
     for owed, messages in share.in_flight():
         for some, excused in excuse.take(owed, messages):
             if excused:

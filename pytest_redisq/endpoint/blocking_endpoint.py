@@ -44,6 +44,7 @@ class BlockingEndpoint:
             lambda: factory.open(name, is_producer=is_producer, is_async=loop is not None, fence=self.fence)
         )
         self.acknowledges: bool = self._endpoint.acknowledges
+        self.nacks: bool = self._endpoint.nacks
         self.runs_dry: bool = self._endpoint.runs_dry
 
     def outcome_of(self, error: Exception) -> Outcome | None:

@@ -5,8 +5,8 @@ A queue may be given as
 * an object with `bind(client)`, as the supplied ones have: each worker gets an end of its own;
 * a class or function that makes a queue out of a client (or, with `gets="url"`, out of the server's URL), called once
   by each worker;
-* an object with `put(body)`, `get(timeout_seconds)` and perhaps `ack(delivery)`, `remaining()`, `pending()`, `stop()`,
-  `close()`: all workers use it (in other processes: a copy of it);
+* an object with `put(body)`, `get(timeout_seconds)` and perhaps `ack(delivery)`, `nack(delivery)` (the work on it has
+  failed), `remaining()`, `pending()`, `stop()`, `close()`: all workers use it (in other processes: a copy of it);
 * a pair `(produce, consume)`: `produce(client, body) -> id or None`, `consume(client, timeout_seconds) -> body or
   None`, either of which may be a `Command`.
 
@@ -31,7 +31,7 @@ from enum import StrEnum
 from typing import Any, Literal, TypeVar
 
 from pytest_redisq.endpoint.fence import Fence
-from pytest_redisq.endpoint.jobs import ClientFactory
+from pytest_redisq.endpoint.jobs import ClientFactory, Work
 from pytest_redisq.endpoint.operation_record import ReceivedMessage
 from pytest_redisq.endpoint.outcomes import outcome_of
 from pytest_redisq.endpoint.subprocess_workers import Command, CommandConsumer, CommandProducer
@@ -130,6 +130,23 @@ _WRONG_COLOUR = {
     True: 'workers="asyncio" needs coroutine functions, and {!r} is none: make it one, or use workers="thread".',
     False: '{!r} is a coroutine function: give workers="asyncio" to run() for it.',
 }
+
+
+def check_work(work: Work, *, is_async: bool) -> None:
+    """Check what consumers are to do with each message.
+
+    Errors: TypeError for what is neither seconds nor a function; ValueError for a negative time, and for a coroutine
+    function if the queue has plain functions.
+    """
+    if callable(work):
+        if inspect.iscoroutinefunction(work) and not is_async:
+            raise ValueError(f"work={work!r} is a coroutine function, and the queue has plain functions")
+    elif isinstance(work, bool) or not isinstance(work, int | float):
+        raise TypeError(f"work={work!r} is to be seconds, or a function of a message")
+    elif not 0 <= work < float("inf"):
+        raise ValueError(f"work={work!r} is to be at least 0 seconds")
+
+
 _UNDECLARED = (
     "{!r} returned an awaitable, but this queue's functions are called as plain functions. "
     'Pass is_async=True for it, or workers="asyncio" to run().'
@@ -227,6 +244,7 @@ class QueueEndpoint:
     ) -> None:
         self.queue: Any = queue
         self.acknowledges: bool = _has(queue, "ack")
+        self.nacks: bool = _has(queue, "nack")
         self.runs_dry: bool = isinstance(queue, CommandConsumer)
         self._client = client
         self._fence = fence
@@ -242,6 +260,9 @@ class QueueEndpoint:
         verb, value = operation
         if verb == "wait":
             return time.sleep(value)
+        if verb == "work":
+            function, message = value
+            return function(message)
         function = getattr(self.queue, verb)
         self._fence.commands = 0
         answer = function(value)
@@ -256,6 +277,9 @@ class QueueEndpoint:
         verb, value = operation
         if verb == "wait":
             return await asyncio.sleep(value)
+        if verb == "work":
+            function, message = value
+            return await awaited(function(message))
         function = getattr(self.queue, verb)
         self._fence.commands = 0
         answer = function(value)
@@ -332,4 +356,9 @@ def message_of(delivery: Any) -> ReceivedMessage | None:
 
 
 #: What becomes of what a queue's method returned, by the method's name.
-_RESULTS: Mapping[str, Callable[[Any], Any]] = {"put": id_of, "get": message_of, "ack": lambda answer: answer}
+_RESULTS: Mapping[str, Callable[[Any], Any]] = {
+    "put": id_of,
+    "get": message_of,
+    "ack": lambda answer: answer,
+    "nack": lambda answer: answer,
+}

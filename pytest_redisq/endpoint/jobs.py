@@ -13,6 +13,9 @@ from pytest_redisq.model import Message
 Workers = Literal["thread", "asyncio", "process", "fork", "spawn", "forkserver", "pool", "executor"]
 WORKERS: tuple[str, ...] = get_args(Workers)
 
+#: What a consumer does with a message between `get` and `ack`: it takes so many seconds, or calls this function of
+#: the message. The work fails if the function raises.
+Work: TypeAlias = float | Callable[[Message], Any]
 Payload: TypeAlias = int | Callable[[Message], bytes]
 ClientFactory: TypeAlias = Callable[[str], Any]
 
@@ -66,6 +69,7 @@ class ConsumerJob:
     slot: int
     run: str
     wait_seconds: float
+    work: Work = 0.0
 
 
 Job: TypeAlias = ProducerJob | ConsumerJob

@@ -42,6 +42,13 @@ class OperationRecord(Protocol):
     def acknowledged(self, accepted: bool) -> None:
         """The ack came back; not accepted: the message was no longer this worker's."""
 
+    @property
+    def message(self) -> Message:
+        """The message that was received last; `UNREADABLE` if its body is none of this run."""
+
+    def work_failed(self, error: Exception) -> None:
+        """The work on the message that was received last raised `error`."""
+
     def failed(self, outcome: Outcome | None, error: Exception) -> None:
         """The operation raised `error`: it failed, or its outcome is unknown. None: the queue's own code raised it."""
 
@@ -74,7 +81,7 @@ class HistoryRecord:
         self._payload_for = payload_for
         self._receives = receives
         self._token = -1
-        self._message = UNREADABLE
+        self.message: Message = UNREADABLE
         self._ids: tuple[str, ...] = ()
 
     def putting(self, sequence: int) -> bytes:
@@ -95,18 +102,22 @@ class HistoryRecord:
             return
         message = decode_body(self._run, received.body)
         self._ids = () if received.id is None else (received.id,)
-        self._message = message or UNREADABLE
+        self.message = message or UNREADABLE
         error = repr(received.body[:_SHOWN_BYTES]) if message is None else ""
-        self._recording.ok(self._token, (self._message,), self._ids, error=error)
+        self._recording.ok(self._token, (self.message,), self._ids, error=error)
 
     def acknowledging(self) -> None:
-        self._token = self._recording.invoke(self._actor, Kind.ACK, (self._message,))
+        self._token = self._recording.invoke(self._actor, Kind.ACK, (self.message,))
 
     def acknowledged(self, accepted: bool) -> None:
         if accepted:
             self._recording.ok(self._token, None, self._ids)
         else:
             self._recording.fail(self._token, "the message was no longer its own")
+
+    def work_failed(self, error: Exception) -> None:
+        token = self._recording.invoke(self._actor, Kind.WORK, (self.message,))
+        self._recording.fail(token, error_words(error))
 
     def failed(self, outcome: Outcome | None, error: Exception) -> None:
         record = self._recording.fail if outcome is Outcome.FAIL else self._recording.info

@@ -11,9 +11,10 @@ from collections.abc import Generator, Iterable
 from enum import IntEnum
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
+from pytest_redisq.endpoint.jobs import Work
 from pytest_redisq.endpoint.operation_record import OperationRecord
 from pytest_redisq.endpoint.outcomes import CONNECTION_ERRORS
-from pytest_redisq.model import Outcome
+from pytest_redisq.model import Message, Outcome
 from pytest_redisq.queues import Stopped
 
 #: pytest shows none of these frames: a crash is to show the user's own line.
@@ -31,6 +32,7 @@ class WorkerState(IntEnum):
     ACKNOWLEDGING = 5
     WAITING = 6
     ENDED = 7
+    HANDLING = 8
 
     @property
     def words(self) -> str:
@@ -46,13 +48,14 @@ _WORDS = {
     WorkerState.ACKNOWLEDGING: "is in ack()",
     WorkerState.WAITING: "waits for its next turn",
     WorkerState.ENDED: "has ended",
+    WorkerState.HANDLING: "is at work on a message",
 }
 
 
 class Operation(NamedTuple):
-    """A call to make on the worker's endpoint, or a wait (`value` in seconds)."""
+    """A call to make on the worker's endpoint, or a wait (`value` in seconds), or work (a function and a message)."""
 
-    verb: Literal["put", "get", "ack", "wait"]
+    verb: Literal["put", "get", "ack", "nack", "wait", "work"]
     value: Any
 
 
@@ -67,6 +70,10 @@ class OpenQueue(Protocol):
         """Whether the queue has an `ack`."""
 
     @property
+    def nacks(self) -> bool:
+        """Whether the queue has a `nack`, by which a consumer says that its work on a message failed."""
+
+    @property
     def runs_dry(self) -> bool:
         """Whether it still hands messages out once it is told to stop, and then says by `Stopped` that it has none."""
 
@@ -77,7 +84,8 @@ class OpenQueue(Protocol):
 class WorkloadContext:
     """What a driver has to say about one worker: when it ends, and what happens beside its operations.
 
-    `record`: where its operations are recorded. A driver overrides what it needs of the rest.
+    `record`: where its operations are recorded. `work`: what a consumer does with each message; default: nothing. A
+    driver overrides what it needs of the rest.
     """
 
     #: After a failed operation a worker waits: at first this long, each time twice as long, up to the second number.
@@ -85,12 +93,15 @@ class WorkloadContext:
 
     #: No single wait is longer than this, in seconds, so that the worker sees in time that it is to stop.
     slice_seconds: float = 0.05
+    #: The same for the waits of a consumer at work.
+    work_slice_seconds: float = 0.05
 
     #: Whether the last operation raised an error of the network or the server.
     failed: bool = False
 
-    def __init__(self, record: OperationRecord) -> None:
+    def __init__(self, record: OperationRecord, work: Work = 0.0) -> None:
         self.record = record
+        self.work = work
 
     @property
     def wait_seconds(self) -> float:
@@ -128,8 +139,11 @@ class WorkloadContext:
     def holding(self) -> None:
         """A message was received, which is recorded; it is not yet acknowledged."""
 
+    def handled(self) -> None:
+        """The consumer has done with a message: it is acknowledged, or the work or the ack failed."""
+
     def idle(self) -> None:
-        """A get came back with nothing."""
+        """A get came back with nothing, or only with a message on which this consumer's work has failed before."""
 
     def bears(self, error: Exception) -> bool:  # noqa: ARG002
         """Whether the worker goes on after an error of the queue's own code."""
@@ -159,6 +173,7 @@ def consume(context: WorkloadContext, queue: OpenQueue) -> Steps:
     """The steps of a consumer that gets messages, and acknowledges them if the queue has `ack`, until it is over."""
     backoff = _Backoff(context)
     idle = False
+    given_up = set[Message]()
     while queue.runs_dry or not context.over(idle=idle):
         if (seconds := context.held_seconds()) > 0:
             yield from _wait(seconds, context)
@@ -180,9 +195,54 @@ def consume(context: WorkloadContext, queue: OpenQueue) -> Steps:
             context.received()
             context.record.got(received)
             context.holding()
-            if queue.acknowledges:
+            error = yield from _work(context)
+            if error is not None:
+                context.record.work_failed(error)
+                # A message that comes again and again, and fails each time, must not keep the consumer for ever.
+                idle = context.record.message in given_up
+                given_up.add(context.record.message)
+                yield from _give_back(received.delivery, context, queue)
+            elif queue.acknowledges:
                 yield from _acknowledge(received.delivery, context, queue)
+            context.handled()
+            if idle:
+                context.idle()
             backoff.reset()
+
+
+def _work(context: WorkloadContext) -> Generator[Operation, Any, Exception | None]:
+    """Do the context's work on the message that was received last. Returns what it raised."""
+    work = context.work
+    if not work:
+        return None
+    context.enter(WorkerState.HANDLING)
+    if callable(work):
+        try:
+            yield Operation("work", (work, context.record.message))
+        except Exception as error:
+            context.check_alive()
+            return error
+    else:
+        left = work
+        while left > 0:
+            yield Operation("wait", min(left, context.work_slice_seconds))
+            context.check_alive()
+            left -= context.work_slice_seconds
+    context.check_alive()
+    return None
+
+
+def _give_back(delivery: Any, context: WorkloadContext, queue: OpenQueue) -> Steps:
+    """Tell the queue that the work failed, if it has a `nack`. If that fails, it is as if the consumer had not told."""
+    if not queue.nacks:
+        return
+    try:
+        yield Operation("nack", delivery)
+    except Exception as error:
+        context.check_alive()
+        if queue.outcome_of(error) is None:
+            raise
+    context.check_alive()
 
 
 def _acknowledge(delivery: Any, context: WorkloadContext, queue: OpenQueue) -> Steps:

@@ -7,8 +7,8 @@ and every lease has run out.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from typing import Any
 
@@ -25,7 +25,8 @@ from pytest_redisq.check import (
 )
 from pytest_redisq.check.column_evidence import ColumnEvidence
 from pytest_redisq.endpoint.drivers import drive, drive_async
-from pytest_redisq.endpoint.forms import QueueEndpoint, awaited
+from pytest_redisq.endpoint.forms import QueueEndpoint
+from pytest_redisq.endpoint.jobs import Work
 from pytest_redisq.endpoint.operation_record import HistoryRecord
 from pytest_redisq.endpoint.workload import Steps, WorkerState, WorkloadContext, consume, produce
 from pytest_redisq.errors import DeliveryError, RedisqError
@@ -35,6 +36,7 @@ from pytest_redisq.explore.actor_threads import ActorKilled
 from pytest_redisq.explore.execution_loop import EndlessError, ExecutionLoop
 from pytest_redisq.explore.last_commands import last_commands
 from pytest_redisq.explore.liveness_exam import LOOK_SECONDS, LivenessExam
+from pytest_redisq.explore.queue_listing import listed_bodies
 from pytest_redisq.explore.queue_side import QueueSide
 from pytest_redisq.explore.resources import Resources
 from pytest_redisq.explore.schedule import MAX_ACTORS, letter
@@ -87,19 +89,26 @@ class DeliveryRecorder:
         self._given: list[QueueSide] = []
         #: The exam that the contract asks for; None if it does not.
         self.exam: LivenessExam | None = None
+        self._holders: list[_ActorContext] = []
 
     @property
     def wait_seconds(self) -> float:
         """What a consumer passes to `get` now, in seconds of virtual time."""
-        return PATIENT_SECONDS if self._loop.paused else WAIT_SECONDS
+        return PATIENT_SECONDS if self._loop.paused or self._at_work() else WAIT_SECONDS
 
     @property
     def producing(self) -> bool:
-        """Whether messages may still be put: a producer is at work, an actor is paused, or consumers are asked."""
-        return self._putting() or (self.exam is not None and not self.exam.finished)
+        """Whether messages may still come: a producer or a consumer is at work, an actor is paused, or consumers are
+        asked.
+        """
+        return self._putting() or self._at_work() or (self.exam is not None and not self.exam.finished)
 
     def _putting(self) -> bool:
         return self._producing > 0 or self._loop.paused
+
+    def _at_work(self) -> bool:
+        """Whether a consumer holds a message, and time has passed since it received it: its lease may run out."""
+        return any(holder.at_work() for holder in self._holders)
 
     def producer(self, side: QueueSide, messages: int, name: str, after_seconds: float | None) -> Actor[None]:
         """An actor that puts `messages` messages into the queue; parameters as for `World.producer`."""
@@ -108,11 +117,11 @@ class DeliveryRecorder:
         self._given.append(side)
         return self._actor(side, name, messages=messages, number=number, after_seconds=after_seconds or 0.0)
 
-    def consumer(self, side: QueueSide, name: str) -> Actor[None]:
+    def consumer(self, side: QueueSide, name: str, work: Work) -> Actor[None]:
         """An actor that gets messages from the queue, and acknowledges them, until all producers have ended."""
         if not any(known.queue is side.queue and known.is_async is side.is_async for known in self._taken):
             self._taken.append(side)
-        return self._actor(side, name)
+        return self._actor(side, name, work=work)
 
     def verdict(self, contract: AnyContract) -> Verdict:
         """Run all actors, then a recovery consumer for each queue, and judge the history.
@@ -248,6 +257,7 @@ class DeliveryRecorder:
         number: int = 0,
         after_seconds: float = 0.0,
         fault_free: bool = False,
+        work: Work = 0.0,
     ) -> Actor[None]:
         """An actor that waits, opens its side of the queue, and puts, or gets until it is over."""
 
@@ -256,7 +266,9 @@ class DeliveryRecorder:
                 assert self.exam is not None
                 return produce(count(), self.exam, endpoint)
             record = HistoryRecord(self._record, _name(actor), _RUN, producer=number)
-            context = _ActorContext(self, actor, record, examined=not side.is_producer and not fault_free)
+            examined = not side.is_producer and not fault_free
+            context = _ActorContext(self, self._loop, actor, record, work, examined=examined)
+            self._holders.append(context)
             return produce(range(messages), context, endpoint) if side.is_producer else consume(context, endpoint)
 
         def act(given: Any) -> None:
@@ -302,29 +314,9 @@ class DeliveryRecorder:
         """Our messages that the queues list as `remaining`, and as `pending`; none where a queue cannot list them."""
         listed: list[list[Message]] = [[], []]
         for side in self._taken:
-            for messages, bodies in zip(listed, self._listed(side), strict=True):
+            for messages, bodies in zip(listed, listed_bodies(side, self._resources), strict=True):
                 messages += [message for body in bodies if (message := decode_body(_RUN, body)) is not None]
         return listed
-
-    def _listed(self, side: QueueSide) -> list[list[bytes]]:
-        if not side.is_async:
-            endpoint = side.open(self._resources.url if side.gets == "url" else self._resources.direct)
-            try:
-                return [list(endpoint.call(what) or ()) for what in ("remaining", "pending")]
-            finally:
-                endpoint.close()
-
-        async def list_bodies() -> list[list[bytes]]:
-            async with self._resources.async_client(self._resources.url) as client:
-                endpoint = side.open(self._resources.url if side.gets == "url" else client)
-                try:
-                    return [list(await awaited(endpoint.call(what)) or ()) for what in ("remaining", "pending")]
-                finally:
-                    await endpoint.close_async()
-
-        # In a thread of its own: an event loop may be running the scenario.
-        with ThreadPoolExecutor(1) as pool:
-            return pool.submit(asyncio.run, list_bodies()).result()
 
 
 class _ActorContext(WorkloadContext):
@@ -334,14 +326,26 @@ class _ActorContext(WorkloadContext):
     backoff_seconds = (0.0, 0.0)
 
     slice_seconds = LOOK_SECONDS
+    #: The sleep of a consumer at work is one step of the schedule.
+    work_slice_seconds = math.inf
 
     def __init__(
-        self, recorder: DeliveryRecorder, actor: Actor[None], record: HistoryRecord, *, examined: bool
+        self,
+        recorder: DeliveryRecorder,
+        loop: ExecutionLoop,
+        actor: Actor[None],
+        record: HistoryRecord,
+        work: Work,
+        *,
+        examined: bool,
     ) -> None:
-        super().__init__(record)
+        super().__init__(record, work)
         self._recorder = recorder
+        self._loop = loop
         self._actor = actor
         self._examined = recorder.exam.examine(actor) if recorder.exam and examined else None
+        self._held_since: float | None = None
+        self._finished_at: int | None = None
 
     @property
     def wait_seconds(self) -> float:
@@ -368,6 +372,19 @@ class _ActorContext(WorkloadContext):
         self._recorder.note_time()
         if self._examined:
             self._examined.took()
+        self._held_since, self._finished_at = self._loop.now, None
+
+    def handled(self) -> None:
+        self._finished_at = len(self._loop.choices)
+
+    def at_work(self) -> bool:
+        """Whether it holds a message that it received earlier in virtual time.
+
+        It counts as at work until the end of the step in which it finished: another actor may ask in the same step.
+        """
+        if self._held_since is None or self._actor.killed or self._finished_at not in (None, len(self._loop.choices)):
+            return False
+        return self._loop.now > self._held_since
 
 
 def _name(actor: Actor[None]) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from pytest_redisq.check import AnyContract, contract_of
 from pytest_redisq.endpoint.forms import Gets, form_of
-from pytest_redisq.endpoint.jobs import share_out
+from pytest_redisq.endpoint.jobs import Work, share_out
 from pytest_redisq.explore.queue_side import CANNOT_EXPLORE, queue_side
 from pytest_redisq.explore.world import World
 
@@ -25,10 +25,12 @@ def queue_scenario(
     messages: int = 3,
     is_async: bool | None = None,
     gets: Gets = "client",
+    work: Work = 0.0,
 ) -> Any:
     """The scenario in which producers send messages to consumers through the queue.
 
     * `queue`, `is_async`, `gets`: as for `World.producer`.
+    * `work`: as for `World.consumer`.
     * `contract`: what to verify, such as "at-least-once, fifo".
     * `producers`, `consumers`: how many actors of each kind; default 1 and 2.
     * `messages`: how many in all; default 3.
@@ -45,7 +47,7 @@ def queue_scenario(
         for share in share_out(messages, producers) if producers else ():
             world.producer(queue, share, is_async=is_async, gets=gets)
         for _ in range(consumers):
-            world.consumer(queue, is_async=is_async, gets=gets)
+            world.consumer(queue, is_async=is_async, gets=gets, work=work)
         world.verify(agreed)
 
     return scenario

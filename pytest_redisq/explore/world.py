@@ -11,7 +11,8 @@ import redis.asyncio
 from redis.asyncio import Redis as AsyncRedis
 
 from pytest_redisq.check import AnyContract, Verdict
-from pytest_redisq.endpoint.forms import Gets
+from pytest_redisq.endpoint.forms import Gets, check_work
+from pytest_redisq.endpoint.jobs import Work
 from pytest_redisq.explore.actor import Actor, R
 from pytest_redisq.explore.actor_factory import ActorFactory
 from pytest_redisq.explore.actor_processes import StartMethod
@@ -149,13 +150,25 @@ class World:
         return self._recorder.producer(side, messages, name, after_seconds)
 
     def consumer(
-        self, queue: Any, *, name: str = "consumer", is_async: bool | None = None, gets: Gets = "client"
+        self,
+        queue: Any,
+        *,
+        name: str = "consumer",
+        is_async: bool | None = None,
+        gets: Gets = "client",
+        work: Work = 0.0,
     ) -> Actor[None]:
         """Create an actor that gets messages from `queue`, and acknowledges them if the queue has `ack`.
 
-        It ends when it gets no message and all producers have ended. Parameters as for `producer`.
+        It ends when it gets no message, all producers have ended, and no consumer is at work on a message. Parameters
+        as for `producer`, and
+
+        * `work`: what it does with each message before it acknowledges it: seconds of virtual time, or a function of
+          the `Message` that may raise. Work that raises has failed, and the message is not acknowledged; default 0.
         """
-        return self._recorder.consumer(queue_side(queue, is_producer=False, is_async=is_async, gets=gets), name)
+        side = queue_side(queue, is_producer=False, is_async=is_async, gets=gets)
+        check_work(work, is_async=side.is_async)
+        return self._recorder.consumer(side, name, work)
 
     def verify(self, contract: AnyContract) -> Verdict:
         """Run all actors, let a recovery consumer take over what killed consumers still held, and judge the result.

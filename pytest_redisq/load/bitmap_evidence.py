@@ -247,11 +247,15 @@ class BitmapShare:
 
     def in_flight(self) -> Iterator[tuple[int, Messages]]:
         got, ledger = self.received, self.ledger
-        if self.acks is not Knowledge.RECORDED or not (got.acked.once or got.ack_tried):
-            return  # no consumer acknowledged a message, so nothing can be concluded
+        if self.acks is not Knowledge.RECORDED:
+            return
+        unfinished = Counter(got.failed)
+        if got.acked.once or got.ack_tried or got.acks_failed:
+            # Where no consumer acknowledges anything, nothing can be told from what it received last.
+            unfinished.update(got.in_flight)
         gone = got.acked.once | got.ack_tried | ledger.pending | ledger.remaining | ledger.trimmed
-        held = (BitMap64(got.in_flight) & self.acknowledged) - gone
-        keys = BitMap64(key for key in held if got.in_flight[key] == 1 + got.delivered.repeated[key])
+        held = (BitMap64(unfinished) & self.acknowledged & got.once) - gone
+        keys = BitMap64(key for key in held if unfinished[key] >= 1 + got.delivered.repeated[key])
         if keys:
             yield 1, KeySet(keys)
 

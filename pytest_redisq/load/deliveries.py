@@ -206,7 +206,8 @@ class Received:
     * `coverage`: what is recorded.
     * `delivered`, `acked`: deliveries and acknowledgements.
     * `reordered`: messages that came only after a later one of the same producer.
-    * `ack_tried`: messages with an ack that failed, or whose outcome is unknown.
+    * `ack_tried`: messages with an ack of unknown outcome.
+    * `failed`: how often the work on a message, or its ack, failed. `acks_failed`: whether an ack did.
     * `after_ack`: messages delivered by a dequeue that was invoked after an ack had ended.
     * `maybe_after_ack`: messages for which that is unknown.
     * `in_flight`: how often a message was in a consumer's last dequeue.
@@ -222,6 +223,8 @@ class Received:
     after_ack: BitMap64 = field(default_factory=BitMap64)
     maybe_after_ack: BitMap64 = field(default_factory=BitMap64)
     in_flight: Counter[int] = field(default_factory=Counter)
+    failed: Counter[int] = field(default_factory=Counter)
+    acks_failed: bool = False
     backwards: Counter[int] = field(default_factory=Counter)
     unknown_takes: int = 0
     unknown_dequeues: int = 0
@@ -298,6 +301,8 @@ class Received:
         self.after_ack |= other.after_ack
         self.maybe_after_ack |= other.maybe_after_ack | (both & self.acked.once)
         self.in_flight.update(other.in_flight)
+        self.failed.update(other.failed)
+        self.acks_failed |= other.acks_failed
         self.backwards.update(other.backwards)
         self.unknown_takes += other.unknown_takes
         self.unknown_dequeues += other.unknown_dequeues
@@ -331,8 +336,9 @@ class Received:
             setattr(loaded, name, KeyMultiset.load(dumped[name]))
         for name in ("reordered", "ack_tried", "after_ack", "maybe_after_ack"):
             setattr(loaded, name, BitMap64.deserialize(dumped[name]))
-        for name in ("in_flight", "backwards"):
+        for name in ("in_flight", "failed", "backwards"):
             setattr(loaded, name, Counter({key: times for key, times in dumped[name]}))  # noqa: C416
+        loaded.acks_failed = dumped["acks_failed"]
         loaded.unknown_takes, loaded.unknown_dequeues = dumped["unknown_takes"], dumped["unknown_dequeues"]
         return loaded
 

@@ -112,7 +112,13 @@ def describe(op: Op, start_ns: int = 0) -> str:
     return f"{_VERBS[op.kind]}{upon}{ids}{queue} by {op.actor}, {_ended(op, start_ns)}{error}"
 
 
-_VERBS = {Kind.ENQUEUE: "enqueue of", Kind.DEQUEUE: "dequeue of", Kind.ACK: "ack of", Kind.DRAIN: "drain of"}
+_VERBS = {
+    Kind.ENQUEUE: "enqueue of",
+    Kind.DEQUEUE: "dequeue of",
+    Kind.ACK: "ack of",
+    Kind.DRAIN: "drain of",
+    Kind.WORK: "work on",
+}
 
 
 def _ended(op: Op, start_ns: int) -> str:

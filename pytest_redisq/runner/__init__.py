@@ -6,8 +6,8 @@ import os
 from typing import Any
 
 from pytest_redisq.check.contract import LIVE_SECONDS
-from pytest_redisq.endpoint.forms import EndpointFactory, Gets, check_queue
-from pytest_redisq.endpoint.jobs import WORKERS, Bursts, ClientFactory, Pace, Payload, Rate, Workers
+from pytest_redisq.endpoint.forms import EndpointFactory, Gets, check_queue, check_work
+from pytest_redisq.endpoint.jobs import WORKERS, Bursts, ClientFactory, Pace, Payload, Rate, Work, Workers
 from pytest_redisq.endpoint.subprocess_workers import Command
 from pytest_redisq.faults import AnyFaults, faults_for
 from pytest_redisq.runner.process_pool import check_picklable
@@ -35,6 +35,7 @@ def run(
     wait_seconds: float = 0.1,
     live_seconds: float = LIVE_SECONDS,
     payload: Payload = 0,
+    work: Work = 0.0,
     pace: Pace | None = None,
     seed: int = 0,
     client: ClientFactory | None = None,
@@ -62,6 +63,8 @@ def run(
     * `live_seconds`: how long a consumer that outlived a fault may take to receive a message again; default 10. If the
       run's own messages do not reach it, further messages are put. 0: none are, and `live` may not be judged.
     * `payload`: number of bytes that each message carries, or a function of the `Message`; default 0.
+    * `work`: what a consumer does with each message before it acknowledges it: seconds, or a function of the `Message`
+      that may raise. Work that raises is recorded as failed, and the message is not acknowledged; default 0.
     * `pace`: a `Rate` or `Bursts`; default: as fast as possible.
     * `seed`: chooses the victims of faults; default 0.
     * `client`: a function of the URL that makes a worker's client; default: one that neither times out nor retries.
@@ -79,8 +82,9 @@ def run(
     if client is not None and not callable(client):
         raise TypeError(f"client={client!r} is to be a function of a URL that makes a worker's client")
     check_queue(queue, is_async=workers == "asyncio")
+    check_work(work, is_async=workers == "asyncio")
     if workers not in ("thread", "asyncio"):
-        check_picklable(workers, queue=queue, payload=payload, client=client)
+        check_picklable(workers, queue=queue, payload=payload, work=work, client=client)
     address = Address(url=at) if isinstance(at, str) else Address(url=at.url) if isinstance(at, Server) else at
     # Names cost a command for each connection, and on the user's own server perhaps a right that is not there.
     names = f"redisq-{os.urandom(4).hex()}-" if struck else ""
@@ -98,6 +102,7 @@ def run(
             wait_seconds=wait_seconds,
             live_seconds=live_seconds,
             payload=payload,
+            work=work,
             pace=pace,
             seed=seed,
             logs=logs,

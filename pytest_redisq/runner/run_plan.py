@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pytest_redisq.endpoint.forms import EndpointFactory, Form, form_of
-from pytest_redisq.endpoint.jobs import ConsumerJob, Job, Pace, Payload, ProducerJob, share_out
+from pytest_redisq.endpoint.jobs import ConsumerJob, Job, Pace, Payload, ProducerJob, Work, share_out
 from pytest_redisq.faults import Fault
 from pytest_redisq.servers import Server
 
@@ -26,6 +26,7 @@ class RunPlan:
     wait_seconds: float
     live_seconds: float
     payload: Payload
+    work: Work
     pace: Pace | None
     seed: int
     logs: bool
@@ -58,7 +59,7 @@ class RunPlan:
 
     def consumer_job(self, run: str, index: int) -> ConsumerJob:
         slot = self.producers + index
-        return ConsumerJob(name=f"consumer-{index}", slot=slot, run=run, wait_seconds=self.wait_seconds)
+        return ConsumerJob(name=f"consumer-{index}", slot=slot, run=run, wait_seconds=self.wait_seconds, work=self.work)
 
     def offering_job(self, run: str, index: int, messages: int, pace: Pace) -> ProducerJob:
         """What a producer does that is added during the run. Its slot is counted from the end."""

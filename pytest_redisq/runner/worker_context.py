@@ -45,7 +45,7 @@ class WorkerContext(WorkloadContext):
                 HistoryRecord(recording, job.name, job.run, producer=job.producer, payload_for=job.payload_for)
             )
         else:
-            super().__init__(HistoryRecord(recording, job.name, job.run))
+            super().__init__(HistoryRecord(recording, job.name, job.run), job.work)
 
     def steps(self, queue: OpenQueue) -> Steps:
         """The steps of the job, which begins now."""

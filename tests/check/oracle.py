@@ -30,7 +30,13 @@ def shared(ops: Sequence[Op], end: Quiescence) -> Mapping[AnomalyKind, int]:
     widest = max((len(op.messages) for op in ops if op.kind is Kind.DEQUEUE and op.outcome is Outcome.OK), default=1)
     excuse = unknown * max(widest, 1)
     held = in_last_hands(ops)
-    forgotten = Counter({m: min(n, acknowledged[m]) for m, n in held.items() if n == delivered[m] and not pending[m]})
+    forgotten = Counter(
+        {
+            m: min(n, delivered[m], acknowledged[m])
+            for m, n in held.items()
+            if n >= delivered[m] and not pending[m] and not acked[m]
+        }
+    )
     excused = min(missing.total(), excuse)
     doubtful = min(forgotten.total(), excuse - excused)
     false_acks = {m: n for m, n in pending.items() if acked[m] and acked[m] >= delivered[m]}
@@ -48,16 +54,20 @@ def shared(ops: Sequence[Op], end: Quiescence) -> Mapping[AnomalyKind, int]:
 
 
 def in_last_hands(ops: Sequence[Op]) -> Counter[Message]:
-    """The messages that consumers took last and never tried to acknowledge; empty if no consumer acknowledges."""
+    """The messages that consumers did not finish: those that they took last and never tried to acknowledge, where
+    consumers acknowledge at all, and each message of which the work or the ack failed.
+    """
     acks = [op for op in ops if op.kind is Kind.ACK]
-    tried = {m for op in acks for m in op.messages}
-    held: Counter[Message] = Counter()
+    tried = {m for op in acks if op.outcome is Outcome.INFO for m in op.messages}
+    failures = [op for op in ops if op.kind in (Kind.ACK, Kind.WORK) and op.outcome is Outcome.FAIL]
+    held = Counter(m for op in failures for m in op.messages if m not in tried)
     for actor in {op.actor for op in ops if op.kind is Kind.DEQUEUE} if acks else ():
         mine = [op for op in ops if op.actor == actor and op.kind is Kind.DEQUEUE]
         last = max(op.invoked_ns for op in mine)
         latest = [op for op in mine if op.invoked_ns == last]
         if len(latest) == 1 and latest[0].outcome is Outcome.OK:
-            held.update(m for m in latest[0].messages if m not in tried)
+            failed = {m for op in failures if op.actor == actor and op.invoked_ns >= last for m in op.messages}
+            held.update(m for m in latest[0].messages if m not in tried | failed)
     return held
 
 

@@ -73,16 +73,32 @@ def test_what_a_consumer_held_when_it_ended_is_forgotten_if_it_is_nowhere_else()
 
 
 @pytest.mark.parametrize(
+    "failure",
+    [ack(50, 1, outcome=Outcome.FAIL), op(Kind.WORK, "consumer", 50, 50, 1, outcome=Outcome.FAIL)],
+    ids=["its ack failed", "its work failed"],
+)
+def test_what_a_consumer_did_not_finish_is_forgotten(failure: Op) -> None:
+    delivered = (put(0, 0), put(10, 1), get(20, 0), ack(26, 0), get(40, 1), failure)
+    assert found(judge(*delivered, get(60, 0))) == {"forgotten": 1, "duplicated": 1, "cloned": 1}
+    assert "forgotten" not in found(judge(*delivered, get(60, 1), ack(70, 1)))
+
+
+def test_failed_work_is_forgotten_also_where_no_consumer_acknowledges() -> None:
+    failure = op(Kind.WORK, "consumer", 50, 50, 1, outcome=Outcome.FAIL)
+    assert found(judge(put(0, 1), get(20, 1), failure)) == {"forgotten": 1}
+    assert "forgotten" not in found(judge(put(0, 1), get(20, 1), failure, get(60, 1)))
+
+
+@pytest.mark.parametrize(
     "more",
     [
         [ack(50, 1)],
         [ack(50, 1, outcome=Outcome.INFO)],
-        [ack(50, 1, outcome=Outcome.FAIL)],
         [get(60, 1), ack(70, 1)],
         [get(60, actor="doomed")],
         [op(Kind.DRAIN, "drain", 60, 65, 1)],
     ],
-    ids=["acknowledged", "perhaps", "tried in vain", "delivered again", "it lived on", "drained"],
+    ids=["acknowledged", "perhaps", "delivered again", "it lived on", "drained"],
 )
 def test_what_was_in_the_last_hands_is_not_forgotten_if_it_was(more: list[Op]) -> None:
     verdict = judge(put(0, 0), put(10, 1), get(20, 0), ack(26, 0), get(40, 1, actor="doomed"), *more)

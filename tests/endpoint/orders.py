@@ -9,6 +9,8 @@ import asyncio
 import time
 from typing import Any
 
+from pytest_redisq.model import Message
+
 KEY, HELD = "orders", "orders:held"
 
 
@@ -55,6 +57,53 @@ class Drops(Orders):
         return super().get(timeout_seconds)
 
 
+class GivesBack(Orders):
+    """The correct twin for work that fails: the message goes back to the end of the list."""
+
+    def nack(self, body: bytes) -> None:
+        with self.client.pipeline() as pipeline:
+            pipeline.lrem(HELD, 1, body).rpush(KEY, body).execute()
+
+
+class Pops(Orders):
+    """Pops a message before the work: without acks, what fails is gone."""
+
+    ack = None  # type: ignore[assignment]
+
+    def get(self, timeout_seconds: float) -> bytes | None:
+        body: bytes | None = self.client.lpop(KEY)
+        if body is None:
+            time.sleep(min(timeout_seconds, 0.02))
+        return body
+
+
+class Leases:
+    """A sorted set by the end of each message's lease, which is half a minute long."""
+
+    SECONDS = 30
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+
+    def put(self, body: bytes) -> None:
+        self.client.zadd(KEY, {body: 0})
+
+    def get(self, timeout_seconds: float) -> bytes | None:
+        now = time.time()
+        for body in self.client.zrangebyscore(KEY, 0, now, 0, 1):
+            if self.client.zadd(KEY, {body: now + self.SECONDS}, xx=True, ch=True):
+                return bytes(body)
+        time.sleep(timeout_seconds)
+        return None
+
+    def ack(self, body: bytes) -> None:
+        self.client.zrem(KEY, body)
+
+
+class LongLeases(Leases):
+    SECONDS = 120
+
+
 class AsyncOrders:
     """The same in coroutines."""
 
@@ -87,6 +136,22 @@ class AsyncDrops(AsyncOrders):
             return body
         await self.client.lrem(HELD, 1, body)
         return await super().get(timeout_seconds)
+
+
+class AsyncGivesBack(AsyncOrders):
+    async def nack(self, body: bytes) -> None:
+        await self.client.lrem(HELD, 1, body)
+        await self.client.rpush(KEY, body)
+
+
+def fails(message: Message) -> None:
+    """Work that raises on one message, however often it is tried."""
+    if message.sequence == 2:
+        raise ValueError("no such order")
+
+
+async def fails_async(message: Message) -> None:
+    fails(message)
 
 
 def is_spared(body: bytes) -> bool:

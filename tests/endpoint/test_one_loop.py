@@ -56,6 +56,7 @@ def test_in_an_exploration(redisq: Redisq, queue: Any) -> None:
     assert broken(check(cause.history, Contract.parse(CONTRACT)).counts) == BROKEN[queue]
 
 
+@pytest.mark.slow
 @QUEUES
 def test_under_load(redisq: Redisq, queue: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ORDERS", queue.__name__)

@@ -63,6 +63,8 @@ class Run:
 
     named: bool
     acks: bool
+    #: Whether consumers have work, which may fail.
+    works: bool = False
     events: list[Event] = field(default_factory=list)
     attempted: dict[str, int] = field(default_factory=dict)
     given: dict[Message, str] = field(default_factory=dict)
@@ -79,7 +81,7 @@ class Run:
 @st.composite
 def runs(draw: st.DrawFn) -> Run:
     """Producers that send in turn, consumers that get and acknowledge whatever they like, all interleaved."""
-    run = Run(named=draw(st.booleans()), acks=draw(st.booleans()))
+    run = Run(named=draw(st.booleans()), acks=draw(st.booleans()), works=draw(st.booleans()))
     never = draw(st.integers(0, 3))  # one message of the first producer is never delivered, but may be acknowledged
     busy: dict[str, Event] = {}
     got: dict[str, list[Message]] = {}
@@ -95,6 +97,8 @@ def runs(draw: st.DrawFn) -> Run:
             event.messages = [Message(int(actor[1]), run.attempted.get(actor, 0))]
             run.attempted[actor] = event.messages[0].sequence + 1
             run.invoked[event.messages[0]] = moment
+        elif run.works and draw(st.integers(0, 3)) == 0 and got.get(actor):
+            event.kind, event.messages = Kind.WORK, [got[actor][-1]]
         elif run.acks and draw(st.booleans()):
             mine = [*dict.fromkeys(got.get(actor, [])), *[Message(0, never)] * (draw(st.integers(0, 5)) == 0)]
             if mine:
@@ -168,7 +172,7 @@ class Recorded:
         name = consumer if self._fan_out else str(place)
         if name not in self._buffers:
             ids = Knowledge.UNRECORDED if self._run.named else Knowledge.ABSENT
-            acks = Knowledge.RECORDED if self._run.acks else Knowledge.ABSENT
+            acks = Knowledge.RECORDED if self._run.acks or self._run.works else Knowledge.ABSENT
             polls = Knowledge.RECORDED if self._run.named else Knowledge.ABSENT
             coverage = Coverage(ids=ids, acks=acks, polls=polls).ordered(True)
             reader = consumer if self._fan_out else ""
@@ -188,11 +192,18 @@ class Recorded:
                 book = self._ledgers[0].fail if event.outcome is Outcome.FAIL else self._ledgers[0].forget
                 book(*event.messages[0])
             return
-        if event.kind is Kind.ACK and self._fan_out:
+        if event.kind in (Kind.ACK, Kind.WORK) and self._fan_out:
             return  # an ack makes no reader, and fan-out has no acks
         buffer = self._buffer(event.actor)
         if event.kind is Kind.ACK:
-            (buffer.ack if ok else buffer.ack_failed)([*map(_key, event.messages)])
+            keys = [*map(_key, event.messages)]
+            if event.outcome is Outcome.FAIL:
+                buffer.fail(event.actor, keys, ack=True)
+            else:
+                (buffer.ack if ok else buffer.ack_failed)(keys)
+        elif event.kind is Kind.WORK:
+            if event.outcome is Outcome.FAIL:
+                buffer.fail(event.actor, [*map(_key, event.messages)], ack=False)
         elif event.outcome is Outcome.INFO:
             mine = [each for each in self._run.events if each.actor == event.actor and each.outcome is Outcome.OK]
             widest = max(

@@ -68,8 +68,15 @@ class DeliveryBuffer:
         self._clock += 1
         self._acks.append(AckBatch(self._clock, keys))
 
+    def fail(self, consumer: object, keys: list[bytes], *, ack: bool) -> None:
+        """The work of `consumer` on the messages failed for certain, or its ack did."""
+        self._received.failed.update(array("Q", b"".join(keys)))
+        self._received.acks_failed |= ack
+        if consumer in self._in_hand:
+            self._in_hand[consumer] = [key for key in self._in_hand[consumer] if key not in keys]
+
     def ack_failed(self, keys: list[bytes]) -> None:
-        """Note that an ack of the messages failed, or that its outcome is unknown."""
+        """Note that the outcome of an ack of the messages is unknown."""
         self._received.ack_tried.update(array("Q", b"".join(keys)))
 
     def lose(self, most: int) -> None:

@@ -29,6 +29,8 @@ class LoadContext:
         self._push_clients: list[PushClient] = []
         #: Messages that clients other than PushClient have tried to enqueue.
         self.put = 0
+        #: The consumers of own queues that are at work on a message.
+        self.at_work: set[int] = set()
         #: What the user's own queue raised, apart from errors of Redis and the network.
         self.errors: QueueErrors = QueueErrors()
 

@@ -15,10 +15,11 @@ from pytest_redisq.check import Contract, Guarantee, Knowledge
 from pytest_redisq.endpoint.blocking_endpoint import BlockingEndpoint
 from pytest_redisq.endpoint.drivers import drive
 from pytest_redisq.endpoint.event_loop import LoopThread
-from pytest_redisq.endpoint.forms import EndpointFactory, Form, Gets, check_queue, is_async_queue
+from pytest_redisq.endpoint.forms import EndpointFactory, Form, Gets, check_queue, check_work, is_async_queue
+from pytest_redisq.endpoint.jobs import Work
 from pytest_redisq.endpoint.operation_record import OperationRecord, ReceivedMessage
 from pytest_redisq.endpoint.workload import WorkloadContext, consume, produce
-from pytest_redisq.load.codec import key_of, now_ns
+from pytest_redisq.load.codec import key_of, message_of, now_ns
 from pytest_redisq.load.deliveries import Coverage
 from pytest_redisq.load.engine.assignment import Assignment
 from pytest_redisq.load.engine.clients import OwnQueueClient, Turns
@@ -26,7 +27,7 @@ from pytest_redisq.load.engine.delivery_buffer import DeliveryBuffer
 from pytest_redisq.load.engine.epoll_engine import RECONNECT_NS
 from pytest_redisq.load.engine.load_context import LoadContext, in_order
 from pytest_redisq.load.ledger import Ledger
-from pytest_redisq.model import Outcome
+from pytest_redisq.model import UNREADABLE, Message, Outcome
 from pytest_redisq.servers import Address
 
 #: Seconds that one `get` waits. A consumer stops only after a `get` has returned None.
@@ -54,6 +55,8 @@ class OwnQueue:
     * `producers`, `consumers`: number of users of each role; default 4.
     * `is_async`: whether the queue has coroutine functions; default: detected from the functions, or from the methods
       of a class.
+    * `work`: what a consumer does with each message before it acknowledges it: seconds, or a function of the `Message`
+      that may raise. Work that raises has failed, and the message is not acknowledged; default 0.
     * `gets`: what the queue's class or functions are called with: "client" (default) or "url".
 
     After producers have ended, consumers go on until all messages have arrived, or nothing new has for
@@ -68,6 +71,7 @@ class OwnQueue:
     consumers: int = 4
     is_async: bool | None = None
     gets: Gets = "client"
+    work: Work = 0.0
 
     def prepare(self, client: redis.Redis, assignment: Assignment) -> Ledger:  # noqa: ARG002
         self._open(assignment).close()  # a queue that cannot be opened ends the run here, before any user tries
@@ -80,14 +84,14 @@ class OwnQueue:
     def consumer(self, context: LoadContext, index: int) -> OwnQueueClient:
         endpoint = self._open(context.assignment)
         endpoint.call("subscribe")
-        acks = Knowledge.RECORDED if endpoint.acknowledges else Knowledge.ABSENT
+        acks = Knowledge.RECORDED if endpoint.acknowledges or callable(self.work) else Knowledge.ABSENT
         coverage = Coverage(ids=Knowledge.ABSENT, acks=acks, polls=Knowledge.ABSENT).ordered(in_order(self.contract))
         if Contract.parse(self.contract).guarantee is Guarantee.FAN_OUT:
             reader = f"reader-{context.assignment.first_consumer + index}"
             buffer = context.own_delivery_buffer(coverage, reader=reader)
         else:
             buffer = context.delivery_buffer(coverage)
-        return _QueueWorker(endpoint, context, buffer=buffer)
+        return _QueueWorker(endpoint, context, buffer=buffer, work=self.work)
 
     def backlog(self, client: redis.Redis, assignment: Assignment) -> int:  # noqa: ARG002
         """0, since consumers find out by themselves."""
@@ -117,13 +121,15 @@ class OwnQueue:
 
     def _open(self, assignment: Assignment, *, is_producer: bool = False) -> BlockingEndpoint:
         check_queue(self.make, is_async=self.is_async, cannot=_CANNOT)
-        found = is_async_queue(self.make, is_producer=is_producer)
+        is_async = is_async_queue(self.make, is_producer=is_producer) if self.is_async is None else self.is_async
+        if not is_producer:
+            check_work(self.work, is_async=is_async)
         address = Address(url=assignment.url, prefix=self.prefix(assignment))
         return BlockingEndpoint(
             EndpointFactory(queue=self.make, address=address, client=self.client, gets=self.gets),
             "user",
             is_producer=is_producer,
-            loop=_event_loop() if (found if self.is_async is None else self.is_async) else None,
+            loop=_event_loop() if is_async else None,
         )
 
     def _inside(self, client: redis.Redis, assignment: Assignment, what: str) -> Iterator[bytes]:  # noqa: ARG002
@@ -141,10 +147,17 @@ class _QueueWorker:
     * `context`: of the run in this process.
     * `number`: of the producer.
     * `buffer`: where a consumer's deliveries go.
+    * `work`: what it does with each.
     """
 
     def __init__(
-        self, endpoint: BlockingEndpoint, context: LoadContext, *, number: int = -1, buffer: DeliveryBuffer | None
+        self,
+        endpoint: BlockingEndpoint,
+        context: LoadContext,
+        *,
+        buffer: DeliveryBuffer | None,
+        number: int = -1,
+        work: Work = 0.0,
     ) -> None:
         self.producing: bool = buffer is None
         self.name: str = "put queue" if self.producing else "get queue"
@@ -152,28 +165,33 @@ class _QueueWorker:
         self._context = context
         self._number = number
         self._buffer = buffer
+        self._work = work
 
     def work(self, turns: Turns) -> None:
         record = _LedgerRecord(self._context, turns, self._number, self._buffer)
-        context = _LoadWorkload(record, turns, producing=self.producing)
+        context = _LoadWorkload(record, turns, self._context, self._work, producing=self.producing)
         steps = produce(count(), context, self._endpoint) if self.producing else consume(context, self._endpoint)
         try:
             drive(steps, self._endpoint.perform)
         finally:
             record.give_up(None)
+            context.handled()
 
     def close(self) -> None:
         self._endpoint.close()
 
 
 class _LoadWorkload(WorkloadContext):
-    """A producer ends when it is told to; a consumer when nothing comes after that."""
+    """A producer ends when it is told to; a consumer when nothing comes after that, and no other is at work."""
 
     backoff_seconds = (RECONNECT_NS / 1e9, RECONNECT_NS / 1e9)
 
-    def __init__(self, record: OperationRecord, turns: Turns, *, producing: bool) -> None:
-        super().__init__(record)
+    def __init__(
+        self, record: OperationRecord, turns: Turns, load_context: LoadContext, work: Work, *, producing: bool
+    ) -> None:
+        super().__init__(record, work)
         self._turns = turns
+        self._load_context = load_context
         self._producing = producing
         self._mistakes = 0
 
@@ -182,13 +200,19 @@ class _LoadWorkload(WorkloadContext):
         return GET_SECONDS
 
     def over(self, *, idle: bool) -> bool:
-        return self._turns.over() and (idle or self._producing or self._mistakes >= _MISTAKES)
+        ends = idle and not self._load_context.at_work
+        return self._turns.over() and (ends or self._producing or self._mistakes >= _MISTAKES)
 
     def seconds_until(self, sequence: int) -> float:
         return self._turns.seconds_until(sequence)
 
     def received(self) -> None:
         self._mistakes = 0
+        if self.work:
+            self._load_context.at_work.add(id(self))
+
+    def handled(self) -> None:
+        self._load_context.at_work.discard(id(self))
 
     def idle(self) -> None:
         self._mistakes = 0
@@ -247,12 +271,23 @@ class _LedgerRecord:
         self._keys = buffer.took(self, self._asked, start) if buffer.tracks else []
         self._turns.done(latency)
 
+    @property
+    def message(self) -> Message:
+        return message_of(int.from_bytes(self._keys[0], "little")) if self._keys else UNREADABLE
+
+    def work_failed(self, error: Exception) -> None:
+        self._buffer.fail(self, self._keys, ack=False)
+        self._turns.failed(error)
+
     def acknowledging(self) -> None:
         self._under_way = "ack"
 
     def acknowledged(self, accepted: bool) -> None:
         self._under_way = ""
-        (self._buffer.ack if accepted else self._buffer.ack_failed)(self._keys)
+        if accepted:
+            self._buffer.ack(self._keys)
+        else:
+            self._buffer.fail(self, self._keys, ack=True)
 
     def failed(self, outcome: Outcome | None, error: Exception) -> None:
         verb = self._under_way
@@ -269,6 +304,8 @@ class _LedgerRecord:
             (ledger.fail if outcome is Outcome.FAIL else ledger.forget)(self._number, self._sequence)
         elif verb == "get" and outcome is not Outcome.FAIL:
             self._buffer.lose(1)
+        elif verb == "ack" and outcome is Outcome.FAIL:
+            self._buffer.fail(self, self._keys, ack=True)
         elif verb == "ack":
             self._buffer.ack_failed(self._keys)
 
