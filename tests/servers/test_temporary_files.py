@@ -129,8 +129,8 @@ def test_a_run_whose_history_finds_no_more_room_fails_in_words(almost_full: Path
     assert result.ret == 1
     text = result.stdout.str()
     assert re.search(
-        r"(producer|consumer)-0: (Temporary files|The history of the run) cannot be written to .*"
-        r"No space left on device\.\n.*What to do: make room there",
+        r"(Temporary files|The history of the run) cannot be written to .*No space left on device\."
+        r".*\[.*(producer|consumer)-0.*\]\n.*What to do: make room there",
         text,
     ), text
     assert "Traceback" not in text
