@@ -19,6 +19,7 @@ from pytest_redisq.children import children_of
 from pytest_redisq.errors import RedisqError
 from pytest_redisq.faults import AnyFaults, Fault, faults_for
 from pytest_redisq.history import FaultRecord
+from pytest_redisq.load.closed_connections import facts_before, with_reason
 from pytest_redisq.load.locust_process import LoadReport, LoadRun, under_way
 from pytest_redisq.load.results.exit_status import EXIT_BROKEN, EXIT_UNKNOWN
 from pytest_redisq.servers import Server
@@ -175,14 +176,15 @@ def run_struck(load: LoadRun, server: Server, faults: AnyFaults) -> LoadReport:
     Returns its report, with what was done, and when, under "faults". Errors: LoadError as with `run`, ValueError for
     what a load run cannot do.
     """
-    parsed = faults_for("load", faults)
+    parsed, before = faults_for("load", faults), facts_before(server)
     with interrupts.not_replaced(), under_way(load, output=subprocess.PIPE) as running:
         schedule = FaultSchedule(
             parsed, server, running.process.pid, begun=running.begun, note_strike=running.note_strike
         )
         with schedule.at_work():
             report = running.wait()
-    return schedule.told_by(report)
+    report = schedule.told_by(report)
+    return report if parsed else with_reason(report, server, before)  # a fault that closes connections says so itself
 
 
 def _at_seconds(fault: Fault) -> float:

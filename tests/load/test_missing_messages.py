@@ -26,9 +26,9 @@ Saboteur = Callable[[str], str]
 @pytest.mark.parametrize(
     ("queue", "place"),
     [
-        ("AbandonedList", "in the list doing:"),
+        pytest.param("AbandonedList", "in the list doing:", marks=pytest.mark.nightly),
         ("AbandonedGroup", "in the stream orders, pending to consumer "),
-        ("AbandonedSet", "in the zset running"),
+        pytest.param("AbandonedSet", "in the zset running", marks=pytest.mark.nightly),
     ],
 )
 def test_what_nothing_recovers_is_stuck_where_it_lies(
@@ -41,7 +41,14 @@ def test_what_nothing_recovers_is_stuck_where_it_lies(
     assert place in report.output
 
 
-@pytest.mark.parametrize("queue", ["MovedList", "AsyncGroup", "LeasedSet"])
+@pytest.mark.parametrize(
+    "queue",
+    [
+        pytest.param("MovedList", marks=pytest.mark.nightly),
+        pytest.param("AsyncGroup", marks=pytest.mark.nightly),
+        "LeasedSet",
+    ],
+)
 def test_what_a_lease_brings_back_is_waited_for(
     play: Play, saboteur: Saboteur, monkeypatch: pytest.MonkeyPatch, queue: str
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -104,16 +105,14 @@ class OwnQueue:
         return self._inside(client, assignment, "pending")
 
     def recovered(self, client: redis.Redis, assignment: Assignment) -> Iterator[bytes]:  # noqa: ARG002
-        """The bodies that one more consumer gets, and acknowledges, until it has asked in vain."""
+        """The bodies that one more consumer gets, and acknowledges, until it has asked in vain, or has an error."""
         queue = self._open(assignment)
-        try:
+        with contextlib.closing(queue), contextlib.suppress(redis.RedisError):
             queue.call("recover")
             while (received := queue.get(RECOVERY_GET_SECONDS)) is not None:
                 yield received.body
                 if queue.acknowledges:
                     queue.ack(received)
-        finally:
-            queue.close()
 
     def prefix(self, assignment: Assignment) -> str:
         """What the users' clients put before each key. A client of the user's own puts nothing before it."""
