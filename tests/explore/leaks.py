@@ -11,12 +11,14 @@ from pathlib import Path
 
 import redis
 
+from pytest_redisq.servers.temporary_folder import temporary_folder
 from tests.support import eventually
 
 
 def footprint(url: str) -> dict[str, object]:
     """The current resources of this process and of the database at `url`, which only one test uses."""
     gc.collect()  # what other tests have left to it
+    temporary_folder()  # which a process makes once, and keeps open until its end
     with redis.Redis.from_url(url) as client:
         ours = client.client_info()["db"]
         # On a server that other tests use at the same time: only what is in this database.
