@@ -153,6 +153,7 @@ class ConformanceKeywords(TypedDict, total=False):
     wait_seconds: float
     settle_seconds: float
     schedules: int
+    work: Work
     bodies: Literal["bytes", "text", "json"] | SearchStrategy[Any]
     leave_out: Mapping[str, str]
 

@@ -23,7 +23,7 @@ import pytest
 
 from pytest_redisq import interrupts
 from pytest_redisq.check import AnyContract, Contract, Guarantee, contract_of
-from pytest_redisq.endpoint.jobs import WORKERS
+from pytest_redisq.endpoint.jobs import WORKERS, Work
 from pytest_redisq.errors import DeliveryError
 from pytest_redisq.facade import Redisq
 from pytest_redisq.faults import KIT_FAULTS, Fault
@@ -67,6 +67,7 @@ class _ConformanceKit:
     wait_seconds: float
     settle_seconds: float
     schedules: int
+    work: Work
     bodies: KitBodies
 
     @property
@@ -109,6 +110,7 @@ class _ConformanceKit:
             wait_seconds=self.wait_seconds,
             settle_seconds=self.settle_seconds,
             schedules=self.schedules,
+            work=self.work,
             bodies=self.bodies,
         )
         with interrupts.not_replaced():
@@ -139,6 +141,8 @@ def conformance(queue: Any, *, contract: AnyContract, **options: Unpack[Conforma
     * `settle_seconds=2.0`: how long a dead worker's messages may take to come back.
     * `schedules=25`: how many are explored for each fault; 0 where a library has locks of its own, which a schedule
       cannot see.
+    * `work=0`: what a consumer does with each message before it acknowledges it, in "order", "sharing" and "explored":
+      seconds, or a function of the `Message` that may raise; see `redisq.run`.
     * `bodies="bytes"`: what the queue carries: any "bytes", any "text" (as UTF-8), "json" (text of JSON values), or a
       strategy of Hypothesis of bytes, of texts or of JSON values. Of JSON, the value has to come out, not the bytes.
     * `leave_out={"stopping": "it has no stop"}`: properties that are not tried, by name, each with the reason, which
@@ -200,6 +204,7 @@ def _kit(
     wait_seconds: float = 0.1,
     settle_seconds: float = 2.0,
     schedules: int = 25,
+    work: Work = 0.0,
     bodies: Any = "bytes",
     leave_out: Mapping[str, str] | None = None,
 ) -> _ConformanceKit:
@@ -222,6 +227,7 @@ def _kit(
         wait_seconds=wait_seconds,
         settle_seconds=settle_seconds,
         schedules=schedules,
+        work=work,
         bodies=kit_bodies(bodies),
     )
 

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 
 from pytest_redisq import interrupts
 from pytest_redisq.check import AnomalyKind, Contract, Guarantee
-from pytest_redisq.endpoint.jobs import Workers
+from pytest_redisq.endpoint.jobs import Work, Workers
 from pytest_redisq.explore import can_explore
 from pytest_redisq.facade import Redisq
 from pytest_redisq.faults import ExploreFaults, Fault
@@ -60,6 +60,7 @@ class Trial:
     wait_seconds: float
     settle_seconds: float
     schedules: int = 25
+    work: Work = 0.0
     bodies: KitBodies = ANY_BYTES
 
     @property
@@ -295,32 +296,28 @@ def _stateful(trial: Trial) -> int:
 
 def _sharing(trial: Trial) -> int:
     __tracebackhide__ = True
-    run = trial.redisq.run(
-        trial.texts,
-        producers=3,
-        consumers=3,
-        messages=trial.messages,
-        workers=trial.kind,
-        faults=[] if trial.fault is None else [trial.fault],
-        pace=Bursts(size=20, every_seconds=0.01),
-        wait_seconds=trial.wait_seconds,
-        settle_seconds=trial.settle_seconds,
-    )
-    return run.verify(trial.unordered).totals.delivered
+    faults = [] if trial.fault is None else [trial.fault]
+    bursts = Bursts(size=20, every_seconds=0.01)
+    return _traffic(trial, trial.unordered, producers=3, consumers=3, faults=faults, pace=bursts)
 
 
 def _order(trial: Trial) -> int:
     __tracebackhide__ = True
+    return _traffic(trial, trial.contract, producers=2, consumers=1)
+
+
+def _traffic(trial: Trial, contract: Contract, **options: Any) -> int:
+    __tracebackhide__ = True
     run = trial.redisq.run(
         trial.texts,
-        producers=2,
-        consumers=1,
         messages=trial.messages,
         workers=trial.kind,
         wait_seconds=trial.wait_seconds,
         settle_seconds=trial.settle_seconds,
+        work=trial.work,
+        **options,
     )
-    return run.verify(trial.contract).totals.delivered
+    return run.verify(contract).totals.delivered
 
 
 def _explored(trial: Trial) -> int:
@@ -338,6 +335,7 @@ def _explored(trial: Trial) -> int:
         messages=2,
         is_async=trial.is_async,
         schedules=trial.schedules,
+        work=trial.work,
         faults=faults,
     ).schedules
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from pytest_redisq.facade import Redisq
 from pytest_redisq.faults import Fault
 from pytest_redisq.properties.kit_properties import KIT_PROPERTIES, Property, Trial
 from tests.conformance import broken
+from tests.endpoint import orders
 
 #: Which property catches which, alone.
 CAUGHT = {
@@ -99,3 +101,13 @@ def test_no_other_law_catches_it(redisq: Redisq, name: str) -> None:
 @pytest.mark.parametrize("kit_property", KIT_PROPERTIES, ids=lambda kit_property: kit_property.name)
 def test_the_right_twin_keeps_every_property(redisq: Redisq, kit_property: Property) -> None:
     kit_property.holds(trial(redisq, broken.Right))
+
+
+@pytest.mark.parametrize("name", ["sharing", "explored"])
+def test_a_queue_that_forgets_failed_work_is_caught(redisq: Redisq, name: str) -> None:
+    """Its correct twin gives the message back."""
+    hold = BY_NAME[name].holds
+    with redisq.example(), pytest.raises(AssertionError, match="stuck"):
+        hold(replace(trial(redisq, orders.Orders, messages=30), work=orders.fails, schedules=3))
+    with redisq.example():
+        hold(replace(trial(redisq, orders.GivesBack, messages=30), work=orders.fails, schedules=3))

@@ -146,7 +146,7 @@ class AsyncGivesBack(AsyncOrders):
 
 def fails(message: Message) -> None:
     """Work that raises on one message, however often it is tried."""
-    if message.sequence == 2:
+    if message.sequence == 1:
         raise ValueError("no such order")
 
 
