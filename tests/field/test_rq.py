@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import rq
@@ -13,6 +14,8 @@ from rq.registry import FailedJobRegistry, StartedJobRegistry
 from rq.timeouts import TimerDeathPenalty
 
 from pytest_redisq.explore import World, explore, replay
+from pytest_redisq.facade import Redisq
+from pytest_redisq.runner import Command
 from tests.field import jobs
 from tests.field.releases import SCHEDULES, Bug, concerns, connect
 
@@ -137,3 +140,20 @@ def test_the_worker_of_the_command_line_is_an_actor(url: str, tmp_path: Path) ->
         assert ran.exists()
 
     assert replay(scenario, "", url=url).error is None
+
+
+def put_line(client: Any, body: bytes) -> None:
+    """Enqueue a job for the workers of `apps.rq_command`."""
+    rq.Queue("lines", connection=client).enqueue("tests.field.apps.rq_command.line", body.decode())
+
+
+@concerns(TWICE)
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_killed_worker_raises_no_false_alarm(redisq: Redisq, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    """A job of which it is not known whether its worker had begun it is neither lost nor doubled."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    worker = Command([sys.executable, "-m", "tests.field.apps.rq_command"])
+    options: Any = {"consumers": 2, "messages": 40, "deadline_seconds": 120, "seed": seed}
+    done = redisq.run((put_line, worker), faults=[redisq.kill_consumer(after_messages=15)], **options)
+    assert done.verify("at-most-once").faults[0].struck == 1
