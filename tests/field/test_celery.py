@@ -62,7 +62,7 @@ def put_line(client: Any, body: bytes) -> None:
 def test_a_killed_worker_raises_no_false_alarm(redisq: Redisq, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     """It acknowledges after the job, and what a dead worker held is restored.
 
-    One message may be gone with its worker: kombu had popped it, and not yet noted it as unacknowledged (see README.md).
+    One message may be gone with its worker: kombu had popped it, and not yet noted it as unacknowledged.
     """
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     worker = Command([sys.executable, "-m", "tests.field.apps.celery_command"])
