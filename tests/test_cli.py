@@ -169,8 +169,8 @@ def test_a_missing_list_is_said_to_be_missing(redisq: Redisq, server: Server, tm
 
 
 LOSING = """\
-{"actor": "p", "kind": "enqueue", "outcome": "ok", "messages": [[0, 0]], "invoked_ns": 1000, "ended_ns": 2000}
-{"actor": "c", "kind": "dequeue", "outcome": "ok", "invoked_ns": 3000, "ended_ns": 4000}
+{"actor": "p", "kind": "enqueue", "outcome": "ok", "messages": [[0, 0], [0, 1]], "invoked_ns": 1, "ended_ns": 2}
+{"actor": "c", "kind": "dequeue", "outcome": "ok", "messages": [[0, 1]], "invoked_ns": 3000, "ended_ns": 4000}
 {"quiescence": {"at_ns": 5000}}
 """
 
