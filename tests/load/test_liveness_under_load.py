@@ -26,7 +26,7 @@ def server() -> Iterator[Server]:
 
 
 def struck(scenario: str, server: Server, fault: str) -> LoadReport:
-    return run_struck(LoadRun(scenario=scenario, url=server.url, seconds=3.5, rate="600"), server, [fault])
+    return run_struck(LoadRun(scenario=scenario, url=server.url, seconds=4.5, rate="600"), server, [fault])
 
 
 @pytest.mark.slow

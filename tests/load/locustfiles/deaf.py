@@ -35,4 +35,4 @@ class Jobs:
         return popped and popped[1]  # type: ignore[index,return-value]
 
 
-EngineUser, ProducerUser, ConsumerUser = users_of(OwnQueue(Jobs, consumers=2, contract="at-most-once, live=1s"))
+EngineUser, ProducerUser, ConsumerUser = users_of(OwnQueue(Jobs, consumers=2, contract="at-most-once, live=2s"))
