@@ -35,6 +35,9 @@ class ProbedRun(Protocol):
     def received_by(self, job: ConsumerJob) -> int:
         """How many messages a consumer has received."""
 
+    def at_work(self, job: ConsumerJob) -> bool:
+        """Whether a consumer handles a message, so that it does not ask for one."""
+
     def hold(self, job: ConsumerJob, yes: bool) -> None:
         """Have a consumer ask for no message, or ask again."""
 
@@ -121,8 +124,8 @@ class LivenessProbe:
             self._hold_all_but(silent)
             self._enter(_Phase.ALONE, now_ns)
         elif self._phase is _Phase.ALONE and waited_ns > self._live_ns + _MARGIN_NS:
-            self._deaf = silent
-            for job in silent:
+            self._deaf = [job for job in silent if not self._run.at_work(job)]
+            for job in self._deaf:
                 self._run.stop(job)
             self._rest(now_ns)
 
@@ -142,7 +145,8 @@ class LivenessProbe:
             self._phase = _Phase.DONE
         elif now_ns - self._since_ns > _GRACE_NS:
             for job in deaf:
-                self._run.kill(job)
+                if not self._run.at_work(job):
+                    self._run.kill(job)
 
     def _silent(self) -> list[ConsumerJob]:
         asked = {job.slot for job in self._run.asked_consumers()}

@@ -179,6 +179,9 @@ class Runner:
     def received_by(self, job: ConsumerJob) -> int:
         return self._status(job).messages
 
+    def at_work(self, job: ConsumerJob) -> bool:
+        return self._status(job).state in (WorkerState.HANDLING, WorkerState.ACKNOWLEDGING)
+
     def hold(self, job: ConsumerJob, yes: bool) -> None:
         self._status(job).hold(yes)
 
