@@ -184,6 +184,15 @@ def test_a_saved_history_is_judged_again(redisq: Redisq, tmp_path: Path, contrac
     assert f'"{contract}"' in result.output
 
 
+def test_a_saved_history_tells_of_a_fault_that_struck_nothing(redisq: Redisq, tmp_path: Path) -> None:
+    """As the run itself did: it is unknown whether the queue keeps its contract under that fault."""
+    path = tmp_path / "run.jsonl"
+    path.write_text(LOSING + '{"fault": {"fault": "drop:connections@1", "words": "0 closed", "at_ns": 7}}\n')
+    result = redisq("check", str(path), "at-most-once")
+    assert result.exit_code == 3, result.output
+    assert result.output.startswith("at-most-once unknown: drop:connections@1 struck nothing: 0 closed\n")
+
+
 def test_a_history_without_an_end_cannot_be_judged(redisq: Redisq, tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     path.write_text(LOSING.rpartition('{"quiescence')[0])
