@@ -91,24 +91,24 @@ class DeliveryRecorder:
         self.exam: LivenessExam | None = None
         self._holders: list[_ActorContext] = []
 
-    @property
-    def wait_seconds(self) -> float:
-        """What a consumer passes to `get` now, in seconds of virtual time."""
-        return PATIENT_SECONDS if self._loop.paused or self._at_work() else WAIT_SECONDS
+    def wait_seconds(self, consumer: _ActorContext) -> float:
+        """What this consumer passes to `get` now, in seconds of virtual time."""
+        waits = self._loop.paused or (self.exam is None and self._others_work(consumer))
+        return PATIENT_SECONDS if waits else WAIT_SECONDS
 
-    @property
-    def producing(self) -> bool:
-        """Whether messages may still come: a producer or a consumer is at work, an actor is paused, or consumers are
-        asked.
+    def may_get(self, consumer: _ActorContext) -> bool:
+        """Whether messages may still come to this consumer: a producer or another consumer is at work, an actor is
+        paused, or consumers are asked.
         """
-        return self._putting() or self._at_work() or (self.exam is not None and not self.exam.finished)
+        asked = self.exam is not None and not self.exam.finished
+        return self._putting() or asked or self._others_work(consumer)
 
     def _putting(self) -> bool:
         return self._producing > 0 or self._loop.paused
 
-    def _at_work(self) -> bool:
-        """Whether a consumer holds a message, and time has passed since it received it: its lease may run out."""
-        return any(holder.at_work() for holder in self._holders)
+    def _others_work(self, consumer: _ActorContext) -> bool:
+        """Whether another consumer holds a message, and time has passed since it received it: its lease may run out."""
+        return any(holder.at_work() for holder in self._holders if holder is not consumer)
 
     def producer(self, side: QueueSide, messages: int, name: str, after_seconds: float | None) -> Actor[None]:
         """An actor that puts `messages` messages into the queue; parameters as for `World.producer`."""
@@ -349,10 +349,10 @@ class _ActorContext(WorkloadContext):
 
     @property
     def wait_seconds(self) -> float:
-        return self._recorder.wait_seconds
+        return self._recorder.wait_seconds(self)
 
     def over(self, *, idle: bool) -> bool:
-        return idle and not self._recorder.producing
+        return idle and not self._recorder.may_get(self)
 
     def held_seconds(self) -> float:
         return LOOK_SECONDS if self._examined and self._examined.held else 0.0
