@@ -129,7 +129,7 @@ def test_a_schedule_that_is_none_is_refused_at_once(inner: pytest.Pytester) -> N
     result = run(inner, "--redisq-replay", "aab")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(
-        ["ERROR: --redisq-replay: 'aab' is not a schedule: write a capital letter for each step *"]
+        ["ERROR: --redisq-replay: 'aab' is not a schedule: write a capital letter for each step*"]
     )
 
 
