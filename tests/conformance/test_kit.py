@@ -33,7 +33,7 @@ def test_the_example_of_readme_prints_what_readme_shows(pytester: pytest.Pyteste
     result = run(pytester, EXAMPLE, "-n", "2")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert set(shapes(OUTPUT)) <= set(shapes(result.stdout.str()))
-    result.stdout.fnmatch_lines(["*DeliveryError: at-least-once broken: 1 indeterminate"])
+    result.stdout.fnmatch_lines(["*DeliveryError: at-least-once broken: 1 indeterminate (in no key)"])
 
 
 def shapes(text: str) -> list[str]:
