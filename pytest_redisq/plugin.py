@@ -71,6 +71,14 @@ class _Controller:
                 terminal.write_line(header)
         self._show(getattr(report, "redisq_notes", ()))
 
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self) -> Generator[None, Any, Any]:
+        """The tests of the workers end by a Ctrl-C that this process gets, and that Python must not lose."""
+        from pytest_redisq.interrupts import repeated_where_lost
+
+        with repeated_where_lost():
+            return (yield)
+
     def pytest_testnodedown(self, node: Any) -> None:
         self._show(getattr(node, "workeroutput", {}).get("redisq_notes", ()))
 

@@ -148,6 +148,28 @@ def test_an_interrupt_that_is_lost_or_replaced_ends_the_run(inner: InnerRuns, su
     result.stdout.no_fnmatch_line("*test_two*")
 
 
+def test_an_interrupt_that_is_lost_in_the_controller_of_xdist_ends_the_run(inner: InnerRuns) -> None:
+    inner.file(
+        "conftest.py",
+        """
+import signal
+
+class Lost:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+def pytest_runtest_logstart(nodeid):
+    if nodeid.endswith("two"):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        Lost()
+""",
+    )
+    inner.file("test_it.py", "import threading\ndef test_two(redisq):\n    threading.Event().wait(15)\n")
+    result = inner.run("-n", "1", plugins=("xdist",))
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines("*!!! *KeyboardInterrupt !!!*")
+
+
 def test_a_test_that_raises_an_interrupt_itself_and_fails_is_a_failure(inner: InnerRuns) -> None:
     inner.file(
         "test_it.py",

@@ -98,7 +98,7 @@ def test_a_scenario_that_no_module_has_is_kept_as_its_test(
     broken.write_text(CURED)
     result = pytester.runpytest_subprocess("-q", "tests/regressions")
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*it does not fail any more*", '*say verdict = "holds" in *two-drainers.toml'])
+    result.stdout.fnmatch_lines(["*it does not fail any more*", '*write verdict = "holds" in *two-drainers.toml'])
 
 
 def test_a_history_is_kept_and_judged_again(pytester: pytest.Pytester, keep: Callable[..., Result]) -> None:

@@ -61,7 +61,8 @@ def test_the_place_of_an_error_is_the_users_own_line() -> None:
     assert error_words(error) == f"JSONDecodeError: {error} ({place_of(error)})"
     first, *frames = crash_words(error).splitlines()
     assert first == error_words(error)
-    assert frames[-1].strip() == 'json.loads("{")'
+    (line,) = [frame.strip() for frame in frames[-2:] if set(frame) - set(" ~^")][-1:]  # Python 3.13 underlines it
+    assert line == 'json.loads("{")'
     assert "decoder.py" not in "".join(frames)
 
 

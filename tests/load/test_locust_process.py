@@ -257,7 +257,7 @@ def test_a_run_that_drains_for_long_is_waited_for(server: Server, monkeypatch: p
         scenario="drain",
         url=server.url,
         own_server=True,
-        seconds=1.0,
+        seconds=3.0,
         producers=20,
         consumers=1,
         settings=["chunk=1"],

@@ -254,7 +254,8 @@ def test_a_group_loses_nothing_whoever(
         assert max(team.acks.values(), default=1) == 1
         agree_at_quiescence(redisq)
         verdict = team.judge("effectively-once")
-        assert verdict.outcome == "pass", verdict
+        tried = verdict.totals.acknowledged and verdict.totals.delivered  # a fault may have struck every message
+        assert verdict.outcome == ("pass" if tried else "unknown"), verdict
 
 
 @given(drawn=bursts(max_bursts=4, max_size=4), order=turns(actors=5, max_turns=16, max_commands=12))

@@ -37,7 +37,8 @@ class UsersAlone:
         self._environment = environment
         self._options = options
         self._began = 0.0
-        self._time_over = self._told = False
+        self._time_over = False
+        self._publishing: Any = None
         try:
             with explained(options.url), control(options.url) as client:
                 self._server, self._clients = described(client, options.url), connected(client)
@@ -50,10 +51,11 @@ class UsersAlone:
         events: Any = environment.events
         events.spawning_complete.add_listener(self._begin)
         events.test_stop.add_listener(self._end)
+        events.quitting.add_listener(self._wait)
 
     def _begin(self, **_: Any) -> None:
         """Count the time from when all users run."""
-        self._began, self._time_over, self._told = time.monotonic(), False, False
+        self._began, self._time_over, self._publishing = time.monotonic(), False, None
         self._publisher.note_headway()
         if self._options.produce_seconds is not None:
             gevent.spawn_later(self._options.produce_seconds, self._time_is_over)
@@ -64,9 +66,15 @@ class UsersAlone:
         runner.quit()
 
     def _end(self, **_: Any) -> None:
-        if not self._began or self._told:  # Locust tells of the end of a run more than once
-            return
-        self._told = True
+        """Publish the result in a greenlet of its own: one of a user that ends the run is killed when it waits."""
+        if self._began and self._publishing is None:  # Locust tells of the end of a run more than once
+            self._publishing = gevent.spawn(self._publish, time.monotonic() - self._began)
+
+    def _wait(self, **_: Any) -> None:
+        if self._publishing is not None:
+            self._publishing.join()
+
+    def _publish(self, seconds: float) -> None:
         options, timings = self._options, timings_of(self._environment.stats)
         evidence = BitmapEvidence(Ledger(), unsettled=[NOTHING_TO_JUDGE], errors=error_counts(timings))
         self._publisher.publish(
@@ -77,7 +85,7 @@ class UsersAlone:
                 verdict=check(evidence, Contract.parse("at-least-once")),
                 has_contract=False,
                 timings=timings,
-                seconds=time.monotonic() - self._began,
+                seconds=seconds,
                 stop_seconds=0.0,
                 clients=(self._clients, self._clients_after()),
                 interrupted=options.produce_seconds is not None and not self._time_over,

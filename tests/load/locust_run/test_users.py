@@ -20,7 +20,8 @@ def test_each_command_is_an_event_with_name_latency_bytes_and_exception(
 ) -> None:
     command = [sys.executable, "-m", "locust", "-f", saboteur("own_users"), "--headless", "-t", "60s"]
     command += ["--json-file", str(tmp_path / "told"), "--loglevel", "ERROR", "--only-summary"]
-    subprocess.run(command, env=os.environ | {"REDIS_URL": server.url}, capture_output=True, timeout=90, check=False)
+    # The user ends the run by `runner.quit()`, long before its time.
+    subprocess.run(command, env=os.environ | {"REDIS_URL": server.url}, capture_output=True, timeout=50, check=False)
     entries = {(each["method"], each["name"]): each for each in json.loads((tmp_path / "told.json").read_text())}
     key = "redisq:own-users"
     assert set(entries) == {
@@ -50,7 +51,6 @@ def test_users_beside_a_scenario_run_with_it(
     assert (report.outcome, report.exit_code) == ("pass", 2)
     assert report.told["missed"][0].startswith("GET.p99>1us")
     assert report.figures["BLPOP.p50"] > 0 < report.figures["SET.p50"]
-    assert report.told["clients"]["after"] >= report.told["clients"]["before"] + 4
 
 
 def test_users_without_a_scenario_end_on_time_and_are_judged_by_thresholds_alone(
