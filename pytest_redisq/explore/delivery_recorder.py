@@ -35,7 +35,7 @@ from pytest_redisq.explore.actor_factory import ActorFactory
 from pytest_redisq.explore.actor_threads import ActorKilled
 from pytest_redisq.explore.execution_loop import EndlessError, ExecutionLoop
 from pytest_redisq.explore.last_commands import last_commands
-from pytest_redisq.explore.liveness_exam import LOOK_SECONDS, LivenessExam
+from pytest_redisq.explore.liveness_exam import LOOK_SECONDS, ExaminedConsumer, LivenessExam
 from pytest_redisq.explore.queue_listing import listed_bodies
 from pytest_redisq.explore.queue_side import QueueSide
 from pytest_redisq.explore.resources import Resources
@@ -323,11 +323,10 @@ class _ActorContext(WorkloadContext):
     """The context of a producer or consumer that is an actor."""
 
     #: The schedule decides when an actor goes on.
-    backoff_seconds = (0.0, 0.0)
-
-    slice_seconds = LOOK_SECONDS
+    backoff_seconds: tuple[float, float] = (0.0, 0.0)
+    slice_seconds: float = LOOK_SECONDS
     #: The sleep of a consumer at work is one step of the schedule.
-    work_slice_seconds = math.inf
+    work_slice_seconds: float = math.inf
 
     def __init__(
         self,
@@ -343,7 +342,7 @@ class _ActorContext(WorkloadContext):
         self._recorder = recorder
         self._loop = loop
         self._actor = actor
-        self._examined = recorder.exam.examine(actor) if recorder.exam and examined else None
+        self._examined: ExaminedConsumer | None = recorder.exam.examine(actor) if recorder.exam and examined else None
         self._held_since: float | None = None
         self._finished_at: int | None = None
 
