@@ -102,7 +102,8 @@ class Runner:
             self._add_workers()
             self._until(self._all_ready)
             self._doing = "waiting for the producers to end"
-            self._trims = TrimCounter(self.control())
+            with interrupts.deferred():  # it connects, and redis-py leaves a socket open that is interrupted meanwhile
+                self._trims = TrimCounter(self.control())
             started_ns = time.monotonic_ns()
             for pool in self._pools.values():
                 pool.go()
