@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import assert_never
 
+from pytest_redisq import interrupts
 from pytest_redisq.explore.connection_state import ConnectionState, HeldCommand, PassedCommand, ProxyReply, RawStream
 from pytest_redisq.explore.footprint import CommandTable
 from pytest_redisq.explore.proxied_connection import ProxiedConnection, listen_at
@@ -246,6 +247,10 @@ class Proxy:
             return
         if connection.paused_until is not None:
             self.resume(connection)
+        with interrupts.deferred():
+            self._close(connection, seen=seen)
+
+    def _close(self, connection: ProxiedConnection, *, seen: bool) -> None:
         connection.open = False
         self.connections.remove(connection)
         self._unregister(connection.client.fileno())

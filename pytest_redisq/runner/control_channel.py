@@ -18,6 +18,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytest_redisq import interrupts
+
 _HELLO = struct.Struct("!32sIQ")  # token, slot, process id
 #: How long a caller may take to say who it is, in seconds.
 _HELLO_SECONDS = 1.0
@@ -65,6 +67,7 @@ class ControlServer:
         self._door.setblocking(False)
         _SERVERS.add(self)
 
+    @interrupts.deferred()
     def accept(self) -> list[int]:
         """Take every call that has come in; the slots of the connected."""
         connected: list[int] = []
