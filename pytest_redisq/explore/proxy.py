@@ -126,6 +126,7 @@ class Proxy:
                 return connection
         return None
 
+    @interrupts.deferred()
     def _accept(self, listener: socket.socket, actor: int) -> None:
         with contextlib.suppress(OSError):
             client, _ = listener.accept()
