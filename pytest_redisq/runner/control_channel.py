@@ -1,7 +1,7 @@
-"""The line between the runner and each worker process: go, stop, and the news that the other end has died.
+"""The connection between the runner and each worker process: go, stop, and whether the other end has died.
 
-A worker dials in, from wherever it was started (a process, a pool, a pool's replacement), says the token and its slot,
-and then listens. When the runner dies, by whatever signal, the kernel hangs up, and the worker ends at once.
+A worker connects, also one that a pool has started as a replacement. It sends the token and its slot, and then waits
+for words. When the runner dies, by any signal, the kernel closes the connection, and the worker ends at once.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from pathlib import Path
 from pytest_redisq import interrupts
 
 _HELLO = struct.Struct("!32sIQ")  # token, slot, process id
-#: How long a caller may take to say who it is, in seconds.
+#: How long a process that connects may take to send its token, in seconds.
 _HELLO_SECONDS = 1.0
 
 GO = b"g"
-#: The slot of connected that only want to know when the runner has died.
+#: The slot of processes that only need to know when the runner has died.
 NO_SLOT = 0xFFFF_FFFF
 STOP = b"s"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelAddress:
-    """Where to connect, and the word that lets one in."""
+    """The address of the runner's socket, and the token that a worker must send."""
 
     address: str
     token: bytes
 
     def connect(self, slot: int) -> socket.socket:
-        """`OSError` where the runner has died."""
+        """Connect, and send the token and the slot. Raises `OSError` if the runner has died."""
         line = socket.socket(socket.AF_UNIX)
         try:
             line.connect(self.address)
@@ -50,7 +50,7 @@ class ChannelAddress:
 
 
 class ControlServer:
-    """The runner's end of all the lines."""
+    """The runner's end of the connections of all workers."""
 
     def __init__(self, directory: Path) -> None:
         token = secrets.token_bytes(32)
@@ -69,7 +69,7 @@ class ControlServer:
 
     @interrupts.deferred()
     def accept(self) -> list[int]:
-        """Take every call that has come in; the slots of the connected."""
+        """Accept all waiting connections. Returns the slots of the workers that connected."""
         connected: list[int] = []
         while True:
             try:
@@ -95,7 +95,7 @@ class ControlServer:
         return slot in self._lines
 
     def disconnected(self, slot: int) -> bool:
-        """Whether the worker has called, and its process has ended."""
+        """Whether the worker has connected, and its process has ended."""
         line = self._lines.get(slot)
         if line is None:
             return False

@@ -132,7 +132,7 @@ class Reader:
 
 
 class Scheduler:
-    """ZADD with the time at which a message is due; whoever removes it has it."""
+    """ZADD with the time at which a message is due; the consumer that removes it has it."""
 
     delay_seconds = 0.05
 

@@ -47,7 +47,7 @@ class ResultPublisher:
         self._report(judged.as_json())
 
     def note_headway(self) -> None:
-        """Show whoever waits for the report that the run has begun, or makes progress (see `begun_file`)."""
+        """Update `begun_file`, which tells the waiting process that the run has begun, or makes progress."""
         if self._options.report:
             with contextlib.suppress(OSError):  # a full disk is reported at the end
                 begun_file(Path(self._options.report)).touch()
