@@ -46,7 +46,7 @@ def test_what_nothing_recovers_is_stuck_where_it_lies(
     [
         pytest.param("MovedList", marks=pytest.mark.nightly),
         pytest.param("AsyncGroup", marks=pytest.mark.nightly),
-        pytest.param("LeasedSet", marks=pytest.mark.nightly),
+        "LeasedSet",
     ],
 )
 def test_what_a_lease_brings_back_is_waited_for(
