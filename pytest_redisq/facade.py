@@ -275,7 +275,8 @@ class Redisq:
                 return explorer.Exploration(seed=0, schedules=1)
             # Other examples have other steps, so there it is followed as far as it goes.
             options |= {"first": [explorer.Schedule.parse(self._schedule)], "schedules": 1}
-        with explorer.progress_line(self._tell) as progress:
+        with explorer.progress_line(self._tell) as shown:
+            progress = self._failing_schedules.keeping(scenario, options.pop("progress", None) or shown)
             options = {
                 "first": self._failing_schedules.first(scenario),
                 "progress": progress,

@@ -131,6 +131,16 @@ def interrupt_behind(error: BaseException) -> KeyboardInterrupt | None:
     return None
 
 
+def is_timeout_of_a_test(error: BaseException) -> bool:
+    """Whether pytest-timeout raised `error`, in a signal handler, because the whole test has taken too long."""
+    traceback = error.__traceback__
+    while traceback is not None:
+        if traceback.tb_frame.f_globals.get("__name__") == "pytest_timeout":
+            return True
+        traceback = traceback.tb_next
+    return False
+
+
 def _by_a_signal(traceback: TracebackType | None) -> bool:
     """Whether a signal interrupted the innermost frame: it did not execute `raise`, except in asyncio's runner."""
     if traceback is None:

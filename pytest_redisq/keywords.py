@@ -70,6 +70,7 @@ class ExploreKeywords(ReplayKeywords, total=False):
     depth: int
     first: Iterable[Schedule]
     progress: Callable[[Exploration], None] | None
+    shrink_seconds: float
 
 
 class QueueKeywords(TypedDict, total=False):

@@ -151,7 +151,7 @@ class Session:
             with _failing_shortly():
                 self._held.close()
         except pytest.fail.Exception as failure:
-            self._tell(str(failure))
+            self.tell(str(failure))
         if self.worker is not None and self._notes:
             self._config.workeroutput["redisq_notes"] = self.notes()  # type: ignore[attr-defined]
 
@@ -160,7 +160,7 @@ class Session:
         notes, self._notes = self._notes, []
         return notes
 
-    def _tell(self, text: str) -> None:
+    def tell(self, text: str) -> None:
         """Print a note about keys on the user's own server now; an xdist worker sends it to the controller."""
         line = f"redisq: {text}"
         if self.worker is not None:
@@ -205,7 +205,7 @@ class Session:
     def _namespaces(self, server: Server, held: contextlib.ExitStack) -> Namespaces:
         from pytest_redisq.servers.namespace import Namespaces
 
-        namespaces = Namespaces(server, self._tell)
+        namespaces = Namespaces(server, self.tell)
         held.callback(namespaces.close)
         return namespaces
 
@@ -343,6 +343,13 @@ class _Reports:
         if activity := self._session.activity():
             report.redisq_activity = activity  # type: ignore[attr-defined]
         return report
+
+    @pytest.hookimpl
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Show the failure that was being shrunk when Ctrl-C came: no report will."""
+        failure = excinfo.value.__cause__
+        if isinstance(failure, ScheduleError):
+            self._session.tell(str(failure))
 
     def _keep_history(self, item: pytest.Item, error: DeliveryError) -> str:
         """Write the judged history to the failure store; returns the text of the report section."""

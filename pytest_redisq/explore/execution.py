@@ -12,6 +12,12 @@ from pytest_redisq.explore.equivalence import EquivalenceKey, StepEffect, equiva
 from pytest_redisq.explore.schedule import ChoicePoint, Schedule, Step
 from pytest_redisq.explore.trace import ExecutedStep, table
 
+#: What to do where a schedule does not always give the same execution.
+WHERE_TO_LOOK = (
+    "What to do: look for input that the schedule does not control: random numbers, set order, clocks, threads "
+    "of the actor's own, data outside of the explored database."
+)
+
 
 class NondeterminismError(RedisqError):
     """The same schedule went two ways: something that the schedule does not control decides.
@@ -69,7 +75,5 @@ class Execution:
 def uncontrolled(what: str, events: Sequence[ExecutedStep], names: Sequence[str]) -> str:
     return (
         f"The same schedule went two ways: {what}.\n{table(events, names=names) if events else ''}\n"
-        "What to do: look for input that the schedule does not control: random numbers, set order, clocks, threads "
-        "of the actor's own, data outside of the explored database. If the schedule is an old one, the scenario may "
-        "have changed since."
+        f"{WHERE_TO_LOOK} If the schedule is an old one, the scenario may have changed since."
     )

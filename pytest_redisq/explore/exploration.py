@@ -8,19 +8,50 @@ from typing import Any
 
 from pytest_redisq.check.verdict import JudgedAs
 from pytest_redisq.errors import DeliveryError, ScheduleError
-from pytest_redisq.explore.execution import Execution
+from pytest_redisq.explore.execution import WHERE_TO_LOOK, Execution
 from pytest_redisq.explore.exploration_evidence import ExplorationEvidence
 from pytest_redisq.explore.picture import page, svg
 from pytest_redisq.explore.schedule import Schedule, Step, letter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Replays:
+    """How many replays of a schedule were made, how many of them failed in the same way, and how the first of the
+    others differed.
+    """
+
+    failed: int
+    made: int
+    difference: str = ""
+
+    def __str__(self) -> str:
+        return f"replays {self.failed} of {self.made} times"
+
+    @property
+    def always(self) -> bool:
+        """Whether each replay failed."""
+        return self.failed == self.made
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """The shortest failing execution that was found, the schedule that failed first, and its number."""
+    """The shortest failing execution that was found, the one that failed first, and its number.
+
+    * `tried`: how many schedules were tried to shrink it. `stopped`: what ended that before its end; empty if nothing.
+    * `replays`: of its schedule; None: it was not replayed.
+    """
 
     execution: Execution
-    found: Schedule
+    first: Execution
     number: int
+    tried: int = 0
+    stopped: str = ""
+    replays: Replays | None = None
+
+    @property
+    def found(self) -> Schedule:
+        """The schedule that failed first."""
+        return self.first.schedule
 
     @property
     def schedule(self) -> Schedule:
@@ -69,9 +100,17 @@ class Failure:
                 "",
                 f"{name}: {said}",
                 "",
+                *self._reservations(),
                 f'replay: redisq.replay(scenario, "{self.schedule}")',
             ]
         )
+
+    def _reservations(self) -> list[str]:
+        """What stopped the shrinking, and how replays differ."""
+        said = [self.stopped] if self.stopped else []
+        if self.replays and not self.replays.always:
+            said += [f"{self.replays}: {self.replays.difference}", WHERE_TO_LOOK]
+        return [*said, ""] if said else []
 
     def _point(self) -> str:
         """A broken contract or a crash in its first words, which pytest repeats in its summary; empty for an assert."""
@@ -84,7 +123,8 @@ class Failure:
         faults = sum(point.costs(step) for point, step in self.execution.choices)
         counts = {"step": len(self.schedule), "switch": self.schedule.switches, "fault": faults}
         said = ", ".join(f"{count} {noun if count == 1 else _PLURALS[noun]}" for noun, count in counts.items())
-        return f"{self._point()}schedule {self.number + 1} fails; the shortest like it has {said}"
+        seldom = f" ({self.replays})" if self.replays and not self.replays.always else ""
+        return f"{self._point()}schedule {self.number + 1} fails{seldom}; the shortest like it has {said}"
 
 
 _PLURALS = {"step": "steps", "switch": "switches", "fault": "faults"}
@@ -155,6 +195,13 @@ class Exploration:
         skipped = f"{self.missed} equivalent ones skipped wrongly (checked on {on}), " if self.checked else ""
         return f"{self.schedules} schedules, {skipped}{'all hold' if self.complete else 'and all that were run hold'}"
 
+    def error(self) -> ScheduleError:
+        """The failure as an exception, with the scenario's own as its cause; not raised. There must be a failure."""
+        assert self.failure
+        error = ScheduleError(self.failure.explain(), schedule=str(self.failure.schedule), picture=self.picture)
+        error.__cause__ = self.failure.error
+        return error
+
     def verify(self, *, strict: bool = False) -> Exploration:
         """Return the result itself, if no schedule failed and the exploration proves something.
 
@@ -164,8 +211,7 @@ class Exploration:
         """
         __tracebackhide__ = True
         if self.failure:
-            said, schedule = self.failure.explain(), str(self.failure.schedule)
-            raise ScheduleError(said, schedule=schedule, picture=self.picture) from self.failure.error
+            raise self.error()
         if self.reasons:
             raise ScheduleError(str(self))
         if strict and self.cut_short:

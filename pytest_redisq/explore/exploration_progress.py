@@ -24,9 +24,16 @@ def progress_line(show: Callable[[str], None] | None) -> Iterator[Callable[[Expl
         nonlocal due
         if time.monotonic() >= due:
             due = time.monotonic() + EVERY_SECONDS
-            show(f"redisq: {so_far.schedules} schedules, {len(so_far.orders)} orders of conflicting commands seen")
+            show(f"redisq: {_so_far(so_far)}")
 
     try:
         yield progress
     finally:
         show("")
+
+
+def _so_far(result: Exploration) -> str:
+    if failure := result.failure:
+        tried = f"{failure.tried} smaller ones tried, the smallest has {len(failure.schedule)} steps"
+        return f"schedule {failure.number + 1} fails; {tried}"
+    return f"{result.schedules} schedules, {len(result.orders)} orders of conflicting commands seen"

@@ -12,7 +12,8 @@ import redis.asyncio
 from pytest_redisq.explore.actor_controller import PATIENCE_SECONDS
 from pytest_redisq.explore.execution import Execution, NondeterminismError
 from pytest_redisq.explore.execution_loop import ExecutionLimits
-from pytest_redisq.explore.exploration import Exploration
+from pytest_redisq.explore.exploration import Exploration, Failure
+from pytest_redisq.explore.failure_shrinker import SHRINK_SECONDS, FailureShrinker
 from pytest_redisq.explore.resources import Resources
 from pytest_redisq.explore.scenario_runner import Scenario, ScenarioRunner, check_scenario, scenario_runner
 from pytest_redisq.explore.schedule import Schedule, StepKind, kinds_by_actor, letter
@@ -55,6 +56,7 @@ def explore(
     patience_seconds: float = PATIENCE_SECONDS,
     first: Iterable[Schedule] = (),
     progress: Callable[[Exploration], None] | None = None,
+    shrink_seconds: float = SHRINK_SECONDS,
 ) -> Exploration:
     """Run `scenario(world)` under many schedules, each on an empty database, and shrink the first failure.
 
@@ -71,13 +73,15 @@ def explore(
     * `max_steps`: an execution of more steps counts as endless.
     * `patience_seconds`: how long an actor may do nothing. An actor that computes gets six times as long.
     * `first`: schedules to try first. `progress`: called with the result so far after each execution.
+    * `shrink_seconds`: how long a failure may be shrunk, or as long as `seconds` has left; default 10. Whatever happens
+      meanwhile, the failure is the result. Ctrl-C has it as its cause, a `ScheduleError`.
 
     Raises `NondeterminismError` if a schedule cannot be repeated, `StuckError` and `EndlessError` if an execution does
     not end, `ValueError` for invalid arguments, `TypeError` for an object that is not a scenario.
     """
     __tracebackhide__ = True
     check_scenario(scenario)
-    _check_arguments(strategy, schedules=schedules, max_faults=max_faults, depth=depth)
+    _check_arguments(strategy, schedules=schedules, max_faults=max_faults, depth=depth, shrink_seconds=shrink_seconds)
     allowed = kinds_by_actor(faults)
     most = max_faults if allowed else 0
     limits = ExecutionLimits(faults=allowed, max_faults=most, max_steps=max_steps, patience_seconds=patience_seconds)
@@ -86,20 +90,19 @@ def explore(
     result.evidence.faults_asked, result.evidence.given = most > 0, len(given)
     factory = SchedulerFactory(seed=seed, strategy=strategy, max_faults=most, depth=depth)
     search: SearchMode = Exhausting(factory, checks, result) if exhaustive else Sampling(factory, result)
-    if schedules is None and seconds is None and not exhaustive:
-        schedules = SCHEDULES
+    budget = _Budget(schedules, seconds, shrink_seconds, exhaustive)
     with scenario_runner(scenario, lambda: Resources(url, clean, client, async_client, prefix), limits) as runner:
-        names = _search(runner, search, result, _Budget(schedules, seconds), given, progress)
+        names = _search(runner, search, result, budget, given, progress)
     _check_actors(result, allowed.keys() - {""}, names)
     return result
 
 
-def _check_arguments(strategy: str, **numbers: int | None) -> None:
+def _check_arguments(strategy: str, **numbers: float | None) -> None:
     __tracebackhide__ = True
     if strategy not in STRATEGIES:
         raise ValueError(f"no such strategy: {strategy!r}; the strategies are {', '.join(STRATEGIES)}")
     for name, number in numbers.items():
-        least = 0 if name == "max_faults" else 1
+        least = 0 if name in ("max_faults", "shrink_seconds") else 1
         if number is not None and number < least:
             raise ValueError(f"{name}={number!r} must be at least {least}")
 
@@ -114,18 +117,30 @@ def _check_actors(result: Exploration, named: Set[str], names: Set[str]) -> None
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Budget:
-    """How many schedules, and how many seconds, an exploration may take; None: any number."""
+    """How many schedules, and how many seconds, an exploration may take; None: any number. `shrink_seconds`: how long
+    a failure may be shrunk in any case. `exhaustive`: whether no limit means none, and not `SCHEDULES`.
+    """
 
     schedules: int | None
     seconds: float | None
+    shrink_seconds: float
+    exhaustive: bool
+
+    def __post_init__(self) -> None:
+        if self.schedules is None and self.seconds is None and not self.exhaustive:
+            self.schedules = SCHEDULES
 
     @property
     def words(self) -> str:
         """The budget as it is given, such as "seconds=2"."""
         given = {"schedules": self.schedules, "seconds": self.seconds}
         return ", ".join(f"{name}={limit:g}" for name, limit in given.items() if limit is not None)
+
+    def end_of_shrinking(self, began: float) -> float:
+        """When to stop shrinking a failure that is found now, by `time.monotonic`; `began`: when the search did."""
+        return max(began + (self.seconds or 0.0), time.monotonic() + self.shrink_seconds)
 
     def is_spent(self, result: Exploration) -> bool:
         return result.schedules == self.schedules or (self.seconds is not None and result.seconds >= self.seconds)
@@ -143,6 +158,12 @@ def _search(
     __tracebackhide__ = True
     began = time.monotonic()
     names: set[str] = set()
+
+    def tell() -> None:
+        result.seconds = time.monotonic() - began
+        if progress:
+            progress(result)
+
     for number, scheduler in enumerate(schedulers_of(first, search)):
         execution = runner.run(scheduler)
         search.learn(execution)
@@ -150,15 +171,32 @@ def _search(
         count_orders(result, execution)
         result.evidence.add(execution)
         if execution.error is not None:
-            result.failure = runner.shrink(execution, number)
-        result.seconds = time.monotonic() - began
-        if progress:
-            progress(result)
+            failure = Failure(execution=execution, first=execution, number=number)
+            _shrink(runner, result, failure, budget.end_of_shrinking(began), tell)
+        else:
+            tell()
         if result.failure or budget.is_spent(result):
             result.stopped_by = budget.words
             break
     result.redundant = search.redundant
     return names
+
+
+def _shrink(
+    runner: ScenarioRunner, result: Exploration, failure: Failure, until: float, tell: Callable[[], None]
+) -> None:
+    """Shrink `failure`, which is the result's from now on, whatever happens. `tell`: called after each execution."""
+    __tracebackhide__ = True
+
+    def changed(so_far: Failure) -> None:
+        result.failure = so_far
+        tell()
+
+    changed(failure)
+    try:
+        FailureShrinker(runner=runner, failure=failure, until=until, changed=changed).run()
+    except BaseException as error:  # Ctrl-C
+        raise error from result.error()
 
 
 def replay(

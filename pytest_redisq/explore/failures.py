@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from pytest_redisq import failure_store
@@ -52,6 +53,26 @@ class ScheduleStore:
             failure_store.write(path, json.dumps(record, indent=1) + "\n")
             failure_store.write(picture, exploration.failure.page())
             exploration.picture = picture
+
+    def keeping(
+        self, scenario: Scenario, also: Callable[[Exploration], None] | None = None
+    ) -> Callable[[Exploration], None]:
+        """Returns a `progress` for `explore` that stores a failure as soon as it is found, and whenever a smaller one
+        is. `also`: called each time as well.
+
+        So a failure is stored whatever ends the process: Ctrl-C, or a timeout that exits.
+        """
+        stored: object = None
+
+        def progress(so_far: Exploration) -> None:
+            nonlocal stored
+            if so_far.failure and so_far.failure.execution is not stored:
+                stored = so_far.failure.execution
+                self.keep(scenario, so_far)
+            if also:
+                also(so_far)
+
+        return progress
 
     def _path(self, scenario: Scenario) -> Path | None:
         if self._directory is None:

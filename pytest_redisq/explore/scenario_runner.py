@@ -1,4 +1,4 @@
-"""Executes a scenario once under one scheduler, and shrinks a failing execution."""
+"""Executes a scenario once under one scheduler."""
 
 from __future__ import annotations
 
@@ -16,17 +16,13 @@ from pytest_redisq.explore.actor_threads import silent_kills
 from pytest_redisq.explore.equivalence import EnabledStepsChangedError
 from pytest_redisq.explore.execution import Execution, NondeterminismError, uncontrolled
 from pytest_redisq.explore.execution_loop import ExecutionLimits, ExecutionLoop
-from pytest_redisq.explore.exploration import Failure
 from pytest_redisq.explore.resources import Resources
-from pytest_redisq.explore.schedule import OF_THE_SERVER, ChoicePoint, Step, StepKind
-from pytest_redisq.explore.schedulers.deviation_plan import DeviationPlan
+from pytest_redisq.explore.schedule import OF_THE_SERVER, StepKind
 from pytest_redisq.explore.schedulers.exhaustive_scheduler import ExhaustiveScheduler
-from pytest_redisq.explore.schedulers.plan_scheduler import PlanScheduler
 from pytest_redisq.explore.schedulers.random_sampler import RandomSampler
-from pytest_redisq.explore.schedulers.replay_scheduler import DivergedError, ReplayScheduler
+from pytest_redisq.explore.schedulers.replay_scheduler import DivergedError
 from pytest_redisq.explore.schedulers.scheduler import Scheduler
-from pytest_redisq.explore.shrink import Shrinker
-from pytest_redisq.explore.trace import ExecutedStep, first_difference
+from pytest_redisq.explore.trace import ExecutedStep
 from pytest_redisq.explore.virtual_time import virtual_time
 from pytest_redisq.explore.world import World
 
@@ -89,30 +85,6 @@ class ScenarioRunner:
             verdicts=tuple(loop.verdicts),
         )
 
-    def shrink(self, execution: Execution, number: int) -> Failure:
-        """The smallest execution that fails in the same way. It is executed twice, to know that it can be replayed.
-
-        Raises `NondeterminismError` if it cannot.
-        """
-        __tracebackhide__ = True
-        runs: dict[int, Execution] = {}
-
-        def attempt(plan: DeviationPlan) -> tuple[tuple[ChoicePoint, Step], ...] | None:
-            again = self.run(PlanScheduler(plan))
-            if again.failure_kind != execution.failure_kind:
-                return None
-            runs[id(again.choices)] = again
-            return again.choices
-
-        smallest = Shrinker(attempt).shrink(execution.choices)
-        best = runs.get(id(smallest), execution)
-        again = self.run(ReplayScheduler(best.schedule))
-        differs = first_difference(best.events, again.events)
-        if differs is not None or again.failure_kind != best.failure_kind:
-            place = f"step {differs + 1} differs" if differs is not None else "the result differs"
-            raise NondeterminismError(uncontrolled(f"replayed, {place}", best.events[: (differs or 0) + 1], best.names))
-        return Failure(execution=best, found=execution.schedule, number=number)
-
 
 def check_scenario(scenario: object) -> None:
     """Raise `TypeError` for an object that is not callable, or a function whose call would not run its code."""
@@ -157,14 +129,16 @@ def scenario_runner(
 
 
 def _is_failure(error: BaseException) -> bool:
-    """Whether an exception is a verdict on the scenario; a skip, an assumption, an interrupt or our own error is
-    not.
+    """Whether an exception is a verdict on the scenario; a skip, an assumption, an interrupt, the timeout of the whole
+    test or our own error is not.
     """
     if type(error).__module__.partition(".")[0] == "hypothesis":
         return False
     if isinstance(error, RedisqError) and not isinstance(error, DeliveryError):
         return False
-    return isinstance(error, Exception) or type(error).__name__ == "Failed"
+    if type(error).__name__ == "Failed":
+        return not interrupts.is_timeout_of_a_test(error)
+    return isinstance(error, Exception)
 
 
 def _lacks_scripts(events: Iterable[ExecutedStep]) -> bool:

@@ -39,10 +39,14 @@ _SIMPLEST = (
 
 @dataclass(slots=True)
 class Shrinker:
-    """Minimises a failing execution by at most `tries` further executions."""
+    """Minimises a failing execution by at most `tries` further executions.
+
+    `cut_short`: whether smaller plans were left when these were made.
+    """
 
     attempt: Try
     tries: int = 400
+    cut_short: bool = False
 
     def shrink(self, choices: Choices) -> Choices:
         """The smallest failing run that was found."""
@@ -57,6 +61,7 @@ class Shrinker:
                     continue
                 seen.add(key)
                 if self.tries <= 0:
+                    self.cut_short = True
                     return best
                 self.tries -= 1
                 found = self.attempt(plan)
