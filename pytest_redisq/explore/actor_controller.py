@@ -149,7 +149,7 @@ class ActorController:
         blocked = [
             command_text(connection.blocked.args)
             for connection in self._proxy.of(state.actor.index)
-            if connection.blocked
+            if connection.blocked and not connection.abandoned
         ]
         what = f"is blocked in {', '.join(blocked)}" if blocked else "waits for something inside the program"
         return f"  {letter(state.actor.index)} ({state.actor.name}) {what}"
@@ -207,7 +207,7 @@ class ActorController:
             return False
         unseen = isinstance(state.runner, ProcessRunner)
         for connection in self._proxy.connections:
-            if connection.actor != state.actor.index:
+            if connection.actor != state.actor.index or connection.abandoned:
                 continue
             # A client that has sent SUBSCRIBE, or waits for messages, may still do other things.
             waits = not unseen and (connection.blocked or (connection.held and not connection.held.subscribes))
@@ -219,14 +219,14 @@ class ActorController:
     def _take(self, report: ActorReport) -> None:
         match report:
             case ActorEnded():
+                self._read_all()
                 state = self.states[report.actor]
                 state.status, state.deadline = "ended", None
                 state.actor.end(state.runner.result, state.runner.error)
             case ActorSleeps():
                 self._sleep(self.states[report.actor], report)
             case EventLoopIdle():
-                while self._proxy.poll(0):  # read what it sent before this report
-                    pass
+                self._read_all()
                 state = self.states[report.actor]
                 if (
                     report.generation == state.runner.generation
@@ -239,6 +239,11 @@ class ActorController:
                 for state in self.states:
                     if state.status == "sleeping" and state.waits_for is report.event:
                         self.resume(state)
+
+    def _read_all(self) -> None:
+        """Read what actors have sent, and which connections they have closed, before their report."""
+        while self._proxy.poll(0):
+            pass
 
     def _sleep(self, state: ActorState, report: ActorSleeps) -> None:
         if state.killed_at is not None:
@@ -308,6 +313,7 @@ class ActorController:
                     self.kill(state)
             self.settle()
         finally:
+            self._proxy.notice()
             for state in self.states:
                 self._put_away(state)
             self._proxy.banned.clear()

@@ -6,7 +6,7 @@ from pytest_redisq.explore.actor_controller import POLLING_AFTER, ActorControlle
 from pytest_redisq.explore.footprint import ALL
 from pytest_redisq.explore.proxied_connection import ProxiedConnection
 from pytest_redisq.explore.resources import Resources
-from pytest_redisq.explore.schedule import EnabledStep, StepKind, letter
+from pytest_redisq.explore.schedule import NO_FAULTS, EnabledStep, StepKind, letter
 
 #: Deadlines that are closer to each other than this are the same, in seconds.
 _SAME_SECONDS = 1e-6
@@ -37,8 +37,8 @@ class EnabledSteps:
         if self._proxy.paused:
             held = [connection for connection in held if connection.actor not in self._proxy.paused]
         ready = [connection for connection in held if states[connection.actor].repeats < POLLING_AFTER]
-        waits = self._waits()
-        if ready:
+        waits, unnoticed = self._waits(), self._unnoticed()
+        if ready or unnoticed:
             limit = self._mailbox.now + _SAME_SECONDS
             due = tuple(enabled for deadline, enabled in waits if deadline <= limit)
             early = [
@@ -46,9 +46,10 @@ class EnabledSteps:
                 for deadline, enabled in waits
                 if deadline > limit and self._may_be(StepKind.TIME, enabled.actor)
             ]
-            return self._commands(ready) + due, tuple(
-                _early(enabled, StepKind.TIME) for enabled in early
-            ) + self._cuttable()
+            commands = self._commands(ready)
+            if unnoticed:
+                commands = tuple(sorted([*commands, *unnoticed], key=_place))
+            return commands + due, tuple(_early(enabled, StepKind.TIME) for enabled in early) + self._cuttable()
         if waits:
             soonest = waits[0][0] + _SAME_SECONDS
             return tuple(enabled for deadline, enabled in waits if deadline <= soonest), ()
@@ -70,7 +71,9 @@ class EnabledSteps:
 
     def _enabled_step(self, connection: ProxiedConnection) -> EnabledStep:
         assert connection.held
-        kinds = sorted(self._kinds(connection.actor) - {StepKind.TIME}) if self.budget > 0 else ()
+        kinds = sorted(self._kinds(connection.actor) - NO_FAULTS) if self.budget > 0 else []
+        if connection.abandoned:
+            kinds = [kind for kind in kinds if kind is StepKind.LOSE_REQUEST]
         return EnabledStep(
             actor=connection.actor,
             connection=connection.number,
@@ -84,11 +87,26 @@ class EnabledSteps:
     def _cuttable(self) -> tuple[EnabledStep, ...]:
         """The blocked commands whose connection the server may drop."""
         waits = [
-            _wait(connection.actor, connection.number) for connection in self._proxy.connections if connection.blocked
+            _wait(connection.actor, connection.number)
+            for connection in self._proxy.connections
+            if connection.blocked and not connection.abandoned
         ]
         return tuple(
             _early(wait, StepKind.DISCONNECT) for wait in waits if self._may_be(StepKind.DISCONNECT, wait.actor)
         )
+
+    def _unnoticed(self) -> list[EnabledStep]:
+        """The blocked commands whose client has gone: the server notices it, unless it serves them first."""
+        return [
+            EnabledStep(
+                actor=connection.actor,
+                connection=connection.number,
+                kind=StepKind.NOTICE,
+                footprint=connection.blocked.footprint,
+            )
+            for connection in self._proxy.connections
+            if connection.abandoned and connection.blocked
+        ]
 
     def _kinds(self, index: int) -> frozenset[StepKind]:
         faults = self._faults
@@ -106,7 +124,7 @@ class EnabledSteps:
         for connection in self._proxy.connections:
             if connection.paused_until is not None:
                 waits.append((connection.paused_until, _wait(connection.actor, connection.number)))
-            if connection.deadline is not None and connection.blocked:
+            if connection.deadline is not None and connection.blocked and not connection.abandoned:
                 waits.append((connection.deadline, _wait(connection.actor, connection.number)))
         if self._proxy.paused:
             waits = [wait for wait in waits if self._goes_on(wait[1])]

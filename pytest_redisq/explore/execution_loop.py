@@ -147,6 +147,7 @@ class ExecutionLoop:
             if state.status != "ended":
                 self.controller.kill(state)
         self.controller.settle()
+        self._proxy.notice()
 
     def _note_strike(self, number: int, step: Step) -> None:
         """The fault of the `number`-th step strikes by this step, or its pause ends. A timeout strikes nothing."""

@@ -59,3 +59,5 @@ class ProxiedConnection:
     raw: bool = False
     unsent: bytes = b""
     open: bool = True
+    #: Whether the client has closed its side, while the server still has its command, or is still to get it.
+    abandoned: bool = False

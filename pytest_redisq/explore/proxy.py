@@ -152,10 +152,22 @@ class Proxy:
         except OSError:
             data = b""
         if not data:
-            self.cut(connection, seen=False)
+            self._abandon(connection)
             return
         connection.queue.extend(connection.requests.feed(data))
         self.advance(connection)
+
+    def _abandon(self, connection: ProxiedConnection) -> None:
+        """The client has closed its side. The server executes what it was sent before, and serves a blocked command
+        until it notices.
+        """
+        if connection.raw or not (connection.held or connection.blocked):
+            self.cut(connection, seen=False)
+            return
+        with interrupts.deferred():
+            connection.abandoned, connection.enabled, connection.blocked_kind = True, None, StepKind.RUN
+            self._unregister(connection.client.fileno())
+            connection.client.close()
 
     def advance(self, connection: ProxiedConnection) -> None:
         """Process what the client has sent, up to the next command to hold."""
@@ -168,6 +180,8 @@ class Proxy:
                     self._decide(connection, command)
             except ServerClosedError:
                 self.cut(connection)
+        if connection.abandoned and not connection.held and not connection.blocked:
+            self.cut(connection, seen=False)
 
     def _decide(self, connection: ProxiedConnection, command: Request) -> None:
         decision = connection.state.decide(command)
@@ -202,7 +216,7 @@ class Proxy:
 
     def give(self, connection: ProxiedConnection, data: bytes) -> None:
         """Queue `data` for the client; `flush` or `poll` sends it."""
-        if data and connection.open:
+        if data and connection.open and not connection.abandoned:
             self.paused.get(connection.actor, self._outbox).append((connection, data))
 
     def flush(self) -> None:
@@ -215,7 +229,7 @@ class Proxy:
             for connection, data in outbox:
                 if connection.unsent:
                     connection.unsent += data
-                elif connection.open:
+                elif connection.open and not connection.abandoned:
                     self._send(connection, data)
                     if connection.unsent:
                         self._poll.modify(connection.client, select.POLLIN | select.POLLOUT)
@@ -234,7 +248,7 @@ class Proxy:
         except BlockingIOError:
             sent = 0
         except OSError:
-            self.cut(connection, seen=False)
+            self._abandon(connection)
             return
         connection.unsent = data[sent:]
 
@@ -254,12 +268,13 @@ class Proxy:
     def _close(self, connection: ProxiedConnection, *, seen: bool) -> None:
         connection.open = False
         self.connections.remove(connection)
-        self._unregister(connection.client.fileno())
+        if not connection.abandoned:
+            self._unregister(connection.client.fileno())
         if connection.raw:
             self._unregister(connection.server.fileno())
         with self._lock:
             connection.client.close()
-            if seen:
+            if seen and not connection.abandoned:
                 self._delivered(connection.actor)
         if connection.blocked or connection.state.subscribed:
             with contextlib.suppress(ServerClosedError):
@@ -271,6 +286,11 @@ class Proxy:
         self.banned.add(actor)
         for connection in list(self.of(actor)):
             self.cut(connection)
+
+    def notice(self) -> None:
+        """Have the server notice each client that has gone."""
+        for connection in [each for each in self.connections if each.abandoned]:
+            self.cut(connection, seen=False)
 
     def disconnect(self, connections: Iterable[ProxiedConnection]) -> None:
         """Have the server drop these connections, as CLIENT KILL does."""
@@ -336,7 +356,7 @@ class Proxy:
     def push_messages(self) -> None:
         """Forward the messages that a step has published. A PING behind the step tells that all of them have come."""
         subscribed = [connection for connection in self.connections if connection.state.subscribed]
-        for connection in [connection for connection in subscribed if not connection.blocked]:
+        for connection in [each for each in subscribed if not each.blocked and not each.abandoned]:
             try:
                 self.give(connection, self._fenced(connection))
             except ServerClosedError:

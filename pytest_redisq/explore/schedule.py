@@ -26,11 +26,15 @@ MAX_ACTORS = 26
 
 
 class StepKind(StrEnum):
-    """What a step does. All kinds but `RUN`, and `TIME` when no actor can run, are faults and count as such."""
+    """What a step does. All kinds are faults and count as such, except `RUN`, `NOTICE`, and `TIME` when no actor can
+    run.
+    """
 
     RUN = ""
     #: Time passes: a blocking command's timeout, or a sleep, ends.
     TIME = "t"
+    #: The server notices that the client of a blocked command has closed its connection.
+    NOTICE = "n"
     #: The connection is cut before the command reached the server.
     LOSE_REQUEST = "q"
     #: The command takes effect, then the connection is cut before any of its reply came back.
@@ -54,6 +58,9 @@ class StepKind(StrEnum):
     #: The same, and a replica that lacks the last write takes over.
     FAILOVER = "o"
 
+
+#: What strikes no command.
+NO_FAULTS = frozenset([StepKind.RUN, StepKind.TIME, StepKind.NOTICE])
 
 #: Faults of the server, which strike all actors.
 OF_THE_SERVER = frozenset([StepKind.RESTART, StepKind.RESTART_EMPTY, StepKind.FAILOVER])
@@ -139,7 +146,7 @@ class Schedule(tuple[Step, ...]):
     @property
     def faults(self) -> int:
         """How many steps are faults; time that passes is not one."""
-        return sum(step.kind not in (StepKind.RUN, StepKind.TIME) for step in self)
+        return sum(step.kind not in NO_FAULTS for step in self)
 
     @property
     def switches(self) -> int:
@@ -149,7 +156,9 @@ class Schedule(tuple[Step, ...]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnabledStep:
-    """A command that can go next, or (with `kind` TIME, or DISCONNECT where it is cut off) a wait that can end."""
+    """A command that can go next, or (with `kind` TIME or NOTICE, or DISCONNECT where it is cut off) a wait that can
+    end.
+    """
 
     actor: int
     connection: int = 1

@@ -23,6 +23,7 @@ Try: TypeAlias = Callable[[DeviationPlan], "Choices | None"]
 _SIMPLEST = (
     StepKind.RUN,
     StepKind.TIME,
+    StepKind.NOTICE,
     StepKind.KILL_BEFORE,
     StepKind.KILL_AFTER,
     StepKind.LOSE_REPLY,

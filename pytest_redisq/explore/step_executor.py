@@ -53,6 +53,9 @@ class StepExecutor:
         assert under_way is not None
         if step.kind in OF_THE_SERVER:
             self._strike(step)
+        elif step.kind is StepKind.NOTICE:
+            self._proxy.cut(connection, seen=False)
+            self.effect, self.woken = under_way.footprint, ()
         elif step.kind is StepKind.PAUSE:
             self._proxy.pause(connection, self._mailbox.now, self._mailbox.now + PAUSE_SECONDS)
             self.effect, self.woken = under_way.footprint, ()
@@ -110,7 +113,11 @@ class StepExecutor:
         self.effect, woken = self._wake(held.footprint, connection)
         self.woken = tuple(event.actor for event in woken)
         self._server_time.touch(held.args, self.effect)
-        self.events.append(ExecutedStep(step=step, args=held.args, reply=reply, blocks=blocks, woken=woken))
+        self.events.append(
+            ExecutedStep(
+                step=step, args=held.args, reply=reply, blocks=blocks, woken=woken, unread=connection.abandoned
+            )
+        )
         self._controller.note_repetition(state, held.args, reply)
         self._proxy.push_messages()
 
@@ -128,7 +135,7 @@ class StepExecutor:
             if connection.actor in self._proxy.banned:
                 self._controller.kill(self._controller.states[connection.actor])
             effect |= held.footprint
-            woken.append(WokenCommand(actor=connection.actor, args=held.args, reply=reply))
+            woken.append(WokenCommand(actor=connection.actor, args=held.args, reply=reply, unread=connection.abandoned))
         return effect, tuple(woken)
 
     def _pass_time(self, step: Step) -> None:

@@ -15,6 +15,7 @@ from pytest_redisq.terminal import width as columns
 WORDS: dict[StepKind, str] = {
     StepKind.RUN: "",
     StepKind.TIME: "time passes",
+    StepKind.NOTICE: "server notices that the client is gone",
     StepKind.LOSE_REQUEST: "request lost",
     StepKind.LOSE_REPLY: "reply lost",
     StepKind.CUT_REPLY: "reply cut off",
@@ -28,6 +29,9 @@ WORDS: dict[StepKind, str] = {
     StepKind.FAILOVER: "failover, last write lost",
 }
 
+#: Behind a reply that nothing reads.
+_UNREAD = " (client gone)"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WokenCommand:
@@ -36,6 +40,8 @@ class WokenCommand:
     actor: int
     args: tuple[bytes, ...]
     reply: bytes
+    #: Whether its client has gone, so that nothing reads the reply.
+    unread: bool = False
 
     def mentions(self, bodies: Iterable[bytes]) -> bool:
         """Whether the command or its reply contains one of `bodies`."""
@@ -50,6 +56,8 @@ class ExecutedStep:
     args: tuple[bytes, ...]
     reply: bytes = b""
     blocks: bool = False
+    #: Whether its client has gone, so that nothing reads the reply.
+    unread: bool = False
     woken: tuple[WokenCommand, ...] = ()
 
     def mentions(self, bodies: Iterable[bytes]) -> bool:
@@ -129,7 +137,8 @@ def _row(event: ExecutedStep, lanes: dict[int, int], width: int) -> list[str]:
     cells = [""] * len(lanes)
     cells[lanes[event.step.actor]] = describe(event, width)
     for woken in event.woken:
-        cells[lanes[woken.actor]] = f"… {fit(command_text(woken.args), width // 2)} → {reply_text(woken.reply)}"
+        said = f"… {fit(command_text(woken.args), width // 2)} → {reply_text(woken.reply)}"
+        cells[lanes[woken.actor]] = said + _UNREAD * woken.unread
     return cells
 
 
@@ -138,7 +147,7 @@ def describe(event: ExecutedStep, width: int = 60) -> str:
     word = WORDS[event.step.kind]
     said = fit(command_text(event.args), width)
     if event.reply:
-        said += f" → {reply_text(event.reply)}"
+        said += f" → {reply_text(event.reply)}{_UNREAD * event.unread}"
     elif event.blocks:
         said += " …"
     return f"{said}  ⚡ {word}" if word else said

@@ -28,8 +28,8 @@ def test_a_schedule_survives_being_written(chosen: list[Step]) -> None:
         (
             "AzB",
             (
-                "not a schedule: 'AzB' has the unknown step kind 'z'; the kinds are t (time), q (lose request), "
-                "r (lose reply), c (cut reply), k (kill before), x (kill after), f (flush scripts), d (disconnect), "
+                "not a schedule: 'AzB' has the unknown step kind 'z'; the kinds are t (time), n (notice), "
+                "q (lose request), r (lose reply), c (cut reply), k (kill before), x (kill after), f (flush scripts), d (disconnect), "
                 "p (pause), s (restart), w (restart empty), o (failover)"
             ),
         ),
