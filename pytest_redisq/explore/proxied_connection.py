@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
+import tempfile
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from pytest_redisq.explore.connection_state import ConnectionState, HeldCommand
 from pytest_redisq.explore.schedule import EnabledStep, StepKind
 from pytest_redisq.resp import Request, RequestParser, UnparsedBytes
 from pytest_redisq.servers.server_connection import ServerConnection
+from pytest_redisq.servers.temporary_folder import temporary_folder
 
 #: The longest path of a unix socket: macOS allows four bytes less than Linux.
 _PATH_BYTES = 103
@@ -29,6 +32,36 @@ def listen_at(path: Path | None) -> tuple[socket.socket, str]:
     listening.listen(128)
     listening.setblocking(False)
     return listening, url
+
+
+class ActorListeners:
+    """The listening sockets of the actors, each made when its URL is first asked for. `made` is called with it."""
+
+    def __init__(self, made: Callable[[socket.socket, int], None]) -> None:
+        self._made = made
+        self._directory = tempfile.TemporaryDirectory(prefix="explore-", dir=temporary_folder())
+        self._sockets: list[socket.socket] = []
+        self._urls: list[tuple[str, str]] = []
+
+    def url(self, actor: int, *, tcp: bool) -> str:
+        """The URL for the actor of this number: a unix socket unless `tcp`."""
+        while len(self._urls) <= actor:
+            index = len(self._urls)
+            (unix, unix_url), (inet, inet_url) = (
+                listen_at(Path(self._directory.name) / f"{index}.sock"),
+                listen_at(None),
+            )
+            for listening in (unix, inet):
+                self._sockets.append(listening)
+                self._made(listening, index)
+            self._urls.append((unix_url, inet_url))
+        return self._urls[actor][tcp]
+
+    def close(self) -> None:
+        """Close the sockets, and remove their folder."""
+        for listening in self._sockets:
+            listening.close()
+        self._directory.cleanup()
 
 
 @dataclass(eq=False, slots=True)

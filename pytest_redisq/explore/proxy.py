@@ -8,21 +8,18 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
-import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import assert_never
 
 from pytest_redisq import interrupts
 from pytest_redisq.explore.connection_state import ConnectionState, HeldCommand, PassedCommand, ProxyReply, RawStream
 from pytest_redisq.explore.footprint import CommandTable
-from pytest_redisq.explore.proxied_connection import ProxiedConnection, listen_at
+from pytest_redisq.explore.proxied_connection import ActorListeners, ProxiedConnection
 from pytest_redisq.explore.schedule import Step, StepKind
 from pytest_redisq.explore.script_cache import ScriptCache
 from pytest_redisq.resp import Request, UnparsedBytes, encode_command
 from pytest_redisq.servers.server_connection import ServerClosedError, ServerConnection
-from pytest_redisq.servers.temporary_folder import temporary_folder
 
 _CHUNK_BYTES = 1 << 16
 _FENCE = b"redisq-fence-6f1d"
@@ -51,9 +48,7 @@ class Proxy:
         # Not `selectors`: for so few sockets a bare poll is fastest, and this is the hottest call of an execution.
         self._poll = select.poll()
         self._handlers: dict[int, ProxiedConnection | tuple[socket.socket, int] | Callable[[], None]] = {}
-        self._directory = tempfile.TemporaryDirectory(prefix="explore-", dir=temporary_folder())
-        self._listeners: list[list[socket.socket]] = []
-        self._urls: list[tuple[str, str]] = []
+        self._listeners = ActorListeners(lambda listener, actor: self._register(listener.fileno(), (listener, actor)))
         self._outbox: list[tuple[ProxiedConnection, bytes]] = []
         #: All open connections, the oldest first.
         self.connections: list[ProxiedConnection] = []
@@ -67,22 +62,11 @@ class Proxy:
         """Close everything."""
         for connection in list(self.connections):
             self.cut(connection)
-        for listener in [listener for pair in self._listeners for listener in pair]:
-            listener.close()
-        self._directory.cleanup()
+        self._listeners.close()
 
     def url(self, actor: int, *, tcp: bool = False) -> str:
         """The URL for the actor of this number, for the server's database; a unix socket unless `tcp`."""
-        while len(self._listeners) <= actor:
-            self._listen(len(self._listeners))
-        return self._urls[actor][tcp]
-
-    def _listen(self, actor: int) -> None:
-        made = [listen_at(Path(self._directory.name) / f"{actor}.sock"), listen_at(None)]
-        for each, _ in made:
-            self._register(each.fileno(), (each, actor))
-        self._listeners.append([each for each, _ in made])
-        self._urls.append((made[0][1], made[1][1]))
+        return self._listeners.url(actor, tcp=tcp)
 
     def watch(self, descriptor: int, callback: Callable[[], None]) -> None:
         """Have `poll` call `callback` when `descriptor` is readable."""
