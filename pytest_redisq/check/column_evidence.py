@@ -44,6 +44,7 @@ class ColumnEvidence:
         self._counted = CountedHistory.of(history)
         self.notes: tuple[str, ...] = history.notes + (history.quiescence.notes if history.quiescence else ())
         self.faults: Sequence[FaultRecord] = history.faults
+        self.trim_doubt: str = history.quiescence.trim_doubt if history.quiescence else ""
         self._search = history.quiescence.search if history.quiescence else None
         self.enqueue_ids: Knowledge = _presence(group.key.named for group in self._counted.enqueues)
 

@@ -236,6 +236,10 @@ class Evidence(Protocol):
     def unsettled(self) -> Sequence[str]:
         """Why what is missing might yet arrive; empty if the run ended in quiescence."""
 
+    @property
+    def trim_doubt(self) -> str:
+        """Why it cannot be told whether messages that count as trimmed were removed by a bound; empty if it can."""
+
     def remaining(self) -> int:
         """How many messages could still be had from the queue."""
 

@@ -66,6 +66,8 @@ def _check(evidence: Evidence, contract: Contract, keep: int) -> Verdict:
         reasons += ["no reader took part, so nothing was delivered"]
     if unsettled and missing:
         reasons += [f"so it cannot be told what became of {missing} acknowledged messages that were not delivered"]
+    if contract.bounded and evidence.trim_doubt:
+        reasons.append(evidence.trim_doubt)
     reasons += _nothing_seen(totals, contract, known_why=bool(reasons))
     reasons += [fault.void for fault in evidence.faults if fault.void]
     reasons += [f"{kind} could not be judged: {why}" for kind, why in not_judged.items() if contract.needs(kind)]

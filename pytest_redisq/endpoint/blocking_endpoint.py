@@ -47,6 +47,11 @@ class BlockingEndpoint:
         self.nacks: bool = self._endpoint.nacks
         self.runs_dry: bool = self._endpoint.runs_dry
 
+    @property
+    def trimmed(self) -> bool:
+        """Whether the client was seen to trim a list or a sorted set."""
+        return self._endpoint.trimmed
+
     def outcome_of(self, error: Exception) -> Outcome | None:
         """Return how the last operation ended, which raised `error`; None if the error comes from the queue's code."""
         return self._endpoint.outcome_of(error)

@@ -1,4 +1,4 @@
-"""Watches the connections of one worker: counts the commands that it sends, and can cut it off from the server."""
+"""Watches the connections of one worker: counts its commands, sees if they trim, and can cut it off from the server."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import inspect
 import socket
 import threading
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import redis
+
+from pytest_redisq.resp import trims
 
 #: Commands that execute several commands of their own.
 _SCRIPTS = (b"EVAL", b"EVALSHA", b"EVAL_RO", b"EVALSHA_RO", b"FCALL", b"FCALL_RO")
@@ -26,6 +28,8 @@ class Fence:
         self.shut: bool = False
         #: Commands sent since an operation set it to 0. The handshake of a new connection does not count.
         self.commands: int = 0
+        #: Whether any command, or a script that one carried, trimmed a list or a sorted set.
+        self.trimmed: bool = False
         self._connections: weakref.WeakSet[Any] = weakref.WeakSet()
         self._connecting: weakref.WeakSet[Any] = weakref.WeakSet()
         self._lock = threading.Lock()
@@ -47,6 +51,10 @@ class Fence:
         """Count a command that is about to be sent; `packed` as redis-py packs it."""
         if connection not in self._connecting:
             self.commands += 2 if _is_script(packed) else 1
+
+    def look_at(self, args: Sequence[Any]) -> None:
+        """Note what a command does that is about to be packed; `args` as redis-py takes them."""
+        self.trimmed = self.trimmed or trims(args)
 
     @contextmanager
     def connecting(self, connection: Any) -> Iterator[None]:
@@ -95,8 +103,14 @@ def _fenced(base: type[Any], fence: Fence) -> type[Any]:
         fence.count(self, command)
         return base.send_packed_command(self, command, *args, **options)
 
+    def send_command(self: Any, *args: Any, **options: Any) -> Any:
+        fence.look_at(args)
+        return base.send_command(self, *args, **options)
+
     def pack_commands(self: Any, commands: Iterable[Any]) -> Any:
         pipelined = list(commands)
+        for args in pipelined:
+            fence.look_at(args)
         fence.commands += len(pipelined) - 1  # `send` counts a pipeline once
         return base.pack_commands(self, pipelined)
 
@@ -105,6 +119,7 @@ def _fenced(base: type[Any], fence: Fence) -> type[Any]:
     overridden = {
         "connect": methods[0],
         "send_packed_command": methods[1],
+        "send_command": send_command,
         "pack_commands": pack_commands,
         _FENCE: fence,
     }

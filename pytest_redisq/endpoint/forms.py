@@ -255,6 +255,11 @@ class QueueEndpoint:
         """Return how the last operation ended, which raised `error`; None if the error comes from the queue's code."""
         return outcome_of(error, commands=None if self._client is None else self._fence.commands)
 
+    @property
+    def trimmed(self) -> bool:
+        """Whether its client was seen to trim a list or a sorted set."""
+        return self._fence.trimmed
+
     def perform(self, operation: Operation) -> Any:
         """Do an operation on a queue of plain functions, or wait. Returns what the steps are to be sent."""
         verb, value = operation

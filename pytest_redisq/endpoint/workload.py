@@ -77,6 +77,10 @@ class OpenQueue(Protocol):
     def runs_dry(self) -> bool:
         """Whether it still hands messages out once it is told to stop, and then says by `Stopped` that it has none."""
 
+    @property
+    def trimmed(self) -> bool:
+        """Whether its client was seen to trim a list or a sorted set."""
+
     def outcome_of(self, error: Exception) -> Outcome | None:
         """Return how the last operation ended, which raised `error`; None if the error comes from the queue's code."""
 

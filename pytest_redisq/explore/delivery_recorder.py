@@ -44,6 +44,7 @@ from pytest_redisq.explore.virtual_time import RecordClock
 from pytest_redisq.history import History, Recorder
 from pytest_redisq.model import UNREADABLE, Message, Outcome, decode_body, encode_body
 from pytest_redisq.report import error_lines, explain
+from pytest_redisq.resp import trims
 from pytest_redisq.search import (
     LEASES_SECONDS,
     NamespaceSearch,
@@ -52,7 +53,6 @@ from pytest_redisq.search import (
     marked_messages,
     trimmed_ids,
     trimmed_messages,
-    trims,
 )
 
 #: Seconds of virtual time that a consumer waits for a message, before it checks whether all producers have ended.

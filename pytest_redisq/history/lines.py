@@ -214,6 +214,8 @@ def _of_the_end(name: str, value: Any) -> Any:
             return _messages(value)
         case "trimmed" | "notes":
             return _texts(name, value)
+        case "trim_doubt":
+            return _of_type(str, name, value)
         case "search":
             return _search(_of_type(dict, name, value))
         case _:

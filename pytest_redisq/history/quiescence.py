@@ -41,6 +41,7 @@ class Quiescence:
     * `pending`: messages in the queue that no dequeue returns: in a pending or processing list without recovery.
     * `trimmed`: the ids of entries that the queue removed by a declared bound (MAXLEN).
     * `trimmed_messages`: the messages that the queue removed in the same way and that have no ids.
+    * `trim_doubt`: why it cannot be told whether `trimmed_messages` were removed by a bound; empty if it can.
     * `notes`: for the reader of the report.
     * `search`: what a search of the server's keys for missing messages found; None if there was none. The messages
       found are among `remaining` or `pending`.
@@ -54,5 +55,6 @@ class Quiescence:
     pending: tuple[Message, ...] = ()
     trimmed: tuple[str, ...] = ()
     trimmed_messages: tuple[Message, ...] = ()
+    trim_doubt: str = ""
     notes: tuple[str, ...] = ()
     search: Search | None = None

@@ -129,6 +129,7 @@ class Recorder:
         pending: Sequence[Message] = (),
         trimmed: Sequence[str] = (),
         trimmed_messages: Sequence[Message] = (),
+        trim_doubt: str = "",
         notes: Sequence[str] = (),
         search: Search | None = None,
     ) -> Quiescence:
@@ -142,6 +143,7 @@ class Recorder:
             pending=tuple(pending),
             trimmed=tuple(trimmed),
             trimmed_messages=tuple(trimmed_messages),
+            trim_doubt=trim_doubt,
             notes=tuple(notes),
             search=search,
         )

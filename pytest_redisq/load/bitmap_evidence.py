@@ -88,6 +88,8 @@ class BitmapEvidence:
         self._errors = errors
         self._strikes = strikes
         self.notes: tuple[str, ...] = ()
+        #: Only streams are trimmed under load, and they say so.
+        self.trim_doubt: str = ""
         #: Faults strike a load run from outside. `load.timed_faults` adds their records to the report.
         self.faults: Sequence[FaultRecord] = ()
         self._search_gap = search.gap if search else ""

@@ -12,11 +12,13 @@ from pytest_redisq.resp.grammar import MAX_BULK_BYTES, MAX_ELEMENTS, MAX_LINE_BY
 from pytest_redisq.resp.reply_parser import Reply, ReplyParser
 from pytest_redisq.resp.reply_values import ReplyError, Value, decode_reply
 from pytest_redisq.resp.request_parser import Request, RequestParser, encode_command
+from pytest_redisq.resp.trim_commands import TRIM_COMMANDS, trims
 
 __all__ = [
     "MAX_BULK_BYTES",
     "MAX_ELEMENTS",
     "MAX_LINE_BYTES",
+    "TRIM_COMMANDS",
     "Reply",
     "ReplyError",
     "ReplyParser",
@@ -26,4 +28,5 @@ __all__ = [
     "Value",
     "decode_reply",
     "encode_command",
+    "trims",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from pytest_redisq.endpoint.forms import EndpointFactory, Form, form_of
 from pytest_redisq.endpoint.jobs import ConsumerJob, Job, Pace, Payload, ProducerJob, Work, share_out
@@ -45,6 +46,24 @@ class RunPlan:
     def external(self) -> bool:
         """Whether the consumers are external commands."""
         return form_of(self.factory.queue, is_producer=False) is Form.COMMAND
+
+    @property
+    def owns_keys(self) -> bool:
+        """Whether all keys there belong to the run: on a server of its own, or below a prefix of its own."""
+        return bool(self.factory.address.prefix) or self._own_server is not None
+
+    @property
+    def shares_server(self) -> bool:
+        """Whether clients of other processes may use the server."""
+        return self._own_server is None or self._own_server.shared
+
+    @property
+    def _own_server(self) -> Server | None:
+        """The server that the queue is on, if redisq started it."""
+        server, url = self.server, self.factory.address.url
+        if server is None or server.kind == "url" or urlsplit(server.url).netloc != urlsplit(url).netloc:
+            return None
+        return server
 
     def kind_of(self, job: Job) -> str:
         """How this job's worker runs: as the plan says, but commands in a thread that talks to them."""

@@ -29,11 +29,11 @@ from pytest_redisq.runner.overrun import explain_leftover, explain_overrun, with
 from pytest_redisq.runner.process_pool import ProcessWorkerPool
 from pytest_redisq.runner.run_plan import RunPlan
 from pytest_redisq.runner.run_result import Run
-from pytest_redisq.runner.settlement import Settlement, owns_keys
+from pytest_redisq.runner.settlement import Settlement
 from pytest_redisq.runner.shared_failure import shared_failure
 from pytest_redisq.runner.status_table import KillRequest, StatusTable, WorkerStatus
 from pytest_redisq.runner.worker_pool import TaskWorkerPool, ThreadWorkerPool, WorkerPool, failures_by_message
-from pytest_redisq.search import NamespaceSearch, TrimCounter, declared_bound, marked_messages
+from pytest_redisq.search import NamespaceSearch, TrimWatch, declared_bound, marked_messages
 from pytest_redisq.servers import Server
 from pytest_redisq.servers.temporary_folder import explain_full_disk, temporary_folder
 
@@ -103,7 +103,7 @@ class Runner:
             self._until(self._all_ready)
             self._doing = "waiting for the producers to end"
             with interrupts.deferred():  # it connects, and redis-py leaves a socket open that is interrupted meanwhile
-                self._trims = TrimCounter(self.control())
+                self._trims = TrimWatch(self.control(), self._status_table.trimmed, shared=self._plan.shares_server)
             started_ns = time.monotonic_ns()
             for pool in self._pools.values():
                 pool.go()
@@ -348,14 +348,14 @@ class Runner:
     # Ending
 
     def _settle(self, *, had_consumers: bool) -> None:
-        plan, address = self._plan, self._plan.factory.address
+        plan = self._plan
         settlement = Settlement(
             self._inspector,
             self._recorder,
             self._operations,
-            NamespaceSearch(address, marked_messages(self.id)),
-            ages_keys=owns_keys(address, plan.server),
-            trims=self._trims.since,
+            NamespaceSearch(plan.factory.address, marked_messages(self.id)),
+            ages_keys=plan.owns_keys,
+            trims=self._trims,
             keeps=declared_bound(plan.factory.queue),
             settle_seconds=plan.settle_seconds,
             deadline=self._deadline,

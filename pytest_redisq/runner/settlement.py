@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
-from urllib.parse import urlsplit
 
 from redis.exceptions import RedisError
 
@@ -16,15 +15,7 @@ from pytest_redisq.check import delivers, missing_messages, undelivered_messages
 from pytest_redisq.history import History, Recorder
 from pytest_redisq.model import Message
 from pytest_redisq.runner.inspector import QueueInspector
-from pytest_redisq.search import NamespaceSearch, SearchResult, in_words, trimmed_ids, trimmed_messages
-from pytest_redisq.servers import Address, Server
-
-
-def owns_keys(address: Address, server: Server | None) -> bool:
-    """Whether all keys at `address` belong to the run: on a server of its own, or below a prefix of its own."""
-    if address.prefix:
-        return True
-    return server is not None and server.kind != "url" and urlsplit(server.url).netloc == urlsplit(address.url).netloc
+from pytest_redisq.search import NamespaceSearch, SearchResult, TrimWatch, in_words, trimmed_ids, trimmed_messages
 
 
 class Settlement:
@@ -35,7 +26,7 @@ class Settlement:
     * `operations`: returns the history so far, with all operations of all workers.
     * `search`: searches the namespace for messages of this run.
     * `ages_keys`: whether the keys of the namespace may be aged.
-    * `trims`: returns how often the server has trimmed lists since the run began.
+    * `trims`: tells whether a bound may have removed messages.
     * `keeps`: the bound that the queue declares as its `maxlen`; None if it declares none.
     * `settle_seconds`: how long messages of dead consumers may take to come back.
     * `deadline`: when the run is to have ended, by `time.monotonic()`.
@@ -49,7 +40,7 @@ class Settlement:
         search: NamespaceSearch,
         *,
         ages_keys: bool,
-        trims: Callable[[], int],
+        trims: TrimWatch,
         keeps: int | None,
         settle_seconds: float,
         deadline: float,
@@ -92,13 +83,12 @@ class Settlement:
             notes = _notes(result, aged=aged)
         elif self._keeps is not None:  # readers of a stream may each miss other entries
             result = self._search.search(())
-        trims = self._trims() if result and wanted else 0
         history = self._operations()
-        gone = self._trimmed_without_ids(history, result, trims)
-        if gone:
+        trims, doubt = self._trims.evidence() if result and wanted and not result.gap else ("", "")
+        gone = self._trimmed_without_ids(history, result) if result and trims else []
+        if gone and not doubt:
             notes.append(
-                f"{len(gone):,} missing messages are in no key, and the server trimmed {trims:,} times during the run: "
-                'under "bounded" they count as trimmed'
+                f'{len(gone):,} missing messages are in no key, and {trims}: under "bounded" they count as trimmed'
             )
         self._recorder.quiescence(
             drained=had_consumers or inspector.able,
@@ -106,14 +96,13 @@ class Settlement:
             pending=pending,
             trimmed=trimmed_ids(history, result.bounds, declared=self._keeps is not None) if result else (),
             trimmed_messages=gone,
+            trim_doubt=f"{len(gone):,} missing messages are in no key; {doubt}" if gone and doubt else "",
             search=result.record if result and wanted else None,
             notes=notes,
         )
 
-    def _trimmed_without_ids(self, history: History, result: SearchResult | None, trims: int) -> list[Message]:
-        """The undelivered messages that are in no key, if the server trimmed lists meanwhile."""
-        if result is None or result.gap or not trims:
-            return []
+    def _trimmed_without_ids(self, history: History, result: SearchResult) -> list[Message]:
+        """The undelivered messages that are in no key, and that a bound may have removed."""
         return trimmed_messages(history, undelivered_messages(history) - result.placed, self._keeps or 1)
 
     def _inside(self, what: str) -> list[Message]:

@@ -40,6 +40,7 @@ class WorkerContext(WorkloadContext):
         self._status = status
         self._die = die
         self._invoked_ns = self._started_ns = 0
+        self._queue: OpenQueue
         if isinstance(job, ProducerJob):
             super().__init__(
                 HistoryRecord(recording, job.name, job.run, producer=job.producer, payload_for=job.payload_for)
@@ -49,6 +50,7 @@ class WorkerContext(WorkloadContext):
 
     def steps(self, queue: OpenQueue) -> Steps:
         """The steps of the job, which begins now."""
+        self._queue = queue
         self._started_ns = time.monotonic_ns()
         if isinstance(self._job, ProducerJob):
             return produce(range(self._job.messages), self, queue)
@@ -81,6 +83,7 @@ class WorkerContext(WorkloadContext):
 
     def ended(self, error: Exception | None) -> None:
         super().ended(error)
+        self._status.note_trimmed(self._queue.trimmed)
         if error is None:
             self._status.succeed()
         else:

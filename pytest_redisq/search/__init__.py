@@ -4,7 +4,7 @@ from pytest_redisq.search.key_reader import SearchLimits
 from pytest_redisq.search.message_finder import BodyReader, FindMessages, marked_messages, messages_by_reader
 from pytest_redisq.search.namespace_search import NamespaceSearch, SearchResult, in_words
 from pytest_redisq.search.timers import LEASES_SECONDS
-from pytest_redisq.search.trimming import TrimCounter, declared_bound, trimmed_ids, trimmed_messages, trims
+from pytest_redisq.search.trimming import TrimWatch, declared_bound, trimmed_ids, trimmed_messages
 
 __all__ = [
     "LEASES_SECONDS",
@@ -13,12 +13,11 @@ __all__ = [
     "NamespaceSearch",
     "SearchLimits",
     "SearchResult",
-    "TrimCounter",
+    "TrimWatch",
     "declared_bound",
     "in_words",
     "marked_messages",
     "messages_by_reader",
     "trimmed_ids",
     "trimmed_messages",
-    "trims",
 ]

@@ -1,32 +1,25 @@
 """What the server says of messages that a queue removed by a bound: entries of streams, and elements of lists.
 
-Law: a message that is in no key counts as trimmed only if the server executed trims during the run, and only if at
-least as many messages as the bound keeps were enqueued after it.
+Law: a message that is in no key counts as trimmed only if workers of the run were seen to trim, or a server did
+that only the run uses, and only if at least as many messages as the bound keeps were enqueued after it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import redis
 
 from pytest_redisq.history import History
 from pytest_redisq.model import Kind, Message, Outcome
-
-#: Commands that keep a list or a sorted set within a bound, as INFO names them.
-_TRIMS = ("ltrim", "zremrangebyrank")
+from pytest_redisq.resp import TRIM_COMMANDS
 
 
 def declared_bound(queue: object) -> int | None:
     """The most messages that the queue keeps, if it says so by an attribute `maxlen`, as a stream does."""
     bound = getattr(queue, "maxlen", None)
     return bound if isinstance(bound, int) and bound > 0 else None
-
-
-def trims(args: Sequence[bytes]) -> bool:
-    """Whether a command, or the script that it executes, trims a list or a sorted set."""
-    return any(name.upper().encode() in part.upper() for part in args[:2] for name in _TRIMS)
 
 
 class StreamBounds(NamedTuple):
@@ -108,20 +101,40 @@ def trimmed_messages(history: History, gone: Collection[Message], keeps: int) ->
     return sorted(message for message, invoked_ns in began.items() if invoked_ns <= since)
 
 
-class TrimCounter:
-    """Counts how often the server trimmed lists and sorted sets. On a shared server others' trims count, too."""
+_DO_TRIM = (
+    "another client may have. To be certain, trim by a command of the client that the queue is given, or use a server "
+    "of its own (@pytest.mark.redisq_dedicated)"
+)
 
-    def __init__(self, client: redis.Redis) -> None:
+
+class TrimWatch:
+    """Tells whether bounds may have removed messages from lists and sorted sets since this object was made.
+
+    * `client`: asks the server how often it has trimmed.
+    * `by_workers`: returns whether a worker of the run was seen to trim.
+    * `shared`: whether clients of other processes may use the server.
+    """
+
+    def __init__(self, client: redis.Redis, by_workers: Callable[[], bool], *, shared: bool) -> None:
         self._client = client
-        self._before = self._counts()
+        self._by_workers = by_workers
+        self._shared = shared
+        self._before = self._count()
 
-    def since(self) -> int:
-        """How often it did since this object was made; 0 where the server does not say."""
-        return max(0, self._counts() - self._before)
+    def evidence(self) -> tuple[str, str]:
+        """What was trimmed, in words, empty if nothing was; and why it need not be the run's, empty if it is."""
+        if self._by_workers():
+            return "the queue's workers trimmed lists during the run", ""
+        number = self._count() - self._before
+        if number <= 0:
+            return "", ""
+        said = f"the server trimmed lists {number:,} times during the run"
+        return said, f"{said}, and no worker was seen to do it: {_DO_TRIM}" if self._shared else ""
 
-    def _counts(self) -> int:
+    def _count(self) -> int:
+        """How often the server has trimmed, whichever client told it to; 0 where it does not say."""
         try:
             told: Mapping[str, Any] = self._client.info("commandstats")
         except redis.RedisError:
             return 0
-        return sum(told.get(f"cmdstat_{name}", {}).get("calls", 0) for name in _TRIMS)
+        return sum(told.get(f"cmdstat_{name}", {}).get("calls", 0) for name in TRIM_COMMANDS)

@@ -33,7 +33,8 @@ class Server:
 
     `url`: its URL with the password. `reason`: why it was chosen. A server that redisq started ends when the last
     process that holds its lease has called `stop` or is gone. The user's own server (`kind` is "url") is never
-    restarted, paused, killed or configured: those methods raise ServerError.
+    restarted, paused, killed or configured: those methods raise ServerError. `shared`: whether clients of other
+    processes may use it at the same time.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Server:
         self.kind: ServerKind = kind
         self.detail = detail
         self.reason = reason
+        self.shared: bool = kind == "url"
         #: Whether this process has paused it.
         self.paused: bool = False
         self.supervisor = supervisor

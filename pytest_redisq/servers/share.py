@@ -34,6 +34,7 @@ _VANISH_SECONDS = 5.0
 def share(settings: Settings, run_id: str) -> Iterator[Server]:
     """The server of the run `run_id`. The first process starts it; it ends when the last process has left."""
     server = connect(settings) if settings.url else _join_or_start(settings, run_id)
+    server.shared = True
     try:
         yield server
     finally:

@@ -29,9 +29,9 @@ KILLED = "kill-holding:consumer@10"
 
 
 def run_killed(queue: Any, at: Any, *, workers: Any = "thread", settle_seconds: float = 0.2) -> Run:
-    """A run whose consumer dies while it holds a message, and is replaced."""
+    """A run whose consumer dies while it holds a message, and is replaced, long before the last message is sent."""
     faults = (KILLED,)
-    return run(queue, at=at, messages=40, workers=workers, faults=faults, settle_seconds=settle_seconds)
+    return run(queue, at=at, messages=400, workers=workers, faults=faults, settle_seconds=settle_seconds)
 
 
 def places_of(verdict: Verdict) -> list[str]:
@@ -150,6 +150,34 @@ def test_what_a_bound_removed_is_trimmed_only_if_bounded(server: Server, queue: 
     bounded, strict = done.verdict(f"{guarantee}, bounded"), done.verdict(guarantee)  # type: ignore[arg-type]
     assert (bounded.outcome, strict.outcome) == ("pass", "fail")
     assert bounded.counts[AnomalyKind.TRIMMED] == strict.totals.acknowledged - strict.totals.delivered > 0
+
+
+class LosesOne(Plain):
+    """A list that throws one message away instead of adding it, and then has a client trim a list."""
+
+    def __init__(self, client: redis.Redis, *, trimmer: redis.Redis) -> None:
+        super().__init__(client)
+        self.trimmer = trimmer
+
+    def put(self, body: bytes) -> None:
+        if b" 7 " in body:
+            self.trimmer.eval("redis.call('LTRIM', KEYS[1], -5, -1)", 1, "log")
+        else:
+            super().put(body)
+
+
+@pytest.mark.parametrize(("own", "outcome"), [(True, "pass"), (False, "unknown")])
+def test_a_trim_by_another_client_of_a_shared_server_excuses_nothing(server: Server, own: bool, outcome: str) -> None:
+    with server.client() as other:
+
+        def queue(client: redis.Redis) -> LosesOne:
+            return LosesOne(client, trimmer=client if own else other)
+
+        done = run(queue, at=server.url, messages=40)
+    verdict = done.verdict("at-least-once, bounded")
+    assert (verdict.outcome, done.verdict("at-least-once").outcome) == (outcome, "fail")
+    reason = "1 missing messages are in no key; the server trimmed lists 1 times during the run, and no worker was seen"
+    assert [text.startswith(reason) for text in verdict.reasons] == [True] * (outcome == "unknown")
 
 
 def test_what_no_bound_can_have_removed_is_lost(server: Server) -> None:

@@ -30,6 +30,7 @@ class Queue:
 
     acknowledges: bool = True
     runs_dry: bool = False
+    trimmed: bool = False
 
     def outcome_of(self, error: Exception) -> Outcome | None:
         return outcome_of(error, commands=1)
