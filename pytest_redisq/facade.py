@@ -270,9 +270,9 @@ class Redisq:
             )
         if self._schedule is not None:
             if not _inside_given():
-                shared = ("client", "async_client", "max_steps", "patience_seconds")
-                self.replay(scenario, self._schedule, **{name: options[name] for name in shared if name in options})
-                return explorer.Exploration(seed=0, schedules=1)
+                shared = {name: options[name] for name in ReplayKeywords.__optional_keys__ & options.keys()}
+                site: dict[str, Any] = {**explorer.exploration_arguments(self._namespace), **shared}
+                return explorer.Exploration.of_replay(explorer.replay(scenario, self._schedule, **site), scenario)
             # Other examples have other steps, so there it is followed as far as it goes.
             options |= {"first": [explorer.Schedule.parse(self._schedule)], "schedules": 1}
         with explorer.progress_line(self._tell) as shown:

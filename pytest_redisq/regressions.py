@@ -183,7 +183,7 @@ def run(regression: Regression, redisq: Redisq, root: Path) -> None:
         if failure is not None:
             raise AssertionError(
                 f"{regression.name}: it fails again. {regression.why}\n{regression.file}\n{failure}"
-            ) from failure
+            ) from failure.__cause__
         return
     if failure is None:
         raise AssertionError(
@@ -215,7 +215,7 @@ def _failure(regression: Regression, redisq: Redisq, root: Path) -> BaseExceptio
     except RedisqError:
         raise
     except (Exception, pytest.fail.Exception) as failure:
-        return failure.__cause__ if type(failure).__name__ == "ScheduleError" and failure.__cause__ else failure
+        return failure
     return None
 
 
@@ -264,12 +264,17 @@ def find(place: str, root: Path) -> Any:
 
 
 def _module(file: Path, root: Path) -> ModuleType:
-    """The module in `file`, imported only if pytest has not imported it already."""
+    """The module in `file`, imported only if pytest has not imported it already, and as pytest imports test modules:
+    its `assert` tells the values.
+    """
     for module in list(sys.modules.values()):
         if getattr(module, "__file__", None) == os.fspath(file):
             return module
     name = ".".join(file.relative_to(root).with_suffix("").parts)
-    spec = importlib.util.spec_from_file_location(name, file)
+    pytest.register_assert_rewrite(name)
+    specs = (finder.find_spec(name, [os.fspath(file.parent)]) for finder in sys.meta_path)
+    spec = next((spec for spec in specs if spec and spec.origin == os.fspath(file)), None)
+    spec = spec or importlib.util.spec_from_file_location(name, file)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

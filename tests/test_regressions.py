@@ -80,7 +80,14 @@ def test_what_failed_is_kept_by_one_command_and_holds_once_it_is_cured(
     assert (regression.verdict, regression.error, regression.file.stem) == ("holds", "AssertionError", "two-drainers")
     result = pytester.runpytest_subprocess("-q", "tests/regressions")
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*Two drainers!: it fails again. LTRIM trims what another has read."])
+    result.stdout.fnmatch_lines(
+        [
+            "E*AssertionError: assert [[]b'a', b'a',*",
+            "*Two drainers!: it fails again. LTRIM trims what another has read.",
+            "*1 * LLEN jobs → 2*",
+            "*replay: redisq.replay(two_drainers, *",
+        ]
+    )
     broken.write_text(CURED)
     assert outcomes(pytester) == {"passed": 3}
 

@@ -90,7 +90,7 @@ def explored(
         **exploration_arguments(stage.namespace),
     )
     failure = exploration.failure
-    if failure is None:
+    if failure is None or failure.number is None:
         return Attempt(verdict=verdicts[-1], evidence=(f"{said}: {exploration}",))
     if not isinstance(failure.error, DeliveryError) or not isinstance(failure.error.history, History):
         raise failure.error

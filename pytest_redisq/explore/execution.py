@@ -69,7 +69,8 @@ class Execution:
         """The execution as a table: a column per actor, a row per step, a point where a message at fault is handled."""
         if not self.events:
             return "(no command was sent)"
-        return table(self.events, names=self.names, at_fault=self.at_fault)
+        steps = table(self.events, names=self.names, at_fault=self.at_fault)
+        return f"{steps}\n● handles a message at fault" if self.at_fault else steps
 
 
 def uncontrolled(what: str, events: Sequence[ExecutedStep], names: Sequence[str]) -> str:

@@ -37,16 +37,26 @@ class Replays:
 class Failure:
     """The shortest failing execution that was found, the one that failed first, and its number.
 
+    * `number`: from 0; None: a given schedule was replayed, and nothing was searched.
+    * `scenario`: the name of its function, for the line that replays it.
     * `tried`: how many schedules were tried to shrink it. `stopped`: what ended that before its end; empty if nothing.
     * `replays`: of its schedule; None: it was not replayed.
     """
 
     execution: Execution
     first: Execution
-    number: int
+    number: int | None
+    scenario: str = "scenario"
     tried: int = 0
     stopped: str = ""
     replays: Replays | None = None
+
+    @classmethod
+    def of(cls, execution: Execution, scenario: object, number: int | None = None) -> Failure:
+        """The failure that `execution` of `scenario` is, not shrunk."""
+        name = str(getattr(scenario, "__name__", ""))
+        known = name if name.isidentifier() else "scenario"
+        return cls(execution=execution, first=execution, number=number, scenario=known)
 
     @property
     def found(self) -> Schedule:
@@ -83,27 +93,28 @@ class Failure:
         """The failure as an HTML page with a picture, which needs no other file."""
         said = f"{type(self.error).__name__}: {self.error}"
         drawing = svg(self.execution.events, names=self.execution.names, at_fault=self.execution.at_fault)
-        return page(self._title(), said, f'redisq.replay(scenario, "{self.schedule}")', drawing)
+        return page(self._title(), said, self._replay(), drawing)
 
     def explain(self) -> str:
         """The failure as text: what went wrong, the table of steps, and the line that replays it."""
         error = self.error
         name = type(error).__name__
         said = str(error).strip() or "(no message)"
-        at_fault = ["● handles a message at fault"] if self.execution.at_fault else []
         return "\n".join(
             [
                 f"{self._title()}:",
                 "",
                 self.execution.table(),
-                *at_fault,
                 "",
                 f"{name}: {said}",
                 "",
                 *self._reservations(),
-                f'replay: redisq.replay(scenario, "{self.schedule}")',
+                f"replay: {self._replay()}",
             ]
         )
+
+    def _replay(self) -> str:
+        return f'redisq.replay({self.scenario}, "{self.schedule}")'
 
     def _reservations(self) -> list[str]:
         """What stopped the shrinking, and how replays differ."""
@@ -123,6 +134,8 @@ class Failure:
         faults = sum(point.costs(step) for point, step in self.execution.choices)
         counts = {"step": len(self.schedule), "switch": self.schedule.switches, "fault": faults}
         said = ", ".join(f"{count} {noun if count == 1 else _PLURALS[noun]}" for noun, count in counts.items())
+        if self.number is None:
+            return f"{self._point()}the replayed schedule fails; it has {said}"
         seldom = f" ({self.replays})" if self.replays and not self.replays.always else ""
         return f"{self._point()}schedule {self.number + 1} fails{seldom}; the shortest like it has {said}"
 
@@ -157,6 +170,16 @@ class Exploration:
     picture: Path | None = None
     #: The ordered pairs of conflicting commands that were seen: a measure of coverage.
     orders: set[tuple[Step, bytes, Step, bytes]] = field(default_factory=set)
+
+    @classmethod
+    def of_replay(cls, execution: Execution, scenario: object) -> Exploration:
+        """What an exploration of one schedule finds, which was replayed. Raises ScheduleError if it fails."""
+        __tracebackhide__ = True
+        result = cls(seed=0, schedules=1)
+        if execution.error is not None:
+            result.failure = Failure.of(execution, scenario)
+            raise result.error()
+        return result
 
     def __str__(self) -> str:
         if self.failure:

@@ -34,6 +34,6 @@ def progress_line(show: Callable[[str], None] | None) -> Iterator[Callable[[Expl
 
 def _so_far(result: Exploration) -> str:
     if failure := result.failure:
-        tried = f"{failure.tried} smaller ones tried, the smallest has {len(failure.schedule)} steps"
-        return f"schedule {failure.number + 1} fails; {tried}"
+        tried = f"{failure.tried} smaller schedules tried"
+        return f"schedule {result.schedules} fails; {tried}, the shortest that fails has {len(failure.schedule)} steps"
     return f"{result.schedules} schedules, {len(result.orders)} orders of conflicting commands seen"

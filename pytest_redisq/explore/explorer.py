@@ -171,7 +171,7 @@ def _search(
         count_orders(result, execution)
         result.evidence.add(execution)
         if execution.error is not None:
-            failure = Failure(execution=execution, first=execution, number=number)
+            failure = Failure.of(execution, runner.scenario, number)
             _shrink(runner, result, failure, budget.end_of_shrinking(began), tell)
         else:
             tell()

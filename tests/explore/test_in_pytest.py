@@ -119,7 +119,14 @@ def test_the_flag_replays_instead_of_searching(inner: pytest.Pytester, monkeypat
     inner.makepyfile(DRAINERS + "\n    def test_it(redisq):\n        redisq.explore(scenario, schedules=1)\n")
     failed = run(inner, "--redisq-replay", "AABBBA")
     failed.assert_outcomes(failed=1)
-    failed.stdout.fnmatch_lines(TABLE)
+    failed.stdout.fnmatch_lines(
+        [
+            "E*AssertionError: assert [[]b'a', b'a',*",
+            "E*ScheduleError: the replayed schedule fails; it has 6 steps, 2 switches, 0 faults:",
+            *TABLE,
+            'E*replay: redisq.replay(scenario, "AABBBA")',
+        ]
+    )
     monkeypatch.setenv("REDISQ_REPLAY", "AABBBA")
     run(inner).assert_outcomes(failed=1)
     run(inner, "--redisq-replay", "AAABBB").assert_outcomes(passed=1)
