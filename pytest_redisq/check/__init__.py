@@ -14,7 +14,13 @@ from pytest_redisq.check.contract import (
 )
 from pytest_redisq.check.evidence import ErrorCount, Evidence, Knowledge, Share
 from pytest_redisq.check.judge import check
-from pytest_redisq.check.missing import delivers, missing_messages, undelivered_messages
+from pytest_redisq.check.missing import (
+    FinishedMessages,
+    acknowledges,
+    delivers,
+    missing_messages,
+    undelivered_messages,
+)
 from pytest_redisq.check.verdict import Anomaly, Totals, Verdict
 
 __all__ = [
@@ -26,12 +32,14 @@ __all__ = [
     "ContractText",
     "ErrorCount",
     "Evidence",
+    "FinishedMessages",
     "Guarantee",
     "Knowledge",
     "Law",
     "Share",
     "Totals",
     "Verdict",
+    "acknowledges",
     "check",
     "contract_of",
     "delivers",

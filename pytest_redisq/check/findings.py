@@ -79,7 +79,7 @@ class Findings:
             replace(
                 anomaly,
                 last_seen=anomaly.last_seen or seen.get(anomaly.message),
-                place=places[anomaly.message] if anomaly.kind in _LOOKED_FOR else "",
+                place=places[anomaly.message] if anomaly.kind in _LOOKED_FOR else places.get(anomaly.message, ""),
             )
             for anomaly in kept
         )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
+from functools import cached_property
 
 from pytest_redisq.check.counted import CountedHistory
 from pytest_redisq.check.in_flight import in_flight
@@ -33,6 +34,27 @@ def _undelivered(counted: CountedHistory, delivered: Multiset) -> Iterator[Messa
         known = delivered[message] + counted.remaining[message] + counted.pending[message]
         if counted.acknowledged[message] > known:
             yield message
+
+
+class FinishedMessages(Container[Message]):
+    """The messages of a history that consumers have acknowledged as often as they received them. Counted when asked."""
+
+    def __init__(self, history: History) -> None:
+        self._history = history
+
+    def __contains__(self, message: object) -> bool:
+        counted, delivered = self._counts
+        return isinstance(message, Message) and counted.acked[message] >= max(1, delivered[message])
+
+    @cached_property
+    def _counts(self) -> tuple[CountedHistory, Multiset]:
+        counted = CountedHistory.of(self._history)
+        return counted, Multiset(counted.sizes, counted.dequeues)
+
+
+def acknowledges(history: History) -> bool:
+    """Whether a consumer acknowledged any message."""
+    return any(group.key.kind is Kind.ACK and group.key.outcome is Outcome.OK for group in history.groups)
 
 
 def delivers(history: History) -> bool:

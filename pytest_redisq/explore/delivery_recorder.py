@@ -36,7 +36,7 @@ from pytest_redisq.explore.actor_threads import ActorKilled
 from pytest_redisq.explore.execution_loop import EndlessError, ExecutionLoop
 from pytest_redisq.explore.last_commands import last_commands
 from pytest_redisq.explore.liveness_exam import LOOK_SECONDS, ExaminedConsumer, LivenessExam
-from pytest_redisq.explore.queue_listing import listed_bodies
+from pytest_redisq.explore.queue_listing import finished_and_pending, listed_bodies
 from pytest_redisq.explore.queue_side import QueueSide
 from pytest_redisq.explore.resources import Resources
 from pytest_redisq.explore.schedule import MAX_ACTORS, letter
@@ -197,6 +197,7 @@ class DeliveryRecorder:
     def _looked(self, search: NamespaceSearch, *, recovers: bool, searches: bool) -> tuple[History, SearchResult]:
         """Record the quiescence with what was found. A reader's own position decides whether it gets what is there."""
         remaining, pending = self._inside()
+        pending += finished_and_pending(search, self._record.history(), self._loop.events).difference(pending)
         self._record.quiescence(remaining=remaining, pending=pending)
         history = self._record.history()
         missing = missing_messages(history)

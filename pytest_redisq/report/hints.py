@@ -76,6 +76,16 @@ def _reordered(verdict: Verdict) -> Iterator[str]:
         yield "messages were delivered again: one that is given back at the end of the queue comes after later ones"
 
 
+def _false_ack(verdict: Verdict) -> Iterator[str]:
+    if any("pending to consumer" in place for place in _places(verdict, AnomalyKind.FALSE_ACK)):
+        yield (
+            "XACK was not sent for it, or not for its stream, group and ID. If the work failed, let ack() return False "
+            "or raise: then no ack is recorded"
+        )
+    else:
+        yield "the ack does not remove the message from where it lies: compare its key and value with those of the get"
+
+
 def _always(hint: str) -> Callable[[Verdict], Iterator[str]]:
     """A hint for an anomaly that is itself the evidence."""
     return lambda _verdict: iter([hint])
@@ -93,9 +103,7 @@ HINTS: Mapping[AnomalyKind, Callable[[Verdict], Iterator[str]]] = {
     AnomalyKind.FALSE_FAIL: _always(
         "an error that leaves the outcome open (a timeout, a cut connection) is not a failure"
     ),
-    AnomalyKind.FALSE_ACK: _always(
-        "the ack does not remove the message from where it lies: compare its key and value with those of the get"
-    ),
+    AnomalyKind.FALSE_ACK: _false_ack,
     AnomalyKind.DEAF: _always(
         "whether the consumer connects and subscribes again after a lost connection, and makes its group again where "
         "that is gone (the error NOGROUP does not mean that the queue is empty)"

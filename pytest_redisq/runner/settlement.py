@@ -11,8 +11,14 @@ from collections.abc import Callable, Collection
 
 from redis.exceptions import RedisError
 
-from pytest_redisq.check import delivers, missing_messages, undelivered_messages
-from pytest_redisq.history import History, Recorder
+from pytest_redisq.check import (
+    FinishedMessages,
+    acknowledges,
+    delivers,
+    missing_messages,
+    undelivered_messages,
+)
+from pytest_redisq.history import History, Recorder, Search
 from pytest_redisq.model import Message
 from pytest_redisq.runner.inspector import QueueInspector
 from pytest_redisq.search import NamespaceSearch, SearchResult, TrimWatch, in_words, trimmed_ids, trimmed_messages
@@ -84,6 +90,8 @@ class Settlement:
         elif self._keeps is not None:  # readers of a stream may each miss other entries
             result = self._search.search(())
         history = self._operations()
+        finished = self._search.search_pending(FinishedMessages(history)) if acknowledges(history) else SearchResult()
+        pending += sorted(finished.pending.difference(pending))
         trims, doubt = self._trims.evidence() if result and wanted and not result.gap else ("", "")
         gone = self._trimmed_without_ids(history, result) if result and trims else []
         if gone and not doubt:
@@ -97,7 +105,7 @@ class Settlement:
             trimmed=trimmed_ids(history, result.bounds, declared=self._keeps is not None) if result else (),
             trimmed_messages=gone,
             trim_doubt=f"{len(gone):,} missing messages are in no key; {doubt}" if gone and doubt else "",
-            search=result.record if result and wanted else None,
+            search=_joined(result.record if result and wanted else None, finished),
             notes=notes,
         )
 
@@ -146,6 +154,13 @@ class Settlement:
         if not aged and (result.timers or result.pending):
             return set()
         return set(result.found.intersection(missing)) - result.due.keys()
+
+
+def _joined(search: Search | None, finished: SearchResult) -> Search | None:
+    """A search for missing messages, if there was one, and the places of finished messages that are still pending."""
+    if not finished.places:
+        return search
+    return Search(places=(*(search.places if search else ()), *finished.places), gap=search.gap if search else "")
 
 
 def _notes(result: SearchResult, *, aged: bool) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, NamedTuple
 
 import redis
@@ -116,11 +117,29 @@ class KeyReader:
                 del waiting[:_SCRIPT_KEYS]
         yield from self._read(waiting)
 
-    def _scanned(self) -> Iterator[list[bytes]]:
+    def streams(self) -> Iterator[bytes]:
+        """The keys that are streams. Raises as `contents` does."""
+        for keys in self._scanned("stream"):
+            self._meter.count(keys=len(keys))
+            yield from keys
+
+    def entries(self, key: bytes, ids: Sequence[bytes]) -> Iterator[Element]:
+        """The entries of a stream that have these ids and are still there. Raises as `contents` does."""
+        with self._client.pipeline(transaction=False) as pipeline:
+            for entry_id in ids:
+                pipeline.xrange(key, entry_id, entry_id)
+            replies: Any = pipeline.execute()
+        for (entry_id, fields), *_ in filter(None, replies):
+            values = tuple(chain.from_iterable(fields.items()))
+            self._meter.count(size=sum(map(len, values)))
+            yield Element(values, name=entry_id)
+
+    def _scanned(self, kind: str | None = None) -> Iterator[list[bytes]]:
+        """The keys of a type, by default of all types, some at a time; each once."""
         seen: set[bytes] = set()
         cursor: Any = 0
         while True:
-            reply: Any = self._client.scan(cursor, match=self._prefix + b"*", count=_SCAN_KEYS)
+            reply: Any = self._client.scan(cursor, match=self._prefix + b"*", count=_SCAN_KEYS, _type=kind)
             cursor, keys = reply
             self._meter.count()
             new = [key for key in dict.fromkeys(keys) if key not in seen]

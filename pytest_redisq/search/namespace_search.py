@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -19,6 +19,10 @@ from pytest_redisq.servers import Address
 
 #: Of each message so many places are kept.
 _PLACES_PER_MESSAGE = 2
+#: Of each group so many pending entries are looked at, in a search that looks at nothing else.
+_PENDING_ENTRIES = 1_000
+#: The bounds of such a search, which is made although nothing is missing.
+_PENDING_LIMITS = SearchLimits(keys=1_000, bytes=1 << 20, seconds=0.5)
 #: The most moments and times to live that are aged.
 _TIMERS = 10_000
 
@@ -93,16 +97,28 @@ class NamespaceSearch:
 
     def search(self, wanted: Container[Message]) -> SearchResult:
         """Look for `wanted` in every key. An error of the server ends the search, and is the result's `gap`."""
-        with Address(url=self._address.url).client(socket_timeout=max(1.0, self._limits.seconds)) as client:
+        return self._passed(wanted, _SearchPass.read, self._limits)
+
+    def _passed(
+        self, wanted: Container[Message], read: Callable[[_SearchPass, SearchMeter], None], limits: SearchLimits
+    ) -> SearchResult:
+        with Address(url=self._address.url).client(socket_timeout=max(1.0, limits.seconds)) as client:
             pass_ = _SearchPass(client, self._address.prefix, self._find, wanted)
             gap = ""
             try:
-                pass_.read(SearchMeter(self._limits))
+                read(pass_, SearchMeter(limits))
             except BoundMetError as bound:
                 gap = str(bound)
             except redis.RedisError as error:
                 gap = f"it was ended by the server: {error}"
             return pass_.result(gap)
+
+    def search_pending(self, wanted: Container[Message]) -> SearchResult:
+        """Look for `wanted` among the entries that consumers of streams' groups have received and not acknowledged.
+
+        It takes some milliseconds, since it reads no other key and no other entry. Errors as for `search`.
+        """
+        return self._passed(wanted, _SearchPass.read_pending, _PENDING_LIMITS)
 
     def let_leases_pass(self, result: SearchResult, seconds: float = LEASES_SECONDS) -> None:
         """Age the namespace by `seconds`, except the keys that hold the messages found.
@@ -142,6 +158,29 @@ class _SearchPass:
                 self._look_at(content, element)
         for key, entries in self._entries.items():
             self._place_entries(key, entries)
+
+    def read_pending(self, meter: SearchMeter) -> None:
+        """Read only entries that are pending in some group of their stream, and finished in none."""
+        reader = KeyReader(self._client, self._prefix, meter)
+        for key in reader.streams():
+            for element in reader.entries(key, self._unfinished(key)):
+                self._look_at(KeyContent(key, "stream", None, None, ()), element)
+        for key, entries in self._entries.items():
+            self._place_entries(key, entries)
+
+    def _unfinished(self, key: bytes) -> list[bytes]:
+        groups: Any = self._client.xinfo_groups(key)
+        pending: list[set[bytes]] = []
+        for group in groups:
+            found: Any = (
+                self._client.xpending_range(key, group["name"], "-", "+", _PENDING_ENTRIES) if group["pending"] else ()
+            )
+            pending.append({entry["message_id"] for entry in found})
+        held = set().union(*pending)
+        for group, mine in zip(groups, pending, strict=True):
+            last = position(group["last-delivered-id"])
+            held = {entry_id for entry_id in held if entry_id in mine or position(entry_id) > last}
+        return sorted(held)
 
     def result(self, gap: str) -> SearchResult:
         seen: defaultdict[Message, int] = defaultdict(int)

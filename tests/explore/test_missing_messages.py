@@ -9,7 +9,7 @@ import redis
 
 from pytest_redisq.errors import ScheduleError
 from pytest_redisq.facade import Redisq
-from tests.newcomers import AbandonedGroup, AbandonedList, AbandonedSet, AsyncGroup, LeasedSet, MovedList
+from tests.newcomers import AbandonedGroup, AbandonedList, AbandonedSet, AsyncGroup, LeasedSet, MovedList, SilentGroup
 
 
 @pytest.mark.parametrize("queue", [MovedList, AsyncGroup, LeasedSet])
@@ -31,6 +31,11 @@ def test_what_nothing_recovers_is_stuck_where_it_lies(redisq: Redisq, queue: Any
     told = str(caught.value)
     assert "1 stuck" in told
     assert place in told
+
+
+def test_a_message_that_is_still_pending_after_its_ack_is_told(redisq: Redisq) -> None:
+    with pytest.raises(ScheduleError, match="1 false-ack"):
+        redisq.explore(SilentGroup, contract="at-least-once", schedules=1, messages=2)
 
 
 class Capped:

@@ -22,6 +22,7 @@ from tests.newcomers import (
     LeasedSet,
     LongLease,
     MovedList,
+    SilentGroup,
 )
 from tests.runner.sample_queues import KEY, Dropping, Plain
 
@@ -68,6 +69,14 @@ def test_a_lease_that_ends_after_an_hour_is_unknown(server: Server) -> None:
     assert verdict.reasons[0].startswith("1 messages could still be had from the queue: 1 in the zset running, due in ")
     (advice,) = [note for note in verdict.notes if "settle_seconds" in note]
     assert advice.startswith("1 message comes back in 60 min; to wait for it, give settle_seconds=3")
+
+
+def test_a_message_that_is_still_pending_after_its_ack_is_told(server: Server) -> None:
+    verdict = run(SilentGroup, at=server, messages=40, workers="asyncio").verdict("at-least-once")
+    assert {kind: times for kind, times in verdict.counts.items() if times} == {AnomalyKind.FALSE_ACK: 1}
+    assert places_of(verdict)[0].startswith("in the stream orders, pending to consumer ")
+    assert "XACK was not sent for it" in explain(verdict)
+    run(AsyncGroup, at=server, messages=40, workers="asyncio").verify("at-least-once")
 
 
 def test_on_a_server_of_the_user_nothing_is_aged(server: Server) -> None:

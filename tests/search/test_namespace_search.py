@@ -156,3 +156,21 @@ def test_when_time_passes_leases_end_and_the_messages_found_stay(server: Server,
     (pending,) = reply
     assert pending["time_since_delivered"] >= 3_600_000
     assert pending["times_delivered"] == 1
+
+
+def test_an_entry_that_no_group_has_finished_is_found_among_those_pending(server: Server, client: redis.Redis) -> None:
+    client.rpush("jobs", BODIES[0])
+    for body in BODIES[1:4]:
+        client.xadd("orders", {"body": body})
+    for group in ("billing", "audit"):
+        client.xgroup_create("orders", group, "0")
+    read: Any = client.xreadgroup("audit", "a", {"orders": ">"}, count=3)
+    client.xreadgroup("billing", "b", {"orders": ">"}, count=2)
+    first, second, third = (entry_id for entry_id, _ in read[0][1])
+    client.xack("orders", "audit", first)
+    client.xack("orders", "billing", second)
+    result = search_of(server).search_pending(WANTED)
+    assert result.pending == {WANTED[3]}
+    assert str(result.places[0]).startswith("the stream orders, pending to consumer a of group audit")
+    client.xack("orders", "audit", third)
+    assert not search_of(server).search_pending(WANTED).places
