@@ -13,7 +13,8 @@ from pytest_redisq.errors import RedisqError
 from pytest_redisq.explore.actor import ActorState
 from pytest_redisq.explore.actor_event_loops import EventLoopRunner
 from pytest_redisq.explore.actor_processes import ProcessRunner
-from pytest_redisq.explore.mailbox import ActorEnded, ActorReport, ActorSleeps, EventLoopIdle, EventSet
+from pytest_redisq.explore.actor_threads import ThreadRunner
+from pytest_redisq.explore.mailbox import ActorEnded, ActorIdle, ActorReport, ActorSleeps, EventSet
 from pytest_redisq.explore.resources import Resources
 from pytest_redisq.explore.schedule import letter
 from pytest_redisq.explore.trace import command_text
@@ -169,9 +170,10 @@ class ActorController:
         Called before time passes, and (`to_the_last`) before a deadlock is reported.
         """
         believed = [state for state in self.states if state.started and state.status == "running"]
-        if not believed:
+        streaming = any(each.raw and self.states[each.actor].status == "idle" for each in self._proxy.connections)
+        if not believed and not streaming:
             return False
-        patient = to_the_last and any(map(self._may_wait_inside, believed))
+        patient = streaming or (to_the_last and any(map(self._may_wait_inside, believed)))
         until = time.monotonic() + (_LAST_SECONDS if patient else _STILL_SECONDS)
         while not self._proxy.poll(_STILL_SECONDS):
             if time.monotonic() >= until and not any(state.runner.busy() for state in believed):
@@ -205,7 +207,9 @@ class ActorController:
             return True
         if isinstance(state.runner, EventLoopRunner) or state.killed_at is not None:
             return False
-        unseen = isinstance(state.runner, ProcessRunner)
+        unseen = isinstance(state.runner, ProcessRunner) or (
+            isinstance(state.runner, ThreadRunner) and state.runner.reports_waits
+        )
         for connection in self._proxy.connections:
             if connection.actor != state.actor.index or connection.abandoned:
                 continue
@@ -225,7 +229,7 @@ class ActorController:
                 state.actor.end(state.runner.result, state.runner.error)
             case ActorSleeps():
                 self._sleep(self.states[report.actor], report)
-            case EventLoopIdle():
+            case ActorIdle():
                 self._read_all()
                 state = self.states[report.actor]
                 if (

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from pytest_redisq.explore.actor_threads import ActorKilled, ActorRunner, ActorThread
-from pytest_redisq.explore.mailbox import EventLoopIdle, Mailbox
+from pytest_redisq.explore.mailbox import ActorIdle, Mailbox
 from pytest_redisq.explore.virtual_time import VirtualDateClock, use_clock
 
 #: Seconds that a killed actor's event loop waits for input.
@@ -29,7 +29,7 @@ class _ReportingSelector(selectors.DefaultSelector):
             return ready
         if self.runner.killed:
             return self._hurry(timeout)
-        self.runner.mailbox.report(EventLoopIdle(self.runner.actor, generation, timeout))
+        self.runner.mailbox.report(ActorIdle(self.runner.actor, generation, timeout))
         return super().select(None)
 
     def _hurry(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:

@@ -61,7 +61,8 @@ class ActorFactory:
         elif is_async:
             runner = EventLoopRunner(self._mailbox, index, thread, self._coroutine(index, function, args, gets))
         else:
-            runner = ThreadRunner(self._mailbox, index, thread, self._call(index, function, args, gets))
+            call = self._call(index, function, args, gets)
+            runner = ThreadRunner(self._mailbox, index, thread, call, self._proxy.serves)
         self._controller.states.append(
             ActorState(actor=actor, runner=runner, reuses_client=gets == "client" and not is_async)
         )

@@ -6,6 +6,8 @@ import contextlib
 import ctypes
 import gc
 import queue
+import select
+import socket
 import sys
 import threading
 import time
@@ -16,7 +18,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from pytest_redisq.explore.mailbox import ActorEnded, ActorSleeps, Mailbox
+from pytest_redisq.explore.mailbox import ActorEnded, ActorIdle, ActorSleeps, Mailbox
+from pytest_redisq.explore.virtual_socket_waits import Poller
 from pytest_redisq.explore.virtual_time import use_clock
 
 
@@ -166,20 +169,42 @@ class ThreadRunner(ActorRunner):
     #: Seconds of CPU time, because a busy machine may run the thread late.
     exit_seconds: float = 0.02
 
-    def __init__(self, mailbox: Mailbox, actor: int, actor_thread: ActorThread, function: Callable[[], Any]) -> None:
+    def __init__(
+        self,
+        mailbox: Mailbox,
+        actor: int,
+        actor_thread: ActorThread,
+        function: Callable[[], Any],
+        controls: Callable[[object], bool],
+    ) -> None:
         super().__init__(mailbox, actor, actor_thread)
         self._function = function
+        #: Whether an address is the proxy's, so that the schedule decides when a wait for it ends.
+        self.controls: Callable[[object], bool] = controls
         self._gate = threading.Semaphore(0)
+        #: Whether its waits on sockets have limits. Then it reports each wait, and is quiet only when it has.
+        self.reports_waits: bool = False
+        #: The reading and the writing end of a pipe that ends a wait on sockets; empty: it has not waited yet.
+        self._alarm: tuple[socket.socket, ...] = ()
+        self._polls = False
 
     def call(self) -> Any:
         """Run the function."""
         __tracebackhide__ = True
-        with use_clock(self):
-            return self._function()
+        try:
+            with use_clock(self):
+                return self._function()
+        finally:
+            for end in self._alarm:
+                end.close()
 
     def wake(self) -> None:
-        """Let the sleep end."""
-        self._gate.release()
+        """Let the sleep, or the wait on sockets, end."""
+        if self._polls:
+            with contextlib.suppress(OSError):  # its code has ended
+                self._alarm[1].send(b".")
+        else:
+            self._gate.release()
 
     def should_interrupt(self, seconds: float, cpu_seconds: float) -> bool:
         """Whether it has used its CPU time, or got no CPU for ten times as long."""
@@ -200,6 +225,43 @@ class ThreadRunner(ActorRunner):
         if not event.is_set():
             self._pause(ActorSleeps(self.actor, seconds, event))
         return event.is_set()
+
+    def expect_limits(self) -> None:
+        """Note that its waits on sockets have limits."""
+        self.reports_waits = True
+
+    def poll(self, poller: Poller, seconds: float | None) -> list[tuple[int, int]]:
+        """Virtual `poll` of a `select.poll` object."""
+        if seconds is None and not self.reports_waits:
+            return poller.poll()
+        generation = self._received()
+        ready = poller.poll(0)
+        if ready or seconds == 0:
+            return ready
+        self.reports_waits = True
+        if not self._alarm:
+            self._alarm = socket.socketpair()
+        poller.register(self._alarm[0], select.POLLIN)
+        self._polls = True
+        try:
+            if not self.killed:
+                self.mailbox.report(ActorIdle(self.actor, generation, seconds))
+                ready = poller.poll(None)
+        finally:
+            self._polls = False
+            poller.unregister(self._alarm[0])
+        if self.killed:
+            raise ActorKilled
+        alarm = self._alarm[0].fileno()
+        if any(descriptor == alarm for descriptor, _ in ready):
+            self._alarm[0].recv(1)
+        elif self._received() == generation:  # what has come is not from the proxy, which believes that it still waits
+            self._pause(ActorSleeps(self.actor, 0))
+        return [each for each in ready if each[0] != alarm]
+
+    def _received(self) -> int:
+        with self.mailbox.lock:
+            return self.generation
 
     def _pause(self, report: ActorSleeps) -> None:
         if not self.killed:

@@ -136,6 +136,8 @@ class ExecutionLoop:
             self.choices.append((point, step))
             if point.costs(step):
                 self._note_strike(len(self.choices), step)
+                # A client's own timeout that comes early ends its command with an error.
+                self.controller.states[step.actor].faulted |= step.kind is StepKind.TIME
             self._executor.execute(step)
             self._enabled.budget -= point.costs(step)
             self.controller.settle()

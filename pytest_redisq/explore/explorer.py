@@ -14,7 +14,7 @@ from pytest_redisq.explore.execution import Execution, NondeterminismError
 from pytest_redisq.explore.execution_loop import ExecutionLimits
 from pytest_redisq.explore.exploration import Exploration, Failure
 from pytest_redisq.explore.failure_shrinker import SHRINK_SECONDS, FailureShrinker
-from pytest_redisq.explore.resources import Resources
+from pytest_redisq.explore.resources import Resources, patient_async_client, patient_client
 from pytest_redisq.explore.scenario_runner import Scenario, ScenarioRunner, check_scenario, scenario_runner
 from pytest_redisq.explore.schedule import Schedule, StepKind, kinds_by_actor, letter
 from pytest_redisq.explore.schedulers.plan_scheduler import PlanScheduler
@@ -40,8 +40,8 @@ def explore(
     *,
     url: str,
     clean: Callable[[], None] | None = None,
-    client: Callable[[str], redis.Redis] = redis.Redis.from_url,
-    async_client: Callable[[str], redis.asyncio.Redis] = redis.asyncio.Redis.from_url,
+    client: Callable[[str], redis.Redis] = patient_client,
+    async_client: Callable[[str], redis.asyncio.Redis] = patient_async_client,
     prefix: str = "",
     schedules: int | None = None,
     seconds: float | None = None,
@@ -205,8 +205,8 @@ def replay(
     *,
     url: str,
     clean: Callable[[], None] | None = None,
-    client: Callable[[str], redis.Redis] = redis.Redis.from_url,
-    async_client: Callable[[str], redis.asyncio.Redis] = redis.asyncio.Redis.from_url,
+    client: Callable[[str], redis.Redis] = patient_client,
+    async_client: Callable[[str], redis.asyncio.Redis] = patient_async_client,
     prefix: str = "",
     max_steps: int = MAX_STEPS,
     patience_seconds: float = PATIENCE_SECONDS,

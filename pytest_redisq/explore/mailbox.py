@@ -27,9 +27,9 @@ class ActorSleeps:
 
 
 @dataclass(frozen=True, slots=True)
-class EventLoopIdle:
-    """The actor's event loop has nothing to do for `seconds` (None: until input comes). It has seen all up to
-    `generation`.
+class ActorIdle:
+    """The actor's event loop has nothing to do, or its thread waits on sockets, for `seconds` (None: until input
+    comes). It has seen all up to `generation`.
     """
 
     actor: int
@@ -44,7 +44,7 @@ class EventSet:
     event: threading.Event
 
 
-ActorReport: TypeAlias = ActorEnded | ActorSleeps | EventLoopIdle | EventSet
+ActorReport: TypeAlias = ActorEnded | ActorSleeps | ActorIdle | EventSet
 
 
 class Mailbox:

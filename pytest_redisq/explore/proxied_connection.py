@@ -42,6 +42,8 @@ class ActorListeners:
         self._directory = tempfile.TemporaryDirectory(prefix="explore-", dir=temporary_folder())
         self._sockets: list[socket.socket] = []
         self._urls: list[tuple[str, str]] = []
+        #: The sockets' addresses, as `getpeername` of a client returns them.
+        self.addresses: set[object] = set()
 
     def url(self, actor: int, *, tcp: bool) -> str:
         """The URL for the actor of this number: a unix socket unless `tcp`."""
@@ -53,6 +55,7 @@ class ActorListeners:
             )
             for listening in (unix, inet):
                 self._sockets.append(listening)
+                self.addresses.add(listening.getsockname())
                 self._made(listening, index)
             self._urls.append((unix_url, inet_url))
         return self._urls[actor][tcp]

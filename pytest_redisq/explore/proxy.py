@@ -68,6 +68,10 @@ class Proxy:
         """The URL for the actor of this number, for the server's database; a unix socket unless `tcp`."""
         return self._listeners.url(actor, tcp=tcp)
 
+    def serves(self, address: object) -> bool:
+        """Whether actors connect to this address, as `getpeername` returns it."""
+        return address in self._listeners.addresses
+
     def watch(self, descriptor: int, callback: Callable[[], None]) -> None:
         """Have `poll` call `callback` when `descriptor` is readable."""
         self._register(descriptor, callback)

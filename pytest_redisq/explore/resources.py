@@ -21,6 +21,16 @@ from pytest_redisq.servers import Address
 from pytest_redisq.servers.server_connection import ServerConnection
 
 
+def patient_client(url: str) -> redis.Redis:
+    """A client that waits for each reply as long as the server takes. redis-py 8 would give up after 5 seconds."""
+    return redis.Redis.from_url(url, socket_timeout=None)
+
+
+def patient_async_client(url: str) -> redis.asyncio.Redis:
+    """The same for asyncio."""
+    return redis.asyncio.Redis.from_url(url, socket_timeout=None)
+
+
 class Resources:
     """The shared objects of an exploration.
 
@@ -34,8 +44,8 @@ class Resources:
         self,
         url: str,
         clean: Callable[[], None] | None = None,
-        client: Callable[[str], redis.Redis] = redis.Redis.from_url,
-        async_client: Callable[[str], redis.asyncio.Redis] = redis.asyncio.Redis.from_url,
+        client: Callable[[str], redis.Redis] = patient_client,
+        async_client: Callable[[str], redis.asyncio.Redis] = patient_async_client,
         prefix: str = "",
     ) -> None:
         url = Url(url)

@@ -12,8 +12,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
+from pytest_redisq.explore.virtual_socket_waits import InputClock, Poller, virtual_socket_waits
 
-class ThreadClock(Protocol):
+
+class ThreadClock(InputClock, Protocol):
     """The clock of one thread."""
 
     def now(self) -> float:
@@ -99,6 +101,17 @@ class VirtualDateClock:
         """The real `threading.Event.wait`."""
         return _real_wait(event, seconds)
 
+    def poll(self, poller: Poller, seconds: float | None) -> list[tuple[int, int]]:
+        """The real `select.poll`."""
+        return poller.poll(None if seconds is None else seconds * 1000)
+
+    def controls(self, peer: object) -> bool:  # noqa: ARG002
+        """No wait for a socket."""
+        return False
+
+    def expect_limits(self) -> None:
+        """Do nothing."""
+
 
 def _sleep(seconds: float) -> None:
     sleeper = _sleepers.get(threading.get_ident())
@@ -134,7 +147,8 @@ def _set(self: threading.Event) -> None:
 
 @contextlib.contextmanager
 def virtual_time(signals: EventListener) -> Iterator[None]:
-    """Replace `time.sleep`, `time.time`, `time.monotonic` and the wait of `threading.Event` by virtual ones.
+    """Replace `time.sleep`, `time.time`, `time.monotonic`, the wait of `threading.Event`, and waits on sockets by
+    virtual ones.
 
     Also in modules that have imported `sleep`, `time` or `monotonic` by name.
     """
@@ -144,8 +158,10 @@ def virtual_time(signals: EventListener) -> Iterator[None]:
     borrowed = _replace_borrowed() if outermost else []
     if outermost:
         threading.Event.wait, threading.Event.set = _wait, _set  # type: ignore[method-assign]
+    waits = virtual_socket_waits(lambda: _sleepers.get(threading.get_ident()))
     try:
-        yield
+        with waits if outermost else contextlib.nullcontext():
+            yield
     finally:
         _signals.remove(signals)
         _epochs.pop()

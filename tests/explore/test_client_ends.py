@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import select
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from pytest_redisq.explore import World, explore, replay
+from pytest_redisq.resp import encode_command
 from tests.explore import thorough
 
 Client = Any
@@ -132,3 +138,79 @@ def test_a_queue_whose_consumers_give_up_loses_messages(url: str) -> None:
     assert failure
     assert "1 lost" in str(failure.error)
     explore(scenario_of(LetsTheServerGiveUp), url=url, schedules=50).verify()
+
+
+# -- waits on sockets --------------------------------------------------------------------------------------------------
+
+
+def impatient_client(url: str) -> Client:
+    return redis.Redis.from_url(url, socket_timeout=1, retry=Retry(NoBackoff(), 0))
+
+
+def blocks_for_long(client: Client) -> bytes | None:
+    """The client's `socket_timeout` ends the wait, not the server."""
+    try:
+        return bytes(client.blpop("jobs", timeout=30)[1])
+    except redis.TimeoutError:
+        return None
+
+
+def blocks_shortly(client: Client) -> bytes | None:
+    """The correct twin: asks the server to end the wait first, and looks again."""
+    for _ in range(3):
+        if found := client.blpop("jobs", timeout=0.5):
+            return bytes(found[1])
+    return None
+
+
+def test_an_element_is_lost_to_a_client_with_a_shorter_socket_timeout(url: str) -> None:
+    failure = explore(one_job(blocks_for_long), url=url, client=impatient_client, schedules=30).failure
+    assert failure
+    assert "BLPOP jobs 30 → [jobs job] (client gone)" in failure.explain()
+    again = replay(one_job(blocks_for_long), failure.schedule, url=url, client=impatient_client)
+    assert isinstance(again.error, AssertionError)
+    held = explore(one_job(blocks_shortly), url=url, client=impatient_client, exhaustive=True)
+    assert held.verify().complete
+
+
+def test_waits_on_sockets_take_the_time_of_the_schedule(url: str) -> None:
+    """A subscriber that waits for a message, and a thread that selects and polls: none is a deadlock, or takes long."""
+    began = time.monotonic()
+
+    def listens(client: Client) -> list[Any]:
+        with client.pubsub() as sub:
+            sub.subscribe("news")
+            start = time.monotonic()
+            sub.get_message(timeout=1)  # the subscription's own
+            said = [sub.get_message(timeout=600) for _ in range(2)]
+            return [each and each["data"] for each in said] + [time.monotonic() - start]
+
+    def selects(url: str) -> list[float]:
+        host, port = url.removeprefix("redis://").split(":")
+        with socket.create_connection((host, int(port)), 300) as connection:
+            start = time.monotonic()
+            assert select.select([connection], [], [], 100) == ([], [], [])
+            times = [time.monotonic() - start]
+            poller = select.poll()
+            poller.register(connection, select.POLLIN)
+            assert poller.poll(200_000) == []
+            times.append(time.monotonic() - start)
+            connection.send(encode_command(["PUBLISH", "news", "a"]))
+            assert select.select([connection.fileno()], [], [], 5) == ([connection.fileno()], [], [])
+            assert poller.poll() == [(connection.fileno(), select.POLLIN)]
+            assert connection.recv(10) == b":1\r\n"
+            with pytest.raises(TimeoutError):
+                connection.recv(1)
+            return [*times, time.monotonic() - start]
+
+    def scenario(world: World) -> None:
+        listener = world.actor(listens)
+        selecting = world.actor(selects, gets="url")
+        world.run()
+        assert listener.result[:2] == [b"a", None]
+        assert listener.result[2] == pytest.approx(900, abs=0.1)
+        assert selecting.result == [pytest.approx(100), pytest.approx(300), pytest.approx(600)]
+
+    assert replay(scenario, "", url=url).error is None
+    assert time.monotonic() - began < 60
+    assert select.poll().poll(0) == []
