@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import chain
+from itertools import chain, starmap
 
 from pytest_redisq.check.bodies import unreadable_bodies, wrong_ids
 from pytest_redisq.check.counted import CountedHistory
@@ -113,6 +113,11 @@ class ColumnEvidence:
 
     def recoveries(self, *, fan_out: bool) -> Iterator[Recovery]:
         return recoveries(self._counted, fan_out=fan_out)
+
+    def failed_work(self, messages: set[Message]) -> Mapping[Message, int]:
+        groups = (group for group in self._history.groups if messages and group.key.kind is Kind.WORK)
+        pairs = (pair for group in groups for pair in zip(group.producers, group.sequences, strict=True))
+        return Counter(message for message in starmap(Message, pairs) if message in messages)
 
     def last_seen(self, messages: set[Message]) -> Mapping[Message, Op]:
         return last_seen(self._history, messages)

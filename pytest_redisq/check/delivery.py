@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pytest_redisq.check.contract import AnomalyKind
 from pytest_redisq.check.evidence import Counts, Knowledge, Messages, Repeat, Share
-from pytest_redisq.check.findings import Findings
+from pytest_redisq.check.findings import Findings, times_in_words
 
 _IDS_UNRECORDED = "delivered again, and no record was kept of the ids"
 
@@ -61,7 +61,7 @@ def judge_surplus(counts: Counts, messages: Messages, findings: Findings, *, rea
         findings.add(AnomalyKind.UNEXPECTED, messages, words, times=took, reader=reader)
     elif took > tried:
         # duplicated = D − A
-        words = f"attempted {_times(tried)}, delivered {_times(took)}"
+        words = f"attempted {times_in_words(tried)}, delivered {times_in_words(took)}"
         findings.add(AnomalyKind.DUPLICATED, messages, words, times=took - tried, reader=reader)
     if min(took, tried) > possible:
         # false-fail = (D ∩ A) − P
@@ -163,7 +163,3 @@ def _judge_acks(share: Share, findings: Findings) -> None:
     for times, messages in share.never_delivered():
         words = "acknowledged by a consumer, never delivered"
         findings.add(AnomalyKind.PREMATURE_ACK, messages, words, times=times, reader=share.reader)
-
-
-def _times(number: int) -> str:
-    return {1: "once", 2: "twice"}.get(number, f"{number} times")

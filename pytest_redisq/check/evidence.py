@@ -263,5 +263,8 @@ class Evidence(Protocol):
     def recoveries(self, *, fan_out: bool) -> Iterator[Recovery] | None:
         """How each consumer that outlived a fault came back, for each fault; None if that is not recorded."""
 
+    def failed_work(self, messages: set[Message]) -> Mapping[Message, int]:
+        """How often the work on each of `messages` failed, where ops were recorded."""
+
     def last_seen(self, messages: set[Message]) -> Mapping[Message, Op]:
         """For each of `messages` the op invoked last of those that mention it, where ops were recorded."""

@@ -74,8 +74,9 @@ class Findings:
         """Those kept, in the order of `AnomalyKind`, each with the op that last saw its message."""
         kept = [anomaly for kind in AnomalyKind for anomaly in self._kept[kind]]
         seen = evidence.last_seen({anomaly.message for anomaly in kept if anomaly.last_seen is None})
+        failed = evidence.failed_work({anomaly.message for anomaly in kept if anomaly.kind in _UNFINISHED})
         places = _places(evidence)
-        return tuple(
+        located = (
             replace(
                 anomaly,
                 last_seen=anomaly.last_seen or seen.get(anomaly.message),
@@ -83,10 +84,40 @@ class Findings:
             )
             for anomaly in kept
         )
+        return tuple(_with_failed_work(anomaly, failed.get(anomaly.message, 0)) for anomaly in located)
 
 
 #: The anomalies of messages that are looked for in the server's keys.
 _LOOKED_FOR = frozenset({AnomalyKind.LOST, AnomalyKind.INDETERMINATE, AnomalyKind.STUCK, AnomalyKind.FORGOTTEN})
+#: The anomalies that failed work may lead to.
+_UNFINISHED = frozenset({AnomalyKind.STUCK, AnomalyKind.FORGOTTEN})
+
+
+def _with_failed_work(anomaly: Anomaly, times: int) -> Anomaly:
+    """Say how often the work failed, and what the queue then did with the message.
+
+    It is given up if it is forgotten after that. It is dead-lettered if the queue delivered it again after a failure,
+    and in the end it lies in a key from which no consumer gets it. After one failure alone that cannot be known.
+    """
+    if anomaly.kind not in _UNFINISHED or not times:
+        return anomaly
+    said = f"its work failed {times_in_words(times)}"
+    if anomaly.kind is AnomalyKind.FORGOTTEN:
+        return replace(
+            anomaly, fate="given up", words=f"{said}; it was not delivered again, and is no longer in the queue"
+        )
+    dead = times > 1 and anomaly.place.startswith("in ") and _PENDING not in anomaly.place
+    words = f"{said}, and no consumer gets it any more: it is still in the queue"
+    return replace(anomaly, fate="dead-lettered" if dead else "", words=words)
+
+
+#: How a place begins to say that a consumer of a group holds the message.
+_PENDING = ", pending to consumer "
+
+
+def times_in_words(number: int) -> str:
+    """A number of times: "once", "twice", "3 times"."""
+    return {1: "once", 2: "twice"}.get(number, f"{number} times")
 
 
 def _places(evidence: Evidence) -> defaultdict[Message, str]:

@@ -22,7 +22,8 @@ class Anomaly:
     `times`: how often, over all of them. `ids` are the queue's names for it as far as they bear on the anomaly,
     `reader` the consumer concerned where only one is (fan-out). `last_seen` is the op invoked last of those that
     mention `message`; None where there is none, or where ops were not recorded. `place`: where a search of the
-    server's keys found `message`, in words; empty if it was not searched for.
+    server's keys found `message`, in words; empty if it was not searched for. `fate`: "dead-lettered" or "given up" if
+    its work failed and the record shows what the queue then did with it; else empty.
     """
 
     kind: AnomalyKind
@@ -34,6 +35,7 @@ class Anomaly:
     last_seen: Op | None = None
     words: str = ""
     place: str = ""
+    fate: str = ""
 
     @property
     def producer(self) -> int:
@@ -110,10 +112,12 @@ class Verdict:
                 return f"{self.contract} broken: {', '.join(map(self._counted, self.broken))}"
 
     def _counted(self, kind: AnomalyKind) -> str:
-        """How often an anomaly was found; and where its messages lie, if they all lie in one place."""
-        places = {anomaly.place for anomaly in self.anomalies if anomaly.kind is kind} - {""}
+        """How often an anomaly was found; where its messages lie, if they all lie in one place; and their one fate."""
+        anomalies = [anomaly for anomaly in self.anomalies if anomaly.kind is kind]
+        places, fates = {anomaly.place for anomaly in anomalies} - {""}, {anomaly.fate for anomaly in anomalies}
         where = f" ({places.pop()})" if len(places) == 1 else ""
-        return f"{self.counts[kind]} {kind}{where}"
+        fate = f", {fates.pop()}" if len(fates) == 1 and fates != {""} else ""
+        return f"{self.counts[kind]} {kind}{fate}{where}"
 
     def _basis(self) -> str:
         """What a pass rests on: messages, faults that struck, and what was not judged."""

@@ -158,6 +158,9 @@ class BitmapEvidence:
         logs = self._ledger.logs
         return logs.recoveries(self._strikes) if logs.consumers and not self._absent else None
 
+    def failed_work(self, messages: set[Message]) -> Mapping[Message, int]:  # noqa: ARG002
+        return {}
+
     def last_seen(self, messages: set[Message]) -> Mapping[Message, Op]:  # noqa: ARG002
         return {}
 

@@ -40,6 +40,7 @@ def _anomaly_data(anomaly: Anomaly) -> dict[str, Any]:
         "reader": anomaly.reader,
         "words": anomaly.words,
         "place": anomaly.place,
+        "fate": anomaly.fate,
         "last_seen": _op_data(anomaly.last_seen) if anomaly.last_seen else None,
     }
 

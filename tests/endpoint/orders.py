@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import zlib
 from typing import Any
 
 from pytest_redisq.model import Message
@@ -63,6 +64,23 @@ class GivesBack(Orders):
     def nack(self, body: bytes) -> None:
         with self.client.pipeline() as pipeline:
             pipeline.lrem(HELD, 1, body).rpush(KEY, body).execute()
+
+
+class Retries(Orders):
+    """Tries a message three times. Then it is dead-lettered, if the queue has a list for such messages, or given up."""
+
+    dead: str | None = "orders:dead"
+
+    def nack(self, body: bytes) -> None:
+        last = self.client.hincrby("orders:attempts", str(zlib.crc32(body)), 1) == 3
+        target = self.dead if last else KEY
+        self.client.lrem(HELD, 1, body)
+        if target is not None:
+            self.client.rpush(target, body)
+
+
+class GivesUp(Retries):
+    dead = None
 
 
 class Pops(Orders):

@@ -20,6 +20,8 @@ BROKEN: Mapping[Any, set[str]] = {
     orders.Orders: {"stuck"},
     orders.AsyncOrders: {"stuck"},
     orders.Pops: {"forgotten"},
+    orders.Retries: {"stuck"},
+    orders.GivesUp: {"forgotten"},
     orders.GivesBack: set(),
     orders.AsyncGivesBack: set(),
 }
@@ -39,6 +41,25 @@ def test_failed_work_in_a_run(redisq: Redisq, queue: Any) -> None:
     failed = [op for op in done.history if op.kind is Kind.WORK]
     assert {op.outcome for op in failed} == {Outcome.FAIL}
     assert "ValueError: no such order" in failed[0].error
+
+
+@pytest.mark.parametrize(
+    ("queue", "line", "words"),
+    [
+        (orders.Orders, "1 stuck (in the list orders:held)", "its work failed once, and no consumer gets it any more"),
+        (
+            orders.Retries,
+            "1 stuck, dead-lettered (in the list orders:dead)",
+            "its work failed 3 times, and no consumer",
+        ),
+        (orders.GivesUp, "1 forgotten, given up (in ", "its work failed 3 times; it was not delivered again"),
+    ],
+)
+def test_the_verdict_says_what_became_of_failed_work(redisq: Redisq, queue: Any, line: str, words: str) -> None:
+    done = redisq.run(queue, consumers=2, messages=20, work=orders.fails, settle_seconds=0.1)
+    verdict = done.verdict(CONTRACT)
+    assert str(verdict).partition("broken: ")[2].startswith(line)
+    assert verdict.anomalies[0].words.startswith(words)
 
 
 @QUEUES

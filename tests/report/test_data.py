@@ -39,6 +39,7 @@ def test_a_verdict_survives_json_whole() -> None:
                 "reader": "",
                 "words": "acknowledged, never delivered, and no longer in the queue",
                 "place": "",
+                "fate": "",
                 "last_seen": {
                     "actor": "producer",
                     "kind": "enqueue",
