@@ -7,6 +7,7 @@ import sysconfig
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 from weakref import WeakSet
 
@@ -32,12 +33,19 @@ def place_of(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     if not frames:
         return "no traceback"
-    return _place((_users_frames(error) or frames)[-1])
+    return _place((_users_frames(frames) or frames)[-1])
+
+
+def place_of_frame(frame: FrameType) -> str:
+    """Returns where a thread is, as `FILE:LINE in FUNCTION: CODE`: the innermost line of the user's code, or of all."""
+    frames = traceback.extract_stack(frame)
+    innermost = (_users_frames(frames) or frames)[-1]
+    return f"{_place(innermost)}: {innermost.line}"
 
 
 def error_words(error: BaseException) -> str:
     """Returns the type and the text of `error`, and where in the user's code it was raised, if it passed any."""
-    frames = _users_frames(error)
+    frames = _users_frames(traceback.extract_tb(error.__traceback__))
     return f"{type(error).__name__}: {error}{f' ({_place(frames[-1])})' if frames else ''}"
 
 
@@ -48,13 +56,12 @@ def crash_words(error: BaseException) -> str:
     """
     if isinstance(error, QueueMisuseError):
         return f"TypeError: {error}"
-    frames = _users_frames(error)
+    frames = _users_frames(traceback.extract_tb(error.__traceback__))
     shown = traceback.format_list(frames) if frames else traceback.format_exception(error)
     return f"{error_words(error)}\n{''.join(shown)}".rstrip()
 
 
-def _users_frames(error: BaseException) -> list[traceback.FrameSummary]:
-    frames = traceback.extract_tb(error.__traceback__)
+def _users_frames(frames: traceback.StackSummary) -> list[traceback.FrameSummary]:
     return [frame for frame in frames if not frame.filename.startswith((_PACKAGE, "<", *_LIBRARIES))]
 
 

@@ -14,6 +14,7 @@ from pytest_redisq.explore.actor import ActorState
 from pytest_redisq.explore.actor_event_loops import EventLoopRunner
 from pytest_redisq.explore.actor_processes import ProcessRunner
 from pytest_redisq.explore.actor_threads import ThreadRunner
+from pytest_redisq.explore.blocked_loops import BlockedLoops
 from pytest_redisq.explore.mailbox import ActorEnded, ActorIdle, ActorReport, ActorSleeps, EventSet
 from pytest_redisq.explore.resources import Resources
 from pytest_redisq.explore.schedule import letter
@@ -64,6 +65,7 @@ class ActorController:
         self._resources = resources
         self._reports: list[ActorReport] = []
         self._running: set[int] = set()
+        self._blocked_loops = BlockedLoops()
         self.states: list[ActorState] = []
         resources.delivered = self._delivered
         resources.reported = self._reported
@@ -73,6 +75,7 @@ class ActorController:
 
         Processes start together, because they start slowly and their sleeps take real time.
         """
+        __tracebackhide__ = True
         for state in sorted(states, key=lambda state: not isinstance(state.runner, ProcessRunner)):
             state.started = True
             self._running.add(state.actor.index)
@@ -113,6 +116,7 @@ class ActorController:
 
         Raises `StuckError`.
         """
+        __tracebackhide__ = True
         silent_since = None
         self._proxy.flush()
         while self._running:
@@ -129,6 +133,8 @@ class ActorController:
                 if silent_since is None:
                     silent_since = time.monotonic()
                     self._look_at_clocks()
+                    self._blocked_loops.forget()
+                self._refuse_blocked_loops()
                 self._lose_patience(silent_since)
 
     def note_repetition(self, state: ActorState, args: tuple[bytes, ...], reply: bytes) -> None:
@@ -257,7 +263,16 @@ class ActorController:
         if report.seconds == 0 or (report.event and report.event.is_set()):
             self.resume(state)
 
+    def _refuse_blocked_loops(self) -> None:
+        __tracebackhide__ = True
+        for state in [self.states[index] for index in self._running if self.states[index].killed_at is None]:
+            waits = any(connection.held or connection.blocked for connection in self._proxy.of(state.actor.index))
+            if refusal := self._blocked_loops.look(state, awaits_reply=waits):
+                self._running.clear()
+                raise StuckError(refusal)
+
     def _lose_patience(self, silent_since: float) -> None:
+        __tracebackhide__ = True
         now = time.monotonic()
         states = [self.states[index] for index in sorted(self._running)]
         for state in states:

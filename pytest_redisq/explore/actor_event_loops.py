@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 import selectors
 from collections.abc import Callable, Coroutine
+from types import FrameType
 from typing import Any
 
 from pytest_redisq.explore.actor_threads import ActorKilled, ActorRunner, ActorThread
 from pytest_redisq.explore.mailbox import ActorIdle, Mailbox
-from pytest_redisq.explore.virtual_time import VirtualDateClock, use_clock
+from pytest_redisq.explore.virtual_time import VirtualDateClock, is_sleep, use_clock
 
 #: Seconds that a killed actor's event loop waits for input.
 _HURRY_SECONDS = 0.002
@@ -98,6 +99,17 @@ class EventLoopRunner(ActorRunner):
             if self.killed:
                 raise ActorKilled from None
             raise
+
+    def waits_at(self) -> FrameType | None:
+        """Where its thread waits, if neither for input of the loop nor for a CPU; None otherwise."""
+        innermost = frame = self.actor_thread.frame()
+        if innermost is None or (self.busy() and not is_sleep(innermost)):
+            return None
+        while frame is not None:
+            if frame.f_code is _ReportingSelector.select.__code__:
+                return None
+            frame = frame.f_back
+        return innermost
 
     def wake(self) -> None:
         """Have the loop look at its timers."""

@@ -70,7 +70,7 @@ class ActorThread:
         error.
         """
         ident = self.thread.ident or 0
-        if not _clears_up(sys._current_frames().get(ident)):
+        if not _clears_up(self.frame()):
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(ActorKilled))
 
     def _work(self) -> None:
@@ -78,9 +78,13 @@ class ActorThread:
             while (job := self._jobs.get()) is not None:
                 job()
 
+    def frame(self) -> FrameType | None:
+        """The frame that the thread is in; None if it has ended."""
+        return sys._current_frames().get(self.thread.ident or 0)
+
     def where(self) -> str:
         """Where in the code the thread is."""
-        frame = sys._current_frames().get(self.thread.ident or 0)
+        frame = self.frame()
         return "".join(traceback.format_stack(frame)[-4:]) if frame else "(its thread has ended)\n"
 
 

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Protocol
 
 from pytest_redisq.explore.virtual_socket_waits import InputClock, Poller, virtual_socket_waits
@@ -90,11 +91,18 @@ def use_clock(sleeper: ThreadClock) -> Iterator[None]:
 class VirtualDateClock:
     """Virtual dates, with real sleeps and waits, which a coroutine should not call anyway."""
 
+    #: A killed actor can be interrupted between two parts of a sleep, which are this long, in seconds.
+    _PART_SECONDS = 0.1
+
     def __init__(self, now: Callable[[], float]) -> None:
         self.now = now
 
     def sleep(self, seconds: float) -> None:
-        """The real `time.sleep`."""
+        """The real `time.sleep`, in parts."""
+        end = _real_monotonic() + seconds
+        while seconds > self._PART_SECONDS:
+            _real_sleep(self._PART_SECONDS)
+            seconds = max(0.0, end - _real_monotonic())
         _real_sleep(seconds)
 
     def wait(self, event: threading.Event, seconds: float | None) -> bool:
@@ -111,6 +119,11 @@ class VirtualDateClock:
 
     def expect_limits(self) -> None:
         """Do nothing."""
+
+
+def is_sleep(frame: FrameType) -> bool:
+    """Whether a coroutine's thread is in `time.sleep`; `frame`: its innermost frame."""
+    return frame.f_code is VirtualDateClock.sleep.__code__
 
 
 def _sleep(seconds: float) -> None:
