@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import os
 import subprocess
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
@@ -37,11 +39,12 @@ class ActorFactory:
         background: bool = False,
         fault_free: bool = False,
         process: StartMethod | None = None,
+        after_seconds: float = 0.0,
     ) -> Actor[Any]:
         """An actor that calls `function(client, *args)`, or `function(url, *args)`; parameters as for `World.actor`.
 
-        Raises `ValueError` for a start method that does not exist, a client for another process, or a name that faults
-        use for something else.
+        Raises `ValueError` for a start method that does not exist, a client or a virtual wait for another process, or
+        a name that faults use for something else.
         """
         if process and process not in get_args(StartMethod):
             raise ValueError(
@@ -49,8 +52,17 @@ class ActorFactory:
             )
         if process and gets != "url":
             raise ValueError(f'process="{process}" needs gets="url": a client cannot be passed to another process')
+        if after_seconds < 0 or (after_seconds and process):
+            why = (
+                "a process has the real clock: call time.sleep in its function"
+                if process
+                else "it must not be negative"
+            )
+            raise ValueError(f"after_seconds={after_seconds:g}: {why}")
         index = self._next_index()
         named = _checked_name(name) or str(getattr(function, "__name__", function))
+        if after_seconds:
+            function = _starting_late(function, after_seconds)
         actor: Actor[Any] = Actor(index, named, background=background, fault_free=fault_free)
         is_async = inspect.iscoroutinefunction(function)
         runner: ActorRunner
@@ -111,6 +123,23 @@ class ActorFactory:
                 await client.aclose()
 
         return with_client
+
+
+def _starting_late(function: Callable[..., Any], after_seconds: float) -> Callable[..., Any]:
+    """`function`, which waits first, in virtual time."""
+    if inspect.iscoroutinefunction(function):
+
+        async def wait_and_await(*args: Any) -> Any:
+            await asyncio.sleep(after_seconds)
+            return await function(*args)
+
+        return wait_and_await
+
+    def wait_and_call(*args: Any) -> Any:
+        time.sleep(after_seconds)
+        return function(*args)
+
+    return wait_and_call
 
 
 def _checked_name(name: str | None) -> str | None:

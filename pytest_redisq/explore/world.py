@@ -31,6 +31,7 @@ class ActorOptions(TypedDict, total=False):
     background: bool
     fault_free: bool
     process: StartMethod | None
+    after_seconds: float
 
 
 class World:
@@ -83,6 +84,7 @@ class World:
         background: bool = False,
         fault_free: bool = False,
         process: StartMethod | None = None,
+        after_seconds: float = 0.0,
     ) -> Actor[Any]:
         """Create an actor that calls `function(client, *args)` in the next `run`.
 
@@ -94,12 +96,21 @@ class World:
         * `fault_free`: no fault strikes this actor, such as one that cleans up; default False.
         * `process`: run the function in a process of its own, started by multiprocessing with this method ("spawn" or
           "forkserver"). Needs `gets="url"`. A fault kills the process with SIGKILL.
+        * `after_seconds`: how long to wait first, in virtual time, so that the actor starts late; not with `process`;
+          default 0. Virtual time passes only when no actor can act.
 
         Returns the actor, whose `result` is known after `run`. Raises `ValueError` for arguments that do not fit
         together, and for more than 26 actors.
         """
         return self._factory.function(
-            function, args, name=name, gets=gets, background=background, fault_free=fault_free, process=process
+            function,
+            args,
+            name=name,
+            gets=gets,
+            background=background,
+            fault_free=fault_free,
+            process=process,
+            after_seconds=after_seconds,
         )
 
     def process(

@@ -144,6 +144,29 @@ def test_a_timeout_may_fire_early_as_a_fault(url: str) -> None:
     assert str(failure.schedule) == "AAtB"
 
 
+@pytest.mark.parametrize("is_async", [False, True])
+def test_an_actor_may_start_late(url: str, is_async: bool) -> None:
+    """In virtual time: the lease of the first has run out then."""
+
+    def hold(client: Client) -> bool:
+        return bool(client.set("lock", 1, nx=True, ex=60))
+
+    async def hold_async(client: Client) -> bool:
+        return bool(await client.set("lock", 1, nx=True, ex=60))
+
+    def scenario(world: World, after_seconds: float) -> None:
+        first = world.actor(hold, name="first")
+        late = world.actor(hold_async if is_async else hold, name="late", after_seconds=after_seconds)
+        world.run()
+        assert (first.result, late.result) == (True, True)
+        assert world.now == after_seconds
+
+    explore(lambda world: scenario(world, 61), url=url, schedules=10).verify()
+    assert replay(lambda world: scenario(world, 59), "", url=url).error
+    with pytest.raises(ValueError, match="after_seconds=1: a process has the real clock"):
+        replay(lambda world: world.actor(take_one, gets="url", process="spawn", after_seconds=1), "A", url=url)
+
+
 def test_keys_expire_by_the_schedules_clock(url: str) -> None:
     """A lock with a lease of 30 s is there after 29 s and gone after 31."""
 
