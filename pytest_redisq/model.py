@@ -48,6 +48,9 @@ UNREADABLE = Message(-1, -1)
 #: Stands in an anomaly that concerns a consumer and no message.
 NO_MESSAGE = Message(-2, -2)
 
+#: The error of an ack that a queue refused.
+ACK_REFUSED = "the message was no longer its own"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Op:

@@ -12,6 +12,7 @@ from pytest_redisq.endpoint.operation_record import ReceivedMessage
 from pytest_redisq.endpoint.workload import Operation
 from pytest_redisq.model import Outcome
 from pytest_redisq.queues.protocol import ListsMessages
+from pytest_redisq.resp import Trait
 
 #: pytest shows none of these frames: a crash is to show the user's own line.
 __tracebackhide__ = True
@@ -48,9 +49,9 @@ class BlockingEndpoint:
         self.runs_dry: bool = self._endpoint.runs_dry
 
     @property
-    def trimmed(self) -> bool:
-        """Whether the client was seen to trim a list or a sorted set."""
-        return self._endpoint.trimmed
+    def seen(self) -> Trait:
+        """What the commands of its client have done."""
+        return self._endpoint.seen
 
     def outcome_of(self, error: Exception) -> Outcome | None:
         """Return how the last operation ended, which raised `error`; None if the error comes from the queue's code."""

@@ -1,4 +1,4 @@
-"""Watches the connections of one worker: counts its commands, sees if they trim, and can cut it off from the server."""
+"""Watches the connections of one worker: counts its commands, sees what they do, and can cut it off."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import redis
 
-from pytest_redisq.resp import trims
+from pytest_redisq.resp import Trait, traits_of
 
 #: Commands that execute several commands of their own.
 _SCRIPTS = (b"EVAL", b"EVALSHA", b"EVAL_RO", b"EVALSHA_RO", b"FCALL", b"FCALL_RO")
@@ -28,8 +28,8 @@ class Fence:
         self.shut: bool = False
         #: Commands sent since an operation set it to 0. The handshake of a new connection does not count.
         self.commands: int = 0
-        #: Whether any command, or a script that one carried, trimmed a list or a sorted set.
-        self.trimmed: bool = False
+        #: What its commands have done.
+        self.seen: Trait = Trait.NONE
         self._connections: weakref.WeakSet[Any] = weakref.WeakSet()
         self._connecting: weakref.WeakSet[Any] = weakref.WeakSet()
         self._lock = threading.Lock()
@@ -54,7 +54,7 @@ class Fence:
 
     def look_at(self, args: Sequence[Any]) -> None:
         """Note what a command does that is about to be packed; `args` as redis-py takes them."""
-        self.trimmed = self.trimmed or trims(args)
+        self.seen |= traits_of(args)
 
     @contextmanager
     def connecting(self, connection: Any) -> Iterator[None]:

@@ -39,6 +39,7 @@ from pytest_redisq.endpoint.user_code import check_function, check_methods
 from pytest_redisq.endpoint.workload import Operation
 from pytest_redisq.errors import QueueMisuseError
 from pytest_redisq.model import Outcome
+from pytest_redisq.resp import Trait
 from pytest_redisq.servers import Address
 
 #: pytest shows none of these frames: a crash is to show the user's own line.
@@ -256,9 +257,9 @@ class QueueEndpoint:
         return outcome_of(error, commands=None if self._client is None else self._fence.commands)
 
     @property
-    def trimmed(self) -> bool:
-        """Whether its client was seen to trim a list or a sorted set."""
-        return self._fence.trimmed
+    def seen(self) -> Trait:
+        """What the commands of its client have done."""
+        return self._fence.seen
 
     def perform(self, operation: Operation) -> Any:
         """Do an operation on a queue of plain functions, or wait. Returns what the steps are to be sent."""

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 from pytest_redisq.endpoint.user_code import error_words
 from pytest_redisq.history import Recording
-from pytest_redisq.model import UNREADABLE, Kind, Message, Outcome, decode_body, encode_body
+from pytest_redisq.model import ACK_REFUSED, UNREADABLE, Kind, Message, Outcome, decode_body, encode_body
 
 #: How much of a body that is not ours is shown.
 _SHOWN_BYTES = 60
@@ -113,7 +113,7 @@ class HistoryRecord:
         if accepted:
             self._recording.ok(self._token, None, self._ids)
         else:
-            self._recording.fail(self._token, "the message was no longer its own")
+            self._recording.fail(self._token, ACK_REFUSED)
 
     def work_failed(self, error: Exception) -> None:
         token = self._recording.invoke(self._actor, Kind.WORK, (self.message,))

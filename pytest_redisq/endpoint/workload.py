@@ -16,6 +16,7 @@ from pytest_redisq.endpoint.operation_record import OperationRecord
 from pytest_redisq.endpoint.outcomes import CONNECTION_ERRORS
 from pytest_redisq.model import Message, Outcome
 from pytest_redisq.queues import Stopped
+from pytest_redisq.resp import Trait
 
 #: pytest shows none of these frames: a crash is to show the user's own line.
 __tracebackhide__ = True
@@ -78,8 +79,8 @@ class OpenQueue(Protocol):
         """Whether it still hands messages out once it is told to stop, and then says by `Stopped` that it has none."""
 
     @property
-    def trimmed(self) -> bool:
-        """Whether its client was seen to trim a list or a sorted set."""
+    def seen(self) -> Trait:
+        """What the commands of its client have done."""
 
     def outcome_of(self, error: Exception) -> Outcome | None:
         """Return how the last operation ended, which raised `error`; None if the error comes from the queue's code."""

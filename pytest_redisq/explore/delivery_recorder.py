@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from functools import reduce
 from itertools import count
+from operator import or_
 from typing import Any
 
 from pytest_redisq.check import (
@@ -44,12 +46,13 @@ from pytest_redisq.explore.virtual_time import RecordClock
 from pytest_redisq.history import History, Recorder
 from pytest_redisq.model import UNREADABLE, Message, Outcome, decode_body, encode_body
 from pytest_redisq.report import error_lines, explain
-from pytest_redisq.resp import trims
+from pytest_redisq.resp import Trait, traits_of
 from pytest_redisq.search import (
     LEASES_SECONDS,
     NamespaceSearch,
     SearchResult,
     declared_bound,
+    late_group_notes,
     marked_messages,
     trimmed_ids,
     trimmed_messages,
@@ -205,7 +208,8 @@ class DeliveryRecorder:
             return history, SearchResult()
         result = search.search({*missing, *remaining, *pending})
         bounds = [bound for side in self._taken if (bound := declared_bound(side.queue)) is not None]
-        gone = (undelivered_messages(history) - result.placed) if not result.gap and self._trims() else ()
+        seen = self._seen()
+        gone = (undelivered_messages(history) - result.placed) if not result.gap and Trait.TRIMS in seen else ()
         found = result.found & missing if recovers else frozenset()
         stuck = found - result.due.keys() if delivers(history) else frozenset()
         self._record.quiescence(
@@ -214,12 +218,13 @@ class DeliveryRecorder:
             trimmed=trimmed_ids(history, result.bounds, declared=bool(bounds)),
             trimmed_messages=trimmed_messages(history, gone, max(bounds, default=1)),
             search=result.record,
+            notes=list(late_group_notes(history, result, seen)),
         )
         return self._record.history(), result
 
-    def _trims(self) -> bool:
-        """Whether any command of this schedule trims a list or a sorted set."""
-        return any(trims(event.args) for event in self._loop.events)
+    def _seen(self) -> Trait:
+        """What the commands of this schedule have done."""
+        return reduce(or_, (traits_of(event.args) for event in self._loop.events if event.args), Trait.NONE)
 
     def _nothing_was_tried(self, verdict: Verdict) -> bool:
         """Whether this schedule alone proves nothing: no message was delivered, as each reader joined late, or a fault

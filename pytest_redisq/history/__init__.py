@@ -5,10 +5,11 @@ from __future__ import annotations
 from pytest_redisq.history.fault_record import FaultRecord
 from pytest_redisq.history.history import History
 from pytest_redisq.history.lines import read_history, write_history
-from pytest_redisq.history.quiescence import FoundPlace, Quiescence, Search
+from pytest_redisq.history.quiescence import GROUP_AT_END, FoundPlace, Quiescence, Search
 from pytest_redisq.history.recorder import Journal, Recorder, Recording
 
 __all__ = [
+    "GROUP_AT_END",
     "FaultRecord",
     "FoundPlace",
     "History",

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from pytest_redisq.model import Message
 
+#: How a note begins that says that a consumer group passed over entries.
+GROUP_AT_END = "a worker created a consumer group at $, the end of its stream"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundPlace:

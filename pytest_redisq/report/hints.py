@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from pytest_redisq.check import AnomalyKind, Verdict
+from pytest_redisq.history import GROUP_AT_END
+from pytest_redisq.model import ACK_REFUSED
 
 #: Where `Anomaly.place` says that a message was searched for and not found.
 NOWHERE = "in no key"
@@ -25,7 +27,7 @@ def _lost(verdict: Verdict) -> Iterator[str]:
         yield "a fault restarted the server: without persistence (appendonly) its data are then gone"
     if _places(verdict, AnomalyKind.LOST) == {""}:
         yield "the server's keys were not searched for the lost messages: they may still be in one"
-    yield from _done_with(verdict, AnomalyKind.LOST)
+    yield from _passed_over(verdict)
 
 
 def _indeterminate(verdict: Verdict) -> Iterator[str]:
@@ -53,17 +55,35 @@ def _forgotten(verdict: Verdict) -> Iterator[str]:
     if places <= {"", NOWHERE}:
         searched = "" if NOWHERE not in places else ", since it is in no key"
         yield f"the message left the queue before its ack{searched}: remove it by the ack, after the work"
-    yield from _done_with(verdict, AnomalyKind.FORGOTTEN)
-
-
-def _done_with(verdict: Verdict, kind: AnomalyKind) -> Iterator[str]:
-    """The entries that a group has acknowledged, or never had pending."""
-    if any("no more to do with it" in place for place in _places(verdict, kind)):
+    if _done_with(verdict, AnomalyKind.FORGOTTEN):
         yield "the entry is in the stream, and its group no longer has it pending: acknowledge after the work"
+
+
+def _passed_over(verdict: Verdict) -> Iterator[str]:
+    """The entries that no consumer got, and that a group has no more to do with."""
+    if not _done_with(verdict, AnomalyKind.LOST):
+        return
+    if any(note.startswith(GROUP_AT_END) for note in verdict.notes):
+        yield "at $ a group gets only entries that are added later: create it at 0, or before the first XADD"
+    else:
+        yield (
+            "the entry is in the stream, and its group has no more to do with it: a consumer got it and did not return "
+            "it, or the group was created after it"
+        )
+
+
+def _done_with(verdict: Verdict, kind: AnomalyKind) -> bool:
+    """Whether some messages are entries that a group has acknowledged, or never had pending."""
+    return any("no more to do with it" in place for place in _places(verdict, kind))
 
 
 def _repeated(verdict: Verdict) -> Iterator[str]:
     totals = verdict.totals
+    if refused := sum(error.times for error in verdict.errors if error.text == ACK_REFUSED):
+        yield (
+            f"{refused} ack{'s were' if refused > 1 else ' was'} refused (ack() returned False), and messages were "
+            "delivered again: two consumers had one at the same time. Make the lease longer than the work, or renew it"
+        )
     if totals.unknown or totals.unknown_dequeues or _struck(verdict, _CONNECTION_FAULTS):
         yield (
             "an operation lost its reply: a client that retries it (redis-py does by default) executes the command "

@@ -12,7 +12,7 @@ from pytest_redisq.resp.grammar import MAX_BULK_BYTES, MAX_ELEMENTS, MAX_LINE_BY
 from pytest_redisq.resp.reply_parser import Reply, ReplyParser
 from pytest_redisq.resp.reply_values import ReplyError, Value, decode_reply
 from pytest_redisq.resp.request_parser import Request, RequestParser, encode_command
-from pytest_redisq.resp.trim_commands import TRIM_COMMANDS, trims
+from pytest_redisq.resp.traits import TRIM_COMMANDS, Trait, traits_of
 
 __all__ = [
     "MAX_BULK_BYTES",
@@ -24,9 +24,10 @@ __all__ = [
     "ReplyParser",
     "Request",
     "RequestParser",
+    "Trait",
     "UnparsedBytes",
     "Value",
     "decode_reply",
     "encode_command",
-    "trims",
+    "traits_of",
 ]

@@ -103,7 +103,7 @@ class Runner:
             self._until(self._all_ready)
             self._doing = "waiting for the producers to end"
             with interrupts.deferred():  # it connects, and redis-py leaves a socket open that is interrupted meanwhile
-                self._trims = TrimWatch(self.control(), self._status_table.trimmed, shared=self._plan.shares_server)
+                self._trims = TrimWatch(self.control(), self._status_table.seen, shared=self._plan.shares_server)
             started_ns = time.monotonic_ns()
             for pool in self._pools.values():
                 pool.go()
@@ -355,6 +355,7 @@ class Runner:
             self._operations,
             NamespaceSearch(plan.factory.address, marked_messages(self.id)),
             ages_keys=plan.owns_keys,
+            seen=self._status_table.seen,
             trims=self._trims,
             keeps=declared_bound(plan.factory.queue),
             settle_seconds=plan.settle_seconds,

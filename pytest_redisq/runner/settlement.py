@@ -20,8 +20,17 @@ from pytest_redisq.check import (
 )
 from pytest_redisq.history import History, Recorder, Search
 from pytest_redisq.model import Message
+from pytest_redisq.resp import Trait
 from pytest_redisq.runner.inspector import QueueInspector
-from pytest_redisq.search import NamespaceSearch, SearchResult, TrimWatch, in_words, trimmed_ids, trimmed_messages
+from pytest_redisq.search import (
+    NamespaceSearch,
+    SearchResult,
+    TrimWatch,
+    in_words,
+    late_group_notes,
+    trimmed_ids,
+    trimmed_messages,
+)
 
 
 class Settlement:
@@ -32,6 +41,7 @@ class Settlement:
     * `operations`: returns the history so far, with all operations of all workers.
     * `search`: searches the namespace for messages of this run.
     * `ages_keys`: whether the keys of the namespace may be aged.
+    * `seen`: returns what the commands of the run's workers have done.
     * `trims`: tells whether a bound may have removed messages.
     * `keeps`: the bound that the queue declares as its `maxlen`; None if it declares none.
     * `settle_seconds`: how long messages of dead consumers may take to come back.
@@ -46,6 +56,7 @@ class Settlement:
         search: NamespaceSearch,
         *,
         ages_keys: bool,
+        seen: Callable[[], Trait],
         trims: TrimWatch,
         keeps: int | None,
         settle_seconds: float,
@@ -56,6 +67,7 @@ class Settlement:
         self._operations = operations
         self._search = search
         self._ages_keys = ages_keys
+        self._seen = seen
         self._trims = trims
         self._keeps = keeps
         self._settle_seconds = settle_seconds
@@ -92,6 +104,8 @@ class Settlement:
         history = self._operations()
         finished = self._search.search_pending(FinishedMessages(history)) if acknowledges(history) else SearchResult()
         pending += sorted(finished.pending.difference(pending))
+        if result is not None:
+            notes += late_group_notes(history, result, self._seen())
         trims, doubt = self._trims.evidence() if result and wanted and not result.gap else ("", "")
         gone = self._trimmed_without_ids(history, result) if result and trims else []
         if gone and not doubt:

@@ -5,7 +5,9 @@ One writer to a cell (the worker; for `order` and `held` the runner), and aligne
 
 from __future__ import annotations
 
+import functools
 import mmap
+import operator
 import os
 import re
 import time
@@ -14,9 +16,10 @@ from enum import IntEnum
 from pathlib import Path
 
 from pytest_redisq.endpoint.workload import WorkerState
+from pytest_redisq.resp import Trait
 from pytest_redisq.runner.shared_failure import FailureStreak
 
-_STATE, _SINCE_NS, _MESSAGES, _IDLE_NS, _ORDER, _HELD, _FAILING_NS, _WAY, _TRIMMED, _WORDS = range(10)
+_STATE, _SINCE_NS, _MESSAGES, _IDLE_NS, _ORDER, _HELD, _FAILING_NS, _WAY, _SEEN, _WORDS = range(10)
 #: The words of a worker's last error take the cells from `_WORDS` on.
 _WORDS_BYTES = 256
 _CELLS = _WORDS + _WORDS_BYTES // 8
@@ -74,14 +77,14 @@ class WorkerStatus:
         words = self._cells[base + _WORDS : base + _CELLS].tobytes().rstrip(b"\0").decode(errors="ignore")
         return FailureStreak(self._cells[base + _FAILING_NS], self._cells[base + _WAY], words)
 
-    def note_trimmed(self, yes: bool) -> None:
-        """Whether the worker has trimmed a list or a sorted set."""
-        self._cells[self._base + _TRIMMED] = yes
+    def note_seen(self, seen: Trait) -> None:
+        """What the worker's commands have done."""
+        self._cells[self._base + _SEEN] = seen
 
     @property
-    def trimmed(self) -> bool:
-        """Whether it has."""
-        return bool(self._cells[self._base + _TRIMMED])
+    def seen(self) -> Trait:
+        """That."""
+        return Trait(self._cells[self._base + _SEEN])
 
     def request_kill(self, request: KillRequest) -> None:
         self._cells[self._base + _ORDER] = request
@@ -139,9 +142,10 @@ class StatusTable:
     def status(self, index: int) -> WorkerStatus:
         return WorkerStatus(self._cells, index)
 
-    def trimmed(self) -> bool:
-        """Whether any worker has trimmed a list or a sorted set."""
-        return any(self.status(index).trimmed for index in range(len(self._cells) // _CELLS))
+    def seen(self) -> Trait:
+        """What the commands of all workers have done."""
+        rows = range(len(self._cells) // _CELLS)
+        return functools.reduce(operator.or_, (self.status(row).seen for row in rows), Trait.NONE)
 
     def close(self) -> None:
         self._cells.release()

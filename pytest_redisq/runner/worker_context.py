@@ -83,7 +83,7 @@ class WorkerContext(WorkloadContext):
 
     def ended(self, error: Exception | None) -> None:
         super().ended(error)
-        self._status.note_trimmed(self._queue.trimmed)
+        self._status.note_seen(self._queue.seen)
         if error is None:
             self._status.succeed()
         else:

@@ -1,6 +1,7 @@
 """Looks for missing messages in the keys of a namespace, and makes the leases there run out."""
 
 from pytest_redisq.search.key_reader import SearchLimits
+from pytest_redisq.search.late_groups import late_group_notes
 from pytest_redisq.search.message_finder import BodyReader, FindMessages, marked_messages, messages_by_reader
 from pytest_redisq.search.namespace_search import NamespaceSearch, SearchResult, in_words
 from pytest_redisq.search.timers import LEASES_SECONDS
@@ -16,6 +17,7 @@ __all__ = [
     "TrimWatch",
     "declared_bound",
     "in_words",
+    "late_group_notes",
     "marked_messages",
     "messages_by_reader",
     "trimmed_ids",

@@ -13,7 +13,7 @@ import redis
 
 from pytest_redisq.history import History
 from pytest_redisq.model import Kind, Message, Outcome
-from pytest_redisq.resp import TRIM_COMMANDS
+from pytest_redisq.resp import TRIM_COMMANDS, Trait
 
 
 def declared_bound(queue: object) -> int | None:
@@ -111,19 +111,19 @@ class TrimWatch:
     """Tells whether bounds may have removed messages from lists and sorted sets since this object was made.
 
     * `client`: asks the server how often it has trimmed.
-    * `by_workers`: returns whether a worker of the run was seen to trim.
+    * `seen`: returns what the commands of the run's workers have done.
     * `shared`: whether clients of other processes may use the server.
     """
 
-    def __init__(self, client: redis.Redis, by_workers: Callable[[], bool], *, shared: bool) -> None:
+    def __init__(self, client: redis.Redis, seen: Callable[[], Trait], *, shared: bool) -> None:
         self._client = client
-        self._by_workers = by_workers
+        self._seen = seen
         self._shared = shared
         self._before = self._count()
 
     def evidence(self) -> tuple[str, str]:
         """What was trimmed, in words, empty if nothing was; and why it need not be the run's, empty if it is."""
-        if self._by_workers():
+        if Trait.TRIMS in self._seen():
             return "the queue's workers trimmed lists during the run", ""
         number = self._count() - self._before
         if number <= 0:

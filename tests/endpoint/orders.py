@@ -114,8 +114,8 @@ class Leases:
         time.sleep(timeout_seconds)
         return None
 
-    def ack(self, body: bytes) -> None:
-        self.client.zrem(KEY, body)
+    def ack(self, body: bytes) -> bool:
+        return bool(self.client.zrem(KEY, body))
 
 
 class LongLeases(Leases):

@@ -90,8 +90,9 @@ def test_failed_work_under_load(redisq: Redisq, queue: Any, monkeypatch: pytest.
 def test_work_that_outlasts_its_lease_is_done_twice(redisq: Redisq) -> None:
     """The other consumer stays while one is at work; under a lease that is long enough, it gets nothing."""
     options: Any = {"contract": "at-most-once", "messages": 1, "schedules": 20}
-    with pytest.raises(ScheduleError, match="1 duplicated"):
+    with pytest.raises(ScheduleError, match="1 duplicated") as failed:
         redisq.explore(orders.Leases, work=40, **options)
+    assert "1 ack was refused (ack() returned False), and messages were delivered again" in str(failed.value)
     redisq.explore(orders.LongLeases, work=40, **options)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -36,6 +37,45 @@ def test_what_nothing_recovers_is_stuck_where_it_lies(redisq: Redisq, queue: Any
 def test_a_message_that_is_still_pending_after_its_ack_is_told(redisq: Redisq) -> None:
     with pytest.raises(ScheduleError, match="1 false-ack"):
         redisq.explore(SilentGroup, contract="at-least-once", schedules=1, messages=2)
+
+
+class LooksThenTakes:
+    """LINDEX, and then LPOP: right for one consumer alone."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self.client = client
+
+    def put(self, body: bytes) -> None:
+        self.client.rpush("orders", body)
+
+    def get(self, timeout_seconds: float) -> bytes | None:
+        body: Any = self.client.lindex("orders", 0)
+        if body is None:
+            time.sleep(timeout_seconds)
+        else:
+            self.client.lpop("orders")
+        return body  # type: ignore[no-any-return]
+
+
+class LooksThenDrops(LooksThenTakes):
+    """It removes one element too many each time it finds the second message."""
+
+    def get(self, timeout_seconds: float) -> bytes | None:
+        body = super().get(timeout_seconds)
+        if body is not None and b" 0 1 " in body:
+            self.client.lpop("orders")
+        return body
+
+
+def test_two_consumers_that_read_the_same_element_are_told(redisq: Redisq) -> None:
+    with pytest.raises(ScheduleError) as caught:
+        redisq.explore(LooksThenTakes, contract="at-least-once", messages=4)
+    shown = str(caught.value).partition("What the schedule shows:")[2]
+    assert "consumer and " in shown
+    assert "read the same element in steps " in shown
+    with pytest.raises(ScheduleError, match="lost") as caught:
+        redisq.explore(LooksThenDrops, contract="at-least-once", messages=4, consumers=1)
+    assert "read the same element" not in str(caught.value)
 
 
 class Capped:

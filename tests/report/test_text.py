@@ -8,7 +8,7 @@ from syrupy.assertion import SnapshotAssertion
 
 from pytest_redisq.check import LAWS, AnomalyKind, Contract, Verdict
 from pytest_redisq.history import FoundPlace, Search
-from pytest_redisq.model import Message, Op, Outcome
+from pytest_redisq.model import ACK_REFUSED, Message, Op, Outcome
 from pytest_redisq.report import describe, explain, verdict_data
 from pytest_redisq.report.hints import HINTS, hints
 from tests.check.literals import ack, get, judge, put, quiet
@@ -84,6 +84,14 @@ def test_a_retry_is_blamed_only_where_a_reply_was_lost() -> None:
     assert advised(*twice, contract="at-most-once") == []
     lost_reply = put(5, 1, outcome=Outcome.INFO)
     assert "a client that retries" in advised(*twice, lost_reply, contract="at-most-once")[0]
+
+
+def test_a_lease_is_blamed_only_where_an_ack_was_refused() -> None:
+    twice = (put(0, 0), get(10, 0), get(20, 0, actor="other"))
+    refused = ack(30, 0, outcome=Outcome.FAIL, error=ACK_REFUSED)
+    assert advised(*twice, refused, contract="at-most-once")[0].startswith("1 ack was refused (ack() returned False)")
+    failed = ack(30, 0, outcome=Outcome.FAIL, error="WRONGTYPE")
+    assert advised(*twice, failed, contract="at-most-once") == []
 
 
 def test_popping_is_blamed_only_where_a_dequeue_had_no_reply() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,52 @@ def test_a_message_that_is_still_pending_after_its_ack_is_told(server: Server) -
     assert places_of(verdict)[0].startswith("in the stream orders, pending to consumer ")
     assert "XACK was not sent for it" in explain(verdict)
     run(AsyncGroup, at=server, messages=40, workers="asyncio").verify("at-least-once")
+
+
+class GroupReader:
+    """A consumer group that the first get creates when entries are there.
+
+    `start`: from where on it reads. `skips`: a get reads two entries, acknowledges both, and returns the second.
+    """
+
+    def __init__(self, client: redis.Redis, *, start: str, skips: bool) -> None:
+        self.client = client
+        self.start: str | None = start
+        self.count = 2 if skips else 1
+
+    def put(self, body: bytes) -> None:
+        self.client.xadd("orders", {"body": body})
+
+    def get(self, timeout_seconds: float) -> bytes | None:
+        if self.start is not None and self.client.xread({"orders": "0"}, block=100):
+            self.client.xgroup_create("orders", "billing", self.start)
+            self.start = None
+        if self.start is not None:
+            return None
+        block_ms = round(timeout_seconds * 1000)
+        read: Any = self.client.xreadgroup("billing", "c", {"orders": ">"}, count=self.count, block=block_ms)
+        if not read:
+            return None
+        entries = read[0][1]
+        self.client.xack("orders", "billing", *(entry_id for entry_id, _ in entries))
+        return bytes(entries[-1][1][b"body"])
+
+
+@pytest.mark.parametrize(
+    ("start", "skips", "hint"),
+    [
+        ("$", False, "at $ a group gets only entries that are added later"),
+        ("0", True, "a consumer got it and did not return it"),
+        ("0", False, ""),
+    ],
+)
+def test_a_group_at_the_end_of_its_stream_is_blamed_only_where_one_was_made(
+    server: Server, start: str, skips: bool, hint: str
+) -> None:
+    done = run(functools.partial(GroupReader, start=start, skips=skips), at=server, messages=200)
+    verdict = done.verdict("at-least-once")
+    assert verdict.outcome == ("fail" if hint else "pass")
+    assert hint in explain(verdict)
 
 
 def test_on_a_server_of_the_user_nothing_is_aged(server: Server) -> None:
