@@ -71,6 +71,7 @@ class ExecutionLoop:
     def __init__(self, resources: Resources, scheduler: Scheduler, limits: ExecutionLimits) -> None:
         self._proxy = resources.proxy
         self._mailbox = resources.mailbox
+        self._refusals = resources.refusals
         self._scheduler = scheduler
         self._max_steps = limits.max_steps
         self.controller: ActorController = ActorController(resources, patience_seconds=limits.patience_seconds)
@@ -235,6 +236,8 @@ class ExecutionLoop:
 
     def _raise_errors(self) -> None:
         __tracebackhide__ = True
+        if self._refusals:
+            raise self._refusals[0]
         for state in self.controller.states:
             error = None if state.actor.killed else state.actor.error  # an error after the kill has no effect
             if error and not (

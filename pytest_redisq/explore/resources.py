@@ -11,6 +11,7 @@ import redis
 import redis.asyncio
 
 from pytest_redisq import interrupts
+from pytest_redisq.errors import RedisqError
 from pytest_redisq.explore.actor_threads import ActorThread
 from pytest_redisq.explore.footprint import CommandTable
 from pytest_redisq.explore.mailbox import Mailbox
@@ -66,6 +67,8 @@ class Resources:
         )
         self.proxy.watch(self.mailbox.reader, lambda: self.reported())
         self.direct: redis.Redis = client(url)
+        #: What actors did that makes an exploration useless, such as a connection past the proxy.
+        self.refusals: list[RedisqError] = []
         self._clients: dict[int, redis.Redis] = {}
         self._threads: list[ActorThread] = []
         self._free: list[ActorThread] = []

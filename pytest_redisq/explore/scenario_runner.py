@@ -13,6 +13,7 @@ from pytest_redisq import interrupts
 from pytest_redisq.endpoint.forms import is_queue
 from pytest_redisq.errors import DeliveryError, RedisqError
 from pytest_redisq.explore.actor_threads import silent_kills
+from pytest_redisq.explore.direct_connections import direct_connections_refused
 from pytest_redisq.explore.equivalence import EnabledStepsChangedError
 from pytest_redisq.explore.execution import Execution, NondeterminismError, uncontrolled
 from pytest_redisq.explore.execution_loop import ExecutionLimits, ExecutionLoop
@@ -124,6 +125,9 @@ def scenario_runner(
             resources = make_resources()
             held.callback(resources.close)
             held.enter_context(virtual_time(resources.mailbox))
+            held.enter_context(
+                direct_connections_refused(resources.control.peer, resources.direct, resources.refusals.append)
+            )
             held.enter_context(silent_kills())
         yield ScenarioRunner(scenario, resources, limits)
 

@@ -88,6 +88,11 @@ def use_clock(sleeper: ThreadClock) -> Iterator[None]:
         del _sleepers[ident]
 
 
+def has_clock() -> bool:
+    """Whether the current thread is an actor's."""
+    return threading.get_ident() in _sleepers
+
+
 class VirtualDateClock:
     """Virtual dates, with real sleeps and waits, which a coroutine should not call anyway."""
 

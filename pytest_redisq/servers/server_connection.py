@@ -97,6 +97,11 @@ class ServerConnection:
     ) -> None:
         self.close()
 
+    @property
+    def peer(self) -> object:
+        """The server's address, as `socket.getpeername` returns it."""
+        return self._socket.getpeername()
+
     def fileno(self) -> int:
         """The socket's descriptor, to wait for it."""
         return self._socket.fileno()
