@@ -20,6 +20,7 @@ from pytest_redisq.load.engine import ENGINES
 from pytest_redisq.load.engine.rate_profile import RateProfile
 from pytest_redisq.load.knee import capacity
 from pytest_redisq.load.locust_process import (
+    ENDED_TOO_SOON,
     LoadError,
     LoadReport,
     LoadRun,
@@ -180,7 +181,7 @@ def _own_status() -> Iterator[None]:
     except (RedisqError, OSError) as error:
         raise _NotRun(str(error)) from error
     except KeyboardInterrupt:
-        raise _NotJudged("The run was ended by a signal before it had begun: nothing was tried.") from None
+        raise _NotJudged(ENDED_TOO_SOON) from None
     except click.exceptions.Exit:
         raise
     except Exception as error:

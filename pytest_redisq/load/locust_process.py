@@ -32,6 +32,8 @@ from pytest_redisq.spelling import suggest
 _GRACE_SECONDS = 80.0
 #: Room that is kept on the disk for the report, in bytes.
 _REPORT_BYTES = 2**18
+#: What to say of a run that a signal ended at its start.
+ENDED_TOO_SOON = "The run was ended by a signal before it had begun: nothing was tried."
 #: Seconds that a run that does not end may take to print its stacks.
 _LAST_WORDS_SECONDS = 5.0
 #: Locust itself ends the run after this long, beyond its time, should a worker never begin.
@@ -169,17 +171,30 @@ def begun_file(report: Path) -> Path:
 
 
 def strikes_file(report: Path) -> Path:
-    """Where the faults that struck a run are noted, a `FaultRecord` a line, by the process that strikes."""
+    """Where the faults of a run are noted, a `FaultRecord` a line, by the process that strikes.
+
+    A fault that is about to strike is noted with its time and `struck` 0. Afterwards its first and its last strike are
+    noted, or without a time that it failed.
+    """
     return report.with_name(f"{report.name}.strikes")
 
 
 def read_strikes(report: str | None) -> list[FaultRecord]:
-    """The faults that have struck the run with this report so far."""
+    """What is noted of the faults of the run with this report so far; see `strikes_file`."""
     file = strikes_file(Path(report)) if report else None
     if file is None or not file.exists():
         return []
     records = map(json.loads, file.read_text(encoding="utf-8").splitlines())
     return [FaultRecord(**{**record, "killed": tuple(record["killed"])}) for record in records]
+
+
+def fault_state(records: Sequence[FaultRecord]) -> tuple[bool, int]:
+    """Returns whether a fault strikes and is not healed yet, and when one was healed last, by the wall clock; 0: never.
+
+    `records`: as `read_strikes` returns them.
+    """
+    healing = bool(records) and not records[-1].struck and records[-1].at_ns is not None
+    return healing, max((record.at_ns for record in records if record.struck and record.at_ns), default=0)
 
 
 def reserve_file(report: Path) -> Path:
@@ -261,7 +276,7 @@ class RunningLoad:
         """The report, when the run has ended. LoadError if it ends without one, or neither ends nor makes headway."""
         output = self._output()
         if not self._report.exists() and self.stopped and not self.begun():
-            raise LoadError("The run was ended by a signal before it had begun: nothing was tried.", EXIT_UNKNOWN)
+            raise LoadError(ENDED_TOO_SOON, EXIT_UNKNOWN)
         if not self._report.exists():
             code = self.process.returncode
             raise LoadError(

@@ -16,7 +16,14 @@ _SHOWN_CHARACTERS = 200
 
 
 class QueueCodeError(Exception):
-    """Stands for all exceptions of one type that one line of the queue's code raised; the text is that of the first."""
+    """Stands for all exceptions of one type that one line of the queue's code raised; the text is that of the first.
+
+    `kind`: the type and the text of this exception.
+    """
+
+    def __init__(self, text: str, kind: str) -> None:
+        super().__init__(text)
+        self.kind: str = kind
 
 
 @dataclass(slots=True, kw_only=True)
@@ -64,7 +71,7 @@ class QueueErrors:
             self._counts[verb, kind, place] = count
             print(f"ERROR in the queue's own code: {count}", file=sys.stderr, flush=True)
         count.times += 1
-        return QueueCodeError(str(count))
+        return QueueCodeError(str(count), f"{kind}: {error}")
 
     def dump(self) -> list[list[Any]]:
         """Returns the counts as plain values, to be sent to the master."""

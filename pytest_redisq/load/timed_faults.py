@@ -99,11 +99,13 @@ class FaultSchedule:
                 self._miss(fault, "never struck", "the run had ended", began=False)
                 continue
             at_ns = time.time_ns()
+            self._note_strike(FaultRecord(fault=str(fault), at_ns=at_ns))
             try:
                 self._strike(fault)
                 for each_ns in (at_ns, time.time_ns()):
                     self._note_strike(FaultRecord(fault=str(fault), at_ns=each_ns, struck=1))
             except (RedisqError, OSError) as error:
+                self._note_strike(FaultRecord(fault=str(fault)))
                 self._miss(fault, "failed", str(error))
 
     def _strike(self, fault: Fault) -> None:

@@ -18,6 +18,7 @@ import redis
 
 from pytest_redisq import interrupts
 from pytest_redisq.endpoint.jobs import Bursts, ConsumerJob, Job, ProducerJob
+from pytest_redisq.endpoint.shared_failure import shared_failure
 from pytest_redisq.endpoint.workload import WorkerState
 from pytest_redisq.errors import TrafficError
 from pytest_redisq.history import History, Recorder
@@ -30,7 +31,6 @@ from pytest_redisq.runner.process_pool import ProcessWorkerPool
 from pytest_redisq.runner.run_plan import RunPlan
 from pytest_redisq.runner.run_result import Run
 from pytest_redisq.runner.settlement import Settlement
-from pytest_redisq.runner.shared_failure import shared_failure
 from pytest_redisq.runner.status_table import KillRequest, StatusTable, WorkerStatus
 from pytest_redisq.runner.worker_pool import TaskWorkerPool, ThreadWorkerPool, WorkerPool, failures_by_message
 from pytest_redisq.search import NamespaceSearch, TrimWatch, declared_bound, marked_messages

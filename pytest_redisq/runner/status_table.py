@@ -9,15 +9,13 @@ import functools
 import mmap
 import operator
 import os
-import re
 import time
-import zlib
 from enum import IntEnum
 from pathlib import Path
 
+from pytest_redisq.endpoint.shared_failure import FailureStreak, failure_way
 from pytest_redisq.endpoint.workload import WorkerState
 from pytest_redisq.resp import Trait
-from pytest_redisq.runner.shared_failure import FailureStreak
 
 _STATE, _SINCE_NS, _MESSAGES, _IDLE_NS, _ORDER, _HELD, _FAILING_NS, _WAY, _SEEN, _WORDS = range(10)
 #: The words of a worker's last error take the cells from `_WORDS` on.
@@ -62,7 +60,7 @@ class WorkerStatus:
         base, cells = self._base, self._cells
         text = words.encode()[:_WORDS_BYTES].ljust(_WORDS_BYTES, b"\0")
         cells[base + _WORDS : base + _CELLS] = memoryview(text).cast("Q")
-        cells[base + _WAY] = zlib.crc32(re.sub(r"\d+", "#", f"{type(error).__name__}: {error}").encode())
+        cells[base + _WAY] = failure_way(f"{type(error).__name__}: {error}")
         if not cells[base + _FAILING_NS]:
             cells[base + _FAILING_NS] = time.monotonic_ns()
 

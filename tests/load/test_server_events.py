@@ -57,7 +57,7 @@ def own_server() -> Iterator[Server]:
 
 def attacked(server: Server, event: str, **run_options: object) -> LoadReport:
     """The report of a run during which `event` happens, after the first messages."""
-    load = LoadRun(**{"url": server.url, "seconds": 2.0, "drain_seconds": 1.0} | run_options)
+    load = LoadRun(**{"url": server.url, "seconds": 1.5, "drain_seconds": 1.0} | run_options)
     with under_way(load, output=subprocess.PIPE) as running:
         with server.client() as client:
             eventually(lambda: calls(client) > 50 or running.process.poll() is not None, 60)

@@ -14,6 +14,7 @@ from typing import Any
 import hiredis
 
 from pytest_redisq.load.engine.clients import LoadClient
+from pytest_redisq.load.engine.failure_tracker import FailureTracker
 from pytest_redisq.load.engine.samples import Samples
 from pytest_redisq.load.engine.target import Target
 
@@ -43,10 +44,13 @@ class EpollConnection:
         "descriptor",
         "due_ns",
         "ended",
+        "failures",
         "missing",
         "number",
         "reader",
         "ready",
+        "refused",
+        "refused_ns",
         "samples",
         "sent_ns",
         "socket",
@@ -56,9 +60,10 @@ class EpollConnection:
         "was_ready",
     )  # fmt: skip
 
-    def __init__(self, client: LoadClient, samples: Samples) -> None:
+    def __init__(self, client: LoadClient, samples: Samples, failures: FailureTracker) -> None:
         self.client: LoadClient = client
         self.samples: Samples = samples
+        self.failures: FailureTracker = failures
         self.socket: Any = None
         self.reader: Any = None
         self.descriptor: int = -1
@@ -73,6 +78,8 @@ class EpollConnection:
         self.due_ns: int = 0  # when this request, or the next one, is due
         self.number: int = 0  # requests sent so far at the rate
         self.unsent: memoryview | None = None
+        self.refused: int = 0  # errors among the replies to the request that was sent at `refused_ns`
+        self.refused_ns: int = 0
 
     def open(self, native: SystemCalls, target: Target) -> int:
         """Create a socket and begin to connect it to `target`. Returns the status of `connect_ex`."""
@@ -84,6 +91,25 @@ class EpollConnection:
         self.reader = hiredis.Reader(notEnoughData=PENDING)
         self.missing = target.handshake_replies
         return int(self.socket.connect_ex(target.address))
+
+    def refuse(self, missing: int, error: str) -> None:
+        """The reply before which `missing` replies had not come is an error."""
+        self.samples.errors[error] += 1
+        self.client.refuse(self.client.replies - missing)
+        if self.refused_ns != self.sent_ns:
+            self.refused, self.refused_ns = 0, self.sent_ns
+        self.refused += 1
+        if self.refused == self.client.replies:
+            self.samples.refused += 1
+            self.failures.fail(self, error, producing=self.client.producing)
+
+    def lose(self, why: str) -> None:
+        """The connection broke, or was not made. `why`: the error; "" if it is only closed."""
+        if self.ready and self.missing:
+            self.client.connection_lost(self.client.replies - self.missing)
+        if why:
+            self.samples.errors[why] += 1
+            self.failures.fail(self, why, producing=self.client.producing)
 
     def close(self) -> None:
         """Close the socket, which also removes it from epoll."""

@@ -20,6 +20,7 @@ from pytest_redisq.load.codec import now_ns
 from pytest_redisq.load.engine.clients import LoadClient
 from pytest_redisq.load.engine.consumer_clients import BlpopClient
 from pytest_redisq.load.engine.epoll_connection import PENDING, EpollConnection, LoopCalls, SystemCalls
+from pytest_redisq.load.engine.failure_tracker import FailureTracker
 from pytest_redisq.load.engine.samples import SampleBatch, Samples
 from pytest_redisq.load.engine.target import Target
 
@@ -62,7 +63,8 @@ class EpollEngine:
         self._flush = flush
         by_name = {client.name: Samples(client.name, client.replies) for client in clients}
         self._samples = list(by_name.values())
-        self._all = [EpollConnection(client, by_name[client.name]) for client in clients]
+        self.failures: FailureTracker = FailureTracker()
+        self._all = [EpollConnection(client, by_name[client.name], self.failures) for client in clients]
         self._unopened = deque(self._all)
         self._index = {
             id(connection): at for at, connection in enumerate(each for each in self._all if each.client.producing)
@@ -137,7 +139,7 @@ class EpollEngine:
             self._loop()
         finally:
             for connection in list(self._connections.values()):
-                self._connection_lost(connection, "stopped")
+                self._connection_lost(connection, "")
             self._collect()
             self._epoll.close()
 
@@ -210,8 +212,7 @@ class EpollEngine:
         missing, take, refusal = connection.missing, None if client.producing else client.reply, hiredis.ReplyError
         while reply is not PENDING:
             if reply.__class__ is refusal:
-                samples.errors[str(reply)] += 1
-                client.refuse(client.replies - missing)
+                connection.refuse(missing, str(reply))
                 latency = 0
             else:
                 latency = 0 if take is None else take(reply, now)
@@ -350,6 +351,7 @@ class EpollEngine:
     def _end_connection(self, connection: EpollConnection) -> None:
         self._left[connection.client.producing] -= not connection.ended
         connection.ended = True
+        self.failures.end(connection)
 
     def _reconnect_later(self, connection: EpollConnection, why: str) -> None:
         """Open a new connection a little later, because this one broke."""
@@ -357,10 +359,7 @@ class EpollEngine:
         self._set_timer(now_ns() + RECONNECT_NS, connection)
 
     def _connection_lost(self, connection: EpollConnection, why: str) -> None:
-        if connection.ready and connection.missing:
-            connection.client.connection_lost(connection.client.replies - connection.missing)
-        if why != "stopped":
-            connection.samples.errors[why] += 1
+        connection.lose(why)
         self._close_connection(connection)
 
     def _close_connection(self, connection: EpollConnection) -> None:
@@ -394,7 +393,6 @@ class EpollEngine:
 
     def _collect(self) -> None:
         self._flush()
-        for samples in self._samples:
-            batch = samples.collect()
-            if batch is not None:
-                self.batches.append(batch)
+        if any(samples.succeeded for samples in self._samples):
+            self.failures.succeed()
+        self.batches += filter(None, [samples.collect() for samples in self._samples])

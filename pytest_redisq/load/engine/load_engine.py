@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections import deque
 from typing import Protocol
 
+from pytest_redisq.load.engine.failure_tracker import FailureTracker
 from pytest_redisq.load.engine.samples import SampleBatch
 
 
 class LoadEngine(Protocol):
-    """Drives the clients of this process. `batches` collects the figures; take them from the left."""
+    """Drives the clients of this process.
+
+    `batches` collects the figures; take them from the left. `failures` knows whether all operations fail.
+    """
 
     batches: deque[SampleBatch]
+    failures: FailureTracker
 
     @property
     def connected(self) -> int: ...

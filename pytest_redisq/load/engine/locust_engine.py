@@ -22,7 +22,9 @@ from pytest_redisq.load.codec import now_ns
 from pytest_redisq.load.engine.clients import LoadClient, OwnQueueClient
 from pytest_redisq.load.engine.consumer_clients import BlpopClient
 from pytest_redisq.load.engine.epoll_engine import COLLECT_SECONDS, CONNECT_NS, RECONNECT_NS
+from pytest_redisq.load.engine.failure_tracker import FailureTracker
 from pytest_redisq.load.engine.samples import SampleBatch, Samples
+from pytest_redisq.load.queue_errors import QueueCodeError
 from pytest_redisq.resp import encode_command
 
 #: Reports a request to Locust: its method and name, milliseconds, reply bytes, and its error.
@@ -61,6 +63,7 @@ class LocustEngine:
         self._unconnected = connections
         self.connect_seconds: float = 0.0
         self.batches: deque[SampleBatch] = deque()
+        self.failures: FailureTracker = FailureTracker()
 
     @property
     def connected(self) -> int:
@@ -103,6 +106,8 @@ class LocustEngine:
     def collect(self) -> None:
         """Hand over the samples since the last call. Called every `COLLECT_SECONDS`."""
         self._flush()
+        if any(samples.succeeded for samples in self._samples.values()):
+            self.failures.succeed()
         self.batches += filter(None, [samples.collect() for samples in self._samples.values()])
 
     def collect_for_ever(self) -> None:
@@ -128,6 +133,7 @@ class LocustEngine:
                     connection.disconnect()
         finally:
             self._left[client.producing] -= 1
+            self.failures.end(client)
             if isinstance(client, BlpopClient):
                 self._served.append(client.served)
             del self._connections[id(connection)]
@@ -141,6 +147,7 @@ class LocustEngine:
             client.work(_QueueTurns(self, client, index, samples, report))
         finally:
             self._left[client.producing] -= 1
+            self.failures.end(client)
             client.close()
 
     def stopping(self, *, producing: bool) -> bool:
@@ -168,6 +175,7 @@ class _QueueTurns:
         self, engine: LocustEngine, client: OwnQueueClient, index: int, samples: Samples, report: RequestReporter
     ) -> None:
         self._engine = engine
+        self._client = client
         self._producing = client.producing
         self._index = index
         self._samples = samples
@@ -198,6 +206,8 @@ class _QueueTurns:
     def failed(self, error: Exception) -> None:
         """An exception of the user's queue is a figure of the run, and does not end it."""
         self._samples.errors[str(error)] += 1
+        kind = error.kind if isinstance(error, QueueCodeError) else ""
+        self._engine.failures.fail(self._client, str(error), producing=self._producing, kind=kind)
         self._report(self._method, self._name, (now_ns() - self._began) / 1e6, 0, error)
 
 
@@ -254,13 +264,14 @@ class _LocustConnection:
         self._answered = 0
         connection.send_packed_command([client.request(sent)], check_health=False)
         latency: int | None = None
-        length, refused = 0, None
+        length, refusals, refused = 0, 0, None
         for at in range(client.replies):
             try:
                 reply = connection.read_response()
             except redis.ResponseError as error:
                 client.refuse(at)
                 refused, latency = error, 0
+                refusals += 1
             else:
                 latency = client.reply(reply, now_ns())
                 length += reply_bytes(reply)
@@ -268,6 +279,9 @@ class _LocustConnection:
         self._answered = None
         if refused is not None:
             samples.errors[str(refused)] += 1
+        if refused is not None and refusals == client.replies:
+            samples.refused += 1
+            self._engine.failures.fail(client, str(refused), producing=client.producing)
         if latency is None:
             return
         now = now_ns()
@@ -286,6 +300,7 @@ class _LocustConnection:
 
     def report_failure(self, error: Exception) -> None:
         self._samples.errors[str(error)] += 1
+        self._engine.failures.fail(self.client, str(error), producing=self.client.producing)
         self._report(self._method, self._name, 0.0, 0, error)
 
     def disconnect(self) -> None:

@@ -31,7 +31,7 @@ class Samples:
     Each latency (nanoseconds) counts for `weight` commands: those of a pipeline have the latency of the pipeline.
     """
 
-    __slots__ = ("bytes", "errors", "name", "response", "service", "weight")
+    __slots__ = ("bytes", "errors", "name", "refused", "response", "service", "weight")
 
     def __init__(self, name: str, weight: int = 1) -> None:
         self.name: str = name
@@ -40,6 +40,13 @@ class Samples:
         self.response: list[int] = []
         self.bytes: int = 0
         self.errors: Counter[str] = Counter()
+        #: How many requests in `service` were refused altogether.
+        self.refused: int = 0
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether a request has succeeded since the last collection."""
+        return len(self.service) > self.refused
 
     def collect(self) -> SampleBatch | None:
         """Returns the samples since the last call; None if there are none."""
@@ -53,6 +60,7 @@ class Samples:
             errors=self.errors,
         )
         self.service, self.response, self.bytes, self.errors = [], [], 0, Counter()
+        self.refused = 0
         return batch
 
     def _weighed(self, nanoseconds: list[int]) -> Counter[int]:

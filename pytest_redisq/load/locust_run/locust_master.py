@@ -30,7 +30,7 @@ from pytest_redisq.load.codec import BodyCodec
 from pytest_redisq.load.engine.assignment import Assignment
 from pytest_redisq.load.engine.target import Target
 from pytest_redisq.load.ledger import Ledger
-from pytest_redisq.load.locust_process import read_strikes
+from pytest_redisq.load.locust_process import ENDED_TOO_SOON, fault_state, read_strikes
 from pytest_redisq.load.locust_run.cluster_slots import run_for
 from pytest_redisq.load.locust_run.connection_limits import connection_obstacle
 from pytest_redisq.load.locust_run.load_options import LoadOptions
@@ -53,6 +53,8 @@ from pytest_redisq.terminal import degrade
 RESULTS_SECONDS = 30.0
 #: Seconds that the server may take to answer a PING before the run.
 PING_SECONDS = 5.0
+#: Seconds between two looks at whether all operations fail.
+_WATCH_SECONDS = 0.25
 #: The innermost frames of a traceback that are shown: the code of the user's scenario.
 _SHOWN_FRAMES = -4
 
@@ -75,10 +77,11 @@ class LocustMaster:
         self._reports: WorkerReports
         self._over = gevent.event.Event()
         self._run_progress: RunProgress
-        self._looking: gevent.Greenlet[..., None]
-        self._waiting: gevent.Greenlet[..., None]
+        self._greenlets: list[gevent.Greenlet[..., None]] = []  # of a run that has begun
         self._ending = False
         self._time_over = False
+        self._signalled = False  # whether a signal ended the run
+        self._hopeless = ""  # why the run ended by itself before its time
         self._began = 0.0
         self._queries: ServerQueries
         self._publisher: ResultPublisher
@@ -114,6 +117,7 @@ class LocustMaster:
         events: Any = environment.events
         events.test_start.add_listener(self._begin)
         events.test_stopping.add_listener(self._end)
+        events.quitting.add_listener(self._quit)
         self._publisher = ResultPublisher(environment, load_options)
 
     @property
@@ -135,9 +139,14 @@ class LocustMaster:
     def _begin(self, **_: Any) -> None:
         self._over.clear()
         self._ending = self._time_over = False
+        self._signalled, self._hopeless = False, ""
         self._reports.clear()
+        self._greenlets = []
         try:
             self._set_out()
+        except KeyboardInterrupt:
+            self._give_up(ENDED_TOO_SOON)
+            raise
         except ServerError as error:
             self._give_up(str(error), EXIT_NOT_RUN)
         except redis.ResponseError as error:
@@ -170,8 +179,7 @@ class LocustMaster:
             late=WORKER_REPORT_INTERVAL if isinstance(self._runner, MasterRunner) else 0.0,
             tell=lambda line: print(line, file=sys.stderr, flush=True),
         )
-        self._looking = gevent.spawn(self._run_progress.go_on)
-        self._waiting = gevent.spawn(self._wait_for_all)
+        self._greenlets = [*map(gevent.spawn, (self._run_progress.go_on, self._wait_for_all, self._watch_failures))]
 
     def _workers(self) -> list[str]:
         return sorted(self._runner.clients) if isinstance(self._runner, MasterRunner) else ["local"]
@@ -189,15 +197,21 @@ class LocustMaster:
 
     # The end
 
+    def _quit(self, **_: Any) -> None:
+        """End the run, if it goes on: a signal makes Locust exit, and it is about to read the exit status."""
+        if self._assignments and not self._greenlets:
+            self._give_up(ENDED_TOO_SOON)
+        self._signalled = not self._ending
+        self._end()
+
     def _end(self, **_: Any) -> None:
-        if not self._assignments:  # no worker has begun, or the run was given up
+        if not self._greenlets:  # no worker has begun, or the run was given up
             return
         if self._ending:
             self._over.wait()
             return
         self._ending = True
-        self._looking.kill()
-        self._waiting.kill()
+        gevent.killall(self._greenlets)
         try:
             result = self._settle()
             self._environment.process_exit_code = result.exit_code
@@ -312,12 +326,23 @@ class LocustMaster:
         self._time_over = True
         self._runner.quit()
 
+    def _watch_failures(self) -> None:
+        """End the run if all operations of all workers fail in the same way, and no fault of the run is the reason."""
+        while not self._hopeless:
+            gevent.sleep(_WATCH_SECONDS)
+            if self._reports.shared_failure(healed_ns=0):
+                healing, healed_ns = fault_state(read_strikes(self._options.report))
+                self._hopeless = "" if healing else self._reports.shared_failure(healed_ns)
+        gevent.spawn(self._runner.quit)
+
     def _interrupted(self, seconds: float) -> str:
-        """Returns, in words, that the run ended before its time; "" if it did not, or if it had no time set."""
+        """Returns, in words, why the run ended before its time; "" if it did not."""
         asked = self._options.produce_seconds
-        return (
-            "" if self._time_over or asked is None else f"the run was interrupted after {seconds:.1f} s of {asked:g} s"
-        )
+        if self._hopeless:
+            return self._hopeless
+        if self._time_over or (asked is None and not self._signalled):
+            return ""
+        return f"the run was interrupted after {seconds:.1f} s" + (f" of {asked:g} s" if asked else "")
 
 
 def _refused(verdict: Verdict) -> str:

@@ -262,11 +262,22 @@ class LocustWorker:
             data["redisq"] = self.progress()
 
     def progress(self) -> dict[str, Any]:
-        """What this process has done so far (see `LoadContext.progress`), and how many connections are not ready."""
+        """What this process has done so far (see `LoadContext.progress`), and how it does.
+
+        * `connecting`: the number of connections that are not ready.
+        * `failing`: its `FailureStreak`; None if it has only consumers, and none of them fails.
+        * `succeeded_ns`: when an operation succeeded last, by the wall clock; 0: never.
+        """
         assert self.assignment is not None
         clients = self.assignment.producers + self.assignment.consumers
         connecting = 0 if self._engine.connect_seconds else clients - self._engine.connected
-        return {**self._context.progress(), "connecting": connecting}
+        failures = self._engine.failures
+        return {
+            **self._context.progress(),
+            "connecting": connecting,
+            "failing": failures.streak(self._engine.producing()),
+            "succeeded_ns": failures.succeeded_ns,
+        }
 
     def _tell(self, kind: str, data: dict[str, Any]) -> None:
         assert self._environment.runner is not None

@@ -19,7 +19,7 @@ from pytest_redisq.load.locust_run.load_options import LoadOptions
 from pytest_redisq.load.locust_run.locust_stats import timings_of
 from pytest_redisq.load.locust_run.result_publisher import ResultPublisher
 from pytest_redisq.load.locust_run.server_queries import connected, control, described
-from pytest_redisq.load.results.exit_status import EXIT_NOT_RUN
+from pytest_redisq.load.results.exit_status import EXIT_NOT_RUN, EXIT_UNKNOWN
 from pytest_redisq.load.results.load_result import LoadResult, error_counts
 from pytest_redisq.servers.external import explained
 
@@ -37,7 +37,7 @@ class UsersAlone:
         self._environment = environment
         self._options = options
         self._began = 0.0
-        self._time_over = False
+        self._time_over = self._signalled = False
         self._publishing: Any = None
         try:
             with explained(options.url), control(options.url) as client:
@@ -51,11 +51,11 @@ class UsersAlone:
         events: Any = environment.events
         events.spawning_complete.add_listener(self._begin)
         events.test_stop.add_listener(self._end)
-        events.quitting.add_listener(self._wait)
+        events.quitting.add_listener(self._quit)
 
     def _begin(self, **_: Any) -> None:
         """Count the time from when all users run."""
-        self._began, self._time_over, self._publishing = time.monotonic(), False, None
+        self._began, self._time_over, self._signalled, self._publishing = time.monotonic(), False, False, None
         self._publisher.note_headway()
         if self._options.produce_seconds is not None:
             gevent.spawn_later(self._options.produce_seconds, self._time_is_over)
@@ -70,9 +70,14 @@ class UsersAlone:
         if self._began and self._publishing is None:  # Locust tells of the end of a run more than once
             self._publishing = gevent.spawn(self._publish, time.monotonic() - self._began)
 
-    def _wait(self, **_: Any) -> None:
+    def _quit(self, **_: Any) -> None:
+        """End the run, if it goes on: a signal makes Locust exit, and it is about to read the exit status."""
+        self._signalled = self._publishing is None
+        self._end()
         if self._publishing is not None:
             self._publishing.join()
+        else:
+            self._environment.process_exit_code = EXIT_UNKNOWN
 
     def _publish(self, seconds: float) -> None:
         options, timings = self._options, timings_of(self._environment.stats)
@@ -88,7 +93,7 @@ class UsersAlone:
                 seconds=seconds,
                 stop_seconds=0.0,
                 clients=(self._clients, self._clients_after()),
-                interrupted=options.produce_seconds is not None and not self._time_over,
+                interrupted=self._signalled or (options.produce_seconds is not None and not self._time_over),
             )
         )
 

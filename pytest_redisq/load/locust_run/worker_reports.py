@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ from locust.env import Environment
 from locust.runners import STATE_MISSING, MasterRunner
 
 from pytest_redisq.endpoint.jobs import fairness
+from pytest_redisq.endpoint.shared_failure import FailureStreak, shared_failure
 from pytest_redisq.load.engine.assignment import Assignment
 from pytest_redisq.load.ledger import Ledger
 from pytest_redisq.load.locust_run.locust_worker import LocustWorker
@@ -67,6 +69,20 @@ class WorkerReports:
         if not isinstance(self._runner, MasterRunner):
             self._progress["local"] = self._local.progress()
         return self._progress.values()
+
+    def shared_failure(self, healed_ns: int) -> str:
+        """What to say if all operations of all workers fail in the same way long enough; else empty.
+
+        `healed_ns`: when a fault last struck or was healed, by the wall clock; 0: never.
+        """
+        self.progress()
+        present = [worker for worker, each in self.assignments.items() if each.worker in self._present()]
+        if not all(worker in self._progress for worker in present):
+            return ""
+        told = [self._progress[worker] for worker in present]
+        streaks = [FailureStreak(*each["failing"]) for each in told if each["failing"] is not None]
+        healed_ns = max([healed_ns, *(each["succeeded_ns"] for each in told)])
+        return shared_failure(streaks, now_ns=time.time_ns(), healed_ns=healed_ns)
 
     def distinct(self) -> int:
         """How many different messages consumers have received so far, each reader by itself."""

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from pytest_redisq.endpoint.shared_failure import FailureStreak, shared_failure
 from pytest_redisq.errors import TrafficError
 from pytest_redisq.runner import run
-from pytest_redisq.runner.shared_failure import FailureStreak, shared_failure
 from pytest_redisq.runner.status_table import StatusTable
 from pytest_redisq.servers import Server
 

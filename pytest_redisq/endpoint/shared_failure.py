@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import zlib
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
 #: After so many seconds of nothing but the same failure, the run ends.
@@ -13,12 +16,18 @@ class FailureStreak(NamedTuple):
     """The failures of a worker since its last operation that did not fail.
 
     `since_ns`: when the first of them ended; 0: the last operation did not fail. `words`: the last error.
-    `way`: a number that is equal for errors of the same type and text, whatever numbers are in the text.
+    `way`: the `failure_way` of the last error.
     """
 
     since_ns: int
     way: int
     words: str
+
+
+@lru_cache(256)
+def failure_way(text: str) -> int:
+    """A number that is equal for errors of the same text, whatever numbers are in the text."""
+    return zlib.crc32(re.sub(r"\d+", "#", text).encode(errors="replace"))
 
 
 def shared_failure(streaks: Iterable[FailureStreak], *, now_ns: int, healed_ns: int) -> str:
