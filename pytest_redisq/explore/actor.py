@@ -26,6 +26,10 @@ class Actor(Generic[R]):
         #: The error that ended it, if any.
         self.error: BaseException | None = None
         self.killed = False
+        #: Whether it was asked to end, by the fault `term`.
+        self.terminated: bool = False
+        #: Whether it is an error if it does not end when it is asked to.
+        self.must_end: bool = True
         self._result: R | None = None
 
     def __repr__(self) -> str:
@@ -40,6 +44,11 @@ class Actor(Generic[R]):
         if self.error:
             raise self.error
         return cast(R, self._result)
+
+    @property
+    def leaves(self) -> bool:
+        """Whether it was killed, or asked to end."""
+        return self.killed or self.terminated
 
     def end(self, result: R | None, error: BaseException | None) -> None:
         """Note that it has ended, with this result or error."""
@@ -61,6 +70,10 @@ class ActorState:
     started: bool = False
     #: Whether a fault has struck it, so that a connection error is expected.
     faulted: bool = False
+    #: When it is killed, in virtual time, because it was asked to end; None: it was not asked.
+    grace_until: float | None = None
+    #: Whether it was killed because it had not ended by then, and must have.
+    overstayed: bool = False
     #: When it was killed or last interrupted, in real time, and its CPU time then, in seconds.
     killed_at: float | None = None
     cpu_seconds_when_killed: float = 0.0
@@ -70,3 +83,8 @@ class ActorState:
     #: The commands and replies since time last passed, and how many commands in a row repeated earlier ones.
     seen: set[tuple[tuple[bytes, ...], bytes]] = field(default_factory=set)
     repeats: int = 0
+
+    @property
+    def can_be_terminated(self) -> bool:
+        """Whether it can be asked to end, and has not been."""
+        return self.status != "ended" and not self.actor.terminated and self.runner.can_be_terminated

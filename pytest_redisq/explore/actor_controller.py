@@ -39,6 +39,10 @@ _COMPUTING = 6
 _COMPUTING_SHARE = 0.02
 
 
+#: Seconds of virtual time that an actor has to end after it was asked to.
+GRACE_SECONDS = 30.0
+
+
 #: Seconds of silence after which a subscriber or a program counts as waiting.
 _SILENCE_SECONDS = 0.005
 
@@ -107,6 +111,19 @@ class ActorController:
             state.status = "running"
             self._running.add(state.actor.index)
             state.runner.kill()
+
+    def terminate(self, state: ActorState) -> None:
+        """Ask the actor to end, within `GRACE_SECONDS`."""
+        state.actor.terminated, state.grace_until = True, self._mailbox.now + GRACE_SECONDS
+        if not isinstance(state.runner, ThreadRunner):  # a thread goes on only if an event is set
+            state.status, state.deadline = "running", None
+            self._running.add(state.actor.index)
+            with self._mailbox.lock:
+                state.runner.generation += 1
+        state.runner.terminate()
+        self._read_all()
+        while self._reports:
+            self._take(self._reports.pop(0))
 
     def _give_time_to_die(self, state: ActorState) -> None:
         state.killed_at, state.cpu_seconds_when_killed = time.monotonic(), state.runner.cpu_seconds()

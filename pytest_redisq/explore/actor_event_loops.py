@@ -69,10 +69,16 @@ class EventLoopRunner(ActorRunner):
     exit_seconds: float = 2.0
 
     def __init__(
-        self, mailbox: Mailbox, actor: int, actor_thread: ActorThread, function: Callable[[], Coroutine[Any, Any, Any]]
+        self,
+        mailbox: Mailbox,
+        actor: int,
+        actor_thread: ActorThread,
+        function: Callable[[], Coroutine[Any, Any, Any]],
+        stop: Callable[[], object] | None = None,
     ) -> None:
         super().__init__(mailbox, actor, actor_thread)
         self._function = function
+        self._stop = stop
         #: Seconds that passed for this actor only, while it cleaned up.
         self.skipped: float = 0.0
         self._loop: _VirtualTimeLoop | None = None
@@ -98,6 +104,8 @@ class EventLoopRunner(ActorRunner):
         except asyncio.CancelledError:
             if self.killed:
                 raise ActorKilled from None
+            if self.terminated:
+                return None
             raise
 
     def waits_at(self) -> FrameType | None:
@@ -116,6 +124,17 @@ class EventLoopRunner(ActorRunner):
         if self._loop and not self._loop.is_closed():
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._cancel_if_killed)
+
+    @property
+    def can_be_terminated(self) -> bool:
+        """Whether the coroutine runs."""
+        return self._task is not None
+
+    def terminate(self) -> None:
+        """Call the function that asks the coroutine to end, in its loop; without one, cancel the coroutine."""
+        self.terminated = self._stop is None
+        if self._loop and self._task:
+            self._loop.call_soon_threadsafe(self._stop or self._task.cancel)
 
     def _cancel_if_killed(self) -> None:
         if self.killed and self._task:

@@ -40,25 +40,14 @@ class ActorFactory:
         fault_free: bool = False,
         process: StartMethod | None = None,
         after_seconds: float = 0.0,
+        stop: Callable[[], object] | None = None,
     ) -> Actor[Any]:
         """An actor that calls `function(client, *args)`, or `function(url, *args)`; parameters as for `World.actor`.
 
-        Raises `ValueError` for a start method that does not exist, a client or a virtual wait for another process, or
-        a name that faults use for something else.
+        Raises `ValueError` for a start method that does not exist, a client or a virtual wait for another process, a
+        `stop` that would not be called, or a name that faults use for something else.
         """
-        if process and process not in get_args(StartMethod):
-            raise ValueError(
-                f"process={process!r}: the start method of a process is {' or '.join(get_args(StartMethod))}"
-            )
-        if process and gets != "url":
-            raise ValueError(f'process="{process}" needs gets="url": a client cannot be passed to another process')
-        if after_seconds < 0 or (after_seconds and process):
-            why = (
-                "a process has the real clock: call time.sleep in its function"
-                if process
-                else "it must not be negative"
-            )
-            raise ValueError(f"after_seconds={after_seconds:g}: {why}")
+        _check_start(process, gets, after_seconds, stop)
         index = self._next_index()
         named = _checked_name(name) or str(getattr(function, "__name__", function))
         if after_seconds:
@@ -71,10 +60,10 @@ class ActorFactory:
             url = self._proxy.url(index, tcp=True)
             runner = FunctionRunner(self._mailbox, index, thread, process, function, url, *args)
         elif is_async:
-            runner = EventLoopRunner(self._mailbox, index, thread, self._coroutine(index, function, args, gets))
+            runner = EventLoopRunner(self._mailbox, index, thread, self._coroutine(index, function, args, gets), stop)
         else:
             call = self._call(index, function, args, gets)
-            runner = ThreadRunner(self._mailbox, index, thread, call, self._proxy.serves)
+            runner = ThreadRunner(self._mailbox, index, thread, call, self._proxy.serves, stop)
         self._controller.states.append(
             ActorState(actor=actor, runner=runner, reuses_client=gets == "client" and not is_async)
         )
@@ -140,6 +129,24 @@ def _starting_late(function: Callable[..., Any], after_seconds: float) -> Callab
         return function(*args)
 
     return wait_and_call
+
+
+def _check_start(
+    process: StartMethod | None,
+    gets: str,
+    after_seconds: float,
+    stop: Callable[[], object] | None,
+) -> None:
+    """Raise ValueError for parameters of an actor that do not fit together."""
+    if process and process not in get_args(StartMethod):
+        raise ValueError(f"process={process!r}: the start method of a process is {' or '.join(get_args(StartMethod))}")
+    if process and gets != "url":
+        raise ValueError(f'process="{process}" needs gets="url": a client cannot be passed to another process')
+    if after_seconds < 0 or (after_seconds and process):
+        why = "a process has the real clock: call time.sleep in its function" if process else "it must not be negative"
+        raise ValueError(f"after_seconds={after_seconds:g}: {why}")
+    if stop and process:
+        raise ValueError("stop= is called in this process: the function's own process gets SIGTERM")
 
 
 def _checked_name(name: str | None) -> str | None:

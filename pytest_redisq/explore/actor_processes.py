@@ -6,8 +6,10 @@ is blocked in the server, and has been silent for a moment. Its sleeps take real
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
+import signal
 import subprocess
 import threading
 from abc import abstractmethod
@@ -61,6 +63,18 @@ class ProcessRunner(ActorRunner):
     def wake(self) -> None:
         """Do nothing: a process has real time."""
 
+    @property
+    def can_be_terminated(self) -> bool:
+        """Whether it runs."""
+        return self.pid is not None
+
+    def terminate(self) -> None:
+        """Send SIGTERM. Whatever its exit status is then, it is no error."""
+        self.terminated = True
+        if self.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGTERM)
+
     def kill(self) -> None:
         """End it at once."""
         with self._starting:
@@ -105,7 +119,8 @@ class ProgramRunner(ProcessRunner):
         if self.killed:
             raise ActorKilled
         ended = subprocess.CompletedProcess(self._command, process.returncode, out, err)
-        ended.check_returncode()
+        if not self.terminated:
+            ended.check_returncode()
         return ended
 
     def end(self) -> None:
@@ -163,6 +178,8 @@ class FunctionRunner(ProcessRunner):
             raise ActorKilled
         if returned:
             return value
+        if self.terminated and value is None:
+            return None
         raise value or ChildProcessError(f"its process ended with exit code {self._process.exitcode}")
 
     def end(self) -> None:

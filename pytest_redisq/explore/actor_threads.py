@@ -112,6 +112,7 @@ class ActorRunner(ABC):
         #: For how long it has been paused, in seconds of virtual time.
         self.paused_seconds: float = 0.0
         self.killed: bool = False
+        self.terminated: bool = False
         self.result: Any = None
         self.error: BaseException | None = None
 
@@ -148,6 +149,15 @@ class ActorRunner(ABC):
     def wake(self) -> None:
         """End a sleep or a wait."""
 
+    @property
+    @abstractmethod
+    def can_be_terminated(self) -> bool:
+        """Whether the code can be asked to end."""
+
+    @abstractmethod
+    def terminate(self) -> None:
+        """Ask the code to end."""
+
     def kill(self) -> None:
         """Make the code end soon. It can no longer reach the server."""
         self.killed = True
@@ -180,9 +190,11 @@ class ThreadRunner(ActorRunner):
         actor_thread: ActorThread,
         function: Callable[[], Any],
         controls: Callable[[object], bool],
+        stop: Callable[[], object] | None = None,
     ) -> None:
         super().__init__(mailbox, actor, actor_thread)
         self._function = function
+        self._stop = stop
         #: Whether an address is the proxy's, so that the schedule decides when a wait for it ends.
         self.controls: Callable[[object], bool] = controls
         self._gate = threading.Semaphore(0)
@@ -209,6 +221,16 @@ class ThreadRunner(ActorRunner):
                 self._alarm[1].send(b".")
         else:
             self._gate.release()
+
+    @property
+    def can_be_terminated(self) -> bool:
+        """Whether there is a function that asks the code to end."""
+        return self._stop is not None
+
+    def terminate(self) -> None:
+        """Call that function."""
+        if self._stop:
+            self._stop()
 
     def should_interrupt(self, seconds: float, cpu_seconds: float) -> bool:
         """Whether it has used its CPU time, or got no CPU for ten times as long."""

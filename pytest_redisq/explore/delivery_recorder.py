@@ -307,8 +307,9 @@ class DeliveryRecorder:
 
         # The actor's code refers to `actor`, and runs only after it exists.
         actor: Actor[None] = self._factory.function(
-            act_async if side.is_async else act, name=name, fault_free=fault_free, gets=side.gets
+            act_async if side.is_async else act, name=name, fault_free=fault_free, gets=side.gets, stop=lambda: None
         )
+        actor.must_end = False  # it finishes its message, however long that takes
         return actor
 
     def note_time(self) -> None:
@@ -357,7 +358,7 @@ class _ActorContext(WorkloadContext):
         return self._recorder.wait_seconds(self)
 
     def over(self, *, idle: bool) -> bool:
-        return idle and not self._recorder.may_get(self)
+        return self._actor.terminated or (idle and not self._recorder.may_get(self))
 
     def held_seconds(self) -> float:
         return LOOK_SECONDS if self._examined and self._examined.held else 0.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
+
 from pytest_redisq.explore.actor_controller import POLLING_AFTER, ActorController
 from pytest_redisq.explore.footprint import ALL
 from pytest_redisq.explore.proxied_connection import ProxiedConnection
@@ -10,6 +12,9 @@ from pytest_redisq.explore.schedule import NO_FAULTS, EnabledStep, StepKind, let
 
 #: Deadlines that are closer to each other than this are the same, in seconds.
 _SAME_SECONDS = 1e-6
+
+#: The faults that strike an actor while it waits.
+_STRIKE_WAITS = frozenset([StepKind.DISCONNECT, StepKind.TERM])
 
 
 class EnabledSteps:
@@ -44,15 +49,17 @@ class EnabledSteps:
             early = [
                 enabled
                 for deadline, enabled in waits
-                if deadline > limit and self._may_be(StepKind.TIME, enabled.actor)
+                if deadline > limit and enabled.kind is StepKind.TIME and self._may_be(StepKind.TIME, enabled.actor)
             ]
             commands = self._commands(ready)
             if unnoticed:
                 commands = tuple(sorted([*commands, *unnoticed], key=_place))
-            return commands + due, tuple(_early(enabled, StepKind.TIME) for enabled in early) + self._cuttable()
+            return commands + due, tuple(_early(enabled, StepKind.TIME) for enabled in early) + self._struck_waits()
         if waits:
             soonest = waits[0][0] + _SAME_SECONDS
-            return tuple(enabled for deadline, enabled in waits if deadline <= soonest), ()
+            return tuple(enabled for deadline, enabled in waits if deadline <= soonest), self._struck_waits(
+                {StepKind.TERM}
+            )
         return self._commands(held), ()
 
     def _commands(self, connections: list[ProxiedConnection]) -> tuple[EnabledStep, ...]:
@@ -84,16 +91,29 @@ class EnabledSteps:
     def _may_be(self, kind: StepKind, actor: int) -> bool:
         return self.budget > 0 and kind in self._kinds(actor)
 
-    def _cuttable(self) -> tuple[EnabledStep, ...]:
-        """The blocked commands whose connection the server may drop."""
-        waits = [
-            _wait(connection.actor, connection.number)
+    def _struck_waits(self, kinds: Set[StepKind] = _STRIKE_WAITS) -> tuple[EnabledStep, ...]:
+        """The waits that a fault may strike, in each of these `kinds`; default: the server drops the connection of a
+        blocked command, or the actor is asked to end.
+        """
+        if self.budget <= 0:
+            return ()
+        places = {
+            (connection.actor, connection.number)
             for connection in self._proxy.connections
             if connection.blocked and not connection.abandoned
-        ]
-        return tuple(
-            _early(wait, StepKind.DISCONNECT) for wait in waits if self._may_be(StepKind.DISCONNECT, wait.actor)
-        )
+        }
+        # An actor that only sleeps has no connection at which it could be asked to end.
+        sending = {connection.actor for connection in self._proxy.connections if connection.held or connection.blocked}
+        places |= {(state.actor.index, 0) for state in self._controller.states if state.actor.index not in sending}
+        steps = []
+        for actor, connection in sorted(places):
+            faults = self._kinds(actor) & kinds
+            if not connection:
+                faults -= {StepKind.DISCONNECT}
+            if faults:
+                first, *rest = sorted(faults)
+                steps.append(_early(_wait(actor, connection), first, *rest))
+        return tuple(steps)
 
     def _unnoticed(self) -> list[EnabledStep]:
         """The blocked commands whose client has gone: the server notices it, unless it serves them first."""
@@ -112,8 +132,9 @@ class EnabledSteps:
         faults = self._faults
         if not faults or self._controller.states[index].actor.fault_free:
             return frozenset()
-        names = ("", letter(index), self._controller.states[index].actor.name)
-        return frozenset().union(*(faults.get(name, ()) for name in names))
+        state = self._controller.states[index]
+        kinds = frozenset[StepKind]().union(*(faults.get(name, ()) for name in ("", letter(index), state.actor.name)))
+        return kinds if state.can_be_terminated else kinds - {StepKind.TERM}
 
     def _waits(self) -> list[tuple[float, EnabledStep]]:
         """The waits that end at a time, each with that time, the soonest first."""
@@ -121,6 +142,8 @@ class EnabledSteps:
         for state in self._controller.states:
             if state.deadline is not None and state.status in ("sleeping", "idle"):
                 waits.append((state.deadline, _wait(state.actor.index, 1 if state.status == "sleeping" else 0)))
+            if state.grace_until is not None and state.status != "ended":
+                waits.append((state.grace_until, _wait(state.actor.index, 0, StepKind.GRACE)))
         for connection in self._proxy.connections:
             if connection.paused_until is not None:
                 waits.append((connection.paused_until, _wait(connection.actor, connection.number)))
@@ -140,9 +163,9 @@ def _place(enabled: EnabledStep) -> tuple[int, int]:
     return enabled.actor, enabled.connection
 
 
-def _wait(index: int, connection: int) -> EnabledStep:
-    return EnabledStep(actor=index, connection=connection, kind=StepKind.TIME, footprint=ALL)
+def _wait(index: int, connection: int, kind: StepKind = StepKind.TIME) -> EnabledStep:
+    return EnabledStep(actor=index, connection=connection, kind=kind, footprint=ALL)
 
 
-def _early(wait: EnabledStep, kind: StepKind) -> EnabledStep:
-    return EnabledStep(actor=wait.actor, connection=wait.connection, kind=kind, footprint=ALL, faults=(kind,))
+def _early(wait: EnabledStep, kind: StepKind, *others: StepKind) -> EnabledStep:
+    return EnabledStep(actor=wait.actor, connection=wait.connection, kind=kind, footprint=ALL, faults=(kind, *others))

@@ -16,12 +16,12 @@ import redis.asyncio
 from pytest_redisq.check import Verdict
 from pytest_redisq.errors import RedisqError
 from pytest_redisq.explore.actor import Actor
-from pytest_redisq.explore.actor_controller import PATIENCE_SECONDS, POLLING_AFTER, ActorController
+from pytest_redisq.explore.actor_controller import GRACE_SECONDS, PATIENCE_SECONDS, POLLING_AFTER, ActorController
 from pytest_redisq.explore.enabled_steps import EnabledSteps
 from pytest_redisq.explore.equivalence import StepEffect
 from pytest_redisq.explore.footprint import ON_RECORD
 from pytest_redisq.explore.resources import Resources
-from pytest_redisq.explore.schedule import ChoicePoint, Step, StepKind
+from pytest_redisq.explore.schedule import TIMERS, ChoicePoint, Step, StepKind
 from pytest_redisq.explore.schedulers.scheduler import Scheduler
 from pytest_redisq.explore.step_executor import StepExecutor
 from pytest_redisq.explore.trace import ExecutedStep, command_text
@@ -29,6 +29,10 @@ from pytest_redisq.explore.trace import ExecutedStep, command_text
 
 class DeadlockError(AssertionError):
     """All actors wait, and nothing can wake them any more."""
+
+
+class GraceError(AssertionError):
+    """An actor that was asked to end has not ended in time."""
 
 
 class EndlessError(RedisqError):
@@ -188,7 +192,7 @@ class ExecutionLoop:
         ):
             return None
         enabled_steps, early = self._enabled.choices(held)
-        if all(enabled.kind is StepKind.TIME for enabled in enabled_steps) and self.controller.is_active(
+        if all(enabled.kind in TIMERS for enabled in enabled_steps) and self.controller.is_active(
             to_the_last=not enabled_steps
         ):
             return self._point()
@@ -239,6 +243,11 @@ class ExecutionLoop:
         if self._refusals:
             raise self._refusals[0]
         for state in self.controller.states:
+            if state.overstayed:
+                raise GraceError(
+                    f"{state.actor.name} was asked to end, had not ended {GRACE_SECONDS:g} s later, and was killed.\n"
+                    "What to do: let it end when it is asked to, also while it waits for a message."
+                )
             error = None if state.actor.killed else state.actor.error  # an error after the kill has no effect
             if error and not (
                 state.faulted and isinstance(error, (redis.ConnectionError, redis.TimeoutError, OSError))

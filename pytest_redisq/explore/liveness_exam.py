@@ -15,7 +15,7 @@ from pytest_redisq.endpoint.operation_record import HistoryRecord
 from pytest_redisq.endpoint.workload import WorkloadContext
 from pytest_redisq.explore.actor import Actor
 from pytest_redisq.explore.execution_loop import ExecutionLoop, StruckStep
-from pytest_redisq.explore.schedule import StepKind, letter
+from pytest_redisq.explore.schedule import ENDS_ACTOR, letter
 from pytest_redisq.explore.trace import WORDS
 from pytest_redisq.history import FaultRecord, History
 
@@ -132,7 +132,7 @@ class LivenessExam(WorkloadContext):
 
     def _is_silent(self, consumer: ExaminedConsumer) -> bool:
         deaf = self._deaf.get(consumer) == self.strikes
-        return 0 <= consumer.sign < self.strikes and not deaf and not consumer.actor.killed
+        return 0 <= consumer.sign < self.strikes and not deaf and not consumer.actor.leaves
 
     def _ask_next(self) -> None:
         consumers = sorted(self._consumers, key=lambda consumer: consumer.actor.index)
@@ -167,5 +167,5 @@ class LivenessExam(WorkloadContext):
                 words="struck" if struck is origin else "ended",
                 at_ns=round(struck.now * 1e9) + struck.steps * step_ns - 1,
                 struck=1,
-                killed=(name,) if origin.step.kind in (StepKind.KILL_BEFORE, StepKind.KILL_AFTER) else (),
+                killed=(name,) if origin.step.kind in ENDS_ACTOR else (),
             )

@@ -1,7 +1,7 @@
 """What a schedule is, how it is written, and which steps can be chosen: the vocabulary of the explorer's pure core.
 
 A schedule is the sequence of choices of one execution. Each step is written as the capital letter of its actor, then
-the number of the actor's connection unless it is the first (0: a timer of its event loop), then a small letter unless
+the number of the actor's connection unless it is the first (0: a timer of its own), then a small letter unless
 the command simply runs (see `StepKind`):
 
 >>> str(Schedule.parse("AAB2BrA"))
@@ -26,8 +26,8 @@ MAX_ACTORS = 26
 
 
 class StepKind(StrEnum):
-    """What a step does. All kinds are faults and count as such, except `RUN`, `NOTICE`, and `TIME` when no actor can
-    run.
+    """What a step does. All kinds are faults and count as such, except `RUN`, `NOTICE`, `GRACE`, and `TIME` when no
+    actor can run.
     """
 
     RUN = ""
@@ -45,6 +45,10 @@ class StepKind(StrEnum):
     KILL_BEFORE = "k"
     #: The command takes effect, then the actor is killed before it sees the reply.
     KILL_AFTER = "x"
+    #: The actor is asked to end before the command, or while it waits: SIGTERM, cancellation, or its `stop`.
+    TERM = "e"
+    #: The time that an actor has to end after `TERM` is over: it is killed.
+    GRACE = "z"
     #: All scripts that the server has cached are forgotten just before the command.
     FLUSH_SCRIPTS = "f"
     #: The server drops all connections of the actor (CLIENT KILL), blocked ones too, before the command.
@@ -59,8 +63,14 @@ class StepKind(StrEnum):
     FAILOVER = "o"
 
 
+#: Faults after which an actor takes no more messages.
+ENDS_ACTOR = frozenset([StepKind.KILL_BEFORE, StepKind.KILL_AFTER, StepKind.TERM])
+
 #: What strikes no command.
-NO_FAULTS = frozenset([StepKind.RUN, StepKind.TIME, StepKind.NOTICE])
+NO_FAULTS = frozenset([StepKind.RUN, StepKind.TIME, StepKind.NOTICE, StepKind.GRACE])
+
+#: By these time passes.
+TIMERS = frozenset([StepKind.TIME, StepKind.GRACE])
 
 #: Faults of the server, which strike all actors.
 OF_THE_SERVER = frozenset([StepKind.RESTART, StepKind.RESTART_EMPTY, StepKind.FAILOVER])
@@ -75,6 +85,7 @@ _KINDS_OF: dict[FaultName, tuple[StepKind, ...]] = {
     "kill": (StepKind.KILL_BEFORE, StepKind.KILL_AFTER),
     "kill-before": (StepKind.KILL_BEFORE,),
     "kill-after": (StepKind.KILL_AFTER,),
+    "term": (StepKind.TERM,),
     "pause": (StepKind.PAUSE,),
     "timeout": (StepKind.TIME,),
     "restart": (StepKind.RESTART,),
@@ -156,9 +167,7 @@ class Schedule(tuple[Step, ...]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnabledStep:
-    """A command that can go next, or (with `kind` TIME or NOTICE, or DISCONNECT where it is cut off) a wait that can
-    end.
-    """
+    """A command that can go next, or (with another `kind`) a wait that can end, or be struck by a fault."""
 
     actor: int
     connection: int = 1
@@ -191,7 +200,7 @@ class ChoicePoint:
 
     * `position`: how many steps came before.
     * `enabled_steps`: never empty; they cost no fault.
-    * `early`: waits that could end although an actor can run, or be cut off; each costs a fault.
+    * `early`: waits that could end although an actor can run, or be struck; each costs a fault.
     * `previous`: the actor of the step before.
     * `effect`, `woken`: what that step touched, and the actors whose blocked commands it ended.
     """

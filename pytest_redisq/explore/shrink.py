@@ -30,6 +30,8 @@ _SIMPLEST = (
     StepKind.LOSE_REQUEST,
     StepKind.CUT_REPLY,
     StepKind.DISCONNECT,
+    StepKind.TERM,
+    StepKind.GRACE,
     StepKind.PAUSE,
     StepKind.RESTART,
     StepKind.RESTART_EMPTY,

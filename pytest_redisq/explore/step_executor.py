@@ -9,12 +9,13 @@ from pytest_redisq.explore.footprint import ALL, NOTHING, Footprint
 from pytest_redisq.explore.pause_monitor import PAUSE_SECONDS, PauseMonitor
 from pytest_redisq.explore.proxied_connection import ProxiedConnection
 from pytest_redisq.explore.resources import Resources
-from pytest_redisq.explore.schedule import OF_THE_SERVER, Step, StepKind
+from pytest_redisq.explore.schedule import OF_THE_SERVER, TIMERS, Step, StepKind
 from pytest_redisq.explore.server_faults import ServerFaults
 from pytest_redisq.explore.server_time import ServerTime
 from pytest_redisq.explore.trace import ExecutedStep, WokenCommand
 
 _RESUMED = (b"(resumed)",)
+_WAIT = (b"(wait)",)
 
 
 class StepExecutor:
@@ -41,8 +42,10 @@ class StepExecutor:
 
     def execute(self, step: Step) -> None:
         """Carry out one step, and record it."""
-        if step.kind is StepKind.TIME:
+        if step.kind in TIMERS:
             self._pass_time(step)
+        elif step.kind is StepKind.TERM:
+            self._terminate(step)
         else:
             self._execute_command(step)
 
@@ -66,6 +69,15 @@ class StepExecutor:
             self._send(step, connection, under_way)
             return
         self.events.append(ExecutedStep(step=step, args=under_way.args))
+
+    def _terminate(self, step: Step) -> None:
+        connection, state = self._proxy.connection_of(step), self._controller.states[step.actor]
+        under_way = connection and (connection.held or connection.blocked)
+        self._controller.terminate(state)
+        for each in self._proxy.of(step.actor):
+            each.enabled = None
+        self.effect, self.woken = under_way.footprint if under_way else ALL, ()
+        self.events.append(ExecutedStep(step=step, args=under_way.args if under_way else _WAIT))
 
     def watch_pause(self) -> None:
         """End a pause when nothing new comes of it any more; called after each step while an actor is paused."""
@@ -141,7 +153,7 @@ class StepExecutor:
     def _pass_time(self, step: Step) -> None:
         state, connection = self._controller.states[step.actor], self._proxy.connection_of(step)
         sleeping = state.status == "sleeping" or step.connection == 0
-        deadline = state.deadline
+        deadline = state.grace_until if step.kind is StepKind.GRACE else state.deadline
         if connection and not sleeping:
             deadline = connection.deadline if connection.paused_until is None else connection.paused_until
         if deadline is not None and deadline > self._mailbox.now:
@@ -151,9 +163,13 @@ class StepExecutor:
             other.repeats = 0
             other.seen.clear()
         self.effect, self.woken = ALL, ()
-        if sleeping or connection is None:
+        if step.kind is StepKind.GRACE:
+            state.overstayed = state.actor.must_end
+            self._controller.kill(state)
+            self.events.append(ExecutedStep(step=step, args=_WAIT))
+        elif sleeping or connection is None:
             self._controller.resume(state)
-            self.events.append(ExecutedStep(step=step, args=(b"(wait)",)))
+            self.events.append(ExecutedStep(step=step, args=_WAIT))
         elif connection.paused_until is not None:
             self._controller.shift_timers(state, self._mailbox.now - connection.paused_at)
             self._proxy.resume(connection)

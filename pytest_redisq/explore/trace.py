@@ -21,6 +21,8 @@ WORDS: dict[StepKind, str] = {
     StepKind.CUT_REPLY: "reply cut off",
     StepKind.KILL_BEFORE: "killed before",
     StepKind.KILL_AFTER: "killed after",
+    StepKind.TERM: "asked to end",
+    StepKind.GRACE: "killed, for it has not ended",
     StepKind.FLUSH_SCRIPTS: "scripts flushed before",
     StepKind.DISCONNECT: "connections killed",
     StepKind.PAUSE: "paused",

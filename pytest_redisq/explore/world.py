@@ -32,6 +32,7 @@ class ActorOptions(TypedDict, total=False):
     fault_free: bool
     process: StartMethod | None
     after_seconds: float
+    stop: Callable[[], object] | None
 
 
 class World:
@@ -85,6 +86,7 @@ class World:
         fault_free: bool = False,
         process: StartMethod | None = None,
         after_seconds: float = 0.0,
+        stop: Callable[[], object] | None = None,
     ) -> Actor[Any]:
         """Create an actor that calls `function(client, *args)` in the next `run`.
 
@@ -98,6 +100,9 @@ class World:
           "forkserver"). Needs `gets="url"`. A fault kills the process with SIGKILL.
         * `after_seconds`: how long to wait first, in virtual time, so that the actor starts late; not with `process`;
           default 0. Virtual time passes only when no actor can act.
+        * `stop`: called without arguments when the fault `term` asks the actor to end, as a signal handler would be: it
+          sets a flag or an event, and sends no command. Default: a coroutine is cancelled, and `term` does not strike
+          another function. Not with `process`, which gets SIGTERM.
 
         Returns the actor, whose `result` is known after `run`. Raises `ValueError` for arguments that do not fit
         together, and for more than 26 actors.
@@ -111,6 +116,7 @@ class World:
             fault_free=fault_free,
             process=process,
             after_seconds=after_seconds,
+            stop=stop,
         )
 
     def process(

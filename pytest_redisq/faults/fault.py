@@ -19,6 +19,7 @@ FaultName = Literal[
     "kill-before",
     "kill-after",
     "kill-holding",
+    "term",
     "pause",
     "timeout",
     "restart",

@@ -139,7 +139,7 @@ def test_the_names_that_type_checkers_know_are_those_of_the_catalogue() -> None:
 
 def test_each_kind_of_step_but_a_plain_one_is_a_fault_of_explore() -> None:
     """A schedule can be asked for whatever it can have."""
-    assert kinds_by_actor(EXPLORE_FAULTS) == {"": set(StepKind) - {StepKind.RUN, StepKind.NOTICE}}
+    assert kinds_by_actor(EXPLORE_FAULTS) == {"": set(StepKind) - {StepKind.RUN, StepKind.NOTICE, StepKind.GRACE}}
 
 
 def page(spec: FaultSpec) -> str:

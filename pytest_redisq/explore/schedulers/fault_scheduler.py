@@ -24,7 +24,7 @@ class FaultScheduler:
     def choose(self, point: ChoicePoint) -> Step:
         """The inner choice, with a fault where one is due."""
         step = self._inner.choose(point)
-        steps = [other.step for other in point.early]
+        steps = [way for other in point.early for way in (other.step, *other.faulty())]
         for enabled in point.enabled_steps:
             if enabled.step == step:
                 steps += [Step(step.actor, kind, step.connection) for kind in enabled.faults]
