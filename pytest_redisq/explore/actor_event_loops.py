@@ -132,7 +132,7 @@ class EventLoopRunner(ActorRunner):
 
     def terminate(self) -> None:
         """Call the function that asks the coroutine to end, in its loop; without one, cancel the coroutine."""
-        self.terminated = self._stop is None
+        self.terminated = True
         if self._loop and self._task:
             self._loop.call_soon_threadsafe(self._stop or self._task.cancel)
 
