@@ -18,7 +18,7 @@ from pytest_redisq.options import OptionError, OptionSource, keywords, resolve
 from pytest_redisq.secret import Secret, Url, masked
 from pytest_redisq.servers.choose import start
 from pytest_redisq.servers.supervisor import end_when_orphaned
-from pytest_redisq.terminal import degrade
+from pytest_redisq.terminal import degrade, note_width
 
 if TYPE_CHECKING:
     from pytest_redisq.activity_log import ActivityLog
@@ -68,7 +68,9 @@ class Session:
         self._held = contextlib.ExitStack()
         self._held.enter_context(interrupts.repeated_where_lost())
         config.pluginmanager.register(_Masks(), "redisq-masks")
-        degrade(getattr(config.get_terminal_writer(), "_file", None) if self.worker is None else None)
+        written_to = getattr(config.get_terminal_writer(), "_file", None) if self.worker is None else None
+        degrade(written_to)
+        note_width(written_to)
         if self.worker is not None:
             # execnet also ends a worker, but 5 to 15 s after its controller was killed; its results are lost anyway.
             end_when_orphaned()

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
+import os
+import shutil
 from io import TextIOWrapper
 from unicodedata import category, east_asian_width
 
 #: Replacements for characters that an ASCII terminal cannot show. They have the same width, so tables keep their shape.
 _PLAIN = str.maketrans(
-    "│┃║─━═╭╮╰╯✓✔✗✘●•⚡→←…–—−×µ█“”‘’∩\N{NO-BREAK SPACE}",
-    "|||--=++++++xx**!><~---xu#\"\"''& ",
+    "│┃║─━═╭╮╰╯✓✔✗✘●•⚡→←…⋮–—−×µ█“”‘’∩\N{NO-BREAK SPACE}",
+    "|||--=++++++xx**!><~:---xu#\"\"''& ",
 )
 #: The Unicode categories of control characters, line ends, and characters that UTF-8 cannot encode (surrogates).
 _CONTROL = frozenset({"Cc", "Cs", "Zl", "Zp"})
 #: Characters that change the direction of the text after them.
 _DIRECTION = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _HANDLER = "redisq-plain"
+#: Columns of a text that is not written to a terminal, such as a log.
+_WIDE = 160
+_noted_columns = 0
 
 
 def fit(text: str, columns: int) -> str:
@@ -54,6 +60,19 @@ def width(text: str) -> int:
     return sum(
         0 if category(char) in ("Mn", "Me", "Cf") else 2 if east_asian_width(char) in "WF" else 1 for char in text
     )
+
+
+def note_width(stream: object) -> None:
+    """Remember how wide the terminal is that `stream` writes to, if it is one."""
+    global _noted_columns
+    with contextlib.suppress(OSError, ValueError):
+        if isinstance(stream, TextIOWrapper):
+            _noted_columns = os.get_terminal_size(stream.fileno()).columns
+
+
+def shown_columns() -> int:
+    """How many columns a text may take: those of COLUMNS, of the terminal, or 160 if there is none."""
+    return shutil.get_terminal_size((_noted_columns or _WIDE, 24)).columns
 
 
 def degrade(stream: object) -> None:

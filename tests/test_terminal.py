@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from pytest_redisq.check import Contract, check
 from pytest_redisq.explore import explore
 from pytest_redisq.explore.schedule import Step
-from pytest_redisq.explore.trace import ExecutedStep, reply_text, table
+from pytest_redisq.explore.step_table import step_table
+from pytest_redisq.explore.trace import ExecutedStep, reply_text
 from pytest_redisq.history import read_history
 from pytest_redisq.report import explain
 from pytest_redisq.servers import start
@@ -67,7 +68,7 @@ def test_a_table_keeps_its_shape_whatever_actors_and_bodies_are_called(name: str
         ExecutedStep(step=Step(0), args=(b"SET", body), reply=reply),
         ExecutedStep(step=Step(1), args=(b"GET",), reply=reply),
     ]
-    drawn = table(events, names=[escaped(name), "two"])
+    drawn = step_table(events, names=[escaped(name), "two"], columns=100)
     rows = [line for line in drawn.splitlines() if "│" in line]
     assert is_harmless(drawn)
     assert len(rows) == 3

@@ -10,7 +10,8 @@ from pytest_redisq.check import Verdict
 from pytest_redisq.errors import DeliveryError, RedisqError
 from pytest_redisq.explore.equivalence import EquivalenceKey, StepEffect, equivalence_key
 from pytest_redisq.explore.schedule import ChoicePoint, Schedule, Step
-from pytest_redisq.explore.trace import ExecutedStep, table
+from pytest_redisq.explore.step_table import step_table
+from pytest_redisq.explore.trace import ExecutedStep
 
 #: What to do where a schedule does not always give the same execution.
 WHERE_TO_LOOK = (
@@ -39,6 +40,8 @@ class Execution:
     names: tuple[str, ...]
     last: StepEffect
     error: BaseException | None = None
+    #: Virtual time after each step, in seconds.
+    times: tuple[float, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
 
     @property
@@ -69,12 +72,17 @@ class Execution:
         """The execution as a table: a column per actor, a row per step, a point where a message at fault is handled."""
         if not self.events:
             return "(no command was sent)"
-        steps = table(self.events, names=self.names, at_fault=self.at_fault)
+        steps = step_table(
+            self.events,
+            names=self.names,
+            at_fault=self.at_fault,
+            times=self.times,
+        )
         return f"{steps}\n● handles a message at fault" if self.at_fault else steps
 
 
 def uncontrolled(what: str, events: Sequence[ExecutedStep], names: Sequence[str]) -> str:
     return (
-        f"The same schedule went two ways: {what}.\n{table(events, names=names) if events else ''}\n"
+        f"The same schedule went two ways: {what}.\n{step_table(events, names=names) if events else ''}\n"
         f"{WHERE_TO_LOOK} If the schedule is an old one, the scenario may have changed since."
     )

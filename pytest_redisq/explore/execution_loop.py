@@ -90,6 +90,8 @@ class ExecutionLoop:
         self.may_strike: bool = limits.max_faults > 0 and any(limits.faults.values())
         #: The steps chosen so far, each with what could be chosen.
         self.choices: list[tuple[ChoicePoint, Step]] = []
+        #: Virtual time after each of them.
+        self.times: list[float] = []
         #: What `World.verify` found.
         self.verdicts: list[Verdict] = []
 
@@ -144,6 +146,7 @@ class ExecutionLoop:
                 # A client's own timeout that comes early ends its command with an error.
                 self.controller.states[step.actor].faulted |= step.kind is StepKind.TIME
             self._executor.execute(step)
+            self.times.append(self.now)
             self._enabled.budget -= point.costs(step)
             self.controller.settle()
             if self._proxy.paused:

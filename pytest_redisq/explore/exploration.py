@@ -92,7 +92,12 @@ class Failure:
     def page(self) -> str:
         """The failure as an HTML page with a picture, which needs no other file."""
         said = f"{type(self.error).__name__}: {self.error}"
-        drawing = svg(self.execution.events, names=self.execution.names, at_fault=self.execution.at_fault)
+        drawing = svg(
+            self.execution.events,
+            names=self.execution.names,
+            at_fault=self.execution.at_fault,
+            times=self.execution.times,
+        )
         return page(self._title(), said, self._replay(), drawing)
 
     def explain(self) -> str:

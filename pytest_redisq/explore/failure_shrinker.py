@@ -18,7 +18,8 @@ from pytest_redisq.explore.schedulers.plan_scheduler import PlanScheduler
 from pytest_redisq.explore.schedulers.replay_scheduler import ReplayScheduler
 from pytest_redisq.explore.schedulers.scheduler import Scheduler
 from pytest_redisq.explore.shrink import Choices, Shrinker, size
-from pytest_redisq.explore.trace import describe, first_difference
+from pytest_redisq.explore.step_table import describe
+from pytest_redisq.explore.trace import first_difference
 from pytest_redisq.servers.server_connection import ServerClosedError
 
 #: Seconds for which a failure may be shrunk that was found at the end of the budget.

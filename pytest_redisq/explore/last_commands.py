@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
 
 from pytest_redisq.explore.schedule import letter
-from pytest_redisq.explore.trace import ExecutedStep, describe
+from pytest_redisq.explore.step_table import describe
+from pytest_redisq.explore.trace import ExecutedStep
 from pytest_redisq.model import UNREADABLE, Message, encode_body
 from pytest_redisq.resp import decode_reply
 

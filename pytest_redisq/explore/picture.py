@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 
 from pytest_redisq.explore.schedule import StepKind, letter
+from pytest_redisq.explore.step_table import folded, seconds_of
 from pytest_redisq.explore.trace import WORDS, ExecutedStep, WokenCommand, command_text, lanes_of, reply_text
 from pytest_redisq.terminal import fit
 
@@ -42,25 +43,35 @@ def page(title: str, explanation: str, replay: str, drawing: str) -> str:
     )
 
 
-def svg(events: Sequence[ExecutedStep], *, names: Sequence[str] = (), at_fault: Iterable[bytes] = ()) -> str:
-    """The execution as an SVG. `names`: the actors' names; `at_fault`: the bodies of the messages at fault."""
+def svg(
+    events: Sequence[ExecutedStep],
+    *,
+    names: Sequence[str] = (),
+    at_fault: Iterable[bytes] = (),
+    times: Sequence[float] = (),
+) -> str:
+    """The execution as an SVG; parameters and steps that are left out as for `step_table`."""
     bodies = tuple(at_fault)
     lanes = lanes_of(events)
-    width, height = 2 * _MARGIN + _LANE * len(lanes), _HEAD + _ROW * len(events) + 8
+    shown = folded(events, bodies)
+    width, height = 2 * _MARGIN + _LANE * len(lanes), _HEAD + _ROW * len(shown) + 8
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" role="img">']
-    for actor, at in lanes.items():
+    for actor, lane in lanes.items():
         title = f"{letter(actor)} {names[actor]}" if actor < len(names) else letter(actor)
-        middle = _MARGIN + at * _LANE + _LANE // 2
+        middle = _MARGIN + lane * _LANE + _LANE // 2
         parts.append(f'<line class="lane" x1="{middle}" x2="{middle}" y1="{_HEAD - 8}" y2="{height}"/>')
         parts.append(_text(middle, 20, fit(title, _CHARACTERS), "name", centred=True))
-    for number, event in enumerate(events):
-        parts.extend(_row(number, event, lanes, bodies))
+    for row, at in enumerate(shown):
+        y = _HEAD + row * _ROW
+        if isinstance(at, int):
+            parts.extend(_row(y, at + 1, events[at], lanes, bodies))
+        else:
+            parts.append(_text(_MARGIN, y + 22, f"⋮ {at.words(seconds_of(at, times))}", "when"))
     return "\n".join([*parts, "</svg>"])
 
 
-def _row(number: int, event: ExecutedStep, lanes: dict[int, int], at_fault: Sequence[bytes]) -> Iterator[str]:
-    y = _HEAD + number * _ROW
-    yield _text(8, y + 22, str(number + 1), "number")
+def _row(y: int, number: int, event: ExecutedStep, lanes: dict[int, int], at_fault: Sequence[bytes]) -> Iterator[str]:
+    yield _text(8, y + 22, str(number), "number")
     kind = event.step.kind
     classes = ["step"]
     classes += ["time"] if kind is StepKind.TIME else ["fault"] if kind is not StepKind.RUN else []

@@ -80,6 +80,7 @@ class ScenarioRunner:
         return Execution(
             choices=tuple(loop.choices),
             events=tuple(loop.events),
+            times=tuple(loop.times),
             names=tuple(actor.name for actor in loop.actors),
             last=loop.last,
             error=error,

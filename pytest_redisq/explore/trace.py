@@ -1,4 +1,4 @@
-"""The steps of one execution, as text, as JSON, and for comparing two replays. Pure."""
+"""The steps of one execution, as JSON, the texts of commands and replies, and comparing two replays. Pure."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import Any
 
 from pytest_redisq.explore.schedule import Step, StepKind, letter
 from pytest_redisq.resp import ReplyError, Value, decode_reply
-from pytest_redisq.terminal import escaped, fit
-from pytest_redisq.terminal import width as columns
+from pytest_redisq.terminal import escaped
 
 #: The text for each kind of step.
 WORDS: dict[StepKind, str] = {
@@ -30,9 +29,6 @@ WORDS: dict[StepKind, str] = {
     StepKind.RESTART_EMPTY: "server restarted, empty",
     StepKind.FAILOVER: "failover, last write lost",
 }
-
-#: Behind a reply that nothing reads.
-_UNREAD = " (client gone)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,63 +105,17 @@ def first_difference(one: Sequence[ExecutedStep], two: Sequence[ExecutedStep]) -
     return min(len(one), len(two)) if len(one) != len(two) else None
 
 
-def table(
-    events: Sequence[ExecutedStep], *, names: Sequence[str] = (), width: int = 36, at_fault: Iterable[bytes] = ()
-) -> str:
-    """The execution as text: a row per step, a column per actor, each command with its reply.
-
-    * `names`: the actors' names.
-    * `width`: the most characters of a column.
-    * `at_fault`: bodies of messages; rows that contain one have a point.
-    """
-    bodies = tuple(at_fault)
-    lanes = lanes_of(events)
-    titles = [fit(f"{letter(at)} {names[at] if at < len(names) else ''}".rstrip(), width) for at in lanes]
-    rows = [_row(event, lanes, width) for event in events]
-    numbers = [f"{'●' if event.mentions(bodies) else ''}{number}" for number, event in enumerate(events, 1)]
-    widths = [max([columns(titles[at]), *(columns(row[at]) for row in rows)]) for at in range(len(lanes))]
-    margin = max(map(len, numbers), default=1)
-    lines = [_line(" " * margin, titles, widths), "─" * (margin + sum(3 + lane for lane in widths))]
-    lines += [_line(number.rjust(margin), row, widths) for number, row in zip(numbers, rows, strict=True)]
-    return "\n".join(lines)
-
-
-def _line(number: str, cells: Sequence[str], widths: Sequence[int]) -> str:
-    padded = (cell + " " * (width - columns(cell)) for cell, width in zip(cells, widths, strict=True))
-    return " │ ".join([number, *padded]).rstrip()
-
-
-def _row(event: ExecutedStep, lanes: dict[int, int], width: int) -> list[str]:
-    cells = [""] * len(lanes)
-    cells[lanes[event.step.actor]] = describe(event, width)
-    for woken in event.woken:
-        said = f"… {fit(command_text(woken.args), width // 2)} → {reply_text(woken.reply)}"
-        cells[lanes[woken.actor]] = said + _UNREAD * woken.unread
-    return cells
-
-
-def describe(event: ExecutedStep, width: int = 60) -> str:
-    """A step in one line: the command, its reply, and the fault."""
-    word = WORDS[event.step.kind]
-    said = fit(command_text(event.args), width)
-    if event.reply:
-        said += f" → {reply_text(event.reply)}{_UNREAD * event.unread}"
-    elif event.blocks:
-        said += " …"
-    return f"{said}  ⚡ {word}" if word else said
-
-
 def command_text(args: Sequence[bytes]) -> str:
     """A command as text, binary arguments escaped."""
     return " ".join(_text(arg) for arg in args)
 
 
-def reply_text(raw: bytes, width: int = 40) -> str:
+def reply_text(raw: bytes) -> str:
     """A reply as text."""
     try:
-        return fit(escaped(_value_text(decode_reply(raw))), width)
+        return escaped(_value_text(decode_reply(raw)))
     except (ValueError, IndexError):
-        return fit(repr(raw)[2:-1], width)
+        return repr(raw)[2:-1]
 
 
 def _value_text(value: Value) -> str:
