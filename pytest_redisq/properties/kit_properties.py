@@ -28,7 +28,7 @@ from pytest_redisq.properties.manual_worker import ManualWorker
 from pytest_redisq.properties.stall_meter import StallMeter
 from pytest_redisq.queues import Stopped
 from pytest_redisq.runner import Bursts
-from pytest_redisq.search import NamespaceSearch
+from pytest_redisq.search import NamespaceSearch, marked_messages
 
 #: pytest shows none of these frames: a crash is to show the user's own line.
 __tracebackhide__ = True
@@ -261,7 +261,7 @@ def _over_night(trial: Trial) -> int:
 
 def _let_the_night_pass(trial: Trial) -> None:
     """Age the namespace by a night, and by more than the longest time that is left to anything in it."""
-    search = NamespaceSearch(trial.redisq.address, lambda _value: [])
+    search = NamespaceSearch(trial.redisq.address, marked_messages("night"))
     found = search.search(())
     search.let_leases_pass(found, max([_NIGHT_SECONDS, *(timer.left_seconds + 1 for timer in found.timers)]))
 

@@ -88,9 +88,11 @@ class SearchMeter:
             raise BoundMetError(f"it stopped after its limit of {limits.seconds:g} s, in {self.keys:,} keys")
 
 
-@dataclass(frozen=True, slots=True)
-class KeyContent:
-    """A key with what it holds. `life_seconds`, `idle_seconds`: None where it lives for ever, where that is unknown."""
+class KeyContent(NamedTuple):
+    """A key with what it holds. `life_seconds`, `idle_seconds`: None where it lives for ever, where that is unknown.
+
+    `elements`: of a small key a list; of a large one they are read while they are iterated over.
+    """
 
     key: bytes
     type: str
@@ -107,15 +109,32 @@ class KeyReader:
         self._prefix = prefix.encode()
         self._meter = meter
 
-    def contents(self) -> Iterator[KeyContent]:
-        """Every key, in no order. Raises `BoundMetError`, and the errors of redis-py."""
+    def contents(self) -> Iterator[list[KeyContent]]:
+        """Every key, some hundreds at a time, in no order. Raises `BoundMetError`, and the errors of redis-py."""
+        connection: Any = self._client.connection_pool.make_connection()
+        try:
+            asked: Sequence[bytes] = ()
+            for keys in self._batches():
+                # The server reads these keys while the caller looks at those before them.
+                connection.send_command("EVAL", _READ, len(keys), *keys, _SMALL_BYTES)
+                if asked:
+                    yield self._contents_of(asked, connection.read_response())
+                asked = keys
+            if asked:
+                yield self._contents_of(asked, connection.read_response())
+        finally:
+            connection.disconnect()
+
+    def _batches(self) -> Iterator[Sequence[bytes]]:
+        """The keys, so many at a time as one script reads."""
         waiting: list[bytes] = []
         for keys in self._scanned():
             waiting += keys
             while len(waiting) >= _SCRIPT_KEYS:
-                yield from self._read(waiting[:_SCRIPT_KEYS])
+                yield waiting[:_SCRIPT_KEYS]
                 del waiting[:_SCRIPT_KEYS]
-        yield from self._read(waiting)
+        if waiting:
+            yield waiting
 
     def streams(self) -> Iterator[bytes]:
         """The keys that are streams. Raises as `contents` does."""
@@ -148,23 +167,26 @@ class KeyReader:
             if not cursor:
                 return
 
-    def _read(self, keys: Sequence[bytes]) -> Iterator[KeyContent]:
-        if not keys:
-            return
-        replies: Any = self._client.eval(_READ, len(keys), *keys, _SMALL_BYTES)
+    def _contents_of(self, keys: Sequence[bytes], replies: Any) -> list[KeyContent]:
+        """What the script said of these keys."""
+        contents = []
+        size = 0
         for key, (name, life, idle, held) in zip(keys, replies, strict=True):
             kind = name.decode()
             if kind == "none":  # it has expired meanwhile
                 continue
-            self._meter.count(keys=1, size=_size(held))
-            elements = self._pieces(key, kind) if held is None else _ELEMENTS[kind](held)
-            yield KeyContent(
-                key=key,
-                type=kind,
-                life_seconds=life / 1000 if life >= 0 else None,
-                idle_seconds=idle if idle >= 0 else None,
-                elements=elements,
+            size += _size(held)
+            contents.append(
+                KeyContent(
+                    key,
+                    kind,
+                    life / 1000 if life >= 0 else None,
+                    idle if idle >= 0 else None,
+                    self._pieces(key, kind) if held is None else list(_ELEMENTS[kind](held)),
+                )
             )
+        self._meter.count(keys=len(contents), size=size)
+        return contents
 
     def _pieces(self, key: bytes, kind: str) -> Iterator[Element]:
         """The elements of a large key, some at a time."""

@@ -10,16 +10,25 @@ import binascii
 import pickletools
 import re
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from itertools import chain
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from pytest_redisq.model import Message, body_marker
 
-#: The messages that stand in a value, each once.
-FindMessages: TypeAlias = Callable[[bytes], list[Message]]
 #: The message that these bytes are, and nothing else; None if they are no whole body of this run.
 BodyReader: TypeAlias = Callable[[bytes], Message | None]
+
+
+class FindMessages(Protocol):
+    """Finds the messages of a run in values of the server."""
+
+    def __call__(self, value: bytes) -> list[Message]:
+        """The messages that stand in a value, each once."""
+
+    def lacks(self, values: Iterable[bytes], wanted: Container[Message]) -> bool:
+        """Whether none of `wanted` stands in any of these values. False, too, if that cannot be seen at a glance."""
+
 
 #: So many encodings inside each other are undone, such as gzip inside base64 inside JSON.
 _DEPTH = 3
@@ -40,25 +49,34 @@ _PICKLED_BYTES = b"_codecs"
 
 
 def marked_messages(run: str) -> FindMessages:
-    """Return a function that finds bodies made by `model.encode_body` in a value, by the marker of `run`."""
-    marker = body_marker(run)
-    head = re.compile(re.escape(marker) + rb"(\d{1,18}) (\d{1,18}) [0-9a-f]{8}")
-    once = _base64_parts([marker])
-    parts = [*once, *_base64_parts(once)]
+    """Return a finder of bodies made by `model.encode_body`, by the marker of `run`."""
+    return _MarkedMessages(run)
 
-    def read(value: bytes) -> Iterator[Message]:
-        return (Message(int(found[1]), int(found[2])) for found in head.finditer(value))
 
-    def find(value: bytes) -> list[Message]:
-        if marker in value:
-            return list(dict.fromkeys(read(value)))
+class _MarkedMessages:
+    def __init__(self, run: str) -> None:
+        self._marker = marker = body_marker(run)
+        self._head = re.compile(re.escape(marker) + rb"(\d{1,18}) (\d{1,18}) [0-9a-f]{8}")
+        once = _base64_parts([marker])
+        self._parts = [*once, *_base64_parts(once), _PICKLED_BYTES]
+
+    def __call__(self, value: bytes) -> list[Message]:
+        if self._marker in value:
+            return list(dict.fromkeys(self._read(value)))
         # Most values hold nothing, and to undo encodings takes ten times as long as to see that there is none.
-        encoded = any(part in value for part in parts) or _PICKLED_BYTES in value
-        if encoded or _COMPRESSED.search(value) or _COMPRESSED_BASE64.search(value):
-            return _found_in(value, read)
-        return []
+        return _found_in(value, self._read) if self._may_be_encoded(value) else []
 
-    return find
+    def lacks(self, values: Iterable[bytes], wanted: Container[Message]) -> bool:
+        joined = b"\0".join(values)
+        return not (self._may_be_encoded(joined) or any(message in wanted for message in self._read(joined)))
+
+    def _may_be_encoded(self, value: bytes) -> bool:
+        if any(part in value for part in self._parts):
+            return True
+        return bool(_COMPRESSED.search(value) or _COMPRESSED_BASE64.search(value))
+
+    def _read(self, value: bytes) -> Iterator[Message]:
+        return (Message(int(found[1]), int(found[2])) for found in self._head.finditer(value))
 
 
 def _base64_parts(texts: Sequence[bytes]) -> list[bytes]:
@@ -74,15 +92,26 @@ def _base64_parts(texts: Sequence[bytes]) -> list[bytes]:
 
 
 def messages_by_reader(read: BodyReader, body_bytes: int) -> FindMessages:
-    """Return a function that finds bodies without a marker, all of the length `body_bytes`, by trying each place."""
+    """Return a finder of bodies without a marker, all of the length `body_bytes`, by trying each place."""
+    return _MessagesByReader(read, body_bytes)
 
-    def read_all(value: bytes) -> Iterator[Message]:
-        for start in range(min(len(value) - body_bytes + 1, _READER_TRIES)):
-            message = read(value[start : start + body_bytes])
+
+class _MessagesByReader:
+    def __init__(self, read: BodyReader, body_bytes: int) -> None:
+        self._read_body = read
+        self._body_bytes = body_bytes
+
+    def __call__(self, value: bytes) -> list[Message]:
+        return _found_in(value, self._read)
+
+    def lacks(self, values: Iterable[bytes], wanted: Container[Message]) -> bool:  # noqa: ARG002
+        return False
+
+    def _read(self, value: bytes) -> Iterator[Message]:
+        for start in range(min(len(value) - self._body_bytes + 1, _READER_TRIES)):
+            message = self._read_body(value[start : start + self._body_bytes])
             if message is not None:
                 yield message
-
-    return lambda value: _found_in(value, read_all)
 
 
 def _found_in(value: bytes, read: Callable[[bytes], Iterator[Message]]) -> list[Message]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -19,6 +19,10 @@ from pytest_redisq.servers import Address
 
 #: Of each message so many places are kept.
 _PLACES_PER_MESSAGE = 2
+#: So many keys are searched at a glance.
+_GLANCE_KEYS = 50
+#: Types of keys whose elements may be numbers.
+_NUMBERED = frozenset({"string", "zset", "hash"})
 #: Of each group so many pending entries are looked at, in a search that looks at nothing else.
 _PENDING_ENTRIES = 1_000
 #: The bounds of such a search, which is made although nothing is missing.
@@ -149,15 +153,28 @@ class _SearchPass:
 
     def read(self, meter: SearchMeter) -> None:
         self._clock = ServerClock.of(self._client)
-        for content in KeyReader(self._client, self._prefix, meter).contents():
+        for contents in KeyReader(self._client, self._prefix, meter).contents():
+            for start in range(0, len(contents), _GLANCE_KEYS):
+                self._read_some(contents[start : start + _GLANCE_KEYS])
+        for key, entries in self._entries.items():
+            self._place_entries(key, entries)
+
+    def _read_some(self, contents: Sequence[KeyContent]) -> None:
+        """Look for messages in some keys: in all small ones at a glance, and in each if any may be there."""
+        small = [content for content in contents if isinstance(content.elements, list)]
+        values = (value for content in small for element in content.elements for value in element.values)
+        lacks = self._find.lacks(values, self._wanted)
+        for content in contents:
             self._timers += self._clock.timers(content)
             if content.type == "stream":
                 self._streams.append(content.key)
                 self._bounds.append(StreamBounds.of(self._client, content.key))
-            for element in content.elements:
-                self._look_at(content, element)
-        for key, entries in self._entries.items():
-            self._place_entries(key, entries)
+            if not lacks or not isinstance(content.elements, list):
+                for element in content.elements:
+                    self._look_at(content, element)
+            elif content.type in _NUMBERED:
+                for element in content.elements:
+                    self._note_moment(content, element)
 
     def read_pending(self, meter: SearchMeter) -> None:
         """Read only entries that are pending in some group of their stream, and finished in none."""
@@ -207,14 +224,21 @@ class _SearchPass:
         )
 
     def _look_at(self, content: KeyContent, element: Element) -> None:
-        moment = None if element.number is None else self._clock.moment(element.number)
-        if moment is not None and element.number is not None and len(self._timers) < _TIMERS:
-            name = element.values[0] if content.type == "zset" else element.name
-            self._timers.append(Timer(content.key, content.type, name, element.number, *moment))
+        moment = self._note_moment(content, element)
         for value in element.values:
             for message in self._find(value):
                 if message in self._wanted:
                     self._note(content, element, moment, message)
+
+    def _note_moment(self, content: KeyContent, element: Element) -> tuple[int, float] | None:
+        """The moment that an element names, if it does."""
+        if element.number is None:
+            return None
+        moment = self._clock.moment(element.number)
+        if moment is not None and len(self._timers) < _TIMERS:
+            name = element.values[0] if content.type == "zset" else element.name
+            self._timers.append(Timer(content.key, content.type, name, element.number, *moment))
+        return moment
 
     def _note(self, content: KeyContent, element: Element, moment: tuple[int, float] | None, message: Message) -> None:
         if content.type == "stream":
