@@ -39,8 +39,8 @@ class EnabledSteps:
         Actors that only poll come after the others. If all actors poll, time passes first.
         """
         states = self._controller.states
-        if self._proxy.paused:
-            held = [connection for connection in held if connection.actor not in self._proxy.paused]
+        if self._proxy.delayed:
+            held = [each for each in held if each.paused_until is None and each.actor not in self._proxy.paused]
         ready = [connection for connection in held if states[connection.actor].repeats < POLLING_AFTER]
         waits, unnoticed = self._waits(), self._unnoticed()
         if ready or unnoticed:

@@ -21,7 +21,7 @@ from pytest_redisq.explore.enabled_steps import EnabledSteps
 from pytest_redisq.explore.equivalence import StepEffect
 from pytest_redisq.explore.footprint import ON_RECORD
 from pytest_redisq.explore.resources import Resources
-from pytest_redisq.explore.schedule import TIMERS, ChoicePoint, Step, StepKind
+from pytest_redisq.explore.schedule import LASTING, TIMERS, ChoicePoint, Step, StepKind
 from pytest_redisq.explore.schedulers.scheduler import Scheduler
 from pytest_redisq.explore.step_executor import StepExecutor
 from pytest_redisq.explore.trace import ExecutedStep, command_text
@@ -85,7 +85,7 @@ class ExecutionLoop:
         self._recorded_at = -1
         #: The faults that have struck, and the ends of pauses.
         self.struck: list[StruckStep] = []
-        #: The numbers of the steps that have paused an actor which has not gone on.
+        #: The numbers of the steps that have paused or delayed what has not gone on.
         self._pauses: list[int] = []
         self.may_strike: bool = limits.max_faults > 0 and any(limits.faults.values())
         #: The steps chosen so far, each with what could be chosen.
@@ -107,8 +107,8 @@ class ExecutionLoop:
 
     @property
     def paused(self) -> bool:
-        """Whether the schedule has paused an actor."""
-        return bool(self._proxy.paused)
+        """Whether the schedule has paused an actor, or delays a command."""
+        return bool(self._proxy.delayed)
 
     @property
     def now(self) -> float:
@@ -149,9 +149,9 @@ class ExecutionLoop:
             self.times.append(self.now)
             self._enabled.budget -= point.costs(step)
             self.controller.settle()
-            if self._proxy.paused:
+            if self._proxy.delayed:
                 self._executor.watch_pause()
-            while self._pauses and not self._proxy.paused:
+            while self._pauses and not self._proxy.delayed:
                 self._note_strike(self._pauses.pop(), step)
         for state in self.controller.states:
             if state.status != "ended":
@@ -161,7 +161,7 @@ class ExecutionLoop:
 
     def _note_strike(self, number: int, step: Step) -> None:
         """The fault of the `number`-th step strikes by this step, or its pause ends. A timeout strikes nothing."""
-        if step.kind is StepKind.PAUSE:
+        if step.kind in LASTING:
             self._pauses.append(number)
         if step.kind is not StepKind.TIME or number < len(self.choices):
             self.struck.append(StruckStep(number=number, steps=len(self.choices), now=self.now, step=step))

@@ -84,9 +84,9 @@ class ProxiedConnection:
     blocked_kind: StepKind = StepKind.RUN
     #: When the blocked command times out, in virtual time; None: never.
     deadline: float | None = None
-    #: When the pause of its actor before the held command ends, in virtual time; None: not paused.
+    #: When the held command's delay, or the pause of its actor, ends, in virtual time; None: there is none.
     paused_until: float | None = None
-    #: When the pause began.
+    #: When the delay or the pause began.
     paused_at: float = 0.0
     #: Its number among its actor's connections in this execution, from 1; 0: it has not held a command yet.
     number: int = 0

@@ -1,6 +1,6 @@
 """The proxy between actors and the server: an address per actor, and every command held until it is chosen.
 
-It has no thread of its own: the execution loop calls `poll` and `execute`. It never decides anything.
+It has no thread of its own: the execution loop calls `poll`. It never decides anything.
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ from pytest_redisq.explore.footprint import CommandTable
 from pytest_redisq.explore.proxied_connection import ActorListeners, ProxiedConnection
 from pytest_redisq.explore.schedule import Step, StepKind
 from pytest_redisq.explore.script_cache import ScriptCache
-from pytest_redisq.resp import Request, UnparsedBytes, encode_command
+from pytest_redisq.resp import Request, UnparsedBytes
 from pytest_redisq.servers.server_connection import ServerClosedError, ServerConnection
 
 _CHUNK_BYTES = 1 << 16
-_FENCE = b"redisq-fence-6f1d"
 
 
 class Proxy:
@@ -55,6 +54,8 @@ class Proxy:
         #: Killed actors, which may not connect.
         self.banned: set[int] = set()
         self.scripts: ScriptCache = ScriptCache()
+        #: The connections whose commands are delayed, or whose actors are paused.
+        self.delayed: list[ProxiedConnection] = []
         #: Paused actors, and what they get when their pause ends.
         self.paused: dict[int, list[tuple[ProxiedConnection, bytes]]] = {}
 
@@ -286,111 +287,15 @@ class Proxy:
             self._control.kill(connection.server.client_id)
             self.cut(connection)
 
-    def pause(self, connection: ProxiedConnection, now: float, until: float) -> None:
-        """Stop to deliver to the connection's actor."""
+    def pause(self, connection: ProxiedConnection, now: float, until: float, *, whole_actor: bool) -> None:
+        """Keep back the connection's command, and what comes for its actor if that stands still (`whole_actor`)."""
         connection.paused_at, connection.paused_until = now, until
-        self.paused[connection.actor] = []
+        self.delayed.append(connection)
+        if whole_actor:
+            self.paused[connection.actor] = []
 
     def resume(self, connection: ProxiedConnection) -> None:
-        """End the pause, and deliver what has come in the meantime."""
+        """End the delay, or the pause: deliver what has come in the meantime."""
         connection.paused_until = None
-        self._outbox += self.paused.pop(connection.actor)
-
-    def execute(self, connection: ProxiedConnection, kind: StepKind) -> bytes:
-        """Send the held command to the server, and its reply to the client, as the kind of step demands.
-
-        Returns the reply; empty if there is none, or if the command blocks.
-        """
-        held = connection.held
-        assert held is not None
-        if kind is StepKind.LOSE_REQUEST:
-            self.cut(connection)
-            return b""
-        if kind is StepKind.KILL_BEFORE:
-            self.ban(connection.actor)
-            return b""
-        if kind is StepKind.DISCONNECT:
-            self.disconnect(tuple(self.of(connection.actor)))
-            return b""
-        if kind is StepKind.FLUSH_SCRIPTS:
-            self.scripts.forget()
-        connection.held = None
-        if forgotten := self.scripts.answer(held.args):
-            self._finish(connection, b"", forgotten, kind)
-            return forgotten
-        try:
-            connection.server.send(held.raw)
-            if held.subscribes:
-                return self._settle_subscription(connection, kind)
-            if held.blocks and self._blocks(connection):
-                connection.blocked, connection.blocked_kind = held, kind
-                return b""
-            pushed, reply = connection.server.receive()
-        except ServerClosedError:
-            self.cut(connection)
-            return b""
-        self._finish(connection, pushed, reply, kind)
-        return reply
-
-    def _settle_subscription(self, connection: ProxiedConnection, kind: StepKind) -> bytes:
-        reply = self._fenced(connection)
-        self._finish(connection, b"", reply, kind)
-        return reply
-
-    def _fenced(self, connection: ProxiedConnection) -> bytes:
-        connection.server.send(encode_command(["PING", _FENCE]))
-        return connection.server.receive_until(_FENCE)
-
-    def push_messages(self) -> None:
-        """Forward the messages that a step has published. A PING behind the step tells that all of them have come."""
-        subscribed = [connection for connection in self.connections if connection.state.subscribed]
-        for connection in [each for each in subscribed if not each.blocked and not each.abandoned]:
-            try:
-                self.give(connection, self._fenced(connection))
-            except ServerClosedError:
-                self.cut(connection)
-
-    def _blocks(self, connection: ProxiedConnection) -> bool:
-        """Whether the server has blocked the client; otherwise the reply has come."""
-        client_id = connection.server.client_id
-        while not connection.server.readable():
-            if client_id in self._control.blocked([client_id]):
-                return True
-        return False
-
-    def woken(self, candidates: list[ProxiedConnection]) -> list[tuple[ProxiedConnection, HeldCommand, bytes]]:
-        """The blocked commands that a step has ended, with their replies, which are forwarded."""
-        ids = [connection.server.client_id for connection in candidates]
-        still = self._control.blocked(ids)
-        return [self.unblock(connection) for connection in candidates if connection.server.client_id not in still]
-
-    def time_out(self, connection: ProxiedConnection) -> tuple[ProxiedConnection, HeldCommand, bytes]:
-        """End a blocked command as its timeout would."""
-        self._control.ask("CLIENT", "UNBLOCK", connection.server.client_id, "TIMEOUT")
-        return self.unblock(connection)
-
-    def unblock(self, connection: ProxiedConnection) -> tuple[ProxiedConnection, HeldCommand, bytes]:
-        """Forward the reply of a blocked command."""
-        held, blocked_kind = connection.blocked, connection.blocked_kind
-        assert held is not None
-        connection.blocked, connection.blocked_kind, connection.deadline = None, StepKind.RUN, None
-        try:
-            pushed, reply = connection.server.receive()
-        except ServerClosedError:
-            self.cut(connection)
-            return connection, held, b""
-        self._finish(connection, pushed, reply, blocked_kind)
-        return connection, held, reply
-
-    def _finish(self, connection: ProxiedConnection, pushed: bytes, reply: bytes, kind: StepKind) -> None:
-        if kind is StepKind.KILL_AFTER:
-            self.ban(connection.actor)
-        elif kind is StepKind.LOSE_REPLY:
-            self.cut(connection)
-        elif kind is StepKind.CUT_REPLY:
-            self.give(connection, pushed + reply[: len(reply) // 2])
-            self.cut(connection)
-        else:
-            data = pushed + (reply if connection.state.shows_reply() else b"")
-            self.give(connection, data)
-            self.advance(connection)
+        self.delayed.remove(connection)
+        self._outbox += self.paused.pop(connection.actor, [])

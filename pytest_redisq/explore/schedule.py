@@ -55,6 +55,8 @@ class StepKind(StrEnum):
     DISCONNECT = "d"
     #: The actor is paused before the command until every lease has run out.
     PAUSE = "p"
+    #: The command is delayed until every lease has run out; its actor goes on.
+    DELAY = "l"
     #: The server restarts before the command, which is lost: its data survive, its connections and scripts do not.
     RESTART = "s"
     #: The same without persistence: it comes back empty.
@@ -65,6 +67,9 @@ class StepKind(StrEnum):
 
 #: Faults after which an actor takes no more messages.
 ENDS_ACTOR = frozenset([StepKind.KILL_BEFORE, StepKind.KILL_AFTER, StepKind.TERM])
+
+#: Faults that last: the command stays where it is, and goes on later.
+LASTING = frozenset([StepKind.PAUSE, StepKind.DELAY])
 
 #: What strikes no command.
 NO_FAULTS = frozenset([StepKind.RUN, StepKind.TIME, StepKind.NOTICE, StepKind.GRACE])
@@ -87,6 +92,7 @@ _KINDS_OF: dict[FaultName, tuple[StepKind, ...]] = {
     "kill-after": (StepKind.KILL_AFTER,),
     "term": (StepKind.TERM,),
     "pause": (StepKind.PAUSE,),
+    "delay": (StepKind.DELAY,),
     "timeout": (StepKind.TIME,),
     "restart": (StepKind.RESTART,),
     "restart-empty": (StepKind.RESTART_EMPTY,),

@@ -33,6 +33,7 @@ _SIMPLEST = (
     StepKind.TERM,
     StepKind.GRACE,
     StepKind.PAUSE,
+    StepKind.DELAY,
     StepKind.RESTART,
     StepKind.RESTART_EMPTY,
     StepKind.FAILOVER,

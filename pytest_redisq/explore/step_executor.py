@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pytest_redisq.explore.actor import ActorState
 from pytest_redisq.explore.actor_controller import ActorController
+from pytest_redisq.explore.command_executor import CommandExecutor
 from pytest_redisq.explore.connection_state import HeldCommand
 from pytest_redisq.explore.footprint import ALL, NOTHING, Footprint
 from pytest_redisq.explore.pause_monitor import PAUSE_SECONDS, PauseMonitor
 from pytest_redisq.explore.proxied_connection import ProxiedConnection
 from pytest_redisq.explore.resources import Resources
-from pytest_redisq.explore.schedule import OF_THE_SERVER, TIMERS, Step, StepKind
+from pytest_redisq.explore.schedule import LASTING, OF_THE_SERVER, TIMERS, Step, StepKind
 from pytest_redisq.explore.server_faults import ServerFaults
 from pytest_redisq.explore.server_time import ServerTime
 from pytest_redisq.explore.trace import ExecutedStep, WokenCommand
@@ -28,6 +29,7 @@ class StepExecutor:
         self._proxy = resources.proxy
         self._mailbox = resources.mailbox
         self._controller = controller
+        self._commands = CommandExecutor(resources.proxy, resources.control)
         self._server_time = ServerTime(resources.control)
         self._pause_monitor = PauseMonitor()
         self._server_faults = ServerFaults(resources, remembers=undo_writes)
@@ -59,8 +61,10 @@ class StepExecutor:
         elif step.kind is StepKind.NOTICE:
             self._proxy.cut(connection, seen=False)
             self.effect, self.woken = under_way.footprint, ()
-        elif step.kind is StepKind.PAUSE:
-            self._proxy.pause(connection, self._mailbox.now, self._mailbox.now + PAUSE_SECONDS)
+        elif step.kind in LASTING:
+            is_pause, now = step.kind is StepKind.PAUSE, self._mailbox.now
+            self._proxy.pause(connection, now, now + PAUSE_SECONDS, whole_actor=is_pause)
+            self._controller.states[step.actor].faulted |= not is_pause
             self.effect, self.woken = under_way.footprint, ()
         elif connection.blocked:
             self._drop(list(self._proxy.of(step.actor)))
@@ -80,15 +84,14 @@ class StepExecutor:
         self.events.append(ExecutedStep(step=step, args=under_way.args if under_way else _WAIT))
 
     def watch_pause(self) -> None:
-        """End a pause when nothing new comes of it any more; called after each step while an actor is paused."""
+        """End a pause or a delay when nothing new comes of it any more; called after each step while there is one."""
         event = self.events[-1]
-        if event.step.kind is StepKind.PAUSE or event.args == _RESUMED:
+        if event.step.kind in LASTING or event.args == _RESUMED:
             self._pause_monitor.begin(self._mailbox.now)
             return
         self._pause_monitor.note(event.step.actor, event.args, event.reply)
         if self._pause_monitor.is_enough(self._mailbox.now, self._server_time.lease_seconds):
-            paused = [connection for connection in self._proxy.connections if connection.paused_until is not None]
-            first = min(paused, key=lambda connection: (connection.paused_at, connection.actor))
+            first = min(self._proxy.delayed, key=lambda connection: (connection.paused_at, connection.actor))
             first.paused_until = self._mailbox.now
 
     def _strike(self, step: Step) -> None:
@@ -116,7 +119,7 @@ class StepExecutor:
         if self._server_faults.remembers:
             waiting = [other.blocked.footprint for other in self._proxy.connections if other.blocked]
             self._server_faults.write(self._mailbox.now, [held.footprint, *waiting])
-        reply = self._proxy.execute(connection, step.kind)
+        reply = self._commands.execute(connection, step.kind)
         blocks = connection.blocked is not None
         if blocks and held.timeout_seconds is not None:
             connection.deadline = self._mailbox.now + held.timeout_seconds
@@ -131,7 +134,7 @@ class StepExecutor:
             )
         )
         self._controller.note_repetition(state, held.args, reply)
-        self._proxy.push_messages()
+        self._commands.push_messages()
 
     def _wake(self, effect: Footprint, actor: ProxiedConnection) -> tuple[Footprint, tuple[WokenCommand, ...]]:
         """The blocked commands that a step has ended, and what they touched together with it."""
@@ -143,7 +146,7 @@ class StepExecutor:
         if not effect.writes or not blocked:
             return effect, ()
         woken: list[WokenCommand] = []
-        for connection, held, reply in self._proxy.woken(blocked):
+        for connection, held, reply in self._commands.woken(blocked):
             if connection.actor in self._proxy.banned:
                 self._controller.kill(self._controller.states[connection.actor])
             effect |= held.footprint
@@ -171,7 +174,8 @@ class StepExecutor:
             self._controller.resume(state)
             self.events.append(ExecutedStep(step=step, args=_WAIT))
         elif connection.paused_until is not None:
-            self._controller.shift_timers(state, self._mailbox.now - connection.paused_at)
+            if step.actor in self._proxy.paused:
+                self._controller.shift_timers(state, self._mailbox.now - connection.paused_at)
             self._proxy.resume(connection)
             self.events.append(ExecutedStep(step=step, args=_RESUMED))
         else:
@@ -179,7 +183,7 @@ class StepExecutor:
             self.events.append(ExecutedStep(step=step, args=held.args, reply=reply))
 
     def _time_out(self, connection: ProxiedConnection, state: ActorState) -> tuple[HeldCommand, bytes]:
-        _, held, reply = self._proxy.time_out(connection)
+        _, held, reply = self._commands.time_out(connection)
         if connection.actor in self._proxy.banned:
             self._controller.kill(state)
         return held, reply

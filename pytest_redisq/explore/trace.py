@@ -25,6 +25,7 @@ WORDS: dict[StepKind, str] = {
     StepKind.FLUSH_SCRIPTS: "scripts flushed before",
     StepKind.DISCONNECT: "connections killed",
     StepKind.PAUSE: "paused",
+    StepKind.DELAY: "delayed",
     StepKind.RESTART: "server restarted",
     StepKind.RESTART_EMPTY: "server restarted, empty",
     StepKind.FAILOVER: "failover, last write lost",

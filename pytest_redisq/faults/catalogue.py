@@ -32,6 +32,7 @@ ExploreFault = Literal[
     "kill-after",
     "term",
     "pause",
+    "delay",
     "timeout",
     "restart:server",
     "restart-empty:server",
@@ -181,6 +182,13 @@ CATALOGUE: tuple[FaultSpec, ...] = (
         "the actor is asked to end: SIGTERM, cancellation, or its `stop`; after 30 s of the schedule it is killed",
     ),
     _row("pause", "worker", _EXPLORE, "the actor stands still before its command until every lease has expired"),
+    _row(
+        "delay",
+        "connection",
+        _EXPLORE,
+        "the command reaches the server only when every lease has expired; the actor's timers, and its other commands, "
+        "go on",
+    ),
     _row("pause:server", "server", _TIMED, "the server stands still (SIGSTOP) for the duration", "required"),
     _row("timeout", "worker", _EXPLORE, "the timeout of a blocking command, or a sleep, ends early"),
     _row(

@@ -21,6 +21,7 @@ FaultName = Literal[
     "kill-holding",
     "term",
     "pause",
+    "delay",
     "timeout",
     "restart",
     "restart-empty",
