@@ -10,7 +10,7 @@ from pytest_redisq.check import Verdict
 from pytest_redisq.errors import DeliveryError, RedisqError
 from pytest_redisq.explore.equivalence import EquivalenceKey, StepEffect, equivalence_key
 from pytest_redisq.explore.schedule import ChoicePoint, Schedule, Step
-from pytest_redisq.explore.step_table import step_table
+from pytest_redisq.explore.step_table import folded, step_table
 from pytest_redisq.explore.trace import ExecutedStep
 
 #: What to do where a schedule does not always give the same execution.
@@ -48,6 +48,12 @@ class Execution:
     def schedule(self) -> Schedule:
         """The choices as a schedule."""
         return Schedule(step for _, step in self.choices)
+
+    @property
+    def shown(self) -> Schedule:
+        """The steps that its table shows."""
+        rows = folded(self.events, tuple(self.at_fault))
+        return Schedule(self.events[row].step for row in rows if isinstance(row, int))
 
     @property
     def order(self) -> EquivalenceKey:

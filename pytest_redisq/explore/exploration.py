@@ -137,7 +137,8 @@ class Failure:
 
     def _title(self) -> str:
         faults = sum(point.costs(step) for point, step in self.execution.choices)
-        counts = {"step": len(self.schedule), "switch": self.schedule.switches, "fault": faults}
+        shown = self.execution.shown
+        counts = {"step": len(shown), "switch": shown.switches, "fault": faults}
         said = ", ".join(f"{count} {noun if count == 1 else _PLURALS[noun]}" for noun, count in counts.items())
         if self.number is None:
             return f"{self._point()}the replayed schedule fails; it has {said}"

@@ -17,7 +17,7 @@ from pytest_redisq.explore.schedulers.deviation_plan import DeviationPlan
 from pytest_redisq.explore.schedulers.plan_scheduler import PlanScheduler
 from pytest_redisq.explore.schedulers.replay_scheduler import ReplayScheduler
 from pytest_redisq.explore.schedulers.scheduler import Scheduler
-from pytest_redisq.explore.shrink import Choices, Shrinker, size
+from pytest_redisq.explore.shrink import Shrinker, size
 from pytest_redisq.explore.step_table import describe
 from pytest_redisq.explore.trace import first_difference
 from pytest_redisq.servers.server_connection import ServerClosedError
@@ -75,18 +75,17 @@ class FailureShrinker:
         most = min(self.runner.limits.max_steps, 2 * len(found.choices) + 100)
         runner = replace(self.runner, limits=replace(self.runner.limits, max_steps=most))
 
-        def attempt(plan: DeviationPlan) -> Choices | None:
+        def attempt(plan: DeviationPlan) -> Execution | None:
             again = self._execute(runner, PlanScheduler(plan))
             best = self.failure.execution
             if isinstance(again, Exception) or again.failure_kind != found.failure_kind:
                 self._change(tried=self.failure.tried + 1)
                 return None
-            smaller = size(again.choices) < size(best.choices)
-            self._change(execution=again if smaller else best, tried=self.failure.tried + 1)
-            return again.choices
+            self._change(execution=min(again, best, key=size), tried=self.failure.tried + 1)
+            return again
 
         shrinker = Shrinker(attempt)
-        shrinker.shrink(found.choices)
+        shrinker.shrink(found)
         if shrinker.cut_short:
             self._change(stopped=f"not shrunk further: {self.failure.tried} schedules were tried")
 

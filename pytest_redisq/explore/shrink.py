@@ -10,14 +10,27 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from math import comb
-from typing import TypeAlias
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from pytest_redisq.explore.schedule import ChoicePoint, Schedule, Step, StepKind
 from pytest_redisq.explore.schedulers.deviation_plan import DeviationPlan, PlanPosition, command_numbers
 
 Choices: TypeAlias = Sequence[tuple[ChoicePoint, Step]]
-#: Executes the plan. Returns the choices, or None if it does not fail as the original did.
-Try: TypeAlias = Callable[[DeviationPlan], "Choices | None"]
+
+
+class FailingExecution(Protocol):
+    """A failing execution, as far as shrinking looks at it."""
+
+    @property
+    def choices(self) -> Choices:
+        """All its steps, each with what could be chosen."""
+
+    @property
+    def shown(self) -> Schedule:
+        """The steps that matter to a reader: without those that only repeat others."""
+
+
+F = TypeVar("F", bound=FailingExecution)
 
 #: The kinds of steps, from the easiest to understand to the hardest.
 _SIMPLEST = (
@@ -42,24 +55,25 @@ _SIMPLEST = (
 
 
 @dataclass(slots=True)
-class Shrinker:
+class Shrinker(Generic[F]):
     """Minimises a failing execution by at most `tries` further executions.
 
-    `cut_short`: whether smaller plans were left when these were made.
+    `attempt`: executes a plan; returns None if it does not fail as the original did. `cut_short`: whether smaller plans
+    were left when all tries were made.
     """
 
-    attempt: Try
+    attempt: Callable[[DeviationPlan], F | None]
     tries: int = 400
     cut_short: bool = False
 
-    def shrink(self, choices: Choices) -> Choices:
-        """The smallest failing run that was found."""
-        best = choices
+    def shrink(self, execution: F) -> F:
+        """The smallest failing execution that was found."""
+        best = execution
         seen: set[frozenset[tuple[PlanPosition, Step]]] = set()
         improved = True
         while improved:
             improved = False
-            for plan in _smaller(best, self.tries):
+            for plan in _smaller(best.choices, self.tries):
                 key = frozenset(plan.items())
                 if key in seen:
                     continue
@@ -75,12 +89,14 @@ class Shrinker:
         return best
 
 
-def size(choices: Choices) -> tuple[object, ...]:
-    """What is minimised: faults, deviations from the default, switches, steps, and last the order of letters."""
-    schedule = Schedule(step for _, step in choices)
-    order = tuple((step.actor, step.connection, _SIMPLEST.index(step.kind)) for step in schedule)
+def size(execution: FailingExecution) -> tuple[object, ...]:
+    """What is minimised: faults, deviations from the default, switches and steps that are shown, all steps, and last
+    the order of letters.
+    """
+    choices, shown = execution.choices, execution.shown
+    order = tuple((step.actor, step.connection, _SIMPLEST.index(step.kind)) for _, step in choices)
     faults = sum(point.costs(step) for point, step in choices)
-    return faults, len(DeviationPlan.of(choices)), schedule.switches, len(schedule), order
+    return faults, len(DeviationPlan.of(choices)), shown.switches, len(shown), len(choices), order
 
 
 def _smaller(choices: Choices, tries: int) -> Iterator[DeviationPlan]:

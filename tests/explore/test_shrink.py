@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from pytest_redisq.explore.schedule import StepKind
+from pytest_redisq.explore.schedule import ChoicePoint, Schedule, Step, StepKind
 from pytest_redisq.explore.schedulers.deviation_plan import DeviationPlan
 from pytest_redisq.explore.schedulers.plan_scheduler import PlanScheduler
 from pytest_redisq.explore.schedulers.scheduler_factory import SchedulerFactory
-from pytest_redisq.explore.shrink import Choices, Shrinker, size
+from pytest_redisq.explore.shrink import Shrinker, size
 from tests.explore.toy import Run, Toy
 
 Command = tuple[Any, ...]
@@ -55,15 +56,15 @@ def shrunk(toy: Toy, fails: Any, seed: int) -> Run:
         number += 1
     tried: list[DeviationPlan] = []
 
-    def attempt(plan: DeviationPlan) -> Choices | None:
+    def attempt(plan: DeviationPlan) -> Run | None:
         tried.append(plan)
         run = toy.run(PlanScheduler(plan))
-        return run.choices if fails(run) else None
+        return run if fails(run) else None
 
-    smallest = Shrinker(attempt).shrink(found.choices)
-    assert size(smallest) <= size(found.choices)
+    smallest = Shrinker(attempt).shrink(found)
+    assert size(smallest) <= size(found)
     assert len(tried) <= 400
-    return toy.run(PlanScheduler(DeviationPlan.of(smallest)))
+    return toy.run(PlanScheduler(DeviationPlan.of(smallest.choices)))
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -83,15 +84,16 @@ def test_superfluous_faults_go(seed: int) -> None:
 def test_what_cannot_be_smaller_stays() -> None:
     """A failure that only its own schedule shows comes out as it went in."""
     found = RACE.run(SchedulerFactory(seed=3).scheduler(1))
-    smallest = Shrinker(lambda _plan: None).shrink(found.choices)
-    assert smallest == found.choices
+    assert Shrinker[Run](lambda _plan: None).shrink(found) is found
 
 
 def test_tries_are_bounded() -> None:
     """No more runs than allowed."""
     count = []
-    Shrinker(lambda plan: count.append(plan), tries=5).shrink(RACE.run(SchedulerFactory(seed=3).scheduler(1)).choices)
+    shrinker = Shrinker[Run](lambda plan: count.append(plan), tries=5)
+    shrinker.shrink(RACE.run(SchedulerFactory(seed=3).scheduler(1)))
     assert len(count) == 5
+    assert shrinker.cut_short
 
 
 def test_pairs_are_tried_only_where_all_of_them_can_be() -> None:
@@ -99,5 +101,17 @@ def test_pairs_are_tried_only_where_all_of_them_can_be() -> None:
     found = Toy([noise, add_one] * 3).run(SchedulerFactory(seed=3).scheduler(1))
     assert len(DeviationPlan.of(found.choices)) >= 2
     tried: list[DeviationPlan] = []
-    Shrinker(lambda plan: tried.append(plan), tries=400).shrink(found.choices)
+    Shrinker[Run](lambda plan: tried.append(plan), tries=400).shrink(found)
     assert 0 < len(tried) < 400
+
+
+def test_polls_do_not_count() -> None:
+    """An execution is smaller than another one with fewer steps, if fewer steps of it are shown."""
+
+    @dataclass
+    class Found:
+        choices: list[tuple[ChoicePoint, Step]]
+        shown: Schedule
+
+    polls = RACE.run(SchedulerFactory(seed=3).scheduler(0))
+    assert size(Found(polls.choices, Schedule(polls.schedule[:3]))) < size(Found(polls.choices[:9], polls.schedule))

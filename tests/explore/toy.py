@@ -43,6 +43,10 @@ class Run:
         return Schedule(step for _, step in self.choices)
 
     @property
+    def shown(self) -> Schedule:
+        return self.schedule
+
+    @property
     def outcome(self) -> tuple[str, str]:
         return repr(self.results), repr(sorted(self.stored.items()))
 
