@@ -23,6 +23,7 @@ from pytest_redisq.model import Message
 from pytest_redisq.resp import Trait
 from pytest_redisq.runner.inspector import QueueInspector
 from pytest_redisq.search import (
+    LEASES_SECONDS,
     NamespaceSearch,
     SearchResult,
     TrimWatch,
@@ -182,7 +183,11 @@ def _notes(result: SearchResult, *, aged: bool) -> list[str]:
     if result.due:
         longest = max(result.due.values())
         number = f"{len(result.due)} message{'s come' if len(result.due) > 1 else ' comes'}"
-        return [f"{number} back in {in_words(longest)}; to wait for it, give settle_seconds={longest + 1:.0f}"]
+        passed = f", although redisq has let {in_words(LEASES_SECONDS)} pass" if aged else ""
+        return [
+            f"{number} back in {in_words(longest)}{passed}. Use a shorter lease in the test, or wait for it: give "
+            f"settle_seconds={longest + 1:.0f}, and a longer deadline_seconds"
+        ]
     if not aged and result.inside and (result.timers or result.pending):
         return [_NOT_AGED]
     return []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,8 @@ def test_a_lease_that_ends_after_an_hour_is_unknown(server: Server) -> None:
     assert verdict.outcome == "unknown"
     assert verdict.reasons[0].startswith("1 messages could still be had from the queue: 1 in the zset running, due in ")
     (advice,) = [note for note in verdict.notes if "settle_seconds" in note]
-    assert advice.startswith("1 message comes back in 60 min; to wait for it, give settle_seconds=3")
+    assert advice.startswith("1 message comes back in 60 min, although redisq has let 60 min pass. Use a shorter lease")
+    assert re.search(r"give settle_seconds=3\d{3}, and a longer deadline_seconds$", advice)
 
 
 def test_a_message_that_is_still_pending_after_its_ack_is_told(server: Server) -> None:
