@@ -29,9 +29,9 @@ RENEW_SECONDS, RETRY_SECONDS = 600.0, 10.0
 #: the lease has expired deletes the rest.
 REACH_SECONDS = 1.0
 #: Seconds until another look after the deletion: children of the run may live so much longer.
-LATE_SECONDS = 0.8
-#: The most rounds of deleting keys and looking again.
-ROUNDS = 40
+LATE_SECONDS = 0.4
+#: The most rounds of deleting keys, and of looking again.
+ROUNDS = 80
 _POLL_SECONDS = 0.05
 DONE, CLEAN = "done", "clean"
 
