@@ -66,6 +66,12 @@ def deferred() -> Iterator[None]:
             signal.raise_signal(number)
 
 
+def start(thread: threading.Thread) -> None:
+    """Start it in one piece: Ctrl-C meanwhile could leave it waiting for `start` for ever."""
+    with deferred():
+        thread.start()
+
+
 @contextlib.contextmanager
 def cleared_up() -> Iterator[contextlib.ExitStack]:
     """An ExitStack whose callbacks are all called at the block's end, with Ctrl-C delayed until they have returned.

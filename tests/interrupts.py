@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pytest_redisq
 
@@ -26,8 +26,13 @@ class Line(NamedTuple):
         return f"{self.file.removeprefix(OURS)}:{self.number} the {self.time}th time"
 
 
-def lines_of(act: Callable[[], object], *, within: str = OURS, times: int = 1) -> list[Line]:
-    """The lines that the main thread comes to in `act`, in their order, each at most so many `times`."""
+def lines_of(
+    act: Callable[[], object], *, within: str = OURS, times: int = 1, event: Literal["line", "return"] = "line"
+) -> list[Line]:
+    """The lines that the main thread comes to in `act`, or from which it returns, in their order.
+
+    Each at most so many `times`.
+    """
     seen: Counter[tuple[str, int]] = Counter()
     lines: list[Line] = []
 
@@ -36,11 +41,13 @@ def lines_of(act: Callable[[], object], *, within: str = OURS, times: int = 1) -
         if seen[place] <= times:
             lines.append(Line(*place, seen[place]))
 
-    _traced(act, note, within)
+    _traced(act, note, within, event)
     return lines
 
 
-def interrupted_at(line: Line, act: Callable[[], object], *, within: str = OURS) -> str:
+def interrupted_at(
+    line: Line, act: Callable[[], object], *, within: str = OURS, event: Literal["line", "return"] = "line"
+) -> str:
     """The result of interrupting `act` at that line: "interrupted", "not reached", or the problem."""
     left = line.time
     reached = False
@@ -55,7 +62,7 @@ def interrupted_at(line: Line, act: Callable[[], object], *, within: str = OURS)
                 signal.raise_signal(signal.SIGINT)
 
     try:
-        _traced(act, interrupt, within)
+        _traced(act, interrupt, within, event)
     except KeyboardInterrupt:
         return "interrupted"
     except Exception as error:
@@ -63,11 +70,13 @@ def interrupted_at(line: Line, act: Callable[[], object], *, within: str = OURS)
     return "swallowed" if reached else "not reached"
 
 
-def _traced(act: Callable[[], object], see: Callable[[tuple[str, int], FrameType], None], within: str) -> None:
+def _traced(
+    act: Callable[[], object], see: Callable[[tuple[str, int], FrameType], None], within: str, wanted: str
+) -> None:
     def trace(frame: FrameType, event: str, _argument: Any) -> Any:
         if not frame.f_code.co_filename.startswith(within) or frame.f_code.co_filename == __file__:
             return None
-        if event == "line":
+        if event == wanted:
             see((frame.f_code.co_filename, frame.f_lineno), frame)
         return trace
 

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -30,7 +30,7 @@ from pytest_redisq.servers import Server, start
 from pytest_redisq.servers.namespace import Namespaces
 from tests.inner import InnerRuns
 from tests.interrupting import KINDS, attack
-from tests.interrupts import Line, interrupted_at, lines_of
+from tests.interrupts import OURS, Line, interrupted_at, lines_of
 from tests.runner import sample_queues as queues
 from tests.support import eventually, local
 
@@ -389,42 +389,64 @@ ACTS = {
 }
 
 
-def _interrupt_everywhere(server: Server, act: Callable[[Redisq], object], within: str, places: slice) -> None:
-    namespaces = Namespaces(server)
+class Interrupted:
+    """An act that works on a namespace, interrupted at one line after the other."""
 
-    def whole() -> None:
-        with namespaces.namespace() as namespace, Redisq(server=server, namespace=namespace) as redisq:
-            act(redisq)
+    def __init__(self, server: Server, act: Callable[[Redisq], object]) -> None:
+        self._server, self._namespaces = server, Namespaces(server)
+        self._act = act
+        self.whole()  # what is done but once in a process is done
 
-    whole()  # what is done but once in a process is done
-    found = lines_of(whole, **({"within": within} if within else {}))
-    step = max(1, len(found) // (places.stop or len(found)))
-    threads = set(threading.enumerate())
-    wrong: dict[Line, str] = {}
-    reached = 0
-    for line in found[places.start or 0 :: step]:
-        with interrupts.repeated_where_lost():
-            told = interrupted_at(line, whole, **({"within": within} if within else {}))
-        reached += told != "not reached"
-        if told not in ("interrupted", "not reached"):
-            wrong[line] = told
-    namespaces.close()
-    assert not wrong, "\n".join(f"{line}: {told}" for line, told in wrong.items())
-    assert reached
-    eventually(lambda: set(threading.enumerate()) <= threads)
+    def whole(self) -> None:
+        with (
+            self._namespaces.namespace() as namespace,
+            Redisq(server=self._server, namespace=namespace) as redisq,
+        ):
+            self._act(redisq)
+
+    def at(self, lines: Sequence[Line], **where: Any) -> None:
+        threads = set(threading.enumerate())
+        wrong: dict[Line, str] = {}
+        reached = 0
+        for line in lines:
+            with interrupts.repeated_where_lost():
+                told = interrupted_at(line, self.whole, **where)
+            reached += told != "not reached"
+            if told not in ("interrupted", "not reached"):
+                wrong[line] = told
+        self._namespaces.close()
+        assert not wrong, "\n".join(f"{line}: {told}" for line, told in wrong.items())
+        assert reached
+        eventually(lambda: set(threading.enumerate()) <= threads)
 
 
 @pytest.mark.parametrize("kind", ACTS)
 def test_an_interrupt_comes_out_at_lines_of_ours(server: Server, kind: str) -> None:
-    _interrupt_everywhere(server, ACTS[kind], "", slice(3, 10))
+    interrupted = Interrupted(server, ACTS[kind])
+    lines = lines_of(interrupted.whole)
+    interrupted.at(lines[3 :: max(1, len(lines) // 10)])
+
+
+#: The lines of the method that takes a lock for `with`, which does not know yet that it must release it.
+LOCKED = {number for _, _, number in threading.Condition.__enter__.__code__.co_lines()}
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("kind", ACTS)
+def test_an_interrupt_that_leaves_a_lock_locked_stops_nobody_for_good(server: Server, kind: str) -> None:
+    interrupted = Interrupted(server, ACTS[kind])
+    within_a_lock = {"within": threading.__file__, "event": "return"}
+    returns = lines_of(interrupted.whole, times=20, **within_a_lock)
+    interrupted.at([line for line in returns if line.number in LOCKED], **within_a_lock)
 
 
 @pytest.mark.nightly
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("kind", ACTS)
-@pytest.mark.parametrize("within", ["", "/"], ids=["ours", "all"])
+@pytest.mark.parametrize("within", [OURS, "/"], ids=["ours", "all"])
 def test_an_interrupt_comes_out_at_every_line(server: Server, kind: str, within: str) -> None:
-    _interrupt_everywhere(server, ACTS[kind], within, slice(None))
+    interrupted = Interrupted(server, ACTS[kind])
+    interrupted.at(lines_of(interrupted.whole, within=within), within=within)
 
 
 @pytest.mark.nightly

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from pytest_redisq import interrupts
 from pytest_redisq.explore.mailbox import ActorEnded, ActorIdle, ActorSleeps, Mailbox
 from pytest_redisq.explore.virtual_socket_waits import Poller
 from pytest_redisq.explore.virtual_time import use_clock
@@ -53,7 +54,7 @@ class ActorThread:
     def __init__(self) -> None:
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self.thread: threading.Thread = threading.Thread(target=self._work, name="redisq-actor", daemon=True)
-        self.thread.start()
+        interrupts.start(self.thread)
 
     def run(self, job: Callable[[], None]) -> None:
         """Run `job` after the jobs that it already has."""
@@ -197,7 +198,8 @@ class ThreadRunner(ActorRunner):
         self._stop = stop
         #: Whether an address is the proxy's, so that the schedule decides when a wait for it ends.
         self.controls: Callable[[object], bool] = controls
-        self._gate = threading.Semaphore(0)
+        # Not a threading.Semaphore: Ctrl-C could leave its lock locked.
+        self._wakings: queue.SimpleQueue[None] = queue.SimpleQueue()
         #: Whether its waits on sockets have limits. Then it reports each wait, and is quiet only when it has.
         self.reports_waits: bool = False
         #: The reading and the writing end of a pipe that ends a wait on sockets; empty: it has not waited yet.
@@ -220,7 +222,7 @@ class ThreadRunner(ActorRunner):
             with contextlib.suppress(OSError):  # its code has ended
                 self._alarm[1].send(b".")
         else:
-            self._gate.release()
+            self._wakings.put(None)
 
     @property
     def can_be_terminated(self) -> bool:
@@ -292,6 +294,6 @@ class ThreadRunner(ActorRunner):
     def _pause(self, report: ActorSleeps) -> None:
         if not self.killed:
             self.mailbox.report(report)
-            self._gate.acquire()
+            self._wakings.get()
         if self.killed:
             raise ActorKilled

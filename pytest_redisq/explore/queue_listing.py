@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from pytest_redisq.check import FinishedMessages
+from pytest_redisq.endpoint.event_loop import LoopThread
 from pytest_redisq.endpoint.forms import awaited
 from pytest_redisq.explore.queue_side import QueueSide
 from pytest_redisq.explore.resources import Resources
@@ -49,5 +48,9 @@ def listed_bodies(side: QueueSide, resources: Resources) -> list[list[bytes]]:
                 await endpoint.close_async()
 
     # In a thread of its own: an event loop may be running the scenario.
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, list_bodies()).result()
+    loop = LoopThread("redisq-listing")
+    try:
+        listed: list[list[bytes]] = loop.do(list_bodies)
+    finally:
+        loop.close()
+    return listed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
+from pytest_redisq import interrupts
 from pytest_redisq.servers import Address
 
 #: pytest shows none of these frames: a crash is to show the user's own line.
@@ -43,10 +44,11 @@ class StallMeter:
     def __enter__(self) -> StallMeter:
         self._client.ping()
         self._began = time.monotonic()
-        self._thread.start()
+        interrupts.start(self._thread)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._ended.set()
+        with interrupts.deferred():
+            self._ended.set()
         self._thread.join()
         self._client.close()

@@ -15,12 +15,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 from typing import Any, Protocol, TypeVar
 
 import redis
 import redis.asyncio
 from redis.exceptions import RedisError
 
+from pytest_redisq import interrupts
 from pytest_redisq.queues.connection import AsyncQueueConnection, QueueConnection
 from pytest_redisq.queues.protocol import Delivery, Gap, Stopped
 from pytest_redisq.queues.steps import QueueLogic, RedisCommand, Steps, command, run, run_async
@@ -62,7 +64,6 @@ class BoundQueue:
         self._getting = threading.Lock()
         self._stopping = False
         self._blocked_id: int | None = None
-        self._left = threading.Event()
         self._closed = threading.Event()
         self._threads: list[threading.Thread] = []
         self._starting = threading.RLock()  # a signal handler may start a thread while its own thread starts one
@@ -134,7 +135,8 @@ class BoundQueue:
     def close(self) -> None:
         """Stop, sign off this worker, and release its threads and connections."""
         self.stop()
-        self._closed.set()
+        with interrupts.deferred():
+            self._closed.set()
         with self._starting:  # a later start sees that the queue is closed
             threads = self._threads.copy()
         for thread in threads:
@@ -164,7 +166,6 @@ class BoundQueue:
         )
 
     def _block(self, step: RedisCommand, connection: QueueConnection) -> Any:
-        self._left.clear()
         self._blocked_id = connection.connect()
         try:
             if self._stopping:
@@ -172,13 +173,12 @@ class BoundQueue:
             return connection.call(step)
         finally:
             self._blocked_id = None
-            self._left.set()
 
     def _start(self, work: Any) -> None:
         with self._starting:
             if not self._closed.is_set():
                 thread = threading.Thread(target=work, name=f"redisq-{work.__name__}", daemon=True)
-                thread.start()
+                interrupts.start(thread)
                 self._threads.append(thread)
 
     def _unblock(self) -> None:
@@ -187,7 +187,7 @@ class BoundQueue:
                 self._talk.call(command("CLIENT UNBLOCK", client_id))
             except RedisError:  # the server does not answer, or refuses the command: the pop must still end
                 self._take.abort()
-            self._left.wait(_UNBLOCK_AGAIN_SECONDS)
+            time.sleep(_UNBLOCK_AGAIN_SECONDS)
 
     def _beat_until_closed(self) -> None:
         while not self._closed.wait(self._logic.beat_seconds):

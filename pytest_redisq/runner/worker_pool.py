@@ -7,11 +7,13 @@ import ctypes
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Coroutine, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
+from pytest_redisq import interrupts
 from pytest_redisq.endpoint.drivers import drive, drive_async
+from pytest_redisq.endpoint.event_loop import LoopThread
 from pytest_redisq.endpoint.fence import Fence
 from pytest_redisq.endpoint.forms import EndpointFactory, QueueEndpoint, awaited
 from pytest_redisq.endpoint.jobs import ConsumerJob, Job, ProducerJob
@@ -116,10 +118,11 @@ class ThreadWorkerPool:
         member = _LocalWorker(job, self._status_table, self._recorder)
         thread = threading.Thread(target=self._live, args=(member,), name=job.name, daemon=True)
         self._members[job.slot] = member, thread
-        thread.start()
+        interrupts.start(thread)
 
     def go(self) -> None:
-        self._go.set()
+        with interrupts.deferred():
+            self._go.set()
 
     def poll(self) -> None:
         """Threads need none."""
@@ -140,7 +143,7 @@ class ThreadWorkerPool:
         for slot in self._living():
             with suppress(Exception):
                 self.stop(slot)
-        self._go.set()
+        self.go()
         self._join(GRACE_SECONDS)
         for slot in self._living():
             self.kill(slot)
@@ -187,20 +190,18 @@ class TaskWorkerPool:
         self._factory = factory
         self._status_table = status_table
         self._recorder = recorder
-        self._loop = asyncio.new_event_loop()
+        self._loop = LoopThread("redisq-tasks")
         self._go = asyncio.Event()
         self._members: dict[int, _LocalWorker] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._crashes: list[WorkerFailure] = []
-        self._thread = threading.Thread(target=self._loop.run_forever, name="redisq-tasks", daemon=True)
-        self._thread.start()
 
     def add(self, job: Job) -> None:
         member = self._members[job.slot] = _LocalWorker(job, self._status_table, self._recorder)
-        self._in_loop(self._start(member))
+        self._loop.do(lambda: self._start(member), GRACE_SECONDS)
 
     def go(self) -> None:
-        self._loop.call_soon_threadsafe(self._go.set)
+        self._loop.do_soon(self._go.set)
 
     def poll(self) -> None:
         """The loop tends them."""
@@ -209,36 +210,23 @@ class TaskWorkerPool:
         member = self._members[slot]
         member.context.stopping = True
         if isinstance(member.job, ConsumerJob):
-            self._in_loop(self._stop(member))
+            self._loop.do(lambda: self._stop(member), GRACE_SECONDS)
 
     def kill(self, slot: int) -> None:
-        self._loop.call_soon_threadsafe(self._members[slot].cut)
+        self._loop.do_soon(self._members[slot].cut)
 
     def crashes(self) -> list[WorkerFailure]:
         return list(self._crashes)
 
     def close(self) -> list[str]:
-        if self._loop.is_closed():
+        if self._loop.closed:
             return []
         with suppress(TimeoutError):
-            self._in_loop(self._end_all(), 4 * GRACE_SECONDS)
-            self._in_loop(self._loop.shutdown_asyncgens())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(GRACE_SECONDS)
-        if self._thread.is_alive():
-            return [
-                member.job.name for member in self._members.values() if member.status.state is not WorkerState.ENDED
-            ]
+            self._loop.do(self._end_all, 4 * GRACE_SECONDS)
         self._loop.close()
-        return []
-
-    def _in_loop(self, coroutine: Coroutine[Any, Any, None], seconds: float = GRACE_SECONDS) -> None:
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
-        try:
-            future.result(seconds)
-        except TimeoutError:
-            future.cancel()
-            raise
+        if self._loop.closed:
+            return []
+        return [member.job.name for member in self._members.values() if member.status.state is not WorkerState.ENDED]
 
     async def _start(self, member: _LocalWorker) -> None:
         self._tasks[member.job.slot] = asyncio.create_task(self._live(member), name=member.job.name)

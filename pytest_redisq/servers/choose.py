@@ -78,7 +78,7 @@ def start_in(directory: Path, settings: Settings, kind: ServerKind, reason: str)
     try:
         remove_abandoned_folders()
         # Importing redis-py takes longer than booting a server, so both happen at the same time.
-        threading.Thread(target=_load, name="redisq-load", daemon=True).start()
+        interrupts.start(threading.Thread(target=_load, name="redisq-load", daemon=True))
         launched = backend(kind).launch(settings, supervisor)
         from pytest_redisq.servers.server import Server
 

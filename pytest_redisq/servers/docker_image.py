@@ -11,6 +11,7 @@ import docker.errors
 import requests
 from testcontainers.core.docker_client import DockerClient
 
+from pytest_redisq import interrupts
 from pytest_redisq.errors import ServerError
 from pytest_redisq.servers.docker_daemon import Daemon, server_images
 
@@ -61,7 +62,7 @@ def _within_silence(events: Iterator[Mapping[str, str]]) -> Iterator[Mapping[str
         except Exception as error:
             heard.put(error)
 
-    threading.Thread(target=listen, name="redisq-fetch", daemon=True).start()
+    interrupts.start(threading.Thread(target=listen, name="redisq-fetch", daemon=True))
     while True:
         try:
             event = heard.get(timeout=SILENCE_SECONDS)
