@@ -7,11 +7,11 @@ from pytest_redisq.check.contract import (
     AnomalyKind,
     AnyContract,
     Contract,
-    ContractText,
     Guarantee,
     Law,
     contract_of,
 )
+from pytest_redisq.check.contract_text import ContractText
 from pytest_redisq.check.evidence import ErrorCount, Evidence, Knowledge, Share
 from pytest_redisq.check.judge import check
 from pytest_redisq.check.missing import (

@@ -6,8 +6,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal, Self, TypeAlias
+from typing import Self, TypeAlias
 
+from pytest_redisq.check.contract_text import ContractText
 from pytest_redisq.spelling import suggest
 
 
@@ -212,54 +213,6 @@ class Contract:
         return ", ".join([self.guarantee, *modifiers])
 
 
-#: The contracts as text, so that a type checker finds one that is misspelt. For text that is made at run time, and for
-#: `live` with a time of its own, use `Contract.parse`.
-ContractText: TypeAlias = Literal[
-    "at-most-once",
-    "at-most-once, fifo",
-    "at-most-once, bounded",
-    "at-most-once, live",
-    "at-most-once, fifo, bounded",
-    "at-most-once, bounded, fifo",
-    "at-most-once, fifo, live",
-    "at-most-once, live, fifo",
-    "at-most-once, bounded, live",
-    "at-most-once, live, bounded",
-    "at-most-once, fifo, bounded, live",
-    "at-least-once",
-    "at-least-once, fifo",
-    "at-least-once, bounded",
-    "at-least-once, live",
-    "at-least-once, fifo, bounded",
-    "at-least-once, bounded, fifo",
-    "at-least-once, fifo, live",
-    "at-least-once, live, fifo",
-    "at-least-once, bounded, live",
-    "at-least-once, live, bounded",
-    "at-least-once, fifo, bounded, live",
-    "effectively-once",
-    "effectively-once, fifo",
-    "effectively-once, bounded",
-    "effectively-once, live",
-    "effectively-once, fifo, bounded",
-    "effectively-once, bounded, fifo",
-    "effectively-once, fifo, live",
-    "effectively-once, live, fifo",
-    "effectively-once, bounded, live",
-    "effectively-once, live, bounded",
-    "effectively-once, fifo, bounded, live",
-    "fan-out",
-    "fan-out, fifo",
-    "fan-out, bounded",
-    "fan-out, live",
-    "fan-out, fifo, bounded",
-    "fan-out, bounded, fifo",
-    "fan-out, fifo, live",
-    "fan-out, live, fifo",
-    "fan-out, bounded, live",
-    "fan-out, live, bounded",
-    "fan-out, fifo, bounded, live",
-]
 #: What a function that judges takes: a text such as "at-least-once, fifo", or a `Contract`.
 AnyContract: TypeAlias = ContractText | Contract
 

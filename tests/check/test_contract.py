@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from pytest_redisq.check import LAWS, AnomalyKind, Contract, Guarantee
+from pytest_redisq.check import LAWS, AnomalyKind, Contract, ContractText, Guarantee
 
 
 @pytest.mark.parametrize(
@@ -20,6 +22,13 @@ from pytest_redisq.check import LAWS, AnomalyKind, Contract, Guarantee
 def test_a_contract_is_read_in_whatever_spelling_people_use(text: str, contract: Contract) -> None:
     assert Contract.parse(text) == contract
     assert Contract.parse(str(contract)) == contract
+
+
+def test_each_text_that_a_type_checker_knows_is_a_contract() -> None:
+    texts = [text for literal in get_args(ContractText) for text in get_args(literal)]
+    assert "at-least-once, fifo, live=30s" in texts
+    for text in texts:
+        assert sorted(str(Contract.parse(text)).split(", ")) == sorted(text.replace("=10s", "").split(", "))
 
 
 @pytest.mark.parametrize(

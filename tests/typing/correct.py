@@ -47,7 +47,8 @@ def test_run(redisq: Redisq, redisq_start: StartServer) -> None:
     run = redisq.run(jobs, producers=2, consumers=2, messages=100, workers="process", faults=faults)
     redisq.run(jobs, faults="kill:server@5+1s")
     run.verify("at-least-once, fifo")
-    run.verify(Contract.parse("at-least-once"))
+    run.verify("at-least-once, live=30s")
+    run.verify(Contract.parse("at-least-once, live=7s"))
     redisq.run(Orders, workers="asyncio").verify("fan-out, bounded")
     server = redisq_start(persistence="aof", server_args=["maxmemory 10mb"])
     server.stop()
@@ -68,7 +69,7 @@ def scenario(world: World) -> None:
 
 def test_explore(redisq: Redisq) -> None:
     redisq.explore(scenario, faults=["lost-reply", Fault("kill", target="one")], seconds=1, strategy="pos")
-    redisq.explore(Orders, contract="at-least-once", consumers=2, faults="restart:server").verify()
+    redisq.explore(Orders, contract="at-least-once, live=5s", consumers=2, faults="restart:server").verify()
     redisq.replay(scenario, "AABB", max_steps=10)
     redisq.conformance(Orders, contract="at-most-once", workers=["thread"], faults=["drop:connections"])
 

@@ -17,6 +17,7 @@ def test_mistakes(redisq: Redisq, redisq_start: StartServer) -> None:
     redisq.run(jobs, producer=2)  # mistake: misspelt keyword
     redisq.run(jobs, messages="100")  # mistake: wrong type
     run.verify("at-least-onc")  # mistake: misspelt contract
+    run.verify("at-least-once, live=30")  # mistake: a time without its unit
     redisq.run(jobs, workers="threads")  # mistake: misspelt worker kind
     redisq.kill_consumer(after_messages=1, moment="recieving")  # mistake: misspelt moment
     redisq.kil_consumer(after_messages=1)  # mistake: misspelt fault
