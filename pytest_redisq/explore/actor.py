@@ -70,6 +70,8 @@ class ActorState:
     started: bool = False
     #: Whether a fault has struck it, so that a connection error is expected.
     faulted: bool = False
+    #: Whether a fault has refused a command of it, so that an error reply is expected.
+    refused: bool = False
     #: When it is killed, in virtual time, because it was asked to end; None: it was not asked.
     grace_until: float | None = None
     #: Whether it was killed because it had not ended by then, and must have.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pytest_redisq.explore.connection_state import HeldCommand
+from pytest_redisq.explore.error_replies import ERROR_REPLIES, error_reply
 from pytest_redisq.explore.proxied_connection import ProxiedConnection
 from pytest_redisq.explore.proxy import Proxy
 from pytest_redisq.explore.schedule import StepKind
@@ -38,6 +39,8 @@ class CommandExecutor:
         if kind is StepKind.FLUSH_SCRIPTS:
             self._proxy.scripts.forget()
         connection.held = None
+        if kind in ERROR_REPLIES:
+            return self._refuse(connection, held, kind)
         if forgotten := self._proxy.scripts.answer(held.args):
             self._finish(connection, b"", forgotten, kind)
             return forgotten
@@ -53,6 +56,16 @@ class CommandExecutor:
             self._proxy.cut(connection)
             return b""
         self._finish(connection, pushed, reply, kind)
+        return reply
+
+    def _refuse(self, connection: ProxiedConnection, held: HeldCommand, kind: StepKind) -> bytes:
+        """Answer the command with an error. A refused EXEC also ends the transaction."""
+        address = self._proxy.url(connection.actor, tcp=True).partition("//")[2]
+        reply = error_reply(kind, held, address=address)
+        if held.args[0].upper() == b"EXEC":
+            connection.server.send(encode_command(["DISCARD"]))
+            connection.server.receive()
+        self._finish(connection, b"", reply, kind)
         return reply
 
     def _settle_subscription(self, connection: ProxiedConnection, kind: StepKind) -> bytes:

@@ -11,7 +11,7 @@ Commands in, decisions out; no IO. Laws:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from pytest_redisq.explore.footprint import NOTHING, CommandTable, Footprint
@@ -44,7 +44,8 @@ _TIMEOUTS = {
 class HeldCommand:
     """A command that waits to be chosen. `raw` is what the server will get.
 
-    `blocks`: whether it may block there; `timeout_seconds`: the client's timeout, None: without limit.
+    `blocks`: whether it may block there; `timeout_seconds`: the client's timeout, None: without limit. `flags`: what
+    the server reports of it; of EXEC, what it reports of the queued commands.
     """
 
     args: tuple[bytes, ...]
@@ -53,6 +54,7 @@ class HeldCommand:
     blocks: bool = False
     timeout_seconds: float | None = None
     subscribes: bool = False
+    flags: frozenset[bytes] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,7 @@ class ConnectionState:
     def _reset(self) -> None:
         self._queued: list[tuple[bytes, ...]] | None = None
         self._transaction = NOTHING
+        self._flags = frozenset[bytes]()
         self._watched = NOTHING
         self._replies: Literal["on", "off", "skip", "skip-next"] = "on"
         #: Whether the server may send messages that are not replies.
@@ -153,7 +156,7 @@ class ConnectionState:
     def _set_up(self, name: bytes, sub: bytes, command: Request) -> PassedCommand:
         match name:
             case b"MULTI":
-                self._queued, self._transaction = [], NOTHING
+                self._queued, self._transaction, self._flags = [], NOTHING, frozenset()
             case b"DISCARD":
                 self._queued, self._watched = None, NOTHING
             case b"UNWATCH":
@@ -172,11 +175,14 @@ class ConnectionState:
         if name != b"EXEC":
             self._queued.append(command.args)
             self._transaction |= self._commands.footprint(command.args)
+            self._flags |= self._commands.flags(command.args) - {b"loading"}
             return PassedCommand(command.raw)
         args = (b"EXEC", *(b" ".join(queued) for queued in self._queued))
         footprint = self._transaction | self._watched
         self._queued, self._watched, self._stepped = None, NOTHING, True
-        return HeldCommand(args=args, raw=command.raw, footprint=footprint)
+        flags = self._flags
+        self._flags = frozenset()
+        return HeldCommand(args=args, raw=command.raw, footprint=footprint, flags=flags)
 
     def _hold(self, name: bytes, command: Request) -> HeldCommand:
         held = self._commands.remembered.get(command.raw)
@@ -190,17 +196,21 @@ class ConnectionState:
 
 
 def _hold(commands: CommandTable, name: bytes, command: Request) -> HeldCommand:
-    footprint = commands.footprint(command.args)
-    if commands.blocking(name) or name in _TIMEOUTS:  # Redis 7.0 does not say so of WAIT
-        return _without_timeout(name, command, footprint)
-    return HeldCommand(args=command.args, raw=command.raw, footprint=footprint, subscribes=name in _SUBSCRIBES)
+    plain = HeldCommand(
+        args=command.args,
+        raw=command.raw,
+        footprint=commands.footprint(command.args),
+        subscribes=name in _SUBSCRIBES,
+        flags=commands.flags(command.args),
+    )
+    # Redis 7.0 does not call WAIT blocking.
+    return _without_timeout(name, plain) if b"blocking" in plain.flags or name in _TIMEOUTS else plain
 
 
-def _without_timeout(name: bytes, command: Request, footprint: Footprint) -> HeldCommand:
+def _without_timeout(name: bytes, plain: HeldCommand) -> HeldCommand:
     """The blocking command without its timeout, and the client's timeout."""
-    args = list(command.args)
+    args = list(plain.args)
     at, per_second = _timeout_place(name, args)
-    plain = HeldCommand(args=command.args, raw=command.raw, footprint=footprint)
     if at is None:
         return plain  # XREAD without BLOCK, or a command that the server will refuse
     try:
@@ -211,13 +221,8 @@ def _without_timeout(name: bytes, command: Request, footprint: Footprint) -> Hel
         return plain
     if timeout:
         args[at] = b"0"
-    return HeldCommand(
-        args=command.args,
-        raw=encode_command(args) if timeout else command.raw,
-        footprint=footprint,
-        blocks=True,
-        timeout_seconds=timeout or None,
-    )
+    raw = encode_command(args) if timeout else plain.raw
+    return replace(plain, raw=raw, blocks=True, timeout_seconds=timeout or None)
 
 
 def _timeout_place(name: bytes, args: Sequence[bytes]) -> tuple[int | None, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Set
 
 from pytest_redisq.explore.actor_controller import POLLING_AFTER, ActorController
+from pytest_redisq.explore.error_replies import can_get
 from pytest_redisq.explore.footprint import ALL
 from pytest_redisq.explore.proxied_connection import ProxiedConnection
 from pytest_redisq.explore.resources import Resources
@@ -79,6 +80,7 @@ class EnabledSteps:
     def _enabled_step(self, connection: ProxiedConnection) -> EnabledStep:
         assert connection.held
         kinds = sorted(self._kinds(connection.actor) - NO_FAULTS) if self.budget > 0 else []
+        kinds = [kind for kind in kinds if can_get(kind, connection.held)]
         if connection.abandoned:
             kinds = [kind for kind in kinds if kind is StepKind.LOSE_REQUEST]
         return EnabledStep(

@@ -252,7 +252,9 @@ class ExecutionLoop:
                     "What to do: let it end when it is asked to, also while it waits for a message."
                 )
             error = None if state.actor.killed else state.actor.error  # an error after the kill has no effect
-            if error and not (
-                state.faulted and isinstance(error, (redis.ConnectionError, redis.TimeoutError, OSError))
+            if (
+                error
+                and not (state.faulted and isinstance(error, (redis.ConnectionError, redis.TimeoutError, OSError)))
+                and not (state.refused and isinstance(error, redis.ResponseError))
             ):
                 raise error

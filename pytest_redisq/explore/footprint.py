@@ -25,6 +25,11 @@ class Footprint:
     reads: frozenset[bytes] = frozenset()
     writes: frozenset[bytes] = frozenset()
 
+    @property
+    def keys(self) -> frozenset[bytes]:
+        """The keys, as far as they are known; none for a command of channels."""
+        return frozenset(name for name in self.reads | self.writes if not name.startswith(b"\xff*"))
+
     def conflicts(self, other: Footprint) -> bool:
         """Whether the order of the two matters."""
         return _meet(self.writes, other.writes) or _meet(self.writes, other.reads) or _meet(self.reads, other.writes)
@@ -75,10 +80,10 @@ class CommandTable:
             self.remembered.clear()
         self.remembered[raw] = found
 
-    def blocking(self, name: bytes) -> bool:
-        """Whether the command `name`, in capitals, may wait in the server."""
-        known = self._command(name)
-        return known is not None and b"blocking" in known.flags
+    def flags(self, args: Sequence[bytes]) -> frozenset[bytes]:
+        """What the server reports of a command, given with its arguments: "write", "blocking", "denyoom" …"""
+        known = self._command(args[0].upper(), args[1].upper() if len(args) > 1 else b"")
+        return frozenset() if known is None else frozenset(known.flags)
 
     def footprint(self, args: Sequence[bytes]) -> Footprint:
         """What a command, given with its arguments, touches."""

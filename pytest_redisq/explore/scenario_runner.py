@@ -18,7 +18,7 @@ from pytest_redisq.explore.equivalence import EnabledStepsChangedError
 from pytest_redisq.explore.execution import Execution, NondeterminismError, uncontrolled
 from pytest_redisq.explore.execution_loop import ExecutionLimits, ExecutionLoop
 from pytest_redisq.explore.resources import Resources
-from pytest_redisq.explore.schedule import OF_THE_SERVER, StepKind
+from pytest_redisq.explore.schedule import FORGETS_SCRIPTS
 from pytest_redisq.explore.schedulers.exhaustive_scheduler import ExhaustiveScheduler
 from pytest_redisq.explore.schedulers.random_sampler import RandomSampler
 from pytest_redisq.explore.schedulers.replay_scheduler import DivergedError
@@ -151,4 +151,4 @@ def _lacks_scripts(events: Iterable[ExecutedStep]) -> bool:
 
 
 def _flushes(execution: Execution) -> bool:
-    return any(step.kind is StepKind.FLUSH_SCRIPTS or step.kind in OF_THE_SERVER for _, step in execution.choices)
+    return any(step.kind in FORGETS_SCRIPTS for _, step in execution.choices)

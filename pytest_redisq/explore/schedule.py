@@ -57,6 +57,12 @@ class StepKind(StrEnum):
     PAUSE = "p"
     #: The command is delayed until every lease has run out; its actor goes on.
     DELAY = "l"
+    #: The command gets an error reply, and has no effect.
+    OOM = "m"
+    READONLY = "y"
+    LOADING = "g"
+    NOSCRIPT = "b"
+    MOVED = "v"
     #: The server restarts before the command, which is lost: its data survive, its connections and scripts do not.
     RESTART = "s"
     #: The same without persistence: it comes back empty.
@@ -80,6 +86,9 @@ TIMERS = frozenset([StepKind.TIME, StepKind.GRACE])
 #: Faults of the server, which strike all actors.
 OF_THE_SERVER = frozenset([StepKind.RESTART, StepKind.RESTART_EMPTY, StepKind.FAILOVER])
 
+#: Faults after which an actor is told that a script is unknown.
+FORGETS_SCRIPTS = OF_THE_SERVER | {StepKind.FLUSH_SCRIPTS, StepKind.NOSCRIPT}
+
 
 #: The kinds of steps that each fault of the catalogue stands for.
 _KINDS_OF: dict[FaultName, tuple[StepKind, ...]] = {
@@ -94,6 +103,11 @@ _KINDS_OF: dict[FaultName, tuple[StepKind, ...]] = {
     "pause": (StepKind.PAUSE,),
     "delay": (StepKind.DELAY,),
     "timeout": (StepKind.TIME,),
+    "oom": (StepKind.OOM,),
+    "readonly": (StepKind.READONLY,),
+    "loading": (StepKind.LOADING,),
+    "noscript": (StepKind.NOSCRIPT,),
+    "moved": (StepKind.MOVED,),
     "restart": (StepKind.RESTART,),
     "restart-empty": (StepKind.RESTART_EMPTY,),
     "failover": (StepKind.FAILOVER,),

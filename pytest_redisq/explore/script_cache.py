@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-_NOSCRIPT = b"-NOSCRIPT No matching script. Please use EVAL.\r\n"
+#: The reply to an unknown script.
+NOSCRIPT = b"-NOSCRIPT No matching script. Please use EVAL.\r\n"
 
 
 class ScriptCache:
@@ -32,7 +33,7 @@ class ScriptCache:
             return None
         match [args[0].upper(), *args[1:]]:
             case [b"EVALSHA" | b"EVALSHA_RO", sha, *_] if sha.lower() not in self.known:
-                return _NOSCRIPT
+                return NOSCRIPT
             case [b"EVAL" | b"EVAL_RO", script, *_]:
                 self._learn(script)
             case [b"SCRIPT", sub, script] if sub.upper() == b"LOAD":

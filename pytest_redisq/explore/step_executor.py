@@ -6,6 +6,7 @@ from pytest_redisq.explore.actor import ActorState
 from pytest_redisq.explore.actor_controller import ActorController
 from pytest_redisq.explore.command_executor import CommandExecutor
 from pytest_redisq.explore.connection_state import HeldCommand
+from pytest_redisq.explore.error_replies import ERROR_REPLIES
 from pytest_redisq.explore.footprint import ALL, NOTHING, Footprint
 from pytest_redisq.explore.pause_monitor import PAUSE_SECONDS, PauseMonitor
 from pytest_redisq.explore.proxied_connection import ProxiedConnection
@@ -114,6 +115,7 @@ class StepExecutor:
     def _send(self, step: Step, connection: ProxiedConnection, held: HeldCommand) -> None:
         state = self._controller.states[step.actor]
         state.faulted |= step.kind is not StepKind.RUN
+        state.refused |= step.kind in ERROR_REPLIES
         # Set before its connection is cut, so that its code can tell the kill from a connection error.
         state.actor.killed |= step.kind in (StepKind.KILL_BEFORE, StepKind.KILL_AFTER)
         if self._server_faults.remembers:
