@@ -224,8 +224,10 @@ class Redisq:
         __tracebackhide__ = True
         checked("redisq.load", options, LoadKeywords)
         struck = [self._allowed(fault) for fault in faults_for("load", faults)]
-        given: dict[str, Any] = {"seconds": 3.0, "own_server": self._server.kind != "url", **options}
-        report = run_struck(LoadRun(scenario=scenario, url=self._namespace.url, **given), self._server, struck)
+        server = self._server
+        ways: dict[str, Any] = {"own_server": server.kind != "url", "shared_server": server.shared}
+        given: dict[str, Any] = {"seconds": 3.0} | ways | {**options}
+        report = run_struck(LoadRun(scenario=scenario, url=self._namespace.url, **given), server, struck)
         self._log.loaded(report, Place.of_caller(1))
         return report
 

@@ -68,6 +68,7 @@ class BitmapEvidence:
     * `strikes`: the faults that struck, by the wall clock; default: none.
     * `search`: the result of a search of the server's keys; default: none. The messages found are in the ledger as
       remaining or pending.
+    * `trim_doubt`: why the messages that the ledger has as trimmed need not have been removed by a bound; default: "".
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class BitmapEvidence:
         errors: Sequence[ErrorCount] = (),
         search: Search | None = None,
         strikes: Sequence[FaultRecord] = (),
+        trim_doubt: str = "",
     ) -> None:
         self._ledger = ledger
         self._unsettled = unsettled
@@ -88,8 +90,7 @@ class BitmapEvidence:
         self._errors = errors
         self._strikes = strikes
         self.notes: tuple[str, ...] = ()
-        #: Only streams are trimmed under load, and they say so.
-        self.trim_doubt: str = ""
+        self.trim_doubt: str = trim_doubt
         #: Faults strike a load run from outside. `load.timed_faults` adds their records to the report.
         self.faults: Sequence[FaultRecord] = ()
         self._search_gap = search.gap if search else ""

@@ -18,6 +18,7 @@ from pyroaring import BitMap64
 from pytest_redisq.load.codec import MAX_SEQUENCE, key_of
 from pytest_redisq.load.consumer_log import ConsumerLogs
 from pytest_redisq.load.deliveries import AckBatch, Coverage, Dequeue, Received, packed
+from pytest_redisq.load.newest_puts import NewestPuts
 
 #: So many unreadable bodies are kept, as far as this many bytes, to be shown.
 _EXAMPLES, _EXAMPLE_BYTES = 5, 60
@@ -30,7 +31,7 @@ class Ledger:
     `failed`: enqueues that certainly did not happen; `unknown`: those whose outcome is unknown. All others attempted
     are acknowledged. `readers`: what each reader got; all consumers who share a queue are one. `remaining` and
     `pending` are what the queue still holds at the end, the latter already handed to some consumer; `trimmed` is what
-    it has thrown away by a bound declared to it.
+    it has thrown away by a bound. `newest`: the newest enqueues to a queue of the user's own.
     """
 
     attempted: dict[int, int] = field(default_factory=dict)
@@ -43,6 +44,7 @@ class Ledger:
     pending: BitMap64 = field(default_factory=BitMap64)
     trimmed: BitMap64 = field(default_factory=BitMap64)
     logs: ConsumerLogs = field(default_factory=ConsumerLogs)
+    newest: NewestPuts = field(default_factory=NewestPuts)
 
     def attempt(self, producer: int, messages: int = 1) -> int:
         """Note that `producer` is about to enqueue so many; the sequence of the first."""
@@ -115,6 +117,7 @@ class Ledger:
         self.pending |= other.pending
         self.trimmed |= other.trimmed
         self.logs.merge(other.logs)
+        self.newest.merge(other.newest)
 
     def dump(self) -> dict[str, Any]:
         """As plain values and bytes, to be sent (Locust's messages are msgpack)."""
@@ -128,6 +131,7 @@ class Ledger:
             "remaining": packed(self.remaining),
             "pending": packed(self.pending),
             "logs": self.logs.dump(time.time_ns()),
+            "newest": self.newest.dump(),
         }
 
     @classmethod
@@ -143,4 +147,5 @@ class Ledger:
             remaining=BitMap64.deserialize(dumped["remaining"]),
             pending=BitMap64.deserialize(dumped["pending"]),
             logs=ConsumerLogs.load(dumped["logs"]),
+            newest=NewestPuts.load(dumped["newest"]),
         )

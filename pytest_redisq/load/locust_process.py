@@ -68,6 +68,8 @@ class LoadRun:
     settings: Sequence[str] = ()
     #: Whether redisq has started the server and removes it after the run: then the keys need no lease.
     own_server: bool = False
+    #: Whether clients of other processes may use that server, such as workers of pytest-xdist.
+    shared_server: bool = False
     #: Further arguments for Locust's command line, such as ("--csv", "figures").
     locust: Sequence[str] = ()
 
@@ -97,6 +99,7 @@ class LoadRun:
         for setting in self.settings:
             words += ["--set", setting]
         words += ["--redisq-own-server"] * self.own_server
+        words += ["--redisq-shared-server"] * self.shared_server
         if self.processes > 1:
             words += ["--processes", self.processes, *_meeting_place()]
         return [*map(str, words), *self.locust]

@@ -14,6 +14,7 @@ from pytest_redisq.load.engine.clients import PushClient
 from pytest_redisq.load.engine.delivery_buffer import DeliveryBuffer
 from pytest_redisq.load.ledger import Ledger
 from pytest_redisq.load.queue_errors import QueueErrors
+from pytest_redisq.resp import Trait
 
 
 class LoadContext:
@@ -31,6 +32,8 @@ class LoadContext:
         self.put = 0
         #: The consumers of own queues that are at work on a message.
         self.at_work: set[int] = set()
+        #: What the commands of the user's own queue have done.
+        self.seen: Trait = Trait.NONE
         #: What the user's own queue raised, apart from errors of Redis and the network.
         self.errors: QueueErrors = QueueErrors()
 

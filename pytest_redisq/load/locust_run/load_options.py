@@ -36,6 +36,8 @@ class LoadOptions:
     settings: tuple[str, ...] = ()
     #: Whether redisq has started the server and removes it after the run: then the keys need no lease.
     own_server: bool = False
+    #: Whether clients of other processes may use that server all the same.
+    shared_server: bool = False
 
     @classmethod
     def of(cls, options: Any) -> Self:
@@ -53,6 +55,7 @@ class LoadOptions:
             report=options.redisq_report,
             settings=tuple(options.set),
             own_server=options.redisq_own_server,
+            shared_server=options.redisq_shared_server or not options.redisq_own_server,
         )
 
     def assignments(self, run: str, producers: int, consumers: int, workers: int) -> list[Assignment]:
@@ -115,6 +118,7 @@ def add_arguments(parser: Any, **_: Any) -> None:
         "--drain-seconds", type=float, default=30.0, help="at the end, stop consumers that make no progress for so long"
     )
     add("--redisq-report", default=None, help="write the result to this file, as JSON")
+    add("--redisq-shared-server", action="store_true", help="clients of other processes may use the server")
     add("--redisq-own-server", action="store_true", help="redisq has started the server: leave the keys there")
 
 

@@ -14,7 +14,7 @@ import secrets
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gevent
@@ -42,6 +42,7 @@ from pytest_redisq.load.locust_run.run_progress import TELL_SECONDS, RunProgress
 from pytest_redisq.load.locust_run.server_queries import ServerQueries, control
 from pytest_redisq.load.locust_run.worker_reports import WorkerReports
 from pytest_redisq.load.results.exit_status import EXIT_NOT_RUN, EXIT_UNKNOWN
+from pytest_redisq.load.results.histogram import Timings
 from pytest_redisq.load.results.load_result import LoadResult, error_counts, not_a_pass
 from pytest_redisq.load.scenarios import LrangePayload, OwnQueue, Scenario
 from pytest_redisq.load.scenarios.scenario_settings import with_settings
@@ -164,7 +165,11 @@ class LocustMaster:
         self._assignments = self._reports.assignments = dict(zip(workers, shares, strict=True))
         self._keys.take(self._client, self._assignments[workers[0]])
         self._queries = ServerQueries(
-            self._scenario, self._assignments[workers[0]], self._client, self._publisher.note_headway
+            self._scenario,
+            self._assignments[workers[0]],
+            self._client,
+            self._publisher.note_headway,
+            shared=self._options.shared_server,
         )
         self._prepared = self._scenario.prepare(self._client, self._assignments[workers[0]])
         self._began = time.monotonic()
@@ -248,19 +253,7 @@ class LocustMaster:
         if unended and not queries.silent:
             unsettled.append(f"{unended} consumers did not end when they were told to")
         ledger, timings = self._prepared, self._reports.merge_into(self._prepared)
-        queries.check_writable()
-        queries.look_inside(ledger)
-        search = queries.look_for_missing(ledger)
-        unsettled += queries.failures
-        evidence = BitmapEvidence(
-            ledger,
-            unsettled=unsettled,
-            absent=self._reports.absent(),
-            errors=error_counts(timings),
-            strikes=read_strikes(self._options.report),
-            search=search,
-        )
-        verdict, interrupted = check(evidence, contract, keep=KEPT_RANGES), self._interrupted(seconds)
+        verdict, interrupted = self._verdict(ledger, timings, unsettled), self._interrupted(seconds)
         self._until(lambda: (queries.clients_after() or 0) <= queries.clients_before + self._users_beside, 2.0)
         return LoadResult(
             scenario=self._name,
@@ -274,8 +267,36 @@ class LocustMaster:
             stop_seconds=self._reports.most("stop_seconds"),
             clients=(queries.clients_before, queries.clients_after()),
             seen=self._run_progress.figures() | self._reports.figures(),
-            notes=tuple(filter(None, [*notes, *queries.events(), _refused(verdict), queries.clear(self._keys)])),
+            notes=tuple(
+                filter(
+                    None,
+                    [
+                        *notes,
+                        queries.bounds.note if queries.bounds else "",
+                        *queries.events(),
+                        _refused(verdict),
+                        queries.clear(self._keys),
+                    ],
+                )
+            ),
         )
+
+    def _verdict(self, ledger: Ledger, timings: Mapping[str, Timings], unsettled: Sequence[str]) -> Verdict:
+        """Look for what is left and what is missing, add it to the ledger, and judge."""
+        queries = self._queries
+        queries.check_writable()
+        queries.look_inside(ledger)
+        search = queries.look_for_missing(ledger, self._reports.seen())
+        evidence = BitmapEvidence(
+            ledger,
+            unsettled=[*unsettled, *queries.failures],
+            absent=self._reports.absent(),
+            errors=error_counts(timings),
+            strikes=read_strikes(self._options.report),
+            search=search,
+            trim_doubt=queries.bounds.doubt if queries.bounds else "",
+        )
+        return check(evidence, Contract.parse(self._scenario.contract), keep=KEPT_RANGES)
 
     # Waiting
 

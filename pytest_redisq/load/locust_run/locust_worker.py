@@ -231,6 +231,7 @@ class LocustWorker:
                 "cost": self._cost,
                 "served": self._engine.served(),
                 "raised": context.errors.dump(),
+                "seen": int(context.seen),
                 "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT,
                 "unended": unended,
             },

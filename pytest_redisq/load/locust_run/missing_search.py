@@ -15,8 +15,11 @@ from pytest_redisq.load.engine.load_context import LoadContext
 from pytest_redisq.load.ledger import Ledger
 from pytest_redisq.load.scenarios import OwnQueue, Scenario
 from pytest_redisq.model import Message
-from pytest_redisq.search import NamespaceSearch, SearchResult, messages_by_reader
+from pytest_redisq.search import NamespaceSearch, SearchLimits, SearchResult, messages_by_reader
 from pytest_redisq.servers import Address
+
+#: The bounds of a search that is made before a run begins.
+_STREAM_LIMITS = SearchLimits(keys=10_000, bytes=1 << 24, seconds=2.0)
 
 
 class _Wanted:
@@ -44,6 +47,12 @@ def missing_keys(ledger: Ledger) -> BitMap64:
     return ((ledger.acknowledged() - once) | (held - acked)) - ledger.remaining - ledger.pending - ledger.trimmed
 
 
+def missed_keys(ledger: Ledger) -> BitMap64:
+    """The messages that were acknowledged by the queue, and that some reader has not received."""
+    received = [each.once for each in ledger.readers.values()]
+    return ledger.acknowledged() - (BitMap64.intersection(*received) if received else BitMap64())
+
+
 class MissingSearch:
     """The search of one run.
 
@@ -63,12 +72,21 @@ class MissingSearch:
             decoded = codec.read(body)
             return None if decoded is None else message_of(decoded.key)
 
-        find = messages_by_reader(read, codec.payload_bytes)
-        self._search = NamespaceSearch(Address(url=assignment.url, prefix=prefix), find)
+        self._address = Address(url=assignment.url, prefix=prefix)
+        self._find = messages_by_reader(read, codec.payload_bytes)
+        self._search = NamespaceSearch(self._address, self._find)
+
+    def search_streams(self) -> SearchResult:
+        """Look at a part of the keys, for no message: only for the ends of streams."""
+        return NamespaceSearch(self._address, self._find, _STREAM_LIMITS).search(())
 
     def search(self, ledger: Ledger) -> SearchResult:
         """Search for all that is missing."""
         return self._search.search(_Wanted(missing_keys(ledger)))
+
+    def search_all(self, ledger: Ledger) -> SearchResult:
+        """Search for all that the queue has acknowledged."""
+        return self._search.search(_Wanted(ledger.acknowledged()))
 
     def let_leases_pass(self, result: SearchResult) -> bool:
         """Age the keys of the run. Returns True."""

@@ -23,12 +23,20 @@ from pytest_redisq.history import Search
 from pytest_redisq.load.engine.assignment import Assignment
 from pytest_redisq.load.engine.load_context import LoadContext
 from pytest_redisq.load.ledger import Ledger
-from pytest_redisq.load.locust_run.missing_search import MissingSearch, add_found, add_recovered, missing_keys
+from pytest_redisq.load.locust_run.bound_watch import BoundWatch
+from pytest_redisq.load.locust_run.missing_search import (
+    MissingSearch,
+    add_found,
+    add_recovered,
+    missed_keys,
+    missing_keys,
+)
 from pytest_redisq.load.locust_run.run_keys import RunKeys
 from pytest_redisq.load.locust_run.run_progress import TELL_SECONDS
 from pytest_redisq.load.scenarios import OwnQueue, Scenario
 from pytest_redisq.load.scenarios.scenario import ScenarioWithTrimming
-from pytest_redisq.search import SearchResult
+from pytest_redisq.resp import Trait
+from pytest_redisq.search import SearchResult, declared_bound
 from pytest_redisq.secret import without_secrets
 from pytest_redisq.servers import Address
 
@@ -51,11 +59,18 @@ class _SilentError(Exception):
 class ServerQueries:
     """Asks the server about the run of `assignment`. `failures` has the queries that failed, in words.
 
-    `headway` is called while the queue is drained, whenever it has got shorter.
+    `headway` is called while the queue is drained, whenever it has got shorter. `shared`: whether clients of other
+    processes may use the server.
     """
 
     def __init__(
-        self, scenario: Scenario, assignment: Assignment, client: redis.Redis, headway: Callable[[], None]
+        self,
+        scenario: Scenario,
+        assignment: Assignment,
+        client: redis.Redis,
+        headway: Callable[[], None],
+        *,
+        shared: bool = True,
     ) -> None:
         self._scenario = scenario
         self._assignment = assignment
@@ -68,6 +83,11 @@ class ServerQueries:
         #: Whether the server does not answer, and is not asked again.
         self.silent: bool = False
         self.failures: list[str] = []
+        #: Tells what bounds have removed from a queue of the user's own; None for other queues.
+        self.bounds: BoundWatch | None = None
+        if isinstance(scenario, OwnQueue):
+            declared = declared_bound(scenario.make) is not None
+            self.bounds = BoundWatch(MissingSearch(scenario, assignment), client, declared=declared, shared=shared)
 
     def answered(self, moment: float) -> None:
         """The server answered another client at `moment`, by `time.monotonic()`."""
@@ -123,14 +143,17 @@ class ServerQueries:
             if number:
                 ledger.trimmed = self._trimmed(scenario, ledger, number)
 
-    def look_for_missing(self, ledger: Ledger) -> Search | None:
+    def look_for_missing(self, ledger: Ledger, seen: Trait) -> Search | None:
         """Search all keys of the run for messages that are missing, and add those found to the ledger.
 
-        Before that the leases run out, and one more consumer of an own queue takes what comes back. Returns what was
-        found; None if nothing is missing.
+        Before that the leases run out, and one more consumer of an own queue takes what comes back. What a bound has
+        removed is added, too. `seen`: what the commands of the workers have done. Returns what was found; None if
+        nothing is missing.
         """
-        fan_out = Contract.parse(self._scenario.contract).guarantee is Guarantee.FAN_OUT
-        if fan_out or self.silent or not missing_keys(ledger):
+        contract, bounds = Contract.parse(self._scenario.contract), self.bounds
+        if bounds and not self.silent and missed_keys(ledger):
+            self.ask(_SEARCHED, lambda: bounds.add_trimmed_entries(ledger), None)
+        if contract.guarantee is Guarantee.FAN_OUT or self.silent or not missing_keys(ledger):
             return None
         scenario, search = self._scenario, MissingSearch(self._scenario, self._assignment)
         silent = SearchResult(gap="the server did not answer")
@@ -140,6 +163,8 @@ class ServerQueries:
             asked = self.ask(_SEARCHED, lambda: search.let_leases_pass(result), False)
             add_recovered(ledger, self._each(scenario.recovered))
             result = self.ask(_SEARCHED, lambda: search.search(ledger), silent)
+        if bounds and contract.bounded:
+            self.ask(_SEARCHED, lambda: bounds.add_trimmed_elements(ledger, result, seen), None)
         return add_found(ledger, result, asked=asked)
 
     def _trimmed(self, scenario: ScenarioWithTrimming, ledger: Ledger, number: int) -> BitMap64:

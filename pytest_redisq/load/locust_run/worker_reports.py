@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from locust.env import Environment
@@ -16,6 +18,7 @@ from pytest_redisq.load.ledger import Ledger
 from pytest_redisq.load.locust_run.locust_worker import LocustWorker
 from pytest_redisq.load.queue_errors import QueueErrorCount, merged
 from pytest_redisq.load.results.histogram import Timings
+from pytest_redisq.resp import Trait
 
 
 class WorkerReports:
@@ -108,6 +111,10 @@ class WorkerReports:
     def raised(self) -> tuple[QueueErrorCount, ...]:
         """The exceptions that the user's own queue raised, added up over all workers."""
         return merged(results["raised"] for results in self.results.values())
+
+    def seen(self) -> Trait:
+        """What the commands of the user's own queue have done, in any worker."""
+        return reduce(or_, (Trait(results["seen"]) for results in self.results.values()), Trait.NONE)
 
     def figures(self) -> dict[str, float]:
         """The figures of the processes.

@@ -29,6 +29,7 @@ from pytest_redisq.load.engine.epoll_engine import RECONNECT_NS
 from pytest_redisq.load.engine.load_context import LoadContext, in_order
 from pytest_redisq.load.ledger import Ledger
 from pytest_redisq.model import UNREADABLE, Message, Outcome
+from pytest_redisq.search import declared_bound
 from pytest_redisq.servers import Address
 
 #: Seconds that one `get` waits. A consumer stops only after a `get` has returned None.
@@ -80,6 +81,7 @@ class OwnQueue:
 
     def producer(self, context: LoadContext, index: int) -> OwnQueueClient:
         endpoint = self._open(context.assignment, is_producer=True)
+        context.ledger.newest.keeps = declared_bound(self.make) or 1
         return _QueueWorker(endpoint, context, number=context.assignment.producer_number(index), buffer=None)
 
     def consumer(self, context: LoadContext, index: int) -> OwnQueueClient:
@@ -175,6 +177,7 @@ class _QueueWorker:
         finally:
             record.give_up(None)
             context.handled()
+            self._context.seen |= self._endpoint.seen
 
     def close(self) -> None:
         self._endpoint.close()
@@ -230,7 +233,7 @@ class _LedgerRecord:
         self._number = number
         self._write = context.codec.writer()
         self._under_way: Literal["", "put", "get", "ack"] = ""
-        self._sequence = self._asked = 0
+        self._sequence = self._asked = self._began_ns = 0
         self._keys: list[bytes] = []
         if buffer is not None:
             self._buffer = buffer
@@ -238,6 +241,7 @@ class _LedgerRecord:
 
     def putting(self, sequence: int) -> bytes:  # noqa: ARG002  the ledger counts by itself
         self._sequence = self._context.ledger.attempt(self._number)
+        self._began_ns = time.time_ns()
         self._context.put += 1
         self._under_way = "put"
         self._turns.begin()
@@ -245,7 +249,9 @@ class _LedgerRecord:
 
     def put(self, queue_id: str | None) -> None:  # noqa: ARG002
         self._under_way = ""
-        self._context.ledger.logs.count_put(time.time_ns())
+        moment_ns = time.time_ns()
+        self._context.ledger.newest.add(self._number, self._sequence, self._began_ns, moment_ns)
+        self._context.ledger.logs.count_put(moment_ns)
         self._turns.done(0)
 
     def getting(self) -> None:

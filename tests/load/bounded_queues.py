@@ -1,0 +1,76 @@
+"""Queues with a bound, and saboteurs that lose messages otherwise. All put faster than they are read."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from typing import Any
+
+from tests.newcomers import Entry
+
+
+class CappedList:
+    """Keeps the newest 50 elements, and does not declare it."""
+
+    keeps = 50
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+        self.puts = itertools.count(1)
+
+    def put(self, body: bytes) -> None:
+        with self.client.pipeline(transaction=True) as pipeline:
+            pipeline.rpush("log", body).ltrim("log", -self.keeps, -1).execute()
+
+    def get(self, timeout_seconds: float) -> bytes | None:
+        time.sleep(0.002)
+        got = self.client.blpop("log", timeout_seconds)
+        return got and got[1]  # type: ignore[no-any-return]
+
+
+class DeclaredList(CappedList):
+    maxlen = 50
+
+
+class DeclaredListThatDrops(DeclaredList):
+    """Drops every third message: the newest ones among them cannot have been trimmed."""
+
+    def put(self, body: bytes) -> None:
+        if next(self.puts) % 3:
+            super().put(body)
+
+
+class ListThatDrops(CappedList):
+    """Drops every third message, and trims nothing."""
+
+    def put(self, body: bytes) -> None:
+        if next(self.puts) % 3:
+            self.client.rpush("log", body)
+
+
+class CappedStream:
+    """A group on a stream that keeps the newest 50 entries."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+        self.puts = itertools.count(1)
+        if not client.exists("log"):
+            client.xgroup_create("log", "group", "0", mkstream=True)
+
+    def put(self, body: bytes) -> None:
+        self.client.xadd("log", {"body": body}, maxlen=50, approximate=False)
+
+    def get(self, timeout_seconds: float) -> Entry | None:
+        time.sleep(0.002)
+        block = int(timeout_seconds * 1000)
+        streams = self.client.xreadgroup("group", str(id(self)), {"log": ">"}, count=1, block=block)
+        return Entry(*streams[0][1][0]) if streams else None
+
+    def ack(self, entry: Entry) -> None:
+        self.client.xack("log", "group", entry.id)
+
+
+class CappedStreamThatDrops(CappedStream):
+    def put(self, body: bytes) -> None:
+        if next(self.puts) % 100:
+            super().put(body)
