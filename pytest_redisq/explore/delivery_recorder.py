@@ -42,6 +42,7 @@ from pytest_redisq.explore.queue_listing import finished_and_pending, listed_bod
 from pytest_redisq.explore.queue_side import QueueSide
 from pytest_redisq.explore.resources import Resources
 from pytest_redisq.explore.schedule import MAX_ACTORS, letter
+from pytest_redisq.explore.trace import error_replies
 from pytest_redisq.explore.virtual_time import RecordClock
 from pytest_redisq.history import History, Recorder
 from pytest_redisq.model import UNREADABLE, Message, Outcome, decode_body, encode_body
@@ -137,7 +138,7 @@ class DeliveryRecorder:
         self._compares = agreed.fifo and agreed.guarantee is not Guarantee.FAN_OUT
         if agreed.live_seconds is not None and self._loop.may_strike:
             self._examine(agreed.live_seconds)
-        self._run_actors()
+        self.run_actors()
         recovers = agreed.guarantee is not Guarantee.FAN_OUT
         if recovers:
             self._recover(LEASES_SECONDS)
@@ -163,22 +164,23 @@ class DeliveryRecorder:
         record = HistoryRecord(self._record, _name(probe), _RUN, producer=self._producers)
         self.exam = LivenessExam(record, self._loop, live_seconds, self._putting)
 
-    def _run_actors(self) -> None:
-        """Run the new actors. An execution that does not end tells the errors that operations ended with."""
+    def run_actors(self) -> None:
+        """Run the new actors. An execution that does not end tells the errors of operations, or else of commands."""
         __tracebackhide__ = True
         try:
             self._loop.run()
         except EndlessError as endless:
             errors = ColumnEvidence(self._record.history()).errors()
             first = [f"{errors[0].times:,} × {errors[0].operation}: {errors[0].text}"] if errors else []
-            raise EndlessError("\n".join([*first, str(endless), *error_lines(errors)])) from None
+            told = error_lines(errors or error_replies(self._loop.events))
+            raise EndlessError("\n".join([*first, str(endless), *told])) from None
 
     def _recover(self, after_seconds: float) -> None:
         """Have a recovery consumer of each queue take over what crashed consumers still held."""
         __tracebackhide__ = True
         for side in self._taken:
             self._actor(side, "recovery", after_seconds=after_seconds, fault_free=True)
-        self._run_actors()
+        self.run_actors()
 
     def _settled(self, *, recovers: bool, searches: bool) -> History:
         """Record the quiescence, and return the history.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pytest_redisq.check import ErrorCount
 from pytest_redisq.explore.schedule import Step, StepKind, letter
 from pytest_redisq.resp import ReplyError, Value, decode_reply
 from pytest_redisq.terminal import escaped
@@ -35,6 +37,9 @@ WORDS: dict[StepKind, str] = {
     StepKind.RESTART_EMPTY: "server restarted, empty",
     StepKind.FAILOVER: "failover, last write lost",
 }
+
+#: How an error begins as a reply: a simple one, and a bulk one of RESP3.
+_ERROR_SIGNS = (b"-", b"!")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +114,16 @@ def first_difference(one: Sequence[ExecutedStep], two: Sequence[ExecutedStep]) -
         if left.shape != right.shape:
             return at
     return min(len(one), len(two)) if len(one) != len(two) else None
+
+
+def error_replies(events: Iterable[ExecutedStep]) -> list[ErrorCount]:
+    """The errors with which the server answered commands, by command and text, the most frequent first."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for event in events:
+        for args, reply in ((event.args, event.reply), *((woken.args, woken.reply) for woken in event.woken)):
+            if args and reply[:1] in _ERROR_SIGNS:
+                counts[command_text(args[:1]).upper(), reply_text(reply).removeprefix("error: ")] += 1
+    return [ErrorCount(*key, times) for key, times in counts.most_common()]
 
 
 def command_text(args: Sequence[bytes]) -> str:

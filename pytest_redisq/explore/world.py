@@ -202,4 +202,4 @@ class World:
         Raises what an actor raised, unless a fault explains it; `DeadlockError`, `EndlessError`, `StuckError`.
         """
         __tracebackhide__ = True
-        self._loop.run()
+        self._recorder.run_actors()

@@ -333,6 +333,26 @@ def test_an_endless_execution_is_reported(url: str) -> None:
         replay(scenario, "", url=url, max_steps=50)
 
 
+def test_an_endless_execution_tells_the_errors_of_its_commands(url: str) -> None:
+    """An actor tries again and again what the server refuses, and does not say so."""
+
+    def scenario(world: World) -> None:
+        world.redis.set("jobs", "text")
+
+        def push(client: Client) -> None:
+            while True:
+                with contextlib.suppress(redis.ResponseError):
+                    client.rpush("jobs", "a")
+                client.incr("n")
+
+        world.actor(push)
+        world.run()
+
+    with pytest.raises(EndlessError, match="has not ended after 20 steps") as endless:
+        replay(scenario, "", url=url, max_steps=20)
+    assert "10 × RPUSH: WRONGTYPE Operation against a key holding the wrong kind of value" in str(endless.value)
+
+
 def test_an_endless_execution_names_the_polling_actors(url: str) -> None:
     """One counts forever, one polls, and one waits for a message that never comes."""
 
