@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pytest_redisq.check import Verdict
 from pytest_redisq.errors import DeliveryError, RedisqError
 from pytest_redisq.explore.equivalence import EquivalenceKey, StepEffect, equivalence_key
+from pytest_redisq.explore.held_logs import HeldRecord
 from pytest_redisq.explore.schedule import ChoicePoint, Schedule, Step
 from pytest_redisq.explore.step_table import folded, step_table
 from pytest_redisq.explore.trace import ExecutedStep
@@ -42,6 +43,8 @@ class Execution:
     error: BaseException | None = None
     #: Virtual time after each step, in seconds.
     times: tuple[float, ...] = ()
+    #: What was logged, held back until the execution is shown.
+    logs: tuple[HeldRecord, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
 
     @property

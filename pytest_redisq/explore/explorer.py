@@ -14,6 +14,7 @@ from pytest_redisq.explore.execution import Execution, NondeterminismError
 from pytest_redisq.explore.execution_loop import ExecutionLimits
 from pytest_redisq.explore.exploration import Exploration, Failure
 from pytest_redisq.explore.failure_shrinker import SHRINK_SECONDS, FailureShrinker
+from pytest_redisq.explore.held_logs import write
 from pytest_redisq.explore.resources import Resources, patient_async_client, patient_client
 from pytest_redisq.explore.scenario_runner import Scenario, ScenarioRunner, check_scenario, scenario_runner
 from pytest_redisq.explore.schedule import Schedule, StepKind, kinds_by_actor, letter
@@ -165,7 +166,11 @@ def _search(
             progress(result)
 
     for number, scheduler in enumerate(schedulers_of(first, search)):
-        execution = runner.run(scheduler)
+        try:
+            execution = runner.run(scheduler)
+        except BaseException:
+            write(runner.logs)
+            raise
         search.learn(execution)
         names.update(execution.names, map(letter, range(len(execution.names))))
         count_orders(result, execution)
@@ -197,6 +202,8 @@ def _shrink(
         FailureShrinker(runner=runner, failure=failure, until=until, changed=changed).run()
     except BaseException as error:  # Ctrl-C
         raise error from result.error()
+    finally:
+        write(result.failure.execution.logs if result.failure else ())
 
 
 def replay(
@@ -227,10 +234,10 @@ def replay(
     )
     with scenario_runner(scenario, lambda: Resources(url, clean, client, async_client, prefix), limits) as runner:
         try:
-            return runner.run(ReplayScheduler(steps))
+            return runner.run_shown(ReplayScheduler(steps))
         except NondeterminismError as error:
             if not error.scripts_missing:
                 raise
         # The schedule was found on a server that knew the scripts. Any execution loads them, so run one first.
         runner.run(PlanScheduler({}))
-        return runner.run(ReplayScheduler(steps))
+        return runner.run_shown(ReplayScheduler(steps))

@@ -6,7 +6,7 @@ import contextlib
 import inspect
 import random
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from pytest_redisq import interrupts
@@ -17,6 +17,7 @@ from pytest_redisq.explore.direct_connections import direct_connections_refused
 from pytest_redisq.explore.equivalence import EnabledStepsChangedError
 from pytest_redisq.explore.execution import Execution, NondeterminismError, uncontrolled
 from pytest_redisq.explore.execution_loop import ExecutionLimits, ExecutionLoop
+from pytest_redisq.explore.held_logs import HeldRecord, logs_held_back, write
 from pytest_redisq.explore.resources import Resources
 from pytest_redisq.explore.schedule import FORGETS_SCRIPTS
 from pytest_redisq.explore.schedulers.exhaustive_scheduler import ExhaustiveScheduler
@@ -32,11 +33,23 @@ Scenario: TypeAlias = Callable[[World], object]
 
 @dataclass(slots=True)
 class ScenarioRunner:
-    """Executes the scenario, each time on an empty database."""
+    """Executes the scenario, each time on an empty database.
+
+    `logs`: what the last execution logged, which is not written yet.
+    """
 
     scenario: Scenario
     resources: Resources
     limits: ExecutionLimits
+    logs: list[HeldRecord] = field(default_factory=list)
+
+    def run_shown(self, scheduler: Scheduler) -> Execution:
+        """Execute the scenario as `run` does, and write what it logs."""
+        __tracebackhide__ = True
+        try:
+            return self.run(scheduler)
+        finally:
+            write(self.logs)
 
     def run(self, scheduler: Scheduler) -> Execution:
         """Execute the scenario under one scheduler.
@@ -60,12 +73,13 @@ class ScenarioRunner:
         error: BaseException | None = None
         made: object = None
         try:
-            try:
-                made = self.scenario(World(self.resources, loop))
-                loop.check_that_all_acted()
-            finally:
-                with interrupts.deferred():
-                    loop.close()
+            with logs_held_back() as self.logs:
+                try:
+                    made = self.scenario(World(self.resources, loop))
+                    loop.check_that_all_acted()
+                finally:
+                    with interrupts.deferred():
+                        loop.close()
         except (DivergedError, EnabledStepsChangedError) as changed:
             names = [actor.name for actor in loop.actors]
             raise NondeterminismError(
@@ -84,6 +98,7 @@ class ScenarioRunner:
             names=tuple(actor.name for actor in loop.actors),
             last=loop.last,
             error=error,
+            logs=tuple(self.logs),
             verdicts=tuple(loop.verdicts),
         )
 
