@@ -22,6 +22,9 @@ from types import FrameType, TracebackType
 
 #: Seconds between a lost interrupt and the next one: the destructor should have ended by then.
 _AGAIN_SECONDS = 0.001
+#: Seconds between two more, and the most of them. A signal that comes just before the main thread waits does not end
+#: that wait.
+_STILL_SECONDS, _TIMES = 0.1, 20
 #: A second Ctrl-C, more than so many seconds after the first, takes effect at once.
 _PATIENCE_SECONDS = 1.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -97,7 +100,7 @@ def repeated_where_lost() -> Iterator[None]:
     def unless_interrupted(unraisable: sys.UnraisableHookArgs) -> None:
         if issubclass(unraisable.exc_type, KeyboardInterrupt):
             # Not threading.Thread: it takes locks that the interrupted code may hold.
-            _thread.start_new_thread(_interrupt_again, ())
+            _thread.start_new_thread(_interrupt_again, (_heard(),))
         else:
             complain(unraisable)
 
@@ -109,10 +112,29 @@ def repeated_where_lost() -> Iterator[None]:
             sys.unraisablehook = complain
 
 
-def _interrupt_again() -> None:
+def _heard() -> list[int]:
+    """A list that is not empty once the next interrupt has taken effect, or cannot be noticed."""
+    heard: list[int] = []
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        heard.append(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.default_int_handler(number, frame)
+
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        return [signal.SIGINT]
+    signal.signal(signal.SIGINT, hear)
+    return heard
+
+
+def _interrupt_again(heard: list[int]) -> None:
     time.sleep(_AGAIN_SECONDS)
-    # Not _thread.interrupt_main: it does not interrupt a system call in which the main thread may wait.
-    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+    for _ in range(_TIMES):
+        # Not _thread.interrupt_main: it does not interrupt a system call in which the main thread may wait.
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        time.sleep(_STILL_SECONDS)
+        if heard:
+            return
 
 
 @contextlib.contextmanager

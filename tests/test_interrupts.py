@@ -88,6 +88,20 @@ def test_an_interrupt_that_the_interpreter_loses_is_made_again(die: Callable[[],
     assert time.monotonic() - began < NEVER_SECONDS, "it took effect when the waiting was over"
 
 
+def test_an_interrupt_just_before_a_wait_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such a one does not end the wait: it is as if it had not been sent."""
+    kill, sent = signal.pthread_kill, list[int]()
+
+    def all_but_the_first(thread: int, number: int) -> None:
+        sent.append(number)
+        if len(sent) > 1:
+            kill(thread, number)
+
+    monkeypatch.setattr(signal, "pthread_kill", all_but_the_first)
+    test_an_interrupt_that_the_interpreter_loses_is_made_again(die_in_a_destructor)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_other_exceptions_of_destructors_are_told_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
     monkeypatch.setattr(sys, "unraisablehook", lambda what: told.append(what.exc_type.__name__))
