@@ -54,7 +54,8 @@ def test_no_fault_makes_a_run_of_a_supplied_queue_endless(
             return
 
     for seed in range(20):
-        explore(scenario, url=url, seed=seed, faults=faults, max_faults=2, schedules=thorough.schedules(2)).verify()
+        result = explore(scenario, url=url, seed=seed, faults=faults, max_faults=2, schedules=thorough.schedules(4))
+        assert result.failure is None  # not every fault can strike each queue
 
 
 def test_a_pause_ends_once_the_leases_have_run_out(url: str) -> None:
