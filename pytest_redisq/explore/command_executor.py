@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pytest_redisq.explore.connection_state import HeldCommand
 from pytest_redisq.explore.error_replies import ERROR_REPLIES, error_reply
+from pytest_redisq.explore.key_faults import KEY_FAULTS, strike
 from pytest_redisq.explore.proxied_connection import ProxiedConnection
 from pytest_redisq.explore.proxy import Proxy
 from pytest_redisq.explore.schedule import StepKind
@@ -39,6 +40,8 @@ class CommandExecutor:
         if kind is StepKind.FLUSH_SCRIPTS:
             self._proxy.scripts.forget()
         connection.held = None
+        if kind in KEY_FAULTS:
+            strike(kind, held, self._control)
         if kind in ERROR_REPLIES:
             return self._refuse(connection, held, kind)
         if forgotten := self._proxy.scripts.answer(held.args):

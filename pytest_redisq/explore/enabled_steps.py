@@ -7,6 +7,7 @@ from collections.abc import Set
 from pytest_redisq.explore.actor_controller import POLLING_AFTER, ActorController
 from pytest_redisq.explore.error_replies import can_get
 from pytest_redisq.explore.footprint import ALL
+from pytest_redisq.explore.key_faults import can_strike
 from pytest_redisq.explore.proxied_connection import ProxiedConnection
 from pytest_redisq.explore.resources import Resources
 from pytest_redisq.explore.schedule import NO_FAULTS, EnabledStep, StepKind, letter
@@ -80,7 +81,7 @@ class EnabledSteps:
     def _enabled_step(self, connection: ProxiedConnection) -> EnabledStep:
         assert connection.held
         kinds = sorted(self._kinds(connection.actor) - NO_FAULTS) if self.budget > 0 else []
-        kinds = [kind for kind in kinds if can_get(kind, connection.held)]
+        kinds = [kind for kind in kinds if can_get(kind, connection.held) and can_strike(kind, connection.held)]
         if connection.abandoned:
             kinds = [kind for kind in kinds if kind is StepKind.LOSE_REQUEST]
         return EnabledStep(

@@ -63,6 +63,10 @@ class StepKind(StrEnum):
     LOADING = "g"
     NOSCRIPT = "b"
     MOVED = "v"
+    #: A key of the command is evicted just before it.
+    EVICT = "i"
+    #: The command's consumer group is destroyed just before it.
+    GROUP_GONE = "u"
     #: The server restarts before the command, which is lost: its data survive, its connections and scripts do not.
     RESTART = "s"
     #: The same without persistence: it comes back empty.
@@ -108,6 +112,8 @@ _KINDS_OF: dict[FaultName, tuple[StepKind, ...]] = {
     "loading": (StepKind.LOADING,),
     "noscript": (StepKind.NOSCRIPT,),
     "moved": (StepKind.MOVED,),
+    "evict": (StepKind.EVICT,),
+    "group-gone": (StepKind.GROUP_GONE,),
     "restart": (StepKind.RESTART,),
     "restart-empty": (StepKind.RESTART_EMPTY,),
     "failover": (StepKind.FAILOVER,),

@@ -59,8 +59,7 @@ class ServerTime:
             self._control.ask_all(commands)
 
     def _idle(self, stream: bytes, milliseconds: int) -> None:
-        (groups,) = self._control.ask_all([("XINFO", "GROUPS", stream)])
-        names = [name for group in _items(groups) if isinstance(name := _field(group, b"name"), bytes)]
+        names = group_names(self._control, stream)
         if not names:
             return
         pending = self._control.ask_all([("XPENDING", stream, name, "-", "+", _ENTRIES) for name in names])
@@ -73,6 +72,12 @@ class ServerTime:
                         commands.append(("XCLAIM", stream, name, consumer, 0, number, "IDLE", age, "JUSTID"))
         if commands:
             self._control.ask_all(commands)
+
+
+def group_names(control: ServerConnection, stream: bytes) -> list[bytes]:
+    """The names of a stream's consumer groups; none for another key."""
+    (groups,) = control.ask_all([("XINFO", "GROUPS", stream)])
+    return [name for group in _items(groups) if isinstance(name := _field(group, b"name"), bytes)]
 
 
 def _items(value: Value) -> Iterable[Value]:

@@ -52,6 +52,8 @@ _SIMPLEST = (
     StepKind.LOADING,
     StepKind.NOSCRIPT,
     StepKind.MOVED,
+    StepKind.EVICT,
+    StepKind.GROUP_GONE,
     StepKind.RESTART,
     StepKind.RESTART_EMPTY,
     StepKind.FAILOVER,

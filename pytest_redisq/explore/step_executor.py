@@ -8,6 +8,7 @@ from pytest_redisq.explore.command_executor import CommandExecutor
 from pytest_redisq.explore.connection_state import HeldCommand
 from pytest_redisq.explore.error_replies import ERROR_REPLIES
 from pytest_redisq.explore.footprint import ALL, NOTHING, Footprint
+from pytest_redisq.explore.key_faults import KEY_FAULTS, struck_footprint
 from pytest_redisq.explore.pause_monitor import PAUSE_SECONDS, PauseMonitor
 from pytest_redisq.explore.proxied_connection import ProxiedConnection
 from pytest_redisq.explore.resources import Resources
@@ -118,16 +119,21 @@ class StepExecutor:
         state.refused |= step.kind in ERROR_REPLIES
         # Set before its connection is cut, so that its code can tell the kill from a connection error.
         state.actor.killed |= step.kind in (StepKind.KILL_BEFORE, StepKind.KILL_AFTER)
+        footprint = held.footprint
+        if step.kind in KEY_FAULTS:
+            footprint = struck_footprint(held)
+            for each in self._controller.states:  # NOGROUP, or what a script says of a key that is gone
+                each.refused = True
         if self._server_faults.remembers:
             waiting = [other.blocked.footprint for other in self._proxy.connections if other.blocked]
-            self._server_faults.write(self._mailbox.now, [held.footprint, *waiting])
+            self._server_faults.write(self._mailbox.now, [footprint, *waiting])
         reply = self._commands.execute(connection, step.kind)
         blocks = connection.blocked is not None
         if blocks and held.timeout_seconds is not None:
             connection.deadline = self._mailbox.now + held.timeout_seconds
         if step.actor in self._proxy.banned:
             self._controller.kill(state)
-        self.effect, woken = self._wake(held.footprint, connection)
+        self.effect, woken = self._wake(footprint, connection)
         self.woken = tuple(event.actor for event in woken)
         self._server_time.touch(held.args, self.effect)
         self.events.append(

@@ -33,6 +33,8 @@ WORDS: dict[StepKind, str] = {
     StepKind.LOADING: "refused: loading",
     StepKind.NOSCRIPT: "refused: no script",
     StepKind.MOVED: "refused: moved",
+    StepKind.EVICT: "key evicted before",
+    StepKind.GROUP_GONE: "group destroyed before",
     StepKind.RESTART: "server restarted",
     StepKind.RESTART_EMPTY: "server restarted, empty",
     StepKind.FAILOVER: "failover, last write lost",

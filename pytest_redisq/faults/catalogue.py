@@ -39,6 +39,8 @@ ExploreFault = Literal[
     "loading",
     "noscript",
     "moved",
+    "evict",
+    "group-gone",
     "restart:server",
     "restart-empty:server",
     "failover:server",
@@ -201,6 +203,8 @@ CATALOGUE: tuple[FaultSpec, ...] = (
     _row("loading", "connection", _EXPLORE, "the command is refused, as while the server loads its data (LOADING)"),
     _row("noscript", "connection", _EXPLORE, "an EVALSHA is refused, as if the script were unknown (NOSCRIPT)"),
     _row("moved", "connection", _EXPLORE, "the command is refused, as if another node had its key (MOVED)"),
+    _row("evict", "server", _EXPLORE, "a key of the command is evicted just before it"),
+    _row("group-gone", "server", _EXPLORE, "the consumer group of the command is destroyed just before it"),
     _row(
         "restart:server",
         "server",

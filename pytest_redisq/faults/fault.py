@@ -28,6 +28,8 @@ FaultName = Literal[
     "loading",
     "noscript",
     "moved",
+    "evict",
+    "group-gone",
     "restart",
     "restart-empty",
     "failover",
