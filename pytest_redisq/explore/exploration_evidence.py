@@ -7,10 +7,15 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from pytest_redisq.explore.execution import Execution
-from pytest_redisq.explore.schedule import StepKind
+from pytest_redisq.explore.schedule import StepKind, fault_name, letter
+from pytest_redisq.explore.trace import command_text
+from pytest_redisq.terminal import fit
 
 #: The actor, how many steps it had taken before, and the kind of fault.
 FaultPlace: TypeAlias = tuple[int, int, StepKind]
+
+#: The most places that are named where a fault did not strike, and the most columns of their commands.
+_NAMED, _COMMAND_COLUMNS = 3, 40
 
 
 _NO_ACTOR = (
@@ -30,7 +35,8 @@ class ExplorationEvidence:
     * `faults_asked`: whether faults were to strike. `given`: how many schedules were given, which are not searched.
     * `executions`: how many were counted.
     * `actors`: the names of all actors. `active`: of those that sent a command.
-    * `places`: where a fault could strike. `struck`: where one did.
+    * `places`: where a fault could strike. `struck`: where one did. `commands`: of each actor, by how many steps it had
+      taken before, as far as they were seen first.
     * `judged`: verdicts. `acknowledged`, `delivered`: the messages of all of them.
     """
 
@@ -41,6 +47,7 @@ class ExplorationEvidence:
     active: set[str] = field(default_factory=set)
     places: set[FaultPlace] = field(default_factory=set)
     struck: set[FaultPlace] = field(default_factory=set)
+    commands: dict[tuple[int, int], str] = field(default_factory=dict)
     judged: int = 0
     acknowledged: int = 0
     delivered: int = 0
@@ -59,7 +66,12 @@ class ExplorationEvidence:
 
     def _add_places(self, execution: Execution) -> None:
         taken: Counter[int] = Counter()
-        for point, step in execution.choices:
+        for (point, step), event in zip(execution.choices, execution.events, strict=False):
+            if (step.actor, taken[step.actor]) not in self.commands:
+                command = fit(command_text(event.args), _COMMAND_COLUMNS)
+                name = f"{letter(step.actor)} {execution.names[step.actor]}"
+                place = f"step {taken[step.actor] + 1} of {name} ({command})"
+                self.commands[step.actor, taken[step.actor]] = place
             for enabled in (*point.enabled_steps, *point.early):
                 if enabled.faults:
                     before = taken[enabled.actor]
@@ -81,12 +93,26 @@ class ExplorationEvidence:
             reasons.append("no fault struck in any schedule: allow more schedules, or other faults")
         return reasons
 
+    def _where_struck(self) -> str:
+        """Such as "kill-before struck at 4 of 5 places (never at step 2 of B worker (LPOP jobs))"."""
+        said = []
+        for kind in sorted({kind for _, _, kind in self.places}, key=fault_name):
+            places = sorted(place for place in self.places if place[2] is kind)
+            missed = [place for place in places if place not in self.struck]
+            text = f"{fault_name(kind)} struck at {len(places) - len(missed):,} of {len(places):,} places"
+            named = [self.commands[actor, taken] for actor, taken, _ in missed if (actor, taken) in self.commands]
+            if named:
+                more = f" and {len(missed) - _NAMED:,} more" if len(missed) > _NAMED else ""
+                text += f" (never at {', '.join(named[:_NAMED])}{more})"
+            said.append(text)
+        return ", ".join(said)
+
     def __str__(self) -> str:
         parts = []
         if self.judged:
             parts.append(f"{self.acknowledged:,} messages acknowledged, {self.delivered:,} delivered")
-        if self.faults_asked:
-            parts.append(f"faults struck at {len(self.struck):,} of {len(self.places):,} places")
+        if self.places:
+            parts.append(self._where_struck())
         if silent := sorted(self.actors - self.active):
             parts.append(f"{', '.join(silent)} sent no command")
         return "; ".join(parts)

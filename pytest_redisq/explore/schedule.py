@@ -121,6 +121,11 @@ _KINDS_OF: dict[FaultName, tuple[StepKind, ...]] = {
 }
 
 
+def fault_name(kind: StepKind) -> str:
+    """The fault of the catalogue that is this kind of step and no other; the kind's own name if there is none."""
+    return next((name for name, kinds in _KINDS_OF.items() if kinds == (kind,)), kind.name.lower())
+
+
 def letter(actor: int) -> str:
     """The name of the `actor`-th actor, from 0."""
     return chr(ord("A") + actor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -116,9 +117,14 @@ def test_faults_that_strike_in_no_schedule_make_it_unknown(url: str) -> None:
 
 
 def test_where_faults_struck_is_told(url: str) -> None:
-    exploration = explore(counted, url=url, faults="lost-reply", exhaustive=True)
-    assert exploration.outcome == "pass"
-    assert "faults struck at 3 of 3 places" in str(exploration)
+    """Of each fault by itself; and at which commands it did not."""
+    whole = explore(counted, url=url, faults="lost-reply", exhaustive=True)
+    assert whole.outcome == "pass"
+    assert "lost-reply struck at 3 of 3 places" in str(whole)
+    assert "never" not in str(whole)
+    part = explore(counted, url=url, faults="lost-reply, kill", exhaustive=True, schedules=3)
+    assert re.search(r"kill-after struck at \d of 3 places.*, kill-before struck .*, lost-reply struck", str(part))
+    assert re.search(r"never at .*step 1 of [ABC] increment \(INCRBY n 1\)", str(part))
 
 
 def test_an_exhaustive_search_cut_short_says_so(url: str) -> None:
