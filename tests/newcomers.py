@@ -150,7 +150,7 @@ class AbandonedSet(LeasedSet):
 
 
 class LongLease(LeasedSet):
-    """Its leases are longer than the hour that redisq lets pass."""
+    """Its leases are longer than an hour."""
 
     def _lease(self) -> Any:
         return self.client.eval(_LEASE, 2, "ready", "running", 7_200, 1)

@@ -23,7 +23,6 @@ from pytest_redisq.model import Message
 from pytest_redisq.resp import Trait
 from pytest_redisq.runner.inspector import QueueInspector
 from pytest_redisq.search import (
-    LEASES_SECONDS,
     NamespaceSearch,
     SearchResult,
     TrimWatch,
@@ -183,9 +182,8 @@ def _notes(result: SearchResult, *, aged: bool) -> list[str]:
     if result.due:
         longest = max(result.due.values())
         number = f"{len(result.due)} message{'s come' if len(result.due) > 1 else ' comes'}"
-        passed = f", although redisq has let {in_words(LEASES_SECONDS)} pass" if aged else ""
         wait = f"settle_seconds={longest + 1:.0f}, and a longer deadline_seconds"
-        return [f"{number} back in {in_words(longest)}{passed}. Use a shorter lease in the test, or wait: give {wait}"]
+        return [f"{number} back in {in_words(longest)}. Use a shorter lease in the test, or wait: give {wait}"]
     if not aged and result.inside and (result.timers or result.pending):
         return [_NOT_AGED]
     return []

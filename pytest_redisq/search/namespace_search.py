@@ -13,7 +13,7 @@ from pytest_redisq.history import FoundPlace, Search
 from pytest_redisq.model import Message
 from pytest_redisq.search.key_reader import BoundMetError, Element, KeyContent, KeyReader, SearchLimits, SearchMeter
 from pytest_redisq.search.message_finder import FindMessages
-from pytest_redisq.search.timers import LEASES_SECONDS, ServerClock, Timer, let_time_pass
+from pytest_redisq.search.timers import LEASES_SECONDS, MOST_SECONDS, ServerClock, Timer, let_time_pass
 from pytest_redisq.search.trimming import StreamBounds, position
 from pytest_redisq.servers import Address
 
@@ -124,13 +124,14 @@ class NamespaceSearch:
         """
         return self._passed(wanted, _SearchPass.read_pending, _PENDING_LIMITS)
 
-    def let_leases_pass(self, result: SearchResult, seconds: float = LEASES_SECONDS) -> None:
-        """Age the namespace by `seconds`, except the keys that hold the messages found.
+    def let_leases_pass(self, result: SearchResult, at_least_seconds: float = LEASES_SECONDS) -> None:
+        """Age the namespace by the longest time that is left to anything there, but for the keys with messages found.
 
         Only for a namespace that belongs to the run. Raises the errors of redis-py.
         """
         holders = {f"{self._address.prefix}{place.key}".encode() for place in result.places}
         timers = [timer for timer in result.timers if timer.unit or timer.key not in holders]
+        seconds = min(MOST_SECONDS, max([at_least_seconds, *(timer.left_seconds + 1 for timer in timers)]))
         with Address(url=self._address.url).client() as client:
             let_time_pass(client, timers, result.streams, seconds)
 
@@ -270,7 +271,7 @@ class _SearchPass:
             pending: Any = self._client.xpending_range(key, name, entry_id, entry_id, 1)
             for entry in pending:
                 idle = entry["time_since_delivered"] / 1000
-                since = f" for {in_words(idle)}" if idle >= 1 else ""
+                since = f" for {in_words(idle)}" if 1 <= idle < LEASES_SECONDS else ""  # longer: it was aged
                 return f"pending to consumer {_text(entry['consumer'])} of group {_text(name)}{since}", "pending"
         for group in groups:
             if position(group["last-delivered-id"]) < position(entry_id):

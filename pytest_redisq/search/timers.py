@@ -14,10 +14,12 @@ import redis
 
 from pytest_redisq.search.key_reader import KeyContent
 
-#: After so many seconds every lease has run out, as in `explore`.
+#: After so many seconds every lease has run out, as in `explore`, unless the server tells of a longer one.
 LEASES_SECONDS = 3_600.0
-#: A number that differs by less than so many seconds from the time of day is a moment.
-_NEAR_SECONDS = 30 * 86_400.0
+#: A number that differs by less than so many seconds from the time of day is a moment. Nothing is aged by more.
+MOST_SECONDS = 30 * 86_400.0
+#: Pending entries become older by at least so many seconds, since no server tells how long a claim waits.
+_IDLE_SECONDS = 86_400.0
 #: The units in which moments are written, each as a part of a second.
 _UNITS = (1, 1_000, 1_000_000)
 #: The most pending entries of a group that are aged.
@@ -56,7 +58,7 @@ class ServerClock:
         """The unit of a number that is a moment, and the seconds until then; None if it is no moment."""
         for unit in _UNITS:
             left = number / unit - self.now
-            if abs(left) < _NEAR_SECONDS:
+            if abs(left) < MOST_SECONDS:
                 return unit, left
         return None
 
@@ -74,7 +76,7 @@ def let_time_pass(client: redis.Redis, timers: Iterable[Timer], streams: Iterabl
             pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
         pipeline.execute()
     for stream in streams:
-        _age_pending(client, stream, seconds)
+        _age_pending(client, stream, max(seconds, _IDLE_SECONDS))
 
 
 def _aged(timer: Timer, seconds: float) -> tuple[Any, ...]:
