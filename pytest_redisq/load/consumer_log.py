@@ -27,7 +27,7 @@ class ConsumerLog:
 
     `first_ns`: when it asked first. `since_ns`: since when it asks in vain; 0: it does not. `took_ns`: when it took a
     message last. `ended_ns`: when its last call ended; 0: it is under way. `waits`: each long wait for a message, from
-    when to when. `calls`: how often it has asked since it took a message.
+    when to when. `calls`: how often it has asked since it took a message; 0 if that is not known.
     """
 
     first_ns: int = 0
@@ -78,11 +78,11 @@ class ConsumerLogs:
         """The log of a new consumer."""
         return self.consumers.setdefault(name, ConsumerLog())
 
-    def count_put(self, now_ns: int) -> None:
-        self.put[now_ns // _SPAN_NS] += 1
+    def count_put(self, now_ns: int, messages: int = 1) -> None:
+        _count(self.put, now_ns, messages)
 
-    def count_taken(self, now_ns: int) -> None:
-        self.taken[now_ns // _SPAN_NS] += 1
+    def count_taken(self, now_ns: int, messages: int = 1) -> None:
+        _count(self.taken, now_ns, messages)
 
     def merge(self, other: ConsumerLogs) -> None:
         """Add those of another process."""
@@ -132,7 +132,7 @@ class ConsumerLogs:
             superseded=superseded,
             waited_seconds=(stop_ns - start_ns) / 1e9,
             ignored_seconds=(stop_ns - ignored_from_ns) / 1e9 if passed_over or untouched else 0.0,
-            did=f"asked {log.calls} times" if log.calls != 1 else "asked once",
+            did={0: "waited", 1: "asked once"}.get(log.calls, f"asked {log.calls} times"),
         )
 
 
@@ -143,6 +143,11 @@ def _strikes(faults: Sequence[FaultRecord]) -> list[tuple[str, tuple[int, int]]]
         if record.struck and record.at_ns is not None:
             times.setdefault(record.fault, []).append(record.at_ns)
     return sorted(((fault, (min(each), max(each))) for fault, each in times.items()), key=lambda strike: strike[1])
+
+
+def _count(spans: Counter[int], now_ns: int, messages: int) -> None:
+    if messages:  # a span that is there has some
+        spans[now_ns // _SPAN_NS] += messages
 
 
 def _within(counts: Mapping[int, int], start_ns: int, stop_ns: int) -> dict[int, int]:

@@ -8,6 +8,7 @@ import pytest
 
 from pytest_redisq.history import FaultRecord
 from pytest_redisq.load.consumer_log import ConsumerLogs
+from pytest_redisq.load.engine import Engine
 from pytest_redisq.load.locust_process import LoadReport, LoadRun
 from pytest_redisq.load.timed_faults import run_struck
 from pytest_redisq.servers import Server, start
@@ -25,8 +26,9 @@ def server() -> Iterator[Server]:
     server.stop()
 
 
-def struck(scenario: str, server: Server, fault: str) -> LoadReport:
-    return run_struck(LoadRun(scenario=scenario, url=server.url, seconds=4.5, rate="600"), server, [fault])
+def struck(scenario: str, server: Server, fault: str, engine: Engine = "epoll") -> LoadReport:
+    load = LoadRun(scenario=scenario, url=server.url, seconds=4.5, rate="600", engine=engine)
+    return run_struck(load, server, [fault])
 
 
 @pytest.mark.slow
@@ -36,6 +38,27 @@ def test_a_deaf_consumer_is_named(
 ) -> None:
     monkeypatch.setenv("DEAF", deaf)
     report = struck(saboteur("deaf"), server, "restart:server@1s")
+    assert report.outcome == outcome, report.output
+    assert report.counts.get("deaf", 0) == (1 if deaf else 0)
+    if deaf:
+        assert 'consumer-0: took nothing after "restart:server@1s"' in report.output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("scenario", "engine"), [("list", "epoll"), ("stream", "locust")])
+@pytest.mark.parametrize(("deaf", "outcome"), [("1", "fail"), ("", "pass")])
+def test_a_deaf_consumer_of_a_supplied_scenario_is_named(
+    server: Server,
+    saboteur: Callable[[str], str],
+    monkeypatch: pytest.MonkeyPatch,
+    scenario: str,
+    engine: str,
+    deaf: str,
+    outcome: str,
+) -> None:
+    monkeypatch.setenv("DEAF", deaf)
+    monkeypatch.setenv("SCENARIO", scenario)
+    report = struck(saboteur("deaf_supplied"), server, "restart:server@1s", engine=engine)
     assert report.outcome == outcome, report.output
     assert report.counts.get("deaf", 0) == (1 if deaf else 0)
     if deaf:

@@ -1,6 +1,7 @@
 """The clients that receive messages: by BLPOP, XREADGROUP, XREAD and LPOP.
 
-These functions run a hundred thousand times a second, so some code is inlined on purpose.
+These functions run a hundred thousand times a second, so some code is inlined on purpose. Each client counts the
+replies that brought messages as `served`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ PAUSE_NS = 1_000_000
 
 
 class BlpopClient(LoadClient):
-    """Receives messages by BLPOP, one at a time. `served` counts them."""
+    """Receives messages by BLPOP, one at a time."""
 
     __slots__ = ("_asked", "_buffer", "_request", "_take", "_tracks", "name", "served")
     blocking = True
@@ -57,13 +58,14 @@ class XreadgroupClient(LoadClient):
     After its connection broke, it first reads its pending entries, as a restarted worker must.
     """
 
-    __slots__ = ("_ack", "_asked", "_broke", "_buffer", "_held", "_ids", "_read", "_read_again", "name")
+    __slots__ = ("_ack", "_asked", "_broke", "_buffer", "_held", "_ids", "_read", "_read_again", "name", "served")
     blocking = True
 
     def __init__(
         self, buffer: DeliveryBuffer, stream: str, group: str, consumer: str, *, name: str, count: int = 100
     ) -> None:
         self.name: str = name
+        self.served: int = 0
         self._buffer = buffer
         self._asked = 0
         head: list[str | int] = ["XREADGROUP", "GROUP", group, consumer, "COUNT", count]
@@ -96,6 +98,7 @@ class XreadgroupClient(LoadClient):
             if not entries:
                 self._held = []
                 return None
+        self.served += 1
         take = self._buffer.take
         latency = max([take(entry[1][-1], now_ns) for entry in entries])
         self._held = self._buffer.took(self, self._asked, start)
@@ -121,11 +124,12 @@ class XreadgroupClient(LoadClient):
 class XreadClient(LoadClient):
     """Reads every entry of a stream by XREAD, from the first entry on."""
 
-    __slots__ = ("_asked", "_buffer", "_head", "_highest", "_last", "name")
+    __slots__ = ("_asked", "_buffer", "_head", "_highest", "_last", "name", "served")
     blocking = True
 
     def __init__(self, buffer: DeliveryBuffer, stream: str, *, name: str, count: int = 100) -> None:
         self.name: str = name
+        self.served: int = 0
         self._buffer = buffer
         self._head: tuple[str | int, ...] = ("XREAD", "COUNT", count, "BLOCK", 0, "STREAMS", stream)
         self._last: bytes = b"0-0"
@@ -140,6 +144,7 @@ class XreadClient(LoadClient):
     def reply(self, reply: Any, now_ns: int) -> int | None:
         if reply is None:
             return None
+        self.served += 1
         entries = reply[0][1]
         buffer = self._buffer
         start, take = len(buffer.keys), buffer.take
@@ -172,10 +177,11 @@ def _stream_id(text: bytes) -> tuple[int, int]:
 class LpopClient(LoadClient):
     """Empties a list by LPOP with a count, without blocking in the server."""
 
-    __slots__ = ("_asked", "_buffer", "_count", "_empty", "_request", "name")
+    __slots__ = ("_asked", "_buffer", "_count", "_empty", "_request", "name", "served")
 
     def __init__(self, buffer: DeliveryBuffer, key: str, *, name: str, count: int = 1000) -> None:
         self.name: str = name
+        self.served: int = 0
         self._buffer = buffer
         self._asked = 0
         self._count = count
@@ -191,6 +197,7 @@ class LpopClient(LoadClient):
         self._empty = reply is None
         if reply is None:
             return None
+        self.served += 1
         start, take = len(self._buffer.keys), self._buffer.take
         for body in reply:
             take(body, now_ns)

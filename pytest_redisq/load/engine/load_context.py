@@ -10,7 +10,8 @@ from pytest_redisq.load.codec import TRAILER_BYTES, BodyCodec
 from pytest_redisq.load.consumer_log import ConsumerLog
 from pytest_redisq.load.deliveries import Coverage
 from pytest_redisq.load.engine.assignment import Assignment
-from pytest_redisq.load.engine.clients import PushClient
+from pytest_redisq.load.engine.clients import LoadClient, PushClient
+from pytest_redisq.load.engine.consumer_samples import ConsumerSamples, CountingClient
 from pytest_redisq.load.engine.delivery_buffer import DeliveryBuffer
 from pytest_redisq.load.ledger import Ledger
 from pytest_redisq.load.queue_errors import QueueErrors
@@ -30,6 +31,7 @@ class LoadContext:
         self._push_clients: list[PushClient] = []
         #: Messages that clients other than PushClient have tried to enqueue.
         self.put = 0
+        self._samples = ConsumerSamples(self.ledger.logs)
         #: The consumers of own queues that are at work on a message.
         self.at_work: set[int] = set()
         #: What the commands of the user's own queue have done.
@@ -55,8 +57,13 @@ class LoadContext:
         self._alone.add(reader)
         return self._open(reader, coverage)
 
+    def watch(self, client: LoadClient, contract: str) -> None:
+        """Keep a log of this consumer, if `contract` promises liveness and it counts what it receives."""
+        if not client.producing and isinstance(client, CountingClient) and _is_live(contract):
+            self._samples.watch(client, self.open_log())
+
     def open_log(self) -> ConsumerLog:
-        """The log of one more consumer of the user's own queue."""
+        """The log of one more consumer."""
         logs = self.ledger.logs
         return logs.open(f"consumer-{self.assignment.first_consumer + len(logs.consumers)}")
 
@@ -104,6 +111,7 @@ class LoadContext:
         """Add the received messages to the ledger. Call it in the clients' thread, or when the clients have ended."""
         for buffer in self._buffers:
             buffer.flush()
+        self._samples.sample(put=self.sent(), taken=sum(buffer.received for buffer in self._buffers))
 
     def settle(self) -> Ledger:
         """Returns the complete ledger. Call it when all clients have ended."""
@@ -112,6 +120,11 @@ class LoadContext:
         for push_client in self._push_clients:
             push_client.settle()
         return self.ledger
+
+
+@cache
+def _is_live(contract: str) -> bool:
+    return Contract.parse(contract).live_seconds is not None
 
 
 @cache

@@ -123,6 +123,7 @@ class LocustWorker:
         if is_own_queue_client(work):
             engine.work_on_own_queue(work, index, report)
         else:
+            context.watch(cast(LoadClient, work), self._scenario.contract)
             engine.work(cast(LoadClient, work), index, report)
 
     def _tell_begun(self) -> None:
@@ -160,9 +161,12 @@ class LocustWorker:
             sys.setswitchinterval(SWITCH_SECONDS)
             consumers = [self._scenario.consumer(context, index) for index in range(assignment.consumers)]
             producers = [self._scenario.producer(context, index) for index in range(assignment.producers)]
+            clients = [cast(LoadClient, each) for each in [*consumers, *producers] if not is_own_queue_client(each)]
+            for client in clients:
+                context.watch(client, self._scenario.contract)
             self._engine = EpollEngine(
                 Target.of(assignment.url, assignment.client_name),
-                [cast(LoadClient, each) for each in [*consumers, *producers] if not is_own_queue_client(each)],
+                clients,
                 due=assignment.schedule(),
                 flush=context.flush,
                 native=SystemCalls(
