@@ -36,6 +36,7 @@ from pytest_redisq.explore.actor import Actor
 from pytest_redisq.explore.actor_factory import ActorFactory
 from pytest_redisq.explore.actor_threads import ActorKilled
 from pytest_redisq.explore.execution_loop import EndlessError, ExecutionLoop
+from pytest_redisq.explore.idle_gets import IdleGets
 from pytest_redisq.explore.last_commands import last_commands
 from pytest_redisq.explore.liveness_exam import LOOK_SECONDS, ExaminedConsumer, LivenessExam
 from pytest_redisq.explore.queue_listing import finished_and_pending, listed_bodies
@@ -62,14 +63,11 @@ from pytest_redisq.search import (
 #: Seconds of virtual time that a consumer waits for a message, before it checks whether all producers have ended.
 WAIT_SECONDS = 1.0
 
-
 #: The same while an actor is paused: longer, so that the consumers do not poll all the time.
 PATIENT_SECONDS = 15.0
 
-
 #: Nanoseconds that a step takes in the history. Virtual time itself does not pass while an actor can act.
 _STEP_NS = 1_000_000
-
 
 #: The run id in message bodies: the same in all executions, so that their commands are the same.
 _RUN = "x"
@@ -210,7 +208,7 @@ class DeliveryRecorder:
             return history, SearchResult()
         result = search.search({*missing, *remaining, *pending})
         bounds = [bound for side in self._taken if (bound := declared_bound(side.queue)) is not None]
-        seen = self._seen()
+        seen = reduce(or_, (traits_of(event.args) for event in self._loop.events if event.args), Trait.NONE)
         gone = (undelivered_messages(history) - result.placed) if not result.gap and Trait.TRIMS in seen else ()
         found = result.found & missing if recovers else frozenset()
         stuck = found - result.due.keys() if delivers(history) else frozenset()
@@ -223,10 +221,6 @@ class DeliveryRecorder:
             notes=list(late_group_notes(history, result, seen)),
         )
         return self._record.history(), result
-
-    def _seen(self) -> Trait:
-        """What the commands of this schedule have done."""
-        return reduce(or_, (traits_of(event.args) for event in self._loop.events if event.args), Trait.NONE)
 
     def _nothing_was_tried(self, verdict: Verdict) -> bool:
         """Whether this schedule alone proves nothing: no message was delivered, as each reader joined late, or a fault
@@ -352,6 +346,7 @@ class _ActorContext(WorkloadContext):
         self._loop = loop
         self._actor = actor
         self._examined: ExaminedConsumer | None = recorder.exam.examine(actor) if recorder.exam and examined else None
+        self._idle_gets = IdleGets()
         self._held_since: float | None = None
         self._finished_at: int | None = None
 
@@ -384,6 +379,9 @@ class _ActorContext(WorkloadContext):
 
     def handled(self) -> None:
         self._finished_at = len(self._loop.choices)
+
+    def idle(self) -> None:
+        self._idle_gets.note(len(self._loop.choices))
 
     def at_work(self) -> bool:
         """Whether it holds a message that it received earlier in virtual time.

@@ -78,6 +78,19 @@ def test_two_consumers_that_read_the_same_element_are_told(redisq: Redisq) -> No
     assert "read the same element" not in str(caught.value)
 
 
+def test_a_get_that_returns_nothing_at_once_is_told(redisq: Redisq) -> None:
+    def put(client: redis.Redis, body: bytes) -> None:
+        client.rpush("orders", body)
+
+    def get(client: redis.Redis, timeout_seconds: float) -> None:
+        """It never asks, and does not wait."""
+
+    with pytest.raises(
+        ScheduleError, match="returned None 1,000 times in a row, and neither sent a command nor waited"
+    ):
+        redisq.explore((put, get), contract="at-most-once", schedules=1)
+
+
 class Capped:
     """A list that keeps the two newest messages."""
 
