@@ -25,7 +25,7 @@ from pytest_redisq.history import FaultRecord
 from pytest_redisq.load.engine import Engine
 from pytest_redisq.load.results.exit_status import EXIT_NOT_RUN, EXIT_UNKNOWN
 from pytest_redisq.secret import Url
-from pytest_redisq.servers.temporary_folder import temporary_folder
+from pytest_redisq.servers.temporary_folder import explain_full_disk, temporary_folder
 from pytest_redisq.spelling import suggest
 
 #: A run has this long, beyond its time, to start, to drain and to be judged, in seconds.
@@ -207,13 +207,8 @@ def reserve_file(report: Path) -> Path:
 
 def _report_in(folder: str) -> Path:
     report = Path(folder) / "report.json"
-    try:
+    with explain_full_disk():
         reserve_file(report).write_bytes(bytes(_REPORT_BYTES))
-    except OSError as error:
-        raise LoadError(
-            f"Temporary files cannot be written in {Path(folder).parent}: {error.strerror}.\n"
-            "What to do: free some space, or set TMPDIR to another folder."
-        ) from error
     return report
 
 
@@ -265,8 +260,8 @@ class RunningLoad:
         return begun_file(self._report).exists()
 
     def note_strike(self, record: FaultRecord) -> None:
-        """Tell the run of a fault that struck it."""
-        with open(strikes_file(self._report), "a", encoding="utf-8") as file:
+        """Tell the run of a fault that struck it. RedisqError if there is no room for that on the disk."""
+        with explain_full_disk(), open(strikes_file(self._report), "a", encoding="utf-8") as file:
             file.write(json.dumps(dataclasses.asdict(record)) + "\n")
 
     def stop(self) -> None:

@@ -99,14 +99,15 @@ class FaultSchedule:
                 self._miss(fault, "never struck", "the run had ended", began=False)
                 continue
             at_ns = time.time_ns()
-            self._note_strike(FaultRecord(fault=str(fault), at_ns=at_ns))
             try:
+                self._note_strike(FaultRecord(fault=str(fault), at_ns=at_ns))
                 self._strike(fault)
                 for each_ns in (at_ns, time.time_ns()):
                     self._note_strike(FaultRecord(fault=str(fault), at_ns=each_ns, struck=1))
             except (RedisqError, OSError) as error:
-                self._note_strike(FaultRecord(fault=str(fault)))
                 self._miss(fault, "failed", str(error))
+                with contextlib.suppress(RedisqError):  # the disk is full
+                    self._note_strike(FaultRecord(fault=str(fault)))
 
     def _strike(self, fault: Fault) -> None:
         match fault.where:

@@ -20,6 +20,7 @@ from pytest_redisq.cli import main
 from pytest_redisq.load.load_command import LoadCommand, load, load_options
 from pytest_redisq.load.locust_process import LoadReport, LoadRun
 from pytest_redisq.load.results.exit_status import EXITS
+from tests.small_disk import fill, small_disk
 from tests.support import local, local_kind
 
 
@@ -125,6 +126,36 @@ def test_a_signal_that_leaves_nothing_to_judge_is_exit_code_3(words: list[str], 
     assert lesson in rest
     assert "Traceback" not in rest
     assert process.returncode == 3
+
+
+def test_a_run_without_room_for_its_report_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with small_disk(tmp_path / "small", 256) as folder:
+        fill(folder, room=8192)
+        monkeypatch.setenv("TMPDIR", str(folder))
+        with under_way("drain") as (process, told):
+            lesson = told.read()
+    assert "Temporary files cannot be written to" in lesson
+    assert "What to do: make room there, or set TMPDIR to another folder." in lesson
+    assert "Traceback" not in lesson
+    assert process.returncode == 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("words", "status"), [([], 0), (["--fault", "pause:server@3s+0.1s"], 3)])
+def test_a_disk_that_gets_full_during_a_run_costs_no_verdict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], status: int
+) -> None:
+    """A fault can then not be noted where the run reads of it, and is told to have failed."""
+    with small_disk(tmp_path / "small", 2048) as folder:
+        monkeypatch.setenv("TMPDIR", str(folder))
+        with under_way("blpop-workers", "--rate", "500", "--time", "4s", *words) as (process, told):
+            assert any("messages/s" in line for line in told)
+            fill(folder)
+            verdict = told.read()
+    assert "effectively-once holds: " in verdict
+    assert ("struck nothing: Temporary files cannot be written to" in verdict) == bool(words)
+    assert "Traceback" not in verdict
+    assert process.returncode == status
 
 
 @pytest.mark.parametrize("words", [["--server", "redis://127.0.0.1:1/0"], ["--compare", "nothing"]])

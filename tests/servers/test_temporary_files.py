@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 import re
@@ -17,6 +16,7 @@ from pytest_redisq.errors import HistoryError
 from pytest_redisq.history import Journal, read_history
 from pytest_redisq.model import Kind, Message
 from tests.inner import InnerRuns
+from tests.small_disk import fill, small_disk
 from tests.support import local_kind
 
 _TESTS = """
@@ -60,21 +60,9 @@ def test_a_folder_that_is_missing_is_replaced_by_another(inner: InnerRuns) -> No
 @pytest.fixture
 def almost_full(tmp_path: Path) -> Iterator[Path]:
     """A file system with room for a small file only."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"NOT TESTED with a full disk: no file system can be mounted here: {mounted.stderr!r}")
-    try:
-        with contextlib.suppress(OSError), (folder / "fill").open("wb", buffering=0) as file:
-            while True:
-                file.write(bytes(4096))
-        os.truncate(folder / "fill", (folder / "fill").stat().st_size - 8192)
+    with small_disk(tmp_path / "small", 256) as folder:
+        fill(folder, room=8192)
         yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 _WITHOUT_ROOM = """
