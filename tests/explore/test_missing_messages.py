@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import redis
 
-from pytest_redisq.errors import ScheduleError
+from pytest_redisq.errors import RedisqError, ScheduleError
 from pytest_redisq.facade import Redisq
 from tests.newcomers import AbandonedGroup, AbandonedList, AbandonedSet, AsyncGroup, LeasedSet, MovedList, SilentGroup
 
@@ -85,9 +85,7 @@ def test_a_get_that_returns_nothing_at_once_is_told(redisq: Redisq) -> None:
     def get(client: redis.Redis, timeout_seconds: float) -> None:
         """It never asks, and does not wait."""
 
-    with pytest.raises(
-        ScheduleError, match="returned None 1,000 times in a row, and neither sent a command nor waited"
-    ):
+    with pytest.raises(RedisqError, match="returned None 1,000 times in a row, and neither sent a command nor waited"):
         redisq.explore((put, get), contract="at-most-once", schedules=1)
 
 
