@@ -272,10 +272,30 @@ class BitmapShare:
             yield Missing(KeySet(thrown), trimmed=True, skipped=False, owed=True)
         missing -= self.ledger.trimmed
         owed = missing if self.received.coverage.from_start else self._after_the_first(missing)
+        if passed_over := self._passed_over(owed):
+            yield Missing(KeySet(passed_over), trimmed=False, skipped=True, owed=True)
+        unclear, owed = missing - owed, owed - passed_over
         if owed:
             yield Missing(KeySet(owed), trimmed=False, skipped=skipped, owed=True)
-        if unclear := missing - owed:
+        if unclear:
             yield Missing(KeySet(unclear), trimmed=False, skipped=skipped, owed=None)
+
+    def _passed_over(self, owed: BitMap64) -> BitMap64:
+        """Those of `owed` of whose producer the reader has received an earlier and a later message.
+
+        Their ids are lower and higher: a producer sends one message after the other to the same stream.
+        """
+        if Knowledge.ABSENT in (self.ids, self.polls):
+            return BitMap64()
+        once, passed_over = self.received.once, BitMap64()
+        for producer in self.ledger.attempted if owed else ():
+            start = producer << SEQUENCE_BITS
+            first, number = following(once, start), once.rank(start + MAX_SEQUENCE - 1)
+            if first < start + MAX_SEQUENCE:
+                between = BitMap64()
+                between.add_range(first, once[number - 1])
+                passed_over |= owed & between
+        return passed_over
 
     def _after_the_first(self, missing: BitMap64) -> BitMap64:
         """The missing messages that were sent after a message of the same producer that the reader received.

@@ -14,7 +14,7 @@ from pyroaring import BitMap64
 from pytest_redisq.check import LAWS, AnomalyKind, Contract, Verdict
 from pytest_redisq.load.bitmap_evidence import KeySet
 from pytest_redisq.load.codec import PRODUCERS_OF_A_PROCESS, key_of
-from pytest_redisq.load.deliveries import LIST, Coverage, Dequeue
+from pytest_redisq.load.deliveries import LIST, READER, Coverage, Dequeue
 from pytest_redisq.load.ledger import Ledger
 from pytest_redisq.model import Message
 from tests.load.conftest import judge
@@ -265,6 +265,14 @@ class TestFanOut:
 
     def test_one_got_nothing(self) -> None:
         assert self.verdict([0, 1, 2], []).counts[AnomalyKind.LOST] == 3
+
+
+def test_what_a_reader_passed_over_is_a_poll_skip() -> None:
+    """Message 2 lies between two that it got. It may have ended before message 4."""
+    ledger = sent(5, coverage=READER._replace(from_start=True))
+    ledger.receive(wire(*(key_of(0, number) for number in (0, 1, 3))))
+    verdict = judge(ledger, Contract.parse("fan-out"))
+    assert (verdict.counts[AnomalyKind.POLL_SKIP], verdict.counts[AnomalyKind.LOST]) == (1, 2)
 
 
 def test_two_processes_cannot_be_the_same_producer() -> None:

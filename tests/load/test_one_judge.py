@@ -247,7 +247,7 @@ def agree(columns: Verdict, bitmaps: Verdict) -> None:
         left_out.add(AnomalyKind.INDETERMINATE)
     if columns.counts[AnomalyKind.WRONG_ID] and contract.guarantee is Guarantee.FAN_OUT:
         # The id of an entry gives its place in the stream, and so the entries that a reader must get.
-        left_out |= {AnomalyKind.LOST, AnomalyKind.INDETERMINATE, AnomalyKind.LATE_JOIN}
+        left_out |= {AnomalyKind.LOST, AnomalyKind.INDETERMINATE, AnomalyKind.LATE_JOIN, AnomalyKind.POLL_SKIP}
     assert not columns.not_judged
     for kind in AnomalyKind:
         assert kind in left_out or bitmaps.counts[kind] == columns.counts[kind], (kind, columns, bitmaps)
