@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from pytest_redisq.explore.connection_state import HeldCommand
 from pytest_redisq.explore.error_replies import ERROR_REPLIES, error_reply
 from pytest_redisq.explore.key_faults import KEY_FAULTS, strike
 from pytest_redisq.explore.proxied_connection import ProxiedConnection
 from pytest_redisq.explore.proxy import Proxy
 from pytest_redisq.explore.schedule import StepKind
+from pytest_redisq.explore.schedule_clock import ScheduleClock
 from pytest_redisq.resp import encode_command
 from pytest_redisq.servers.server_connection import ServerClosedError, ServerConnection
 
@@ -15,11 +18,13 @@ _FENCE = b"redisq-fence-6f1d"
 
 
 class CommandExecutor:
-    """Executes the commands that `proxy` holds. `control`: a connection to the same server."""
+    """Executes the commands that `proxy` holds. `control`: a connection to the same server; `unix_time`: the schedule's
+    time of day, in seconds."""
 
-    def __init__(self, proxy: Proxy, control: ServerConnection) -> None:
+    def __init__(self, proxy: Proxy, control: ServerConnection, unix_time: Callable[[], float]) -> None:
         self._proxy = proxy
         self._control = control
+        self.clock: ScheduleClock = ScheduleClock(unix_time, proxy.scripts, control)
 
     def execute(self, connection: ProxiedConnection, kind: StepKind) -> bytes:
         """Send the held command to the server, and its reply to the client, as the kind of step demands.
@@ -44,17 +49,21 @@ class CommandExecutor:
             strike(kind, held, self._control)
         if kind in ERROR_REPLIES:
             return self._refuse(connection, held, kind)
-        if forgotten := self._proxy.scripts.answer(held.args):
-            self._finish(connection, b"", forgotten, kind)
-            return forgotten
+        if answer := self._proxy.scripts.answer(held.args) or self.clock.reply(held.args):
+            self._finish(connection, b"", answer, kind)
+            return answer
         try:
-            connection.server.send(held.raw)
+            connection.server.send(self.clock.request(held))
             if held.subscribes:
                 return self._settle_subscription(connection, kind)
             if held.blocks and self._blocks(connection):
                 connection.blocked, connection.blocked_kind = held, kind
                 return b""
             pushed, reply = connection.server.receive()
+            if again := self.clock.again(held, reply):
+                connection.server.send(again)
+                pushed, reply = connection.server.receive()
+            reply = self.clock.answered(held, reply)
         except ServerClosedError:
             self._proxy.cut(connection)
             return b""
@@ -118,6 +127,7 @@ class CommandExecutor:
         except ServerClosedError:
             self._proxy.cut(connection)
             return connection, held, b""
+        reply = self.clock.answered(held, reply)
         self._finish(connection, pushed, reply, blocked_kind)
         return connection, held, reply
 

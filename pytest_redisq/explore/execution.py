@@ -46,6 +46,8 @@ class Execution:
     #: What was logged, held back until the execution is shown.
     logs: tuple[HeldRecord, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
+    #: What went by the server's own clock, in words.
+    uncontrolled: frozenset[str] = frozenset()
 
     @property
     def schedule(self) -> Schedule:

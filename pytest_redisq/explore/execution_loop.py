@@ -111,6 +111,11 @@ class ExecutionLoop:
         return bool(self._proxy.delayed)
 
     @property
+    def uncontrolled(self) -> frozenset[str]:
+        """What has gone by the server's own clock, in words."""
+        return self._executor.uncontrolled
+
+    @property
     def now(self) -> float:
         """Seconds of virtual time since the execution began."""
         return self._mailbox.now

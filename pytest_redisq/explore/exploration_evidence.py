@@ -37,6 +37,7 @@ class ExplorationEvidence:
     * `actors`: the names of all actors. `active`: of those that sent a command.
     * `places`: where a fault could strike. `struck`: where one did. `commands`: of each actor, by how many steps it had
       taken before, as far as they were seen first.
+    * `uncontrolled`: what went by the server's own clock.
     * `judged`: verdicts. `acknowledged`, `delivered`: the messages of all of them.
     """
 
@@ -48,6 +49,7 @@ class ExplorationEvidence:
     places: set[FaultPlace] = field(default_factory=set)
     struck: set[FaultPlace] = field(default_factory=set)
     commands: dict[tuple[int, int], str] = field(default_factory=dict)
+    uncontrolled: set[str] = field(default_factory=set)
     judged: int = 0
     acknowledged: int = 0
     delivered: int = 0
@@ -56,6 +58,7 @@ class ExplorationEvidence:
         """Count one execution."""
         self.executions += 1
         self.actors.update(execution.names)
+        self.uncontrolled |= execution.uncontrolled
         self.active.update(execution.names[event.step.actor] for event in execution.events)
         for verdict in execution.verdicts:
             self.judged += 1
@@ -115,4 +118,6 @@ class ExplorationEvidence:
             parts.append(self._where_struck())
         if silent := sorted(self.actors - self.active):
             parts.append(f"{', '.join(silent)} sent no command")
+        if self.uncontrolled:
+            parts.append(f"not controlled: {', '.join(sorted(self.uncontrolled))}")
         return "; ".join(parts)

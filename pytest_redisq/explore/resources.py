@@ -5,7 +5,7 @@ Creating them for each execution would take longer than the execution.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import redis
 import redis.asyncio
@@ -93,6 +93,13 @@ class Resources:
     def alone(self) -> bool:
         """Whether the whole database is ours."""
         return self._clean is None
+
+    def keys(self) -> Collection[bytes]:
+        """The keys in the database, whichever client has set them; none if other programs use the database, too."""
+        if not self.alone:
+            return ()
+        names = self.control.ask("KEYS", "*")
+        return [name for name in names if isinstance(name, bytes)] if isinstance(names, list) else []
 
     def clean(self) -> None:
         """Empty the database."""

@@ -100,6 +100,7 @@ class ScenarioRunner:
             error=error,
             logs=tuple(self.logs),
             verdicts=tuple(loop.verdicts),
+            uncontrolled=loop.uncontrolled,
         )
 
 

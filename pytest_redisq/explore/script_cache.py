@@ -12,12 +12,20 @@ from collections.abc import Sequence
 #: The reply to an unknown script.
 NOSCRIPT = b"-NOSCRIPT No matching script. Please use EVAL.\r\n"
 
+#: The texts of all scripts that actors of this process have sent, by their hashes: the server still knows them in a
+#: later exploration.
+_TEXTS: dict[bytes, bytes] = {}
+
 
 class ScriptCache:
     """`known`: the hashes of the scripts that were loaded since `forget`; None: nothing was forgotten."""
 
     def __init__(self) -> None:
         self.known: set[bytes] | None = None
+
+    def text(self, sha: bytes) -> bytes | None:
+        """The text of a script that an actor of this process has sent; None if none has."""
+        return _TEXTS.get(sha.lower())
 
     def forget(self) -> None:
         """Forget all scripts."""
@@ -29,15 +37,16 @@ class ScriptCache:
 
     def answer(self, args: Sequence[bytes]) -> bytes | None:
         """The reply to a command that uses a forgotten script; None: the server must answer."""
+        match [args[0].upper(), *args[1:]]:
+            case [b"EVAL" | b"EVAL_RO", script, *_]:
+                self._learn(script)
+            case [b"SCRIPT", sub, script] if sub.upper() == b"LOAD":
+                self._learn(script)
         if self.known is None:
             return None
         match [args[0].upper(), *args[1:]]:
             case [b"EVALSHA" | b"EVALSHA_RO", sha, *_] if sha.lower() not in self.known:
                 return NOSCRIPT
-            case [b"EVAL" | b"EVAL_RO", script, *_]:
-                self._learn(script)
-            case [b"SCRIPT", sub, script] if sub.upper() == b"LOAD":
-                self._learn(script)
             case [b"SCRIPT", sub, *shas] if sub.upper() == b"EXISTS" and shas:
                 return b"*%d\r\n" % len(shas) + b"".join(b":%d\r\n" % (sha.lower() in self.known) for sha in shas)
             case [b"SCRIPT", sub, *_] if sub.upper() == b"FLUSH":
@@ -45,5 +54,7 @@ class ScriptCache:
         return None
 
     def _learn(self, script: bytes) -> None:
-        assert self.known is not None
-        self.known.add(hashlib.sha1(script, usedforsecurity=False).hexdigest().encode())
+        sha = hashlib.sha1(script, usedforsecurity=False).hexdigest().encode()
+        _TEXTS[sha] = script
+        if self.known is not None:
+            self.known.add(sha)

@@ -59,8 +59,7 @@ class ServerFaults:
             self._undo(now)
 
     def _keys(self) -> frozenset[bytes]:
-        names = self._control.ask("KEYS", "*")
-        return frozenset(name for name in names if isinstance(name, bytes)) if isinstance(names, list) else frozenset()
+        return frozenset(self._resources.keys())
 
     def _look(self, keys: Iterable[bytes]) -> dict[bytes, tuple[Value, Value]]:
         names = sorted(keys)

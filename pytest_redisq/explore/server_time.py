@@ -5,7 +5,7 @@ The server's own clock hardly moves during an execution, so deadlines are brough
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from pytest_redisq.explore.footprint import EVERYTHING, Footprint
 from pytest_redisq.resp import Value
@@ -22,10 +22,11 @@ _ENTRIES = 10_000
 
 
 class ServerTime:
-    """Knows the keys that an execution has written, and ages them."""
+    """Knows the keys that an execution has written, and ages them. `others` returns further keys that may expire."""
 
-    def __init__(self, control: ServerConnection) -> None:
+    def __init__(self, control: ServerConnection, others: Callable[[], Iterable[bytes]] = tuple) -> None:
         self._control = control
+        self._others = others
         self._keys: set[bytes] = set()
         self._streams: set[bytes] = set()
         #: The longest lease seen: a time for which a key had yet to live, or an entry to be idle before it was claimed.
@@ -44,7 +45,7 @@ class ServerTime:
     def advance(self, seconds: float) -> None:
         """Age the keys by so many seconds."""
         milliseconds = round(seconds * 1000)
-        self._expire(sorted(self._keys), milliseconds)
+        self._expire(sorted({*self._keys, *self._others()}), milliseconds)
         for stream in sorted(self._streams):
             self._idle(stream, milliseconds)
 
@@ -77,14 +78,15 @@ class ServerTime:
 def group_names(control: ServerConnection, stream: bytes) -> list[bytes]:
     """The names of a stream's consumer groups; none for another key."""
     (groups,) = control.ask_all([("XINFO", "GROUPS", stream)])
-    return [name for group in _items(groups) if isinstance(name := _field(group, b"name"), bytes)]
+    return [name for group in _items(groups) if isinstance(name := field(group, b"name"), bytes)]
 
 
 def _items(value: Value) -> Iterable[Value]:
     return value if isinstance(value, list) else []
 
 
-def _field(value: Value, name: bytes) -> Value:
+def field(value: Value, name: bytes) -> Value:
+    """A field of a reply that is a map, or a list of names and values; None if it is not there."""
     if isinstance(value, dict):
         return value.get(name)
     if isinstance(value, list) and name in value:

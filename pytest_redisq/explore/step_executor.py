@@ -16,6 +16,7 @@ from pytest_redisq.explore.schedule import LASTING, OF_THE_SERVER, TIMERS, Step,
 from pytest_redisq.explore.server_faults import ServerFaults
 from pytest_redisq.explore.server_time import ServerTime
 from pytest_redisq.explore.trace import ExecutedStep, WokenCommand
+from pytest_redisq.explore.virtual_time import time_of_day
 
 _RESUMED = (b"(resumed)",)
 _WAIT = (b"(wait)",)
@@ -31,8 +32,8 @@ class StepExecutor:
         self._proxy = resources.proxy
         self._mailbox = resources.mailbox
         self._controller = controller
-        self._commands = CommandExecutor(resources.proxy, resources.control)
-        self._server_time = ServerTime(resources.control)
+        self._commands = CommandExecutor(resources.proxy, resources.control, lambda: time_of_day(resources.mailbox.now))
+        self._server_time = ServerTime(resources.control, resources.keys)
         self._pause_monitor = PauseMonitor()
         self._server_faults = ServerFaults(resources, remembers=undo_writes)
         self.effect: Footprint = NOTHING
@@ -43,6 +44,11 @@ class StepExecutor:
     def uncounted_steps(self) -> int:
         """How many steps repeated earlier ones during a pause: they do not count against the step limit."""
         return self._pause_monitor.uncounted
+
+    @property
+    def uncontrolled(self) -> frozenset[str]:
+        """What has gone by the server's own clock."""
+        return frozenset(self._commands.clock.uncontrolled)
 
     def execute(self, step: Step) -> None:
         """Carry out one step, and record it."""

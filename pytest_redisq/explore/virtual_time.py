@@ -139,9 +139,14 @@ def _sleep(seconds: float) -> None:
         sleeper.sleep(seconds)
 
 
+def time_of_day(now: float) -> float:
+    """The time of day of actors, `now` seconds after their execution began, as `time.time` returns it."""
+    return _epochs[-1][0] + now
+
+
 def _time() -> float:
     sleeper = _sleepers.get(threading.get_ident())
-    return _real_time() if sleeper is None else _epochs[-1][0] + sleeper.now()
+    return _real_time() if sleeper is None else time_of_day(sleeper.now())
 
 
 def _monotonic() -> float:

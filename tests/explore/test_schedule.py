@@ -25,7 +25,7 @@ def test_a_schedule_survives_being_written(chosen: list[Step]) -> None:
     [
         ("ab", "not a schedule: 'ab' has 'a' at position 1, where an actor's letter (A to Z) was expected"),
         ("AA-B", "not a schedule: 'AA-B' has '-' at position 3, where an actor's letter (A to Z) was expected"),
-        ("AzB", "not a schedule: 'AzB' has the unknown step kind 'z'; the kinds are t (time), n (notice), "),
+        ("AjB", "not a schedule: 'AjB' has the unknown step kind 'j'; the kinds are t (time), n (notice), "),
     ],
 )
 def test_a_bad_schedule_is_refused_with_the_place(text: str, message: str) -> None:
