@@ -19,6 +19,7 @@ class MovedList:
     """BLMOVE to a list of each worker. A worker whose key has expired is dead, and its list is given back."""
 
     recovers = True
+    lease_seconds = LEASE_SECONDS
 
     def __init__(self, client: redis.Redis) -> None:
         self.client = client
@@ -28,7 +29,7 @@ class MovedList:
         self.client.lpush("jobs", body)
 
     def get(self, timeout_seconds: float) -> bytes | None:
-        self.client.set(f"alive:{self.name}", 1, ex=LEASE_SECONDS)
+        self.client.set(f"alive:{self.name}", 1, ex=self.lease_seconds)
         if self.recovers:
             self._recover_dead()
         client: Any = self.client  # redis-py's types know no fractions of a second

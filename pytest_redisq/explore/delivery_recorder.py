@@ -190,8 +190,9 @@ class DeliveryRecorder:
         __tracebackhide__ = True
         search = NamespaceSearch(self._resources.address, marked_messages(_RUN))
         history, result = self._looked(search, recovers=recovers, searches=searches)
-        if recovers and result.inside and any(timer.unit for timer in result.timers):
-            # Scripts go by the server's time of day, which is not the schedule's: what they wrote is still to come.
+        if recovers and result.inside and result.timers:
+            # Scripts go by the server's time of day, which is not the schedule's: what they wrote is still to come. So
+            # is the end of a time to live that is longer than the recovery has waited.
             search.let_leases_pass(result)
             self._recover(0.0)
             history, _ = self._looked(search, recovers=recovers, searches=searches)

@@ -13,7 +13,13 @@ from pytest_redisq.facade import Redisq
 from tests.newcomers import AbandonedGroup, AbandonedList, AbandonedSet, AsyncGroup, LeasedSet, MovedList, SilentGroup
 
 
-@pytest.mark.parametrize("queue", [MovedList, AsyncGroup, LeasedSet])
+class LongMovedList(MovedList):
+    """Its workers count as alive for two hours."""
+
+    lease_seconds = 7_200
+
+
+@pytest.mark.parametrize("queue", [MovedList, LongMovedList, AsyncGroup, LeasedSet])
 def test_a_queue_with_a_long_lease_holds(redisq: Redisq, queue: Any) -> None:
     redisq.explore(queue, contract="at-least-once", faults="kill", schedules=40, messages=2)
 
