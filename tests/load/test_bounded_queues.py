@@ -20,49 +20,46 @@ def _empty(server: Server) -> None:
         client.flushall()
 
 
-def played(server: Server, patch: pytest.MonkeyPatch, queue: str, contract: str, **options: object) -> LoadReport:
-    patch.setenv("TABLE_QUEUE", f"tests.load.bounded_queues:{queue}")
-    patch.setenv("TABLE_CONTRACT", contract)
+def played(server: Server, patch: pytest.MonkeyPatch, queue: str, **options: object) -> LoadReport:
+    patch.setenv("TABLE_QUEUE", queue)
+    patch.setenv("TABLE_CONTRACT", "at-least-once, bounded")
     patch.setenv("PYTHONPATH", str(ROOT))
     file = str(ROOT / "tests" / "load" / "locustfiles" / "from_table.py")
     load = {"scenario": file, "url": server.url, "own_server": True, "seconds": 1.0, "drain_seconds": 1.5}
     return run(LoadRun(**load | options))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("queue", ["CappedList", "DeclaredList", "CappedStream"])
-def test_what_a_bound_removed_is_excused(server: Server, monkeypatch: pytest.MonkeyPatch, queue: str) -> None:
-    report = played(server, monkeypatch, queue, "at-least-once, bounded")
-    assert report.outcome == "pass", report.output
-    assert set(report.counts) == {"trimmed"}
+def test_each_message_was_delivered_or_trimmed(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other queues with bounds are in tests/table."""
+    report = played(server, monkeypatch, "tests.table.bounded:CappedList")
+    assert set(report.counts) == {"trimmed"}, report.output
     assert report.told["verdict"]["totals"]["delivered"] + report.counts["trimmed"] == report.figures["attempted"]
+    assert 'under "bounded" they count as trimmed' in report.output
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("queue", ["ListThatDrops", "DeclaredListThatDrops", "CappedStreamThatDrops"])
-def test_what_was_lost_otherwise_is_not_excused(server: Server, monkeypatch: pytest.MonkeyPatch, queue: str) -> None:
-    report = played(server, monkeypatch, queue, "at-least-once, bounded")
-    assert (report.exit_code, report.counts["lost"] > 0) == (1, True), report.output
-
-
-@pytest.mark.slow
-def test_trims_of_another_client_excuse_nothing(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("trims", "outcome"), [(True, "unknown"), (False, "fail")])
+def test_trims_of_another_client_excuse_nothing(
+    server: Server, monkeypatch: pytest.MonkeyPatch, trims: bool, outcome: str
+) -> None:
+    """The queue itself trims nothing, and drops messages."""
     over = threading.Event()
 
     def trim() -> None:
         with server.client() as client:
-            while not over.wait(0.05):
+            while trims and not over.wait(0.05):
                 client.ltrim("another list", 0, 9)
 
     thread = threading.Thread(target=trim)
     thread.start()
     try:
-        report = played(server, monkeypatch, "ListThatDrops", "at-least-once, bounded", shared_server=True)
+        report = played(server, monkeypatch, "tests.table.saboteur_lists:DropsEveryThird", shared_server=True)
     finally:
         over.set()
         thread.join()
-    assert report.outcome == "unknown", report.output
-    assert any("and no worker was seen to do it" in reason for reason in report.told["verdict"]["reasons"])
+    assert report.outcome == outcome, report.output
+    doubts = [reason for reason in report.told["verdict"]["reasons"] if "and no worker was seen to do it" in reason]
+    assert bool(doubts) is trims
 
 
 @pytest.mark.parametrize(

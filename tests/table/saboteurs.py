@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pytest_redisq.endpoint.jobs import Rate
 from pytest_redisq.model import Message
+from tests.table import bounded
 from tests.table import saboteur_lists as lists
 from tests.table import saboteur_streams as streams
 from tests.table.rows import Row
@@ -12,7 +13,8 @@ MOST, LEAST, EFFECTIVELY = "at-most-once", "at-least-once", "effectively-once"
 DIES = {"faults": "kill:consumer@10"}
 #: Enough messages for the consumer that is to die to get another one.
 DIES_HOLDING = {"faults": "kill-holding:consumer@10", "messages": 200}
-FAST = {"rate": ""}
+#: More than a bound keeps, and faster than they are read.
+MANY, FAST = {"messages": 500}, {"rate": ""}
 CUT = {"faults": "drop:connections@10"}
 #: A connection that is cut between two calls is replaced by redis-py, and the code under test does not notice.
 CUT_OFTEN = {"faults": [f"drop:connections@{count}" for count in range(8, 38, 6)]}
@@ -78,6 +80,8 @@ SABOTEURS = [
     Row(streams.GroupThatSwapsBodies, LEAST, "wrong-id", drivers=("run", "explore")),
     Row(streams.GroupThatReadsTwo, LEAST, "lost", drivers=LOAD, load=FAST),
     Row(streams.GroupTrimmedTooSoon, LEAST, "trimmed", drivers=LOAD),
+    Row(bounded.DeclaredListThatDrops, f"{LEAST}, bounded", "lost", drivers=("load", "run"), run=MANY, load=FAST),
+    Row(bounded.CappedStreamThatDrops, f"{LEAST}, bounded", "lost", drivers=("load", "run"), run=MANY, load=FAST),
     Row(streams.ReaderFromNow, "fan-out", "poll-skip", drivers=LOAD),
     Row(
         streams.ReaderThatStartsAgain, "fan-out", "nonmonotonic-poll", drivers=RUN, run=CUT_OFTEN | {"pace": Rate(100)}

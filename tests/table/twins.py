@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from tests.table import lists, streams
+from tests.table import bounded, lists, streams
 from tests.table.rows import Row
 
 MOST, LEAST, EFFECTIVELY = "at-most-once", "at-least-once", "effectively-once"
 DIES = {"faults": "kill:consumer@10"}
 DIES_HOLDING = {"faults": "kill-holding:consumer@10"}
 KILLED = {"faults": "kill", "schedules": 20}
+#: More than a bound keeps, and faster than they are read.
+MANY, FAST = {"messages": 500}, {"rate": ""}
 
 TWINS = [
     Row(lists.Blpop, f"{MOST}, fifo", run=DIES, explore=KILLED),
@@ -35,6 +37,9 @@ TWINS = [
     Row(streams.GroupThatLooksBack, LEAST, run=DIES_HOLDING, explore=KILLED),
     Row(streams.GroupWithoutAcks, MOST, run=DIES, explore=KILLED),
     Row(streams.BoundedGroup, f"{LEAST}, bounded", run=DIES_HOLDING, explore=KILLED),
+    Row(bounded.CappedList, f"{LEAST}, bounded", run=MANY, load=FAST, drivers=("load", "run")),
+    Row(bounded.DeclaredList, f"{LEAST}, bounded", run=MANY, load=FAST, drivers=("run", "load")),
+    Row(bounded.CappedStream, f"{LEAST}, bounded", run=MANY, load=FAST, drivers=("load", "run")),
     Row(streams.Reader, "fan-out, fifo", drivers=("run", "explore")),
     Row(streams.Scheduler, MOST, run=DIES, explore=KILLED),
     Row(streams.ScriptedScheduler, MOST, run=DIES, explore=KILLED),
