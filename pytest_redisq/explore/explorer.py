@@ -70,7 +70,7 @@ def explore(
       execution.
     * `exhaustive`: run every schedule, except those that differ only in the order of commands that do not conflict.
     * `checks`: how many schedules an exhaustive search samples at its end, to see whether it skipped one that matters.
-    * `strategy`: how schedules are sampled: "mix", "pos", "random" or "pct"; `depth` is the parameter of "pct".
+    * `strategy`: how schedules are sampled: "mix", "pos", "random", "urw" or "pct"; `depth` is that of "pct".
     * `max_steps`: an execution of more steps counts as endless.
     * `patience_seconds`: how long an actor may do nothing. An actor that computes gets six times as long.
     * `first`: schedules to try first. `progress`: called with the result so far after each execution.

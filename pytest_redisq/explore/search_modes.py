@@ -31,7 +31,7 @@ class Sampling:
         return self.sampler.scheduler(self.number - 1)
 
     def learn(self, execution: Execution) -> None:
-        self.sampler.learn(execution.choices)
+        self.sampler.learn(execution.choices, execution.events)
         self.result.schedules += 1
 
 
@@ -67,7 +67,7 @@ class Exhausting:
         return self.random_sampler.begin(self.sampler.scheduler(self.drawn))
 
     def learn(self, execution: Execution) -> None:
-        self.sampler.learn(execution.choices)
+        self.sampler.learn(execution.choices, execution.events)
         order = hash(execution.order)
         if self.now == "tree":
             self.last = execution.last

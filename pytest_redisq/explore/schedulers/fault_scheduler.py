@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable
+from typing import TypeAlias
 
 from pytest_redisq.explore.schedule import ChoicePoint, Step
 from pytest_redisq.explore.schedulers.scheduler import Scheduler, random_below
+
+#: An actor, and how many steps it has taken before.
+StepNumber: TypeAlias = tuple[int, int]
 
 
 class FaultScheduler:
@@ -15,21 +20,26 @@ class FaultScheduler:
     If faults are only alternatives to commands, they happen too early and find nothing (measured).
     """
 
-    def __init__(self, inner: Scheduler, rng: random.Random, *, places: Sequence[int]) -> None:
+    def __init__(self, inner: Scheduler, rng: random.Random, *, places: Iterable[StepNumber]) -> None:
         self._inner = inner
         self._rng = rng
-        self._places = set(places)
-        self._seen = 0
+        self._places = frozenset(places)
+        self._taken: Counter[int] = Counter()
 
     def choose(self, point: ChoicePoint) -> Step:
         """The inner choice, with a fault where one is due."""
         step = self._inner.choose(point)
-        steps = [way for other in point.early for way in (other.step, *other.faulty())]
-        for enabled in point.enabled_steps:
-            if enabled.step == step:
-                steps += [Step(step.actor, kind, step.connection) for kind in enabled.faults]
-        if not steps:
-            return step
-        due = self._seen in self._places
-        self._seen += 1
-        return steps[random_below(self._rng, len(steps))] if due else step
+        place = step.actor, self._taken[step.actor]
+        steps = ways_to_fail(point, step) if place in self._places else []
+        chosen = steps[random_below(self._rng, len(steps))] if steps else step
+        self._taken[chosen.actor] += 1
+        return chosen
+
+
+def ways_to_fail(point: ChoicePoint, step: Step) -> list[Step]:
+    """The faults that can strike in place of `step`: at its command, or at an actor that waits."""
+    steps = [way for other in point.early for way in (other.step, *other.faulty())]
+    for enabled in point.enabled_steps:
+        if enabled.step == step:
+            steps += [Step(step.actor, kind, step.connection) for kind in enabled.faults]
+    return steps
