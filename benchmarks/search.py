@@ -3,8 +3,8 @@
     python benchmarks/search.py [--keys 100_000] [--messages 10_000]
 
 A passing run is asked once which messages are missing, counts the server's trims at its start, and looks at the entries
-pending in streams at its end: told as a part of the run's time. The search is timed over keys of all types, half of
-them with bodies, best of three rounds.
+pending in streams and at some keys at its end: told as a part of the run's time. The search is timed over keys of all
+types, half of them with bodies, best of three rounds.
 """
 
 from __future__ import annotations
@@ -85,6 +85,7 @@ def part_of_a_passing_run(server: Server, messages: int) -> float:
                     lambda: TrimWatch(client, lambda: Trait.NONE, shared=False),
                     lambda: missing_messages(done.history),
                     lambda: search.search_pending(finished),
+                    lambda: search.search_briefly(finished),
                 ),
             )
         )

@@ -7,7 +7,7 @@ vain after every lease had run out.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 
 from redis.exceptions import RedisError
 
@@ -31,6 +31,9 @@ from pytest_redisq.search import (
     trimmed_ids,
     trimmed_messages,
 )
+
+#: Of places where acknowledged messages lie, so many are told.
+_NOTED_PLACES = 3
 
 
 class Settlement:
@@ -102,8 +105,12 @@ class Settlement:
         elif self._keeps is not None:  # readers of a stream may each miss other entries
             result = self._search.search(())
         history = self._operations()
-        finished = self._search.search_pending(FinishedMessages(history)) if acknowledges(history) else SearchResult()
-        pending += sorted(finished.pending.difference(pending))
+        finished = SearchResult()
+        if acknowledges(history):
+            finished = self._search.search_pending(FinishedMessages(history))
+            pending += sorted(finished.pending.difference(pending))
+            if not inspector.counts():
+                notes += _left_behind(self._search.search_briefly(FinishedMessages(history)))
         if result is not None:
             notes += late_group_notes(history, result, self._seen())
         trims, doubt = self._trims.evidence() if result and wanted and not result.gap else ("", "")
@@ -168,6 +175,16 @@ class Settlement:
         if not aged and (result.timers or result.pending):
             return set()
         return set(result.found.intersection(missing)) - result.due.keys()
+
+
+def _left_behind(result: SearchResult) -> Iterator[str]:
+    """Where acknowledged messages still lie, which need be no mistake: a queue may keep a list of finished ones."""
+    for place in [place for place in result.places if place.type != "stream"][:_NOTED_PLACES]:
+        number = f"{len(place.messages):,} acknowledged message{'s lie' if len(place.messages) > 1 else ' lies'}"
+        yield (
+            f"{number} in {place}. It was not judged whether a consumer may get what lies there: for that, give the "
+            "queue pending() and remaining()"
+        )
 
 
 def _joined(search: Search | None, finished: SearchResult) -> Search | None:

@@ -27,6 +27,8 @@ _NUMBERED = frozenset({"string", "zset", "hash"})
 _PENDING_ENTRIES = 1_000
 #: The bounds of such a search, which is made although nothing is missing.
 _PENDING_LIMITS = SearchLimits(keys=1_000, bytes=1 << 20, seconds=0.5)
+#: The bounds of a brief search.
+_BRIEF_LIMITS = SearchLimits(keys=200, bytes=1 << 18, seconds=0.1)
 #: The most moments and times to live that are aged.
 _TIMERS = 10_000
 
@@ -116,6 +118,10 @@ class NamespaceSearch:
             except redis.RedisError as error:
                 gap = f"it was ended by the server: {error}"
             return pass_.result(gap)
+
+    def search_briefly(self, wanted: Container[Message]) -> SearchResult:
+        """Look for `wanted` in the first keys, for some milliseconds. Errors as for `search`."""
+        return self._passed(wanted, _SearchPass.read, _BRIEF_LIMITS)
 
     def search_pending(self, wanted: Container[Message]) -> SearchResult:
         """Look for `wanted` among the entries that consumers of streams' groups have received and not acknowledged.

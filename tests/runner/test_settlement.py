@@ -83,6 +83,21 @@ def test_a_message_that_is_still_pending_after_its_ack_is_told(server: Server) -
     run(AsyncGroup, at=server, messages=40, workers="asyncio").verify("at-least-once")
 
 
+class KeepsOne(MovedList):
+    """The ack of one message does not remove it from the list of its worker."""
+
+    def ack(self, body: bytes) -> None:
+        if b" 0 1 " not in body:
+            super().ack(body)
+
+
+def test_a_pass_says_where_acknowledged_messages_still_lie(server: Server) -> None:
+    verdict = run(KeepsOne, at=server, messages=40).verify("at-least-once")
+    (note,) = verdict.notes
+    assert note.startswith("1 acknowledged message lies in the list doing:")
+    assert run(MovedList, at=server, messages=40).verify("at-least-once").notes == ()
+
+
 class GroupReader:
     """A consumer group that the first get creates when entries are there.
 
