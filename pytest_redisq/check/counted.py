@@ -80,7 +80,7 @@ class CountedHistory:
         gone = {self.history.ids.code(text) for text in end.trimmed} if end else set()
         found = Multiset(())
         found.extend(end.trimmed_messages if end and bounded else ())
-        for group in self.enqueues if gone else ():
+        for group in (each for each in self.enqueues if gone and each.key.named):
             triples = zip(group.ids, group.producers, group.sequences, strict=True)
             found.extend(Message(producer, sequence) for code, producer, sequence in triples if code in gone)
         return found

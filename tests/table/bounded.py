@@ -52,8 +52,8 @@ class CappedStream:
         with contextlib.suppress(redis.ResponseError):
             client.xgroup_create("log", "group", "0", mkstream=True)
 
-    def put(self, body: bytes) -> None:
-        self.client.xadd("log", {"body": body}, maxlen=50, approximate=False)
+    def put(self, body: bytes) -> Any:
+        return self.client.xadd("log", {"body": body}, maxlen=50, approximate=False)
 
     def get(self, timeout_seconds: float) -> Entry | None:
         time.sleep(0.002)
@@ -66,6 +66,5 @@ class CappedStream:
 
 
 class CappedStreamThatDrops(CappedStream):
-    def put(self, body: bytes) -> None:
-        if next(self.puts) % 100:
-            super().put(body)
+    def put(self, body: bytes) -> Any:
+        return super().put(body) if next(self.puts) % 100 else None
