@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pytest_redisq.check.counted import CountedHistory
 from pytest_redisq.check.evidence import Example
@@ -31,11 +31,11 @@ def unreadable_bodies(counted: CountedHistory) -> Iterator[Example]:
 
 def wrong_ids(counted: CountedHistory) -> Iterator[Example]:
     """The deliveries under an id that the queue had given to another message."""
-    named = [group for group in counted.dequeues if group.key.named]
-    if not named or not any(group.key.named for group in counted.enqueues):
+    dequeues, enqueues = ([each for each in ops if each.key.named] for ops in (counted.dequeues, counted.enqueues))
+    if not dequeues or not enqueues:
         return
-    suspects = _under_another_id(named, _ids_given(counted))
-    for group in counted.enqueues if suspects else ():
+    suspects = _under_another_id(dequeues, _ids_given(enqueues, counted.sizes))
+    for group in enqueues if suspects else ():
         for message, code in _named(group):
             for impostor in suspects.get(code, ()):
                 if impostor != message:
@@ -44,10 +44,10 @@ def wrong_ids(counted: CountedHistory) -> Iterator[Example]:
                     yield Example(impostor, words, ids=(text,))
 
 
-def _ids_given(counted: CountedHistory) -> list[array[int]]:
+def _ids_given(enqueues: Sequence[ColumnGroup], sizes: Sequence[int]) -> list[array[int]]:
     """For each message the id that its only acknowledged enqueue returned."""
-    given = [array("q", [_NO_ID]) * size for size in counted.sizes]
-    for group in counted.enqueues:
+    given = [array("q", [_NO_ID]) * size for size in sizes]
+    for group in enqueues:
         for producer, sequence, code in zip(group.producers, group.sequences, group.ids, strict=True):
             try:
                 if producer >= 0 and sequence >= 0:
