@@ -70,11 +70,14 @@ def that_is_not_struck(world: World) -> None:
     """Fails in each schedule that has a fault."""
 
     def work(client: redis.Redis) -> None:
-        with contextlib.suppress(redis.ConnectionError):
+        with contextlib.suppress(redis.RedisError):
             client.set("one", 1)
+            client.evalsha(client.script_load("return 1"), 0)
+            client.xgroup_create("stream", "workers", mkstream=True)
+            client.xreadgroup("workers", "one", {"stream": ">"})
             client.blpop(["jobs"], 1)
 
-    world.actor(work, name="one")
+    world.actor(work, name="one", stop=lambda: None)
     world.actor(lambda client: client.rpush("jobs", "job"), name="two")
     with contextlib.suppress(redis.ConnectionError):
         world.run()
