@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar, cast
 
 from pytest_redisq.explore.actor_threads import ActorRunner
-from pytest_redisq.explore.schedule import letter
+from pytest_redisq.explore.schedule import StepKind, letter
 from pytest_redisq.terminal import escaped
 
 #: What an actor's function returns.
@@ -26,7 +26,7 @@ class Actor(Generic[R]):
         #: The error that ended it, if any.
         self.error: BaseException | None = None
         self.killed = False
-        #: Whether it was asked to end, by the fault `term`.
+        #: Whether it was asked to end, by the fault `term` or `cancel`.
         self.terminated: bool = False
         #: Whether it is an error if it does not end when it is asked to.
         self.must_end: bool = True
@@ -86,7 +86,7 @@ class ActorState:
     seen: set[tuple[tuple[bytes, ...], bytes]] = field(default_factory=set)
     repeats: int = 0
 
-    @property
-    def can_be_terminated(self) -> bool:
-        """Whether it can be asked to end, and has not been."""
-        return self.status != "ended" and not self.actor.terminated and self.runner.can_be_terminated
+    def can_be_asked(self, kind: StepKind) -> bool:
+        """Whether `TERM` or `CANCEL` can ask it to end, and neither has."""
+        can = self.runner.can_be_cancelled if kind is StepKind.CANCEL else self.runner.can_be_terminated
+        return can and self.status != "ended" and not self.actor.terminated

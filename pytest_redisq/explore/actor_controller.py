@@ -17,7 +17,7 @@ from pytest_redisq.explore.actor_threads import ThreadRunner
 from pytest_redisq.explore.blocked_loops import BlockedLoops
 from pytest_redisq.explore.mailbox import ActorEnded, ActorIdle, ActorReport, ActorSleeps, EventSet
 from pytest_redisq.explore.resources import Resources
-from pytest_redisq.explore.schedule import letter
+from pytest_redisq.explore.schedule import StepKind, letter
 from pytest_redisq.explore.trace import command_text
 
 #: An actor that repeats this many commands and gets the same replies is polling; other actors then run first.
@@ -112,15 +112,20 @@ class ActorController:
             self._running.add(state.actor.index)
             state.runner.kill()
 
-    def terminate(self, state: ActorState) -> None:
-        """Ask the actor to end, within `GRACE_SECONDS`."""
-        state.actor.terminated, state.grace_until = True, self._mailbox.now + GRACE_SECONDS
+    def ask_to_end(self, state: ActorState, kind: StepKind) -> None:
+        """Ask the actor to end: now and here (`CANCEL`), or within `GRACE_SECONDS` (`TERM`)."""
+        state.actor.terminated = True
+        if kind is StepKind.TERM:
+            state.grace_until = self._mailbox.now + GRACE_SECONDS
         if not isinstance(state.runner, ThreadRunner):  # a thread goes on only if an event is set
             state.status, state.deadline = "running", None
             self._running.add(state.actor.index)
             with self._mailbox.lock:
                 state.runner.generation += 1
-        state.runner.terminate()
+        if kind is StepKind.TERM:
+            state.runner.terminate()
+        else:
+            state.runner.cancel()
         self._read_all()
         while self._reports:
             self._take(self._reports.pop(0))

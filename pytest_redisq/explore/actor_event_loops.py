@@ -132,9 +132,21 @@ class EventLoopRunner(ActorRunner):
 
     def terminate(self) -> None:
         """Call the function that asks the coroutine to end, in its loop; without one, cancel the coroutine."""
+        self._ask(self._stop)
+
+    @property
+    def can_be_cancelled(self) -> bool:
+        """Whether the coroutine runs."""
+        return self._task is not None
+
+    def cancel(self) -> None:
+        """Cancel the coroutine."""
+        self._ask(None)
+
+    def _ask(self, stop: Callable[[], object] | None) -> None:
         self.terminated = True
         if self._loop and self._task:
-            self._loop.call_soon_threadsafe(self._stop or self._task.cancel)
+            self._loop.call_soon_threadsafe(stop or self._task.cancel)
 
     def _cancel_if_killed(self) -> None:
         if self.killed and self._task:

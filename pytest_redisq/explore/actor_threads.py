@@ -159,6 +159,15 @@ class ActorRunner(ABC):
     def terminate(self) -> None:
         """Ask the code to end."""
 
+    @property
+    def can_be_cancelled(self) -> bool:
+        """Whether the code is a task."""
+        return False
+
+    def cancel(self) -> None:
+        """Cancel the task."""
+        raise NotImplementedError
+
     def kill(self) -> None:
         """Make the code end soon. It can no longer reach the server."""
         self.killed = True

@@ -389,7 +389,8 @@ class _ActorContext(WorkloadContext):
 
         It counts as at work until the end of the step in which it finished: another actor may ask in the same step.
         """
-        if self._held_since is None or self._actor.killed or self._finished_at not in (None, len(self._loop.choices)):
+        ended = self._actor.killed or self._loop.controller.states[self._actor.index].status == "ended"
+        if self._held_since is None or ended or self._finished_at not in (None, len(self._loop.choices)):
             return False
         return self._loop.now > self._held_since
 

@@ -10,13 +10,13 @@ from pytest_redisq.explore.footprint import ALL
 from pytest_redisq.explore.key_faults import can_strike
 from pytest_redisq.explore.proxied_connection import ProxiedConnection
 from pytest_redisq.explore.resources import Resources
-from pytest_redisq.explore.schedule import NO_FAULTS, EnabledStep, StepKind, letter
+from pytest_redisq.explore.schedule import ASKS_TO_END, NO_FAULTS, EnabledStep, StepKind, letter
 
 #: Deadlines that are closer to each other than this are the same, in seconds.
 _SAME_SECONDS = 1e-6
 
 #: The faults that strike an actor while it waits.
-_STRIKE_WAITS = frozenset([StepKind.DISCONNECT, StepKind.TERM])
+_STRIKE_WAITS = ASKS_TO_END | {StepKind.DISCONNECT}
 
 
 class EnabledSteps:
@@ -59,9 +59,7 @@ class EnabledSteps:
             return commands + due, tuple(_early(enabled, StepKind.TIME) for enabled in early) + self._struck_waits()
         if waits:
             soonest = waits[0][0] + _SAME_SECONDS
-            return tuple(enabled for deadline, enabled in waits if deadline <= soonest), self._struck_waits(
-                {StepKind.TERM}
-            )
+            return tuple(enabled for deadline, enabled in waits if deadline <= soonest), self._struck_waits(ASKS_TO_END)
         return self._commands(held), ()
 
     def _commands(self, connections: list[ProxiedConnection]) -> tuple[EnabledStep, ...]:
@@ -137,7 +135,7 @@ class EnabledSteps:
             return frozenset()
         state = self._controller.states[index]
         kinds = frozenset[StepKind]().union(*(faults.get(name, ()) for name in ("", letter(index), state.actor.name)))
-        return kinds if state.can_be_terminated else kinds - {StepKind.TERM}
+        return kinds - {kind for kind in ASKS_TO_END & kinds if not state.can_be_asked(kind)}
 
     def _waits(self) -> list[tuple[float, EnabledStep]]:
         """The waits that end at a time, each with that time, the soonest first."""

@@ -47,6 +47,8 @@ class StepKind(StrEnum):
     KILL_AFTER = "x"
     #: The actor is asked to end before the command, or while it waits: SIGTERM, cancellation, or its `stop`.
     TERM = "e"
+    #: The actor, a coroutine, is cancelled before the command, or while it waits.
+    CANCEL = "a"
     #: The time that an actor has to end after `TERM` is over: it is killed.
     GRACE = "z"
     #: All scripts that the server has cached are forgotten just before the command.
@@ -76,7 +78,10 @@ class StepKind(StrEnum):
 
 
 #: Faults after which an actor takes no more messages.
-ENDS_ACTOR = frozenset([StepKind.KILL_BEFORE, StepKind.KILL_AFTER, StepKind.TERM])
+ENDS_ACTOR = frozenset([StepKind.KILL_BEFORE, StepKind.KILL_AFTER, StepKind.TERM, StepKind.CANCEL])
+
+#: Faults that strike an actor whatever it waits for.
+ASKS_TO_END = frozenset([StepKind.TERM, StepKind.CANCEL])
 
 #: Faults that last: the command stays where it is, and goes on later.
 LASTING = frozenset([StepKind.PAUSE, StepKind.DELAY])
@@ -104,6 +109,7 @@ _KINDS_OF: dict[FaultName, tuple[StepKind, ...]] = {
     "kill-before": (StepKind.KILL_BEFORE,),
     "kill-after": (StepKind.KILL_AFTER,),
     "term": (StepKind.TERM,),
+    "cancel": (StepKind.CANCEL,),
     "pause": (StepKind.PAUSE,),
     "delay": (StepKind.DELAY,),
     "timeout": (StepKind.TIME,),

@@ -44,6 +44,7 @@ _SIMPLEST = (
     StepKind.CUT_REPLY,
     StepKind.DISCONNECT,
     StepKind.TERM,
+    StepKind.CANCEL,
     StepKind.GRACE,
     StepKind.PAUSE,
     StepKind.DELAY,

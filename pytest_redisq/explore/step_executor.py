@@ -12,7 +12,7 @@ from pytest_redisq.explore.key_faults import KEY_FAULTS, struck_footprint
 from pytest_redisq.explore.pause_monitor import PAUSE_SECONDS, PauseMonitor
 from pytest_redisq.explore.proxied_connection import ProxiedConnection
 from pytest_redisq.explore.resources import Resources
-from pytest_redisq.explore.schedule import LASTING, OF_THE_SERVER, TIMERS, Step, StepKind
+from pytest_redisq.explore.schedule import ASKS_TO_END, LASTING, OF_THE_SERVER, TIMERS, Step, StepKind
 from pytest_redisq.explore.server_faults import ServerFaults
 from pytest_redisq.explore.server_time import ServerTime
 from pytest_redisq.explore.trace import ExecutedStep, WokenCommand
@@ -54,8 +54,8 @@ class StepExecutor:
         """Carry out one step, and record it."""
         if step.kind in TIMERS:
             self._pass_time(step)
-        elif step.kind is StepKind.TERM:
-            self._terminate(step)
+        elif step.kind in ASKS_TO_END:
+            self._ask_to_end(step)
         else:
             self._execute_command(step)
 
@@ -82,10 +82,10 @@ class StepExecutor:
             return
         self.events.append(ExecutedStep(step=step, args=under_way.args))
 
-    def _terminate(self, step: Step) -> None:
+    def _ask_to_end(self, step: Step) -> None:
         connection, state = self._proxy.connection_of(step), self._controller.states[step.actor]
         under_way = connection and (connection.held or connection.blocked)
-        self._controller.terminate(state)
+        self._controller.ask_to_end(state, step.kind)
         for each in self._proxy.of(step.actor):
             each.enabled = None
         self.effect, self.woken = under_way.footprint if under_way else ALL, ()

@@ -23,6 +23,7 @@ WORDS: dict[StepKind, str] = {
     StepKind.KILL_BEFORE: "killed before",
     StepKind.KILL_AFTER: "killed after",
     StepKind.TERM: "asked to end",
+    StepKind.CANCEL: "cancelled",
     StepKind.GRACE: "killed, for it has not ended",
     StepKind.FLUSH_SCRIPTS: "scripts flushed before",
     StepKind.DISCONNECT: "connections killed",

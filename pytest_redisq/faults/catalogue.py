@@ -31,6 +31,7 @@ ExploreFault = Literal[
     "kill-before",
     "kill-after",
     "term",
+    "cancel",
     "pause",
     "delay",
     "timeout",
@@ -188,6 +189,7 @@ CATALOGUE: tuple[FaultSpec, ...] = (
         _EXPLORE,
         "the actor is asked to end: SIGTERM, cancellation, or its `stop`; after 30 s of the schedule it is killed",
     ),
+    _row("cancel", "worker", _EXPLORE, "the actor, a coroutine, is cancelled before its command, or while it waits"),
     _row("pause", "worker", _EXPLORE, "the actor stands still before its command until every lease has expired"),
     _row(
         "delay",

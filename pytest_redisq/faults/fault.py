@@ -20,6 +20,7 @@ FaultName = Literal[
     "kill-after",
     "kill-holding",
     "term",
+    "cancel",
     "pause",
     "delay",
     "timeout",

@@ -134,4 +134,4 @@ def test_a_refused_message_must_not_count_as_sent(url: str, fault: Any) -> None:
 )
 def test_the_supplied_queues_lose_nothing_to_refusals(url: str, queue: Any) -> None:
     scenario = queue_scenario(queue, "at-least-once, live", messages=2)
-    explore(scenario, url=url, schedules=thorough.schedules(100), faults=ERRORS, max_faults=2).verify()  # type: ignore[arg-type]
+    explore(scenario, url=url, schedules=thorough.schedules(40), faults=ERRORS, max_faults=2).verify()  # type: ignore[arg-type]

@@ -20,7 +20,7 @@ def test_a_lock_that_is_evicted_protects_nothing(url: str) -> None:
     failure = explore(locking(lock_and_write), url=url, schedules=100, faults="evict").failure
     assert failure
     assert "key evicted before" in failure.explain()
-    explore(locking(lock_and_write_if_still_mine), url=url, schedules=200, faults="evict").verify()
+    explore(locking(lock_and_write_if_still_mine), url=url, schedules=60, faults="evict").verify()
 
 
 class Delivery(NamedTuple):
@@ -80,7 +80,7 @@ def test_a_consumer_group_that_is_gone_is_made_again_from_the_start(url: str) ->
     failure = explore(scenario_of(Group), url=url, schedules=200, faults="group-gone").failure
     assert failure
     assert "group destroyed before" in failure.explain()
-    explore(scenario_of(GroupFromTheStart), url=url, schedules=200, faults="group-gone").verify()
+    explore(scenario_of(GroupFromTheStart), url=url, schedules=60, faults="group-gone").verify()
 
 
 def test_a_consumer_that_is_blocked_notices_that_its_group_is_gone(url: str) -> None:

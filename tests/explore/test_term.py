@@ -1,4 +1,4 @@
-"""The fault `term`: an actor is asked to end, and must neither drop what it has begun nor stay."""
+"""The faults `term` and `cancel`: an actor is asked to end, and must neither drop what it has begun nor stay."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from pytest_redisq.explore import World, explore, queue_scenario, replay
-from pytest_redisq.queues import ReliableList
+from pytest_redisq.queues import BlockingList, ReliableList
 from tests.explore import thorough
 
 Client = Any
@@ -100,7 +100,8 @@ async def moves(client: Client) -> None:
         await client.pipeline(transaction=True).rpush("done", job).lrem("taken", 1, job).execute()
 
 
-def test_a_task_that_is_cancelled_drops_no_job(url: str) -> None:
+@pytest.mark.parametrize("fault", ["term", "cancel"])
+def test_a_task_that_is_cancelled_drops_no_job(url: str, fault: Any) -> None:
     def scenario_of(work: Callable[..., Any]) -> Callable[[World], None]:
         def scenario(world: World) -> None:
             worker = world.actor(work)
@@ -111,10 +112,33 @@ def test_a_task_that_is_cancelled_drops_no_job(url: str) -> None:
 
         return scenario
 
-    assert explore(scenario_of(pops), url=url, schedules=100, faults="term").failure
-    asleep = replay(scenario_of(pops), "ABA0e", url=url)
+    assert explore(scenario_of(pops), url=url, schedules=100, faults=fault).failure
+    asleep = replay(scenario_of(pops), f"ABA0{'e' if fault == 'term' else 'a'}", url=url)
     assert isinstance(asleep.error, AssertionError)
-    explore(scenario_of(moves), url=url, schedules=100, faults="term").verify()
+    explore(scenario_of(moves), url=url, schedules=100, faults=fault).verify()
+
+
+class Pops:
+    """A queue of coroutines: a `get` that is cancelled may take a message along."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+
+    async def put(self, body: bytes) -> None:
+        await self.client.rpush("jobs", body)
+
+    async def get(self, timeout_seconds: float) -> bytes | None:
+        found = await self.client.blpop("jobs", timeout=timeout_seconds)
+        return found[1] if found else None
+
+
+def test_a_get_that_is_cancelled_takes_no_message_along(url: str) -> None:
+    """The supplied queues give a message back, or have it recovered."""
+    found = explore(queue_scenario(Pops, "at-least-once", messages=2), url=url, schedules=100, faults="cancel")
+    assert found.failure
+    for right in (BlockingList("jobs"), ReliableList("jobs")):
+        scenario = queue_scenario(right, "at-least-once", messages=2, is_async=True)
+        explore(scenario, url=url, schedules=thorough.schedules(30), faults="cancel").verify()
 
 
 def test_a_task_can_be_told_by_an_event(url: str) -> None:
@@ -231,4 +255,5 @@ def test_a_consumer_that_is_asked_to_end_gives_back_what_it_has_prefetched(url: 
     assert failure
     assert "1 lost" in str(failure.error)
     for right in (GivesBack, ReliableList("jobs")):
-        explore(queue_scenario(right, "at-least-once", messages=3), url=url, schedules=100, faults="term").verify()
+        scenario = queue_scenario(right, "at-least-once", messages=3)
+        explore(scenario, url=url, schedules=thorough.schedules(30), faults="term").verify()

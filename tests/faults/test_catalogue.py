@@ -77,7 +77,12 @@ def that_is_not_struck(world: World) -> None:
             client.xreadgroup("workers", "one", {"stream": ">"})
             client.blpop(["jobs"], 1)
 
+    async def task(client: redis.asyncio.Redis) -> None:
+        with contextlib.suppress(redis.RedisError):
+            await client.blpop(["jobs"], 1)
+
     world.actor(work, name="one", stop=lambda: None)
+    world.actor(task)
     world.actor(lambda client: client.rpush("jobs", "job"), name="two")
     with contextlib.suppress(redis.ConnectionError):
         world.run()
