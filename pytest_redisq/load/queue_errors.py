@@ -18,7 +18,7 @@ _SHOWN_CHARACTERS = 200
 class QueueCodeError(Exception):
     """Stands for all exceptions of one type that one line of the queue's code raised; the text is that of the first.
 
-    `kind`: the type and the text of this exception.
+    `kind`: the name of the type.
     """
 
     def __init__(self, text: str, kind: str) -> None:
@@ -71,7 +71,7 @@ class QueueErrors:
             self._counts[verb, kind, place] = count
             print(f"ERROR in the queue's own code: {count}", file=sys.stderr, flush=True)
         count.times += 1
-        return QueueCodeError(str(count), f"{kind}: {error}")
+        return QueueCodeError(str(count), kind)
 
     def dump(self) -> list[list[Any]]:
         """Returns the counts as plain values, to be sent to the master."""

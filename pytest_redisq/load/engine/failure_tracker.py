@@ -24,7 +24,7 @@ class FailureTracker:
         self.succeeded_ns: int = 0
 
     def fail(self, worker: object, error: str, *, producing: bool, kind: str = "") -> None:
-        """An operation of `worker` failed. `kind`: what is equal for errors of one way; default: the text `error`."""
+        """An operation of `worker` failed. `kind`: what errors of one way share; default: the text `error`."""
         way = failure_way(kind or error)
         if way != self._streak.way or not self._streak.since_ns:
             self._producers.clear()

@@ -1,4 +1,4 @@
-"""A list whose `put` raises the same error always, or from the hundredth message of a worker on (AFTER=100)."""
+"""A list whose `put` raises, each time with another text, after each worker has put so many messages as AFTER says."""
 
 import os
 
@@ -15,7 +15,7 @@ class Jobs:
 
     def put(self, body: bytes) -> None:
         if not self.left:
-            self.clent.rpush("jobs", body)
+            raise ValueError(f"refused {body!r}")
         self.left -= 1
         self.client.rpush("jobs", body)
 
