@@ -16,7 +16,7 @@ from pytest_redisq.endpoint.jobs import WORKERS
 from pytest_redisq.errors import DeliveryError
 from pytest_redisq.model import Kind, Message, Outcome
 from pytest_redisq.queues import BlockingList, ReliableList, Stream, StreamGroup
-from pytest_redisq.runner import Bursts, Command, Rate, Summary, run
+from pytest_redisq.runner import Command, Rate, Summary, run
 from pytest_redisq.servers import Server
 from tests.runner import sample_queues as queues
 
@@ -119,8 +119,8 @@ def test_saboteurs_are_caught(server: Server, saboteur: Any, contract: str, anom
 
 
 def test_a_stack_is_no_queue(server: Server) -> None:
-    # All are put before any is got: the consumer's first get waits for the second burst.
-    done = run(queues.LastInFirstOut, at=server, messages=40, pace=Bursts(size=20, every_seconds=0.05))
+    # While the consumer is at work on one message, others are put.
+    done = run(queues.LastInFirstOut, at=server, messages=40, work=0.01)
     with pytest.raises(DeliveryError, match="reordered"):
         done.verify("at-least-once, fifo")
 
