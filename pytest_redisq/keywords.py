@@ -5,7 +5,7 @@ Law: each has the keys and the types of the function that it is passed on to; `t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, Unpack
 
 from pytest_redisq.options import Persistence
@@ -71,6 +71,7 @@ class ExploreKeywords(ReplayKeywords, total=False):
     first: Iterable[Schedule]
     progress: Callable[[Exploration], None] | None
     shrink_seconds: float
+    known: Collection[str]
 
 
 class QueueKeywords(TypedDict, total=False):

@@ -172,6 +172,8 @@ class Exploration:
     missed: int = 0
     seconds: float = 0.0
     failure: Failure | None = None
+    #: How many schedules failed with each known error, by the part of its text that was given.
+    known: dict[str, int] = field(default_factory=dict)
     #: Where the failure is kept as a picture; None: nowhere.
     picture: Path | None = None
     #: The ordered pairs of conflicting commands that were seen: a measure of coverage.
@@ -194,7 +196,8 @@ class Exploration:
             return f"unknown: {'; '.join(self.reasons)} ({self.schedules} schedules)"
         seen = [f"{len(self.orders)} orders of conflicting commands seen", f"{self.seconds:.1f} s"]
         shown = f"; {self.evidence}" if str(self.evidence) else ""
-        return f"{self._holds()} ({', '.join(seen)}{shown})"
+        failed = "".join(f"; {times} fail as known ({text})" for text, times in self.known.items() if times)
+        return f"{self._holds()}{failed} ({', '.join(seen)}{shown})"
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -206,6 +209,14 @@ class Exploration:
         """ "fail" if a schedule failed, "unknown" if there are `reasons`, else "pass"."""
         return "fail" if self.failure else "unknown" if self.reasons else "pass"
 
+    def is_known(self, error: BaseException, *, times: int) -> bool:
+        """Whether `error` is one of the known ones, which it counts so many `times`: a sample's not at all."""
+        said = f"{type(error).__name__}: {error}"
+        found = next((text for text in self.known if text in said), None)
+        if found is not None:
+            self.known[found] += times
+        return found is not None
+
     @property
     def cut_short(self) -> bool:
         """Whether an exhaustive search was ended by its budget before all schedules were executed."""
@@ -216,13 +227,15 @@ class Exploration:
 
         Where only a sample was checked: "(checked on a sample of 87)".
         """
+        failed = sum(self.known.values())
         if self.cut_short:
-            return f"{self.schedules} schedules hold; stopped by {self.stopped_by}, so these are not all"
+            return f"{self.schedules - failed} schedules hold; stopped by {self.stopped_by}, so these are not all"
         if not self.complete and not self.missed:
-            return f"{self.schedules} schedules hold"
+            return f"{self.schedules - failed} schedules hold"
         on = f"all {self.checked}" if self.checked_all else f"a sample of {self.checked}"
         skipped = f"{self.missed} equivalent ones skipped wrongly (checked on {on}), " if self.checked else ""
-        return f"{self.schedules} schedules, {skipped}{'all hold' if self.complete else 'and all that were run hold'}"
+        hold = "others hold" if failed else "hold"
+        return f"{self.schedules} schedules, {skipped}all {'' if self.complete else 'that were run '}{hold}"
 
     def error(self) -> ScheduleError:
         """The failure as an exception, with the scenario's own as its cause; not raised. There must be a failure."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Collection, Iterable, Set
 from dataclasses import dataclass
 
 import redis
@@ -58,16 +58,16 @@ def explore(
     first: Iterable[Schedule] = (),
     progress: Callable[[Exploration], None] | None = None,
     shrink_seconds: float = SHRINK_SECONDS,
+    known: Collection[str] = (),
 ) -> Exploration:
     """Run `scenario(world)` under many schedules, each on an empty database, and shrink the first failure.
 
     * `url`, `clean`: the server and a database that only this call uses; empties it (None: FLUSHDB).
-    * `client`, `async_client`: make a client from a URL, for functions and for coroutines.
-    * `prefix`: what these clients put before each key; default none.
+    * `client`, `async_client`: make a client from a URL, for functions and for coroutines. `prefix`: what these clients
+      put before each key; default none.
     * `schedules`, `seconds`: the budget; the limit reached first ends the search. Default: 500 schedules.
     * `seed`: the same seed gives the same schedules.
-    * `faults`, `max_faults`: names or `Fault` objects, see `faults.CATALOGUE`; how many may happen in one
-      execution.
+    * `faults`, `max_faults`: names or `Fault` objects, see `faults.CATALOGUE`; how many may happen in an execution.
     * `exhaustive`: run every schedule, except those that differ only in the order of commands that do not conflict.
     * `checks`: how many schedules an exhaustive search samples at its end, to see whether it skipped one that matters.
     * `strategy`: how schedules are sampled: "mix", "pos", "random", "urw" or "pct"; `depth` is that of "pct".
@@ -76,6 +76,7 @@ def explore(
     * `first`: schedules to try first. `progress`: called with the result so far after each execution.
     * `shrink_seconds`: how long a failure may be shrunk, or as long as `seconds` has left; default 10. Whatever happens
       meanwhile, the failure is the result. Ctrl-C has it as its cause, a `ScheduleError`.
+    * `known`: parts of the texts of known errors. The search counts a failure with one, and goes on; default none.
 
     Raises `NondeterminismError` if a schedule cannot be repeated, `StuckError` and `EndlessError` if an execution does
     not end, `ValueError` for invalid arguments, `TypeError` for an object that is not a scenario.
@@ -86,9 +87,8 @@ def explore(
     allowed = kinds_by_actor(faults)
     most = max_faults if allowed else 0
     limits = ExecutionLimits(faults=allowed, max_faults=most, max_steps=max_steps, patience_seconds=patience_seconds)
-    result = Exploration(seed=seed, exhaustive=exhaustive)
-    given = tuple(first)
-    result.evidence.faults_asked, result.evidence.given = most > 0, len(given)
+    result = Exploration(seed=seed, exhaustive=exhaustive, known=_known_errors(known))
+    result.evidence.faults_asked, result.evidence.given = most > 0, len(given := tuple(first))
     factory = SchedulerFactory(seed=seed, strategy=strategy, max_faults=most, depth=depth)
     search: SearchMode = Exhausting(factory, checks, result) if exhaustive else Sampling(factory, result)
     budget = _Budget(schedules, seconds, shrink_seconds, exhaustive)
@@ -106,6 +106,14 @@ def _check_arguments(strategy: str, **numbers: float | None) -> None:
         least = 0 if name in ("max_faults", "shrink_seconds") else 1
         if number is not None and number < least:
             raise ValueError(f"{name}={number!r} must be at least {least}")
+
+
+def _known_errors(known: Collection[str]) -> dict[str, int]:
+    """Each text with the count 0. Raises `ValueError` for what would match every error: the characters of one text."""
+    __tracebackhide__ = True
+    if isinstance(known, str) or not all(known):
+        raise ValueError(f'known={known!r} must be a list of texts that are not empty, such as known=["1 lost"]')
+    return dict.fromkeys(known, 0)
 
 
 def _check_actors(result: Exploration, named: Set[str], names: Set[str]) -> None:
@@ -171,11 +179,12 @@ def _search(
         except BaseException:
             write(runner.logs)
             raise
+        before = result.schedules
         search.learn(execution)
         names.update(execution.names, map(letter, range(len(execution.names))))
         count_orders(result, execution)
         result.evidence.add(execution)
-        if execution.error is not None:
+        if execution.error is not None and not result.is_known(execution.error, times=result.schedules - before):
             failure = Failure.of(execution, runner.scenario, number)
             _shrink(runner, result, failure, budget.end_of_shrinking(began), tell)
         else:

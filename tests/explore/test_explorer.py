@@ -169,6 +169,33 @@ def test_known_schedules_are_tried_first(url: str) -> None:
     assert str(exploration.failure.found) == "AABBBA"
 
 
+def test_a_known_failure_is_counted_and_the_search_goes_on(url: str) -> None:
+    """Whatever else fails is found; what is known is told, and an error that is only similar is not known."""
+
+    def scenario(world: World) -> None:
+        one, two = world.actor(lambda client: client.incr("n")), world.actor(lambda client: client.incr("n"))
+        world.run()
+        assert one.result < two.result, "the known one"
+        assert not world.redis.get("other"), "another one"
+
+    assert explore(scenario, url=url).failure
+    held = explore(scenario, url=url, known=["the known one", "never seen"], schedules=40)
+    failed = held.known["the known one"]
+    assert held.outcome == "pass"
+    assert 0 < failed < 40
+    assert str(held).startswith(f"{40 - failed} schedules hold; {failed} fail as known (the known one) (")
+    whole = explore(scenario, url=url, known=["the known one"], exhaustive=True)
+    assert "all others hold; 1 fail as known (the known one)" in str(whole)
+
+    def with_another(world: World) -> None:
+        world.redis.set("other", 1)
+        scenario(world)
+
+    failure = explore(with_another, url=url, known=["the known one"]).failure
+    assert failure
+    assert "another one" in str(failure.error)
+
+
 def test_progress_is_reported_after_every_execution(url: str) -> None:
     """With the numbers so far."""
     told: list[int] = []
@@ -184,6 +211,9 @@ def test_progress_is_reported_after_every_execution(url: str) -> None:
         ({"schedules": 0}, "schedules=0 must be at least 1"),
         ({"max_faults": -1}, "max_faults=-1 must be at least 0"),
         ({"depth": 0}, "depth=0 must be at least 1"),
+        ({"shrink_seconds": -1}, "shrink_seconds=-1 must be at least 0"),
+        ({"known": "1 lost"}, "known='1 lost' must be a list of texts"),
+        ({"known": ["1 lost", ""]}, "must be a list of texts that are not empty"),
     ],
 )
 def test_bad_arguments_are_refused(url: str, options: dict[str, Any], message: str) -> None:
