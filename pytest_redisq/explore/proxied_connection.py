@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pytest_redisq import interrupts
 from pytest_redisq.explore.connection_state import ConnectionState, HeldCommand
 from pytest_redisq.explore.schedule import EnabledStep, StepKind
 from pytest_redisq.resp import Request, RequestParser, UnparsedBytes
@@ -45,6 +46,7 @@ class ActorListeners:
         #: The sockets' addresses, as `getpeername` of a client returns them.
         self.addresses: set[object] = set()
 
+    @interrupts.deferred()
     def url(self, actor: int, *, tcp: bool) -> str:
         """The URL for the actor of this number: a unix socket unless `tcp`."""
         while len(self._urls) <= actor:

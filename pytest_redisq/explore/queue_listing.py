@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pytest_redisq import interrupts
 from pytest_redisq.check import FinishedMessages
 from pytest_redisq.endpoint.event_loop import LoopThread
 from pytest_redisq.endpoint.forms import awaited
@@ -49,8 +50,7 @@ def listed_bodies(side: QueueSide, resources: Resources) -> list[list[bytes]]:
 
     # In a thread of its own: an event loop may be running the scenario.
     loop = LoopThread("redisq-listing")
-    try:
+    with interrupts.cleared_up() as held:
+        held.callback(loop.close)
         listed: list[list[bytes]] = loop.do(list_bodies)
-    finally:
-        loop.close()
     return listed
