@@ -209,8 +209,7 @@ class ThreadRunner(ActorRunner):
         self.controls: Callable[[object], bool] = controls
         # Not a threading.Semaphore: Ctrl-C could leave its lock locked.
         self._wakings: queue.SimpleQueue[None] = queue.SimpleQueue()
-        #: Whether its waits on sockets have limits. Then it reports each wait, and is quiet only when it has.
-        self.reports_waits: bool = False
+        self._reports_waits = False
         #: The reading and the writing end of a pipe that ends a wait on sockets; empty: it has not waited yet.
         self._alarm: tuple[socket.socket, ...] = ()
         self._polls = False
@@ -263,19 +262,24 @@ class ThreadRunner(ActorRunner):
             self._pause(ActorSleeps(self.actor, seconds, event))
         return event.is_set()
 
+    @property
+    def reports_waits(self) -> bool:
+        """Whether its waits on sockets have limits. Then it reports each wait, and is quiet only when it has."""
+        return self._reports_waits
+
     def expect_limits(self) -> None:
         """Note that its waits on sockets have limits."""
-        self.reports_waits = True
+        self._reports_waits = True
 
     def poll(self, poller: Poller, seconds: float | None) -> list[tuple[int, int]]:
         """Virtual `poll` of a `select.poll` object."""
-        if seconds is None and not self.reports_waits:
+        if seconds is None and not self._reports_waits:
             return poller.poll()
         generation = self._received()
         ready = poller.poll(0)
         if ready or seconds == 0:
             return ready
-        self.reports_waits = True
+        self._reports_waits = True
         if not self._alarm:
             self._alarm = socket.socketpair()
         poller.register(self._alarm[0], select.POLLIN)

@@ -114,7 +114,9 @@ class ScheduleClock:
 
     def answered(self, held: HeldCommand, reply: bytes) -> bytes:
         """The reply that the client gets: in that to XINFO CONSUMERS the times are the schedule's."""
-        if held.args[:2] and [word.upper() for word in held.args[:2]] == [b"XINFO", b"CONSUMERS"]:
+        if held.args[0][:1] not in (b"X", b"x"):
+            return reply
+        if [word.upper() for word in held.args[:2]] == [b"XINFO", b"CONSUMERS"]:
             return self._consumers.aged(held.args[2:4], reply)
         self._consumers.note(held.args, is_empty=reply.startswith(_EMPTY))
         return reply

@@ -31,6 +31,11 @@ class Poller(Protocol):
 class InputClock(Protocol):
     """The clock of one thread, for its waits on sockets."""
 
+    @property
+    def reports_waits(self) -> bool:
+        """Whether waits without a limit are reported, too."""
+        ...
+
     def controls(self, peer: object) -> bool:
         """Whether the thread's waits for this address, as `getpeername` returns it, take the schedule's time."""
         ...
@@ -79,8 +84,11 @@ class _VirtualPoll:
 
 def _virtual_recv(real: Callable[..., Any], clock: Callable[[], InputClock | None]) -> Callable[..., Any]:
     def recv(self: socket.socket, *args: Any, **options: Any) -> Any:
-        mine, seconds = clock(), self.gettimeout()
-        if mine is not None and seconds != 0 and _controls(mine, self):
+        mine = clock()
+        if mine is None:
+            return real(self, *args, **options)
+        seconds = self.gettimeout()
+        if seconds != 0 and (seconds is not None or mine.reports_waits) and _controls(mine, self):
             poller = _real_poll()
             poller.register(self, select.POLLIN)
             if not mine.poll(poller, seconds):

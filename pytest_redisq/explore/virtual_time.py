@@ -118,6 +118,11 @@ class VirtualDateClock:
         """The real `select.poll`."""
         return poller.poll(None if seconds is None else seconds * 1000)
 
+    @property
+    def reports_waits(self) -> bool:
+        """No wait is reported."""
+        return False
+
     def controls(self, peer: object) -> bool:  # noqa: ARG002
         """No wait for a socket."""
         return False
