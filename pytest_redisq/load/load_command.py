@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import json
 import traceback
@@ -27,6 +28,7 @@ from pytest_redisq.load.locust_process import (
     ended_by_signals,
     locustfile,
     require_locust,
+    scenarios,
     under_way,
 )
 from pytest_redisq.load.results import baseline
@@ -71,8 +73,18 @@ class _ParsedType(click.ParamType[str]):
         return str(value)
 
 
+def _list(ctx: click.Context, _option: click.Parameter, asked: bool) -> None:
+    """Print the name of each supplied scenario, and what it does."""
+    if asked:
+        for name, file in scenarios().items():
+            told = (ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "").partition("\n\n")[0]
+            click.echo(f"{name.replace('_', '-'):15} {' '.join(told.split())}")
+        ctx.exit()
+
+
 LOAD_OPTIONS = (
     click.argument("scenario", metavar="NAME"),
+    click.option("--list", is_flag=True, is_eager=True, expose_value=False, callback=_list, help="list the scenarios"),
     click.option(
         "--time", "seconds", type=_DurationType(), default="10s", show_default=True, help="how long producers send"
     ),

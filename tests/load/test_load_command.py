@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 
 from pytest_redisq.cli import main
 from pytest_redisq.load.load_command import LoadCommand, load, load_options
-from pytest_redisq.load.locust_process import LoadReport, LoadRun
+from pytest_redisq.load.locust_process import LoadReport, LoadRun, scenarios
 from pytest_redisq.load.results.exit_status import EXITS
 from tests.small_disk import fill, small_disk
 from tests.support import local, local_kind
@@ -211,6 +211,13 @@ def test_help_and_readme_have_the_exit_statuses_of_the_one_table() -> None:
     readme = (Path(__file__).parents[2] / "loadtests" / "README.md").read_text()
     rows = readme.partition("| exit status | meaning |\n|---|---|\n")[2].partition("\n\n")[0].splitlines()
     assert rows == [f"| {status} | {meaning} |" for status, meaning in EXITS.items()]
+
+
+def test_the_scenarios_are_listed() -> None:
+    told = CliRunner().invoke(main, ["load", "--list"])
+    assert told.exit_code == 0
+    assert "drain           A list that is drained in chunks while producers push to it." in told.output
+    assert len(told.output.splitlines()) == len(scenarios())
 
 
 def test_a_crash_of_redisq_itself_is_no_broken_contract() -> None:

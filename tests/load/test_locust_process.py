@@ -13,6 +13,7 @@ import pytest
 from pytest_redisq.errors import DeliveryError
 from pytest_redisq.load import locust_process
 from pytest_redisq.load.locust_process import LoadError, LoadReport, LoadRun, locustfile, run, scenarios, under_way
+from pytest_redisq.load.results.thresholds import LATENCIES, Threshold
 from pytest_redisq.servers import Server, start
 from tests.load.conftest import when_pushing
 from tests.support import eventually, local
@@ -77,6 +78,8 @@ def test_figures_of_the_server_and_of_the_processes_are_there_and_thresholds_may
     report = play("xadd-burst", seconds=2, fail_if=["lag>=0", "fairness<2"])
     assert report.exit_code == 2
     assert next(words.partition(":")[0] for words in report.told["missed"]) == "lag>=0"
+    for figure in report.figures:
+        Threshold.parse(f"{figure}>0{'s' * (figure.rpartition('.')[2] in LATENCIES)}").check()
     for figure in ("depth", "pending", "server.memory", "server.buffers", "client.memory", "connect"):
         assert figure in report.figures
     assert report.figures["server.memory"] > 1e5 < report.figures["client.memory"]
@@ -190,6 +193,14 @@ def test_elements_of_ten_bytes_are_told_from_each_other(play: Play) -> None:
 def test_messages_too_small_to_say_when_they_were_sent_are_refused() -> None:
     with pytest.raises(LoadError, match=r"a payload of 19 bytes is too small: (.|\n)*20 bytes"):
         run(LoadRun(scenario="drain", url="redis://127.0.0.1:1/0", seconds=1, payload_bytes=19))
+
+
+def test_a_misspelt_threshold_ends_a_run_before_anything_is_sent(
+    server: Server, saboteur: Callable[[str], str]
+) -> None:
+    for scenario in ("drain", saboteur("readers"), saboteur("blind")):
+        with pytest.raises(LoadError, match=r"no figure is called 'losst'\. Did you mean 'lost'\?"):
+            run(LoadRun(scenario=scenario, url=server.url, seconds=600, fail_if=["losst>0"]))
 
 
 def test_a_server_behind_tls_is_left_to_the_other_engine_before_anything_is_sent() -> None:

@@ -58,6 +58,11 @@ class LoadOptions:
             shared_server=options.redisq_shared_server or not options.redisq_own_server,
         )
 
+    def check_figures(self) -> None:
+        """Raise ValueError if a threshold names a figure that no run has."""
+        for threshold in self.thresholds:
+            threshold.check()
+
     def assignments(self, run: str, producers: int, consumers: int, workers: int) -> list[Assignment]:
         """What each of `workers` processes is to do in the run called `run`: equal shares, to one."""
         assignments: list[Assignment] = []

@@ -54,6 +54,8 @@ from pytest_redisq.terminal import degrade
 RESULTS_SECONDS = 30.0
 #: Seconds that the server may take to answer a PING before the run.
 PING_SECONDS = 5.0
+#: Where the supplied scenarios are.
+_SUPPLIED = "pytest_redisq."
 #: Seconds between two looks at whether all operations fail.
 _WATCH_SECONDS = 0.25
 #: The innermost frames of a traceback that are shown: the code of the user's scenario.
@@ -97,6 +99,8 @@ class LocustMaster:
         self._runner = environment.runner
         try:
             self._scenario = with_settings(self._scenario, load_options.settings)
+            if isinstance(self._scenario, OwnQueue) or type(self._scenario).__module__.startswith(_SUPPLIED):
+                load_options.check_figures()  # other scenarios may have figures of their own
             if not isinstance(self._scenario, LrangePayload):
                 BodyCodec(0, load_options.payload_bytes)  # an error here and not in each worker
             if load_options.engine == "epoll":

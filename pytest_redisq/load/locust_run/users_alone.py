@@ -40,6 +40,7 @@ class UsersAlone:
         self._time_over = self._signalled = False
         self._publishing: Any = None
         try:
+            options.check_figures()
             with explained(options.url), control(options.url) as client:
                 self._server, self._clients = described(client, options.url), connected(client)
         except (ServerError, ValueError) as error:

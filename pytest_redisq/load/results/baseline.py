@@ -14,7 +14,7 @@ from pathlib import Path
 from pytest_redisq.check import AnomalyKind
 from pytest_redisq.errors import RedisqError
 from pytest_redisq.load.results.output_files import OutputFile
-from pytest_redisq.load.results.thresholds import LATENCIES, shown
+from pytest_redisq.load.results.thresholds import shown
 from pytest_redisq.spelling import suggest
 
 #: Where baselines are kept, below the present folder.
@@ -85,11 +85,13 @@ def table(kept: Sequence[Figures], now: Figures) -> Iterator[str]:
 def _direction(name: str) -> int:
     """1 where more is worse, -1 where less is, 0 where it is neither."""
     last = name.rpartition(".")[2]
-    if last in LATENCIES or name == "errors" or name in _ANOMALIES:
+    if last in _COMPARED or name == "errors" or name in _ANOMALIES:
         return 1
     return -1 if name == "rate" else 0
 
 
+#: The latencies that are compared. The others say the same, or are noise.
+_COMPARED = ("p50", "p90", "p99", "p999", "max")
 _ANOMALIES: Iterable[str] = {str(kind) for kind in AnomalyKind}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -18,10 +18,13 @@ class Percentiles:
     """What a histogram says, in microseconds."""
 
     count: int
+    mean: int
     p50: int
     p90: int
+    p95: int
     p99: int
     p999: int
+    p9999: int
     max: int
 
     def as_json(self) -> dict[str, float]:
@@ -38,13 +41,16 @@ class Histogram:
 
     def __init__(self) -> None:
         self._hdr: Any = HdrHistogram(_LOWEST_US, _HIGHEST_US, _DIGITS)
+        self._total_us = 0
 
     def add(self, counts: Mapping[int, int]) -> None:
         for value, times in counts.items():
             self._hdr.record_value(min(max(value, _LOWEST_US), _HIGHEST_US), times)
+            self._total_us += value * times
 
     def merge(self, other: Histogram) -> None:
         self._hdr.add(other._hdr)
+        self._total_us += other._total_us
 
     def percentile(self, percent: float) -> int:
         """The latency within which `percent` (0 to 100) of all were, in microseconds; 0 where there are none."""
@@ -57,22 +63,26 @@ class Histogram:
     def figures(self) -> Percentiles:
         return Percentiles(
             count=self.count,
+            mean=round(self._total_us / max(self.count, 1)),
             p50=self.percentile(50),
             p90=self.percentile(90),
+            p95=self.percentile(95),
             p99=self.percentile(99),
             p999=self.percentile(99.9),
+            p9999=self.percentile(99.99),
             max=self.percentile(100),
         )
 
-    def dump(self) -> bytes:
-        """In the interchange format of HdrHistogram, version 2, compressed."""
-        encoded: bytes = self._hdr.encode()
-        return encoded
+    def dump(self) -> list[Any]:
+        """In the interchange format of HdrHistogram, version 2, compressed; and the sum of all latencies."""
+        return [self._hdr.encode(), self._total_us]
 
     @classmethod
-    def load(cls, dumped: bytes) -> Self:
+    def load(cls, dumped: Sequence[Any]) -> Self:
+        encoded, total_us = dumped
         histogram = cls()
-        histogram._hdr.decode_and_add(dumped)
+        histogram._hdr.decode_and_add(encoded)
+        histogram._total_us = total_us
         return histogram
 
 

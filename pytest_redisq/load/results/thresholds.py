@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Self
 
+from pytest_redisq.check import AnomalyKind
 from pytest_redisq.spelling import suggest
 
 _COMPARE: Mapping[str, Callable[[float, float], bool]] = {
@@ -22,7 +23,13 @@ _FORM = re.compile(r"\s*([\w.-]+)\s*(>=|<=|>|<)\s*(\d+(?:\.\d+)?)\s*(us|µs|ms|s
 #: Bytes; and what is seldom a whole number: an index, seconds.
 SIZES = ("memory", "buffers", "output_buffer")
 FRACTIONS = ("fairness", "connect", "stop")
-LATENCIES = ("p50", "p90", "p99", "p999", "max")
+LATENCIES = ("mean", "p50", "p90", "p95", "p99", "p999", "p9999", "max")
+#: The figures that a run may have, but for latencies, anomalies, and those of a scenario of the user's own.
+FIGURES = (
+    "paced", "requests", "requests_per_cpu_second", "rate", "errors", "stop", "connect", "fairness",
+    "attempted", "received", "remaining", "pending", "depth", "lag",
+    "client.memory", "server.memory", "server.buffers", "server.output_buffer",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,20 +53,28 @@ class Threshold:
             raise ValueError(
                 f"{text!r} is no threshold; write it as 'p99>5ms', 'BLPOP.p99>2ms', 'lost>0' or 'rate<10000'"
             )
-        figure, compare, number, unit = form.groups()
+        name, compare, number, unit = form.groups()
+        figure = re.sub(r"\bp99\.(9+)$", r"p99\1", name)  # p99.9 is p999
         latency = figure.rpartition(".")[2] in LATENCIES
         if latency != bool(unit):
             wrong = "a latency needs a unit: us, ms or s" if latency else f"{figure} is a number and takes no unit"
             raise ValueError(f"{text!r}: {wrong}")
         return cls(text=text, figure=figure, compare=compare, limit=float(number) * _UNITS.get(unit or "us", 1.0))
 
+    def check(self) -> None:
+        """Raise ValueError if no run has such a figure. Of latencies of one command the name of that is not checked."""
+        known = {*LATENCIES, *FIGURES, *map(str, AnomalyKind)}
+        if self.figure not in known and self.figure.rpartition(".")[2] not in LATENCIES:
+            raise ValueError(self._no_figure(sorted(known)))
+
+    def _no_figure(self, known: Iterable[str]) -> str:
+        hint = suggest(self.figure, known)
+        return f"{self.text!r}: no figure is called {self.figure!r}.{hint} There are {', '.join(known)}."
+
     def missed(self, figures: Mapping[str, float]) -> str | None:
         """What happened instead, in words; None if the run keeps to it. ValueError if there is no such figure."""
         if self.figure not in figures:
-            hint = suggest(self.figure, figures)
-            raise ValueError(
-                f"{self.text!r}: no figure is called {self.figure!r}.{hint} There are {', '.join(figures)}."
-            )
+            raise ValueError(self._no_figure(figures))
         value = figures[self.figure]
         if not _COMPARE[self.compare](value, self.limit):
             return None

@@ -31,6 +31,7 @@ def test_histograms_of_two_processes_add_up(one: list[int], two: list[int]) -> N
     second.add(Counter(two))
     first.merge(Histogram.load(second.dump()))
     assert first.figures() == whole.figures()
+    assert first.figures().mean == round(sum(one + two) / len(one + two))
 
 
 def test_what_is_out_of_range_counts_as_its_end() -> None:

@@ -44,6 +44,19 @@ def test_what_is_no_threshold_teaches(text: str, lesson: str) -> None:
         Threshold.parse(text)
 
 
+@pytest.mark.parametrize("text", ["p99.99>5ms", "RPUSH.p99.9>5ms", "mean>1ms", "server.memory>5", "poll-skip>0"])
+def test_each_figure_that_a_run_may_have_is_known_before_it(text: str) -> None:
+    Threshold.parse(text).check()
+
+
+@pytest.mark.parametrize(
+    ("text", "lesson"), [("losst>0", "Did you mean 'lost'"), ("server.memry>5", "'server.memory'")]
+)
+def test_a_misspelt_figure_is_told_before_the_run(text: str, lesson: str) -> None:
+    with pytest.raises(ValueError, match=lesson):
+        Threshold.parse(text).check()
+
+
 def test_a_figure_that_is_not_there_is_told_the_nearest() -> None:
     with pytest.raises(ValueError, match=r"no figure is called 'losst'\. Did you mean 'lost'"):
         Threshold.parse("losst>0").missed(FIGURES)
