@@ -135,7 +135,8 @@ class EnabledSteps:
             return frozenset()
         state = self._controller.states[index]
         kinds = frozenset[StepKind]().union(*(faults.get(name, ()) for name in ("", letter(index), state.actor.name)))
-        return kinds - {kind for kind in ASKS_TO_END & kinds if not state.can_be_asked(kind)}
+        stands_still = index in self._proxy.paused
+        return kinds - {kind for kind in ASKS_TO_END & kinds if stands_still or not state.can_be_asked(kind)}
 
     def _waits(self) -> list[tuple[float, EnabledStep]]:
         """The waits that end at a time, each with that time, the soonest first."""

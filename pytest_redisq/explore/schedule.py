@@ -80,7 +80,7 @@ class StepKind(StrEnum):
 #: Faults after which an actor takes no more messages.
 ENDS_ACTOR = frozenset([StepKind.KILL_BEFORE, StepKind.KILL_AFTER, StepKind.TERM, StepKind.CANCEL])
 
-#: Faults that strike an actor whatever it waits for.
+#: Faults that ask an actor to end, whatever it waits for.
 ASKS_TO_END = frozenset([StepKind.TERM, StepKind.CANCEL])
 
 #: Faults that last: the command stays where it is, and goes on later.

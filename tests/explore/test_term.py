@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from pytest_redisq.explore import World, explore, queue_scenario, replay
+from pytest_redisq.explore.execution import NondeterminismError
 from pytest_redisq.queues import BlockingList, ReliableList
 from tests.explore import thorough
 
@@ -157,6 +158,22 @@ def test_a_task_can_be_told_by_an_event(url: str) -> None:
         assert worker.result == "stopped"
 
     assert replay(scenario, "A0e", url=url).error is None
+
+
+def test_a_task_that_is_paused_is_not_cancelled_meanwhile(url: str) -> None:
+    """Also while another command of it is blocked in the server."""
+
+    async def two_at_once(client: Client) -> None:
+        await asyncio.gather(client.blpop("jobs", timeout=5), client.set("x", 1))
+
+    def scenario(world: World) -> None:
+        world.actor(two_at_once)
+        world.actor(push)
+        world.run()
+
+    with pytest.raises(NondeterminismError, match="step 3 should be Aa"):
+        replay(scenario, "AA2pAa", url=url)
+    assert replay(scenario, "AAa", url=url).error is None
 
 
 # -- processes ---------------------------------------------------------------------------------------------------------
