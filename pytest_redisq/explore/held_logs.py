@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from pytest_redisq import interrupts
+
 #: A record, and the handler that was to write it.
 HeldRecord: TypeAlias = tuple[logging.Handler, logging.LogRecord]
 
@@ -30,13 +32,14 @@ def logs_held_back() -> Iterator[list[HeldRecord]]:
         held.append((self, _frozen(record)))
         return True
 
-    logging.Handler.handle = handle  # type: ignore[method-assign]
     try:
+        logging.Handler.handle = handle  # type: ignore[method-assign]
         yield held
     finally:
-        logging.Handler.handle = real  # type: ignore[method-assign]
-        for each in collected:
-            held += each.take_out()
+        with interrupts.deferred():
+            logging.Handler.handle = real  # type: ignore[method-assign]
+            for each in collected:
+                held += each.take_out()
 
 
 def write(records: Iterable[HeldRecord]) -> None:

@@ -17,21 +17,25 @@ StepNumber: TypeAlias = tuple[int, int]
 class FaultScheduler:
     """Lets another scheduler choose, and turns some of its steps into faults, at places drawn beforehand.
 
-    If faults are only alternatives to commands, they happen too early and find nothing (measured).
+    A fault strikes at its place, or at the actor's next step that can fail. If faults were only alternatives to
+    commands, they would happen too early and find nothing (measured).
     """
 
     def __init__(self, inner: Scheduler, rng: random.Random, *, places: Iterable[StepNumber]) -> None:
         self._inner = inner
         self._rng = rng
-        self._places = frozenset(places)
+        self._places = list(places)
         self._taken: Counter[int] = Counter()
 
     def choose(self, point: ChoicePoint) -> Step:
         """The inner choice, with a fault where one is due."""
         step = self._inner.choose(point)
-        place = step.actor, self._taken[step.actor]
-        steps = ways_to_fail(point, step) if place in self._places else []
-        chosen = steps[random_below(self._rng, len(steps))] if steps else step
+        due = [place for place in self._places if place[0] == step.actor and place[1] <= self._taken[step.actor]]
+        steps = ways_to_fail(point, step) if due else []
+        chosen = step
+        if steps:
+            self._places.remove(due[0])
+            chosen = steps[random_below(self._rng, len(steps))]
         self._taken[chosen.actor] += 1
         return chosen
 
