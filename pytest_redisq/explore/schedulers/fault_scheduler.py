@@ -24,11 +24,15 @@ class FaultScheduler:
     def __init__(self, inner: Scheduler, rng: random.Random, *, places: Iterable[StepNumber]) -> None:
         self._inner = inner
         self._rng = rng
-        self._places = list(places)
+        self._drawn = tuple(places)
+        self._places = list(self._drawn)
         self._taken: Counter[int] = Counter()
 
     def choose(self, point: ChoicePoint) -> Step:
         """The inner choice, with a fault where one is due."""
+        if point.position == 0:  # again from the start, where the clients had to load their scripts
+            self._places = list(self._drawn)
+            self._taken.clear()
         step = self._inner.choose(point)
         due = [place for place in self._places if place[0] == step.actor and place[1] <= self._taken[step.actor]]
         steps = ways_to_fail(point, step) if due else []

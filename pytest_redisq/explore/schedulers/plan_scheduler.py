@@ -17,6 +17,8 @@ class PlanScheduler:
 
     def choose(self, point: ChoicePoint) -> Step:
         """The planned step if possible, else the default; with the fault that is planned for its command."""
+        if point.position == 0:  # again from the start, where the clients had to load their scripts
+            self._counts.clear()
         step = self._plan.get(point.position)
         if step is None or not point.enabled_step(step):
             step = run_on(point)
