@@ -377,7 +377,7 @@ def _run(workers: str) -> Callable[[Redisq], object]:
 
 def _explore(**options: Any) -> Callable[[Redisq], object]:
     def act(redisq: Redisq) -> None:
-        options.setdefault("schedules", 3)
+        options.setdefault("schedules", 5)
         redisq.explore(redisq.reliable_list("jobs"), contract="at-least-once", messages=2, faults="kill", **options)
 
     return act
