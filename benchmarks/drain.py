@@ -52,7 +52,7 @@ class Cost(NamedTuple):
     wait_seconds: float
 
 
-def as_s1(client: redis.Redis) -> Iterator[list[bytes]]:
+def as_s1(client: Any) -> Iterator[list[bytes]]:
     left = client.llen(KEY)
     while left > 0:
         count = min(CHUNK, left)
@@ -63,7 +63,8 @@ def as_s1(client: redis.Redis) -> Iterator[list[bytes]]:
 
 def bare(client: redis.Redis) -> None:
     """The fastest loop: LPOP with a count, over a bare socket with hiredis, a quarter of a MiB at a time."""
-    options, reader = client.connection_pool.connection_kwargs, hiredis.Reader(notEnoughData=None)
+    options = client.connection_pool.connection_kwargs
+    reader: Any = hiredis.Reader(notEnoughData=None)  # its types do not know that it takes a bytearray
     buffer = bytearray(262_144)
     with socket.create_connection((options["host"], options["port"])) as link:
         link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

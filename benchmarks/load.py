@@ -14,6 +14,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -21,6 +22,7 @@ from peers import chart
 from peers.rivals import CONNECTIONS, PAYLOAD, Speed, memtier, plain_locust, redis_benchmark, resp_benchmark, there
 
 from pytest_redisq.load.codec import BodyCodec
+from pytest_redisq.load.engine import Engine
 from pytest_redisq.load.engine.clients import LoadClient, PushClient, RepeatingClient
 from pytest_redisq.load.engine.epoll_engine import EpollEngine
 from pytest_redisq.load.engine.target import Target
@@ -38,7 +40,7 @@ KINDS = {
 }
 
 
-def in_locust(server: Server, kind: str, engine: str, pipeline: int, seconds: float) -> Speed:
+def in_locust(server: Server, kind: str, engine: Engine, pipeline: int, seconds: float) -> Speed:
     """Measure one of the load engines, with ledger and histograms."""
     _, scenario, settings = KINDS[kind]
     report = run(
@@ -82,19 +84,17 @@ def ways(server: Server, seconds: float, operations: int) -> dict[str, Callable[
     for kind, (words, _, _) in KINDS.items():
         for pipeline in (1, 100):
             name = kind if pipeline == 1 else f"{kind} × {pipeline}"
-            found[f"{name}, epoll"] = lambda k=kind, p=pipeline: in_locust(server, k, "epoll", p, seconds)
+            found[f"{name}, epoll"] = partial(in_locust, server, kind, "epoll", pipeline, seconds)
             if there("redis-benchmark"):
                 times = operations if pipeline == 1 else operations * 10
-                found[f"{name}, redis-benchmark"] = lambda w=words, p=pipeline, n=times: redis_benchmark(
-                    server, w, p, n
-                )
+                found[f"{name}, redis-benchmark"] = partial(redis_benchmark, server, words, pipeline, times)
             if there("memtier_benchmark"):
-                found[f"{name}, memtier"] = lambda w=words, p=pipeline: memtier(server, w, p, seconds)
+                found[f"{name}, memtier"] = partial(memtier, server, words, pipeline, seconds)
             if there("resp-benchmark"):
-                found[f"{name}, resp-benchmark"] = lambda w=words, p=pipeline: resp_benchmark(server, w, p, seconds)
+                found[f"{name}, resp-benchmark"] = partial(resp_benchmark, server, words, pipeline, seconds)
     for kind in ("GET", "RPUSH"):
-        found[f"{kind}, locust"] = lambda k=kind: in_locust(server, k, "locust", 1, seconds)
-        found[f"{kind}, plain Locust"] = lambda w=KINDS[kind][0]: plain_locust(server, w, seconds)
+        found[f"{kind}, locust"] = partial(in_locust, server, kind, "locust", 1, seconds)
+        found[f"{kind}, plain Locust"] = partial(plain_locust, server, KINDS[kind][0], seconds)
     found["RPUSH, bare epoll engine with ledger"] = lambda: bare(server, push_client(Ledger()), seconds)
     found["RPUSH, bare epoll engine without"] = lambda: bare(
         server, lambda _: RepeatingClient(("RPUSH", "l", BODY), name="RPUSH"), seconds

@@ -13,6 +13,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
+from pytest_redisq.load.engine import Engine
 from pytest_redisq.load.locust_process import LoadError, LoadRun, run, scenarios
 from pytest_redisq.options import Settings
 from pytest_redisq.servers import Server, start
@@ -21,14 +22,15 @@ from pytest_redisq.servers import Server, start
 OF_USERS = {"own_queue", "drain_to_file"}
 
 
-def kinds(only: str) -> Iterator[tuple[str, str]]:
+def kinds(only: str) -> Iterator[tuple[str, Engine]]:
     for scenario in scenarios():
-        for engine in ("locust",) if scenario in OF_USERS else ("epoll", "locust"):
+        engines: tuple[Engine, ...] = ("locust",) if scenario in OF_USERS else ("epoll", "locust")
+        for engine in engines:
             if only in f"{scenario} {engine}":
                 yield scenario, engine
 
 
-def outcome(server: Server, scenario: str, engine: str, seconds: float) -> str:
+def outcome(server: Server, scenario: str, engine: Engine, seconds: float) -> str:
     try:
         report = run(LoadRun(scenario=scenario, url=server.url, engine=engine, seconds=seconds))
     except LoadError as error:
@@ -43,7 +45,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=5.0, help="no run begins after that")
     parser.add_argument("--only", default="", help="those whose 'scenario engine' has this in it")
     options = parser.parse_args()
-    ended: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    ended: dict[tuple[str, Engine], Counter[str]] = defaultdict(Counter)
     until = time.monotonic() + 60 * options.minutes
     server = start(Settings(server="process"))
     print(server.header())
