@@ -146,13 +146,13 @@ class ExecutionLoop:
                 raise EndlessError(self._endless())
             step = self._scheduler.choose(point)
             self.choices.append((point, step))
-            if point.costs(step):
+            if costs := point.costs(step):
                 self._note_strike(len(self.choices), step)
                 # A client's own timeout that comes early ends its command with an error.
                 self.controller.states[step.actor].faulted |= step.kind is StepKind.TIME
             self._executor.execute(step)
             self.times.append(self.now)
-            self._enabled.budget -= point.costs(step)
+            self._enabled.budget -= costs
             self.controller.settle()
             if self._proxy.delayed:
                 self._executor.watch_pause()
