@@ -20,7 +20,7 @@ PASSED_ON: dict[type, tuple[Any, set[str]]] = {
     keywords.ExploreKeywords: (explore.explore, {"scenario", "url", "clean", "prefix"}),
     keywords.ReplayKeywords: (explore.replay, {"scenario", "schedule", "url", "clean", "prefix"}),
     keywords.QueueKeywords: (explore.queue_scenario, {"queue", "contract"}),
-    keywords.LoadKeywords: (LoadRun, {"scenario", "url", "own_server"}),
+    keywords.LoadKeywords: (LoadRun, {"scenario", "url", "own_server", "shared_server"}),
     keywords.StreamKeywords: (queues.Stream, {"key"}),
     keywords.StreamGroupKeywords: (queues.StreamGroup, {"key", "group"}),
     keywords.DrainKeywords: (queues.drain, {"client", "key"}),

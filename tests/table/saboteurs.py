@@ -90,6 +90,6 @@ SABOTEURS = [
     Row(streams.SchedulerWithACursor, LEAST, "stuck", drivers=LOAD),
     Row(streams.SchedulerByTheSecond, f"{LEAST}, fifo", "reordered", drivers=LOAD),
     Row(streams.SchedulerWithoutAWinner, MOST, "duplicated", drivers=HERE),
-    Row(streams.LeaseThatIsTooShort, MOST, "duplicated"),
+    Row(streams.LeaseThatIsTooShort, MOST, "duplicated", run={"work": 0.005}),
     Row(streams.LeaseThatIsLost, LEAST, "forgotten", drivers=RUN, run=DIES_HOLDING),
 ]

@@ -57,6 +57,17 @@ def test_no_place_is_drawn_again_before_all_are_and_polls_seldom() -> None:
     assert set(news) == set(places.news)
 
 
+def test_a_place_that_each_execution_has_reached_is_drawn_until_a_fault_has_struck() -> None:
+    """So that few schedules are enough for one to strike."""
+    places = learnt((0, b"SET", NIL), (0, b"GET", ONE), (1, b"GET", ONE), (1, b"INCR", ONE))
+    enabled = EnabledStep(actor=0, footprint=NOTHING, faults=(StepKind.KILL_BEFORE,))
+    point = ChoicePoint(position=0, enabled_steps=(enabled,))
+    places.learn([(point, Step(0))], [])
+    assert {places.draw(random.Random(number)) for number in range(9)} == {(0, 0)}
+    places.learn([(point, Step(0, StepKind.KILL_BEFORE))], [])
+    assert {places.draw(random.Random(number)) for number in range(9)} > {(0, 1), (1, 1)}
+
+
 def reap(client: Any) -> None:
     """Looks, and finds nothing, until the job is done."""
     for _ in range(15):
