@@ -25,12 +25,12 @@ _noted_columns = 0
 
 
 def fit(text: str, columns: int) -> str:
-    """`text`, shortened to at most so many columns. A shortened text ends with "…"."""
+    """`text`, shortened to at most so many columns. A shortened text ends with "…", if there is room for it."""
     if width(text) <= columns:
         return text
-    while width(text) >= columns:
+    while text and width(text) >= columns:
         text = text[: -max(1, (len(text) - columns) // 2)]
-    return text + "…"
+    return text + "…" if columns > 0 else ""
 
 
 def escaped(text: str, *, allowed: str = "") -> str:

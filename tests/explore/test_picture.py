@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
+import pytest
 from syrupy.assertion import SnapshotAssertion
 
 from pytest_redisq.explore.picture import page, svg
 from pytest_redisq.explore.schedule import Step, StepKind
-from pytest_redisq.explore.trace import ExecutedStep
+from pytest_redisq.explore.trace import WORDS, ExecutedStep
 from tests.explore.test_trace import EVENTS
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -35,6 +36,14 @@ def test_faults_time_and_messages_at_fault_look_different() -> None:
         "step fault",
         "step fault at-fault",
     ]
+
+
+@pytest.mark.parametrize("kind", StepKind)
+def test_each_kind_of_step_leaves_its_reply_as_much_room_as_there_is(kind: StepKind) -> None:
+    """The words of the longest kind take the whole line."""
+    event = ExecutedStep(step=Step(0, kind), args=(b"GET", b"k"), reply=b"$50\r\n" + b"x" * 50 + b"\r\n")
+    texts = [text.text or "" for text in ElementTree.fromstring(svg([event])).iter(f"{SVG}text")]
+    assert sum(len(text) for text in texts if text.endswith("…") or text == f"⚡ {WORDS[kind]}") <= 41
 
 
 def test_nothing_in_a_command_is_taken_for_markup() -> None:
