@@ -28,6 +28,8 @@ _STILL_SECONDS, _TIMES = 0.1, 20
 #: A second Ctrl-C, more than so many seconds after the first, takes effect at once.
 _PATIENCE_SECONDS = 1.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+#: How many signals the main thread has taken by a handler of this module.
+_heard = 0
 
 
 @contextlib.contextmanager
@@ -48,7 +50,9 @@ def deferred() -> Iterator[None]:
     first, over = 0.0, False
 
     def hear(number: int, frame: FrameType | None) -> None:
+        global _heard
         nonlocal first, over
+        _heard += 1
         first = first or time.monotonic()
         heard.append(number)
         over = over or time.monotonic() - first > _PATIENCE_SECONDS
@@ -100,7 +104,7 @@ def repeated_where_lost() -> Iterator[None]:
     def unless_interrupted(unraisable: sys.UnraisableHookArgs) -> None:
         if issubclass(unraisable.exc_type, KeyboardInterrupt):
             # Not threading.Thread: it takes locks that the interrupted code may hold.
-            _thread.start_new_thread(_interrupt_again, (_heard(),))
+            _thread.start_new_thread(_interrupt_again, (_TIMES if _notes_the_next() else 1,))
         else:
             complain(unraisable)
 
@@ -112,28 +116,29 @@ def repeated_where_lost() -> Iterator[None]:
             sys.unraisablehook = complain
 
 
-def _heard() -> list[int]:
-    """A list that is not empty once the next interrupt has taken effect, or cannot be noticed."""
-    heard: list[int] = []
+def _notes_the_next() -> bool:
+    """Whether the next interrupt that the main thread takes will be counted: not if others handle it."""
 
     def hear(number: int, frame: FrameType | None) -> None:
-        heard.append(number)
+        global _heard
+        _heard += 1
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.default_int_handler(number, frame)
 
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        return [signal.SIGINT]
+        return False
     signal.signal(signal.SIGINT, hear)
-    return heard
+    return True
 
 
-def _interrupt_again(heard: list[int]) -> None:
+def _interrupt_again(times: int) -> None:
     time.sleep(_AGAIN_SECONDS)
-    for _ in range(_TIMES):
+    before = _heard
+    for _ in range(times):
         # Not _thread.interrupt_main: it does not interrupt a system call in which the main thread may wait.
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
         time.sleep(_STILL_SECONDS)
-        if heard:
+        if _heard != before:
             return
 
 
