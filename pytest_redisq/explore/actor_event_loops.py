@@ -108,6 +108,14 @@ class EventLoopRunner(ActorRunner):
                 return None
             raise
 
+    def should_interrupt(self, seconds: float, cpu_seconds: float) -> bool:
+        """Whether it has had its time. While it only waits for a CPU, it has ten times as long."""
+        return (
+            cpu_seconds > self.exit_seconds
+            or seconds > 10 * self.exit_seconds
+            or (seconds > self.exit_seconds and not self.busy())
+        )
+
     def waits_at(self) -> FrameType | None:
         """Where its thread waits, if neither for input of the loop nor for a CPU; None otherwise."""
         innermost = frame = self.actor_thread.frame()

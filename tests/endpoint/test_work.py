@@ -46,10 +46,10 @@ def test_failed_work_in_a_run(redisq: Redisq, queue: Any) -> None:
 @pytest.mark.parametrize(
     ("queue", "line", "words"),
     [
-        (orders.Orders, "1 stuck (in the list orders:held)", "its work failed once, and no consumer gets it any more"),
+        (orders.Orders, "1 stuck (in the list orders:held", "its work failed once, and no consumer gets it any more"),
         (
             orders.Retries,
-            "1 stuck, dead-lettered (in the list orders:dead)",
+            "1 stuck, dead-lettered (in the list orders:dead",
             "its work failed 3 times, and no consumer",
         ),
         (orders.GivesUp, "1 forgotten, given up (in ", "its work failed 3 times; it was not delivered again"),
