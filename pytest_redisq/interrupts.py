@@ -87,13 +87,16 @@ def cleared_up() -> Iterator[contextlib.ExitStack]:
     """
     held = contextlib.ExitStack()
     try:
-        yield held
-    except BaseException as error:
+        try:
+            yield held
+        except BaseException as error:
+            with deferred():
+                held.__exit__(type(error), error, error.__traceback__)
+            raise
         with deferred():
-            held.__exit__(type(error), error, error.__traceback__)
-        raise
-    with deferred():
-        held.close()
+            held.close()
+    finally:
+        held.close()  # of callbacks that are left, because Ctrl-C came just before it was delayed
 
 
 @contextlib.contextmanager

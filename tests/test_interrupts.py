@@ -102,6 +102,23 @@ def test_an_interrupt_just_before_a_wait_is_made_again(monkeypatch: pytest.Monke
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.parametrize("fails", [False, True], ids=["ends", "fails"])
+def test_an_interrupt_at_any_line_of_ours_leaves_nothing_uncleared(fails: bool) -> None:
+    done: list[str] = []
+
+    def act() -> None:
+        with contextlib.suppress(ValueError), interrupts.cleared_up() as held:
+            done.append("begun")
+            held.callback(done.append, "cleared up")
+            if fails:
+                raise ValueError
+
+    for line in lines_of(act, within=interrupts.__file__):
+        done.clear()
+        assert interrupted_at(line, act, within=interrupts.__file__) == "interrupted", line
+        assert done in ([], ["begun", "cleared up"]), line
+
+
 def test_other_exceptions_of_destructors_are_told_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
     monkeypatch.setattr(sys, "unraisablehook", lambda what: told.append(what.exc_type.__name__))
