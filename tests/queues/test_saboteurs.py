@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 import pytest
 import redis
@@ -24,28 +25,29 @@ from tests.saboteurs import (
     drive,
 )
 
-Make = Callable[[redis.Redis], Inner]
+LIST, GROUP = ReliableList("jobs"), StreamGroup("jobs", "workers")
+QUEUES = pytest.mark.parametrize("queue", [LIST, GROUP], ids=["list", "group"])
+Bind = Callable[[ReliableList | StreamGroup], Inner]
 
 
-def reliable_list(client: redis.Redis) -> Inner:
-    return ReliableList("jobs").bind(client, "worker")
-
-
-def stream_group(client: redis.Redis) -> Inner:
-    return StreamGroup("jobs", "workers").bind(client, "worker")
+@pytest.fixture
+def bind(client: redis.Redis) -> Iterator[Bind]:
+    """Binds a queue, and closes it at the end: its heartbeat would write into the next test's server."""
+    with contextlib.ExitStack() as held:
+        yield lambda queue: held.enter_context(queue.bind(client, "worker"))
 
 
 def judged(queue: Inner, contract: str) -> Verdict:
     return check(drive(queue), Contract.parse(contract))
 
 
-@pytest.mark.parametrize("make", [reliable_list, stream_group])
-def test_the_queue_alone_passes(make: Make, client: redis.Redis) -> None:
-    verdict = judged(make(client), "effectively-once, fifo")
+@QUEUES
+def test_the_queue_alone_passes(bind: Bind, queue: ReliableList | StreamGroup) -> None:
+    verdict = judged(bind(queue), "effectively-once, fifo")
     assert (verdict.outcome, verdict.totals.delivered, sum(verdict.counts.values())) == ("pass", 30, 0)
 
 
-@pytest.mark.parametrize("make", [reliable_list, stream_group])
+@QUEUES
 @pytest.mark.parametrize(
     ("saboteur", "contract", "anomaly"),
     [
@@ -59,14 +61,14 @@ def test_the_queue_alone_passes(make: Make, client: redis.Redis) -> None:
     ],
 )
 def test_a_saboteur_is_caught(
-    make: Make, saboteur: type[Saboteur], contract: str, anomaly: str, client: redis.Redis
+    bind: Bind, queue: ReliableList | StreamGroup, saboteur: type[Saboteur], contract: str, anomaly: str
 ) -> None:
-    verdict = judged(saboteur(make(client)), contract)
+    verdict = judged(saboteur(bind(queue)), contract)
     assert verdict.outcome == "fail"
     assert {str(kind): times for kind, times in verdict.counts.items()}[anomaly] > 0
 
 
 @pytest.mark.parametrize(("saboteur", "anomaly"), [(RedeliversAfterAck, "false-ack"), (SwapsBodies, "wrong-id")])
-def test_ids_give_away_what_lists_could_not_tell(saboteur: type[Saboteur], anomaly: str, client: redis.Redis) -> None:
-    verdict = judged(saboteur(stream_group(client)), "at-least-once")
+def test_ids_give_away_what_lists_could_not_tell(bind: Bind, saboteur: type[Saboteur], anomaly: str) -> None:
+    verdict = judged(saboteur(bind(GROUP)), "at-least-once")
     assert {str(kind): times for kind, times in verdict.counts.items()}[anomaly] > 0
