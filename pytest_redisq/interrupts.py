@@ -17,7 +17,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import FrameType, TracebackType
 
 #: Seconds between a lost interrupt and the next one: the destructor should have ended by then.
@@ -61,16 +61,30 @@ def deferred() -> Iterator[None]:
         if over or os.getpid() != process:
             handlers[number](number, frame)
 
+    missed: list[int] = []
     try:
-        for number in handlers:
-            signal.signal(number, hear)
-        yield
-    finally:
-        missed, over = heard[:1], True
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        for number in missed:
-            signal.raise_signal(number)
+        try:
+            for number in handlers:
+                signal.signal(number, hear)
+            yield
+        finally:
+            missed, over = heard[:1], True
+            _handle_by(handlers)
+    except BaseException:
+        _handle_by(handlers)  # Ctrl-C may have come in the midst of it
+        _raise(missed)
+        raise
+    _raise(missed)
+
+
+def _handle_by(handlers: Mapping[int, Callable[[int, FrameType | None], object]]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def _raise(numbers: list[int]) -> None:
+    for number in numbers:
+        signal.raise_signal(number)
 
 
 def start(thread: threading.Thread) -> None:

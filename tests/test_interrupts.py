@@ -117,6 +117,7 @@ def test_an_interrupt_at_any_line_of_ours_leaves_nothing_uncleared(fails: bool) 
         done.clear()
         assert interrupted_at(line, act, within=interrupts.__file__) == "interrupted", line
         assert done in ([], ["begun", "cleared up"]), line
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler, line
 
 
 def test_other_exceptions_of_destructors_are_told_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
