@@ -45,4 +45,5 @@ def test_a_signal_is_told_and_leaves_exit_status_3(
         finally:
             process.kill()
     assert process.returncode == 3, told
-    assert re.search(r"[Tt]he run was (interrupted|ended by a signal)", told), told
+    # The signal may meet the engine while it begins.
+    assert re.search(r"[Tt]he run (was (interrupted|ended by a signal)|could not be judged)", told), told
