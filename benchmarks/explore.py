@@ -228,7 +228,7 @@ def each_further_run(scenario: Callable[[World], None], url: str, runs: int) -> 
 
 
 def passing(scenario: Callable[[World], None], url: str, schedules: int) -> None:
-    """Explore a scenario that holds: one that fails ends early, and is shrunk."""
+    """Explore `scenario`. Raises AssertionError if it fails: a failure would end the measurement early."""
     failure = explore(scenario, url=url, schedules=schedules).failure
     assert failure is None, failure
 

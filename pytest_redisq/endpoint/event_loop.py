@@ -22,8 +22,9 @@ _GRACE_SECONDS = 2.0
 class LoopThread:
     """An event loop in a thread of its own, to which other threads give work: also those in which a loop is running.
 
-    It starts with the first work, so that whoever made it can close it, wherever Ctrl-C meets it. It takes no lock of
-    `threading.Condition`, as a `Future` does: Ctrl-C could leave it locked, and the loop would wait for it for ever.
+    The thread starts with the first work: then the object has an owner that closes it, whenever Ctrl-C comes. No lock
+    of `threading.Condition` is used, unlike in a `Future`: Ctrl-C could leave the lock locked, and the loop would then
+    wait for ever.
     """
 
     def __init__(self, name: str) -> None:

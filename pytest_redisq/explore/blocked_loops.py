@@ -23,8 +23,8 @@ class BlockedLoops:
         self._seen.clear()
 
     def look(self, state: ActorState, *, awaits_reply: bool) -> str:
-        """What to say of an actor whose event loop is blocked: by a call that waits for a reply, or by `time.sleep`.
-        Else nothing.
+        """The error message if the actor's event loop is blocked by a call that waits for a reply, or by `time.sleep`.
+        Empty if the loop is not blocked.
 
         `awaits_reply`: whether the actor has sent a command that has no reply yet.
         """

@@ -44,8 +44,8 @@ _TIMEOUTS = {
 class HeldCommand:
     """A command that waits to be chosen. `raw` is what the server will get.
 
-    `blocks`: whether it may block there; `timeout_seconds`: the client's timeout, None: without limit. `flags`: what
-    the server reports of it; of EXEC, what it reports of the queued commands.
+    `blocks`: whether it may block there; `timeout_seconds`: the client's timeout, None: without limit. `flags`: the
+    command's flags as the server reports them; for EXEC, the flags of the queued commands.
     """
 
     args: tuple[bytes, ...]

@@ -22,7 +22,7 @@ def direct_connections_refused(
 ) -> Iterator[None]:
     """Replace `socket.connect`: in an actor's thread, a connection to the server's address raises.
 
-    * `server`: the address, as `getpeername` returns it. `allowed`: a client whose connections are not refused.
+    * `server`: the address, as `getpeername` returns it. `allowed`: a client that may connect to it.
     * `refused`: called with the error as well, because the actor's code may swallow it.
     """
     inherited = "connect" not in vars(socket.socket)

@@ -14,7 +14,7 @@ from pytest_redisq.explore.connection_state import HeldCommand
 from pytest_redisq.explore.schedule import StepKind
 from pytest_redisq.explore.script_cache import NOSCRIPT
 
-#: Commands of which only the server knows what they do.
+#: Commands whose effect only the server knows.
 _SCRIPTS = frozenset([b"EVAL", b"EVALSHA", b"FCALL"])
 
 

@@ -71,7 +71,7 @@ class FailureShrinker:
 
     def _shrink(self) -> None:
         found = self.failure.execution
-        # A smaller schedule rarely takes more steps than this, and one that does not end takes all that it may.
+        # A smaller schedule rarely takes more steps than this. A schedule without an end would take `max_steps`.
         most = min(self.runner.limits.max_steps, 2 * len(found.choices) + 100)
         runner = replace(self.runner, limits=replace(self.runner.limits, max_steps=most))
 

@@ -1,4 +1,4 @@
-"""Finds a consumer whose `get` comes back with nothing at once, so that no schedule can go on."""
+"""Finds a consumer whose `get` returns None at once, again and again: time cannot pass then, and no schedule ends."""
 
 from __future__ import annotations
 

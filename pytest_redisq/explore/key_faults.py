@@ -15,7 +15,7 @@ _OF_GROUPS = frozenset(b"XREADGROUP XACK XACKDEL XCLAIM XAUTOCLAIM XPENDING EVAL
 
 
 def can_strike(kind: StepKind, held: HeldCommand) -> bool:
-    """Whether such a fault can concern a command; true for a fault of another kind."""
+    """Whether a fault of this kind can strike the command; true for each kind that is no fault of keys."""
     if kind is StepKind.GROUP_GONE and held.args[0].upper() not in _OF_GROUPS:
         return False
     return kind not in KEY_FAULTS or bool(held.footprint.keys)
@@ -34,5 +34,5 @@ def strike(kind: StepKind, held: HeldCommand, control: ServerConnection) -> None
 
 
 def struck_footprint(held: HeldCommand) -> Footprint:
-    """What such a fault and its command touch."""
+    """The keys that the command and a fault of keys at it read and write."""
     return held.footprint | Footprint(writes=held.footprint.keys)

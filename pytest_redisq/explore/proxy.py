@@ -147,8 +147,8 @@ class Proxy:
         self.advance(connection)
 
     def _abandon(self, connection: ProxiedConnection) -> None:
-        """The client has closed its side. The server executes what it was sent before, and serves a blocked command
-        until it notices.
+        """Note that the client has closed its side. The server executes the commands that it has received, and serves a
+        blocked command until the server notices that the client has gone.
         """
         if connection.raw or not (connection.held or connection.blocked):
             self.cut(connection, seen=False)

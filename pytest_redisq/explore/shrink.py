@@ -27,7 +27,7 @@ class FailingExecution(Protocol):
 
     @property
     def shown(self) -> Schedule:
-        """The steps that matter to a reader: without those that only repeat others."""
+        """The steps that a table shows: repeated polls are left out."""
 
 
 F = TypeVar("F", bound=FailingExecution)

@@ -281,7 +281,7 @@ class BitmapShare:
             yield Missing(KeySet(unclear), trimmed=False, skipped=skipped, owed=None)
 
     def _passed_over(self, owed: BitMap64) -> BitMap64:
-        """Those of `owed` of whose producer the reader has received an earlier and a later message.
+        """The messages of `owed` that a reader passed over: it received an earlier and a later one of that producer.
 
         Their ids are lower and higher: a producer sends one message after the other to the same stream.
         """

@@ -76,12 +76,12 @@ class WorkerStatus:
         return FailureStreak(self._cells[base + _FAILING_NS], self._cells[base + _WAY], words)
 
     def note_seen(self, seen: Trait) -> None:
-        """What the worker's commands have done."""
+        """Record what the worker's commands have done."""
         self._cells[self._base + _SEEN] = seen
 
     @property
     def seen(self) -> Trait:
-        """That."""
+        """What the worker's commands have done."""
         return Trait(self._cells[self._base + _SEEN])
 
     def request_kill(self, request: KillRequest) -> None:

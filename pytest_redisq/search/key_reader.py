@@ -89,7 +89,9 @@ class SearchMeter:
 
 
 class KeyContent(NamedTuple):
-    """A key with what it holds. `life_seconds`, `idle_seconds`: None where it lives for ever, where that is unknown.
+    """A key and its content.
+
+    `life_seconds`: its time to live; None: it has none. `idle_seconds`: since it was last used; None: unknown.
 
     `elements`: of a small key a list; of a large one they are read while they are iterated over.
     """

@@ -18,8 +18,8 @@ def late_group_notes(history: History, result: SearchResult, seen: Trait) -> Ite
     * `result`: of the search for missing messages.
     * `seen`: what the commands of all workers have done.
 
-    Law: they lie in a stream whose group has no more to do with them, no consumer got them, and none of them was
-    enqueued after a message that was delivered.
+    Law: an entry counts as passed over if it lies in a stream whose group will not deliver it, no consumer got it, and
+    it was not enqueued after a message that was delivered.
     """
     passed: frozenset[Message] = frozenset()
     if Trait.GROUP_AT_END in seen:

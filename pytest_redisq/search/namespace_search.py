@@ -25,7 +25,7 @@ _GLANCE_KEYS = 50
 _NUMBERED = frozenset({"string", "zset", "hash"})
 #: Of each group so many pending entries are looked at, in a search that looks at nothing else.
 _PENDING_ENTRIES = 1_000
-#: The bounds of such a search, which is made although nothing is missing.
+#: The bounds of a search for pending entries, which is made although nothing is missing.
 _PENDING_LIMITS = SearchLimits(keys=1_000, bytes=1 << 20, seconds=0.5)
 #: The bounds of a brief search.
 _BRIEF_LIMITS = SearchLimits(keys=200, bytes=1 << 18, seconds=0.1)

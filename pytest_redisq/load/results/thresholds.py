@@ -62,7 +62,7 @@ class Threshold:
         return cls(text=text, figure=figure, compare=compare, limit=float(number) * _UNITS.get(unit or "us", 1.0))
 
     def check(self) -> None:
-        """Raise ValueError if no run has such a figure. Of latencies of one command the name of that is not checked."""
+        """Raise ValueError if no run has this figure. The command of a figure such as `BLPOP.p99` is not checked."""
         known = {*LATENCIES, *FIGURES, *map(str, AnomalyKind)}
         if self.figure not in known and self.figure.rpartition(".")[2] not in LATENCIES:
             raise ValueError(self._no_figure(sorted(known)))
