@@ -18,7 +18,7 @@ import signal
 import subprocess
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from multiprocessing.connection import wait
 from typing import Any
 
@@ -107,15 +107,23 @@ class ChildProcess:
 
 def children_of(process: int) -> list[int]:
     """The ids of the child processes of `process`, ascending. Raises OSError where there is no /proc."""
-    found: list[int] = []
+    return sorted(number for number, parent, _ in _processes() if parent == process)
+
+
+def session_of(leader: int) -> list[int]:
+    """The ids of the processes in the session that `leader` leads or led, ascending. Raises OSError without /proc."""
+    return sorted(number for number, _, session in _processes() if session == leader)
+
+
+def _processes() -> Iterator[tuple[int, int, int]]:
+    """Id, parent and session of each process."""
     for name in os.listdir("/proc"):
         if name.isdecimal():
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended in the meantime
                 with open(f"/proc/{name}/stat", "rb") as stat:
                     _, _, rest = stat.read().rpartition(b")")  # a program's name may contain blanks and brackets
-                if int(rest.split()[1]) == process:
-                    found.append(int(name))
-    return sorted(found)
+                _, parent, _, session, *_ = rest.split()
+                yield int(name), int(parent), int(session)
 
 
 def follow_parent() -> None:

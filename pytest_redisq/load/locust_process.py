@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import importlib.util
 import json
+import logging
 import os
 import signal
 import socket
@@ -19,7 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from pytest_redisq.children import ChildProcess
+from pytest_redisq.children import ChildProcess, session_of
 from pytest_redisq.errors import DeliveryError, RedisqError
 from pytest_redisq.history import FaultRecord
 from pytest_redisq.load.engine import Engine
@@ -34,10 +35,14 @@ _GRACE_SECONDS = 80.0
 _REPORT_BYTES = 2**18
 #: What to say of a run that a signal ended at its start.
 ENDED_TOO_SOON = "The run was ended by a signal before it had begun: nothing was tried."
+#: Seconds between two looks at whether the master has ended; that a worker may live on after it.
+_LOOK_SECONDS, _WORKER_SECONDS = 1.0, 10.0
 #: Seconds that a run that does not end may take to print its stacks.
 _LAST_WORDS_SECONDS = 5.0
 #: Locust itself ends the run after this long, beyond its time, should a worker never begin.
 _START_SECONDS = 60.0
+
+_log = logging.getLogger("pytest_redisq")
 
 
 class LoadError(RedisqError):
@@ -248,12 +253,13 @@ def run(load: LoadRun) -> LoadReport:
 class RunningLoad:
     """A run under way."""
 
-    def __init__(self, load: LoadRun, process: subprocess.Popen[str], report: Path) -> None:
+    def __init__(self, load: LoadRun, child: ChildProcess, report: Path) -> None:
         self._load = load
+        self._child = child
         self._report = report
         #: Whether it was to end before its time; also where it had just come to its end by itself.
         self.stopped: bool = False
-        self.process = process
+        self.process: subprocess.Popen[str] = child.process
 
     def begun(self) -> bool:
         """Whether all are connected, so that its time counts."""
@@ -286,27 +292,42 @@ class RunningLoad:
 
     def _output(self) -> str | None:
         patience = self._load.drain_seconds + _GRACE_SECONDS
-        seconds = self._load.seconds + patience
+        give_up = time.monotonic() + self._load.seconds + patience
+        ended: float | None = None
         while True:
             try:
-                return self.process.communicate(timeout=seconds)[0]
+                return self.process.communicate(timeout=_LOOK_SECONDS)[0]
             except subprocess.TimeoutExpired:
+                now = time.monotonic()
+            if self.process.poll() is not None:
+                # Locust's master has ended, but a worker holds our pipe: the master does not wait for each of them.
+                ended = ended or now
+                if now - ended > _WORKER_SECONDS:
+                    _log.warning("A worker of Locust did not end with its master, and was killed.")
+                    return self._last_words()
+            elif now > give_up:
                 begun = begun_file(self._report)
-                seconds = (begun.stat().st_mtime if begun.exists() else 0.0) + patience - time.time()
-                if seconds <= 0:
-                    told = f"Locust did not come to an end, and was killed.\n{self._last_words()}"
-                    raise LoadError(told.rstrip(), EXIT_UNKNOWN) from None
+                give_up = now + (begun.stat().st_mtime if begun.exists() else 0.0) + patience - time.time()
+                if now > give_up:
+                    told = f"Locust did not come to an end, and was killed.\n{_last(self._last_words(), lines=400)}"
+                    raise LoadError(told.rstrip(), EXIT_UNKNOWN)
 
     def _last_words(self) -> str:
-        """Where each of its greenlets stands, and each of its threads when it is aborted (`-X faulthandler`)."""
-        if _catches(self.process.pid, signal.SIGUSR2):  # see `locust_worker.TELL_STANDS`
-            self.process.send_signal(signal.SIGUSR2)
+        """End all its processes; the output, with where the greenlets and threads of each stood (`-X faulthandler`)."""
+        for number in (signal.SIGUSR2, signal.SIGABRT):  # the first: see `locust_worker.TELL_STANDS`
+            for process in self._processes():
+                if _catches(process, number):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(process, number)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.communicate(timeout=_LAST_WORDS_SECONDS)
-        self.process.send_signal(signal.SIGABRT)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return _last(self.process.communicate(timeout=_LAST_WORDS_SECONDS)[0], lines=400)
-        return ""
+                return self.process.communicate(timeout=_LAST_WORDS_SECONDS)[0] or ""
+        self._child.end()
+        return self.process.communicate()[0] or ""
+
+    def _processes(self) -> list[int]:
+        with contextlib.suppress(OSError):
+            return session_of(self.process.pid)
+        return [self.process.pid]
 
 
 def _catches(process: int, number: signal.Signals) -> bool:
@@ -338,7 +359,7 @@ def under_way(load: LoadRun, *, output: int | None = None) -> Iterator[RunningLo
             env=os.environ | {"REDIS_URL": load.url, "TMPDIR": folder},
         )
         try:
-            yield RunningLoad(load, child.process, report)
+            yield RunningLoad(load, child, report)
         finally:
             child.end()  # its workers, too, should the master have died before them
             child.process.wait()

@@ -27,7 +27,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
-from pytest_redisq.queues.steps import RedisCommand
+from pytest_redisq.queues.steps import Argument, RedisCommand
 
 #: Prefixes of pool settings that are not taken from the client. RESP2 has one shape of reply for each command;
 #: maintenance notices, client-side caching and field-set registries need RESP3.
@@ -80,6 +80,11 @@ def _limit(command: RedisCommand, patience: float | None) -> float | None:
 
 def _late(command: RedisCommand, limit: float | None) -> RedisTimeoutError:
     return RedisTimeoutError(f"no reply to {command.args[0]!s} within {limit} s: its outcome is unknown")
+
+
+def without_numbers(args: tuple[Argument, ...]) -> list[bytes | str]:
+    """`args` with numbers as text. hiredis crashes the process if a signal handler raises while it formats a number."""
+    return [repr(arg) if isinstance(arg, int | float) else arg for arg in args]
 
 
 @functools.cache
@@ -202,7 +207,7 @@ class QueueConnection:
         return self._reply(self._post(command))
 
     def _post(self, command: RedisCommand) -> int:
-        self._connection.send_command(*command.args, check_health=False)
+        self._connection.send_command(*without_numbers(command.args), check_health=False)
         self._sent += 1
         self._owed.append((self._sent, command))
         return self._sent
@@ -297,7 +302,7 @@ class AsyncQueueConnection:
         limit = _limit(command, self._patience)
         try:
             async with asyncio.timeout(limit):
-                await self._connection.send_command(*command.args, check_health=False)
+                await self._connection.send_command(*without_numbers(command.args), check_health=False)
                 return await self._connection.read_response()
         except TimeoutError:
             raise _late(command, limit) from None

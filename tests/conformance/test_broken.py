@@ -38,7 +38,7 @@ CAUGHT_BY_FAULT: list[tuple[Fault, Any]] = [
     (Fault.parse("drop:connections@50"), broken.LosesItsPlace),
 ]
 #: What real traffic finds too, if it has luck.
-PERHAPS = {"explored": {"sharing"}}
+PERHAPS = {"explored": {"sharing"}, "backlog": {"order", "sharing"}}
 BY_NAME = {kit_property.name: kit_property for kit_property in KIT_PROPERTIES}
 
 

@@ -238,6 +238,18 @@ def test_one_that_is_at_work_says_where_its_greenlets_stood(server: Server, monk
 
 
 @pytest.mark.slow
+def test_a_process_that_outlives_locust_is_ended_and_the_run_is_judged(
+    play: Play, saboteur: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(locust_process, "_WORKER_SECONDS", 0.0)
+    monkeypatch.setattr(locust_process, "_LAST_WORDS_SECONDS", 0.1)
+    report = play(saboteur("outlived"))
+    assert (report.exit_code, report.outcome) == (0, "pass")
+    assert "effectively-once holds: " in report.output
+    assert "did not end with its master, and was killed" in caplog.text
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_server_that_refuses_what_a_scenario_begins_with_ends_the_run_with_its_words(processes: int) -> None:
     with stopped(start(local(server_args=("--rename-command", "XGROUP", "")))) as server:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import select
+import subprocess
+import sys
 import time
 
 import pytest
@@ -93,3 +95,35 @@ def _refusal(wire: QueueConnection) -> str:
     except RuntimeError as error:
         return str(error)
     return ""
+
+
+_INTERRUPTED = """
+import signal, time
+from pytest_redisq.queues.connection import without_numbers
+from redis.connection import HiredisRespSerializer
+
+class Heard(Exception):
+    pass
+
+def hear(*_):
+    raise Heard
+
+signal.signal(signal.SIGALRM, hear)
+heard, end = 0, time.monotonic() + 3
+while time.monotonic() < end:
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.0003)
+        while True:
+            HiredisRespSerializer().pack(*without_numbers(("LRANGE", b"jobs", 1, -1, 0.25, 10**15)))
+    except Heard:
+        heard += 1
+print(heard)
+"""
+
+
+@pytest.mark.slow
+def test_a_signal_while_a_command_is_packed_is_an_exception_and_no_crash() -> None:
+    """With numbers packed by hiredis 3.5 this ends within a second, by SIGSEGV."""
+    done = subprocess.run([sys.executable, "-c", _INTERRUPTED], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert int(done.stdout) > 100
