@@ -90,15 +90,17 @@ def drain_to_file(
 
     * `DrainHeldError`: another drain writes to this file, or may still do so.
     * `ValueError`: an element contains a newline, with the framing "lines". Nothing of its chunk is written or removed.
-    * `RedisqError`: an extra is missing; the journal cannot be written; or the file ends within a gzip member or zstd
-      frame that no drain wrote.
+    * `RedisqError`: an extra is missing; the journal cannot be written; the file ends within a gzip member or zstd
+      frame that no drain wrote; or the server no longer has what this drain claimed. Then repeat the call.
     * `OSError`: such as a full disk. The list keeps the rest.
 
     Guarantee: each element is written once, also if the process, the connection or the server dies at any moment and
-    the call is then repeated. (A server that dies must have kept its data.) No byte is removed that a drain did not
-    write. Until the drain is finished, its journal `FILE.redisq-drain` is beside the file. If the journal or the file
-    is removed before that, or the list is drained into another file, the guarantee is at-least-once: the elements of
-    the last second, about 16 MiB at most, may be in both files.
+    the call is then repeated. No byte is removed that a drain did not write. Until the drain is finished, its journal
+    `FILE.redisq-drain` is beside the file. If the journal or the file is removed before that, or the list is drained
+    into another file, the guarantee is at-least-once: the elements of the last second, about 16 MiB at most, may be in
+    both files. It is also at-least-once if a server dies and loses its last writes (AOF with `everysec`, or a failover
+    to a replica): elements that were removed by those writes come back, and may be written twice. None is lost that the
+    server still has.
     """
     recommend_hiredis()
     encode, compress = framer(framing), compressor(Path(path))

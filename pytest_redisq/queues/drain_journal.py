@@ -121,6 +121,7 @@ class DrainJournal:
 
     def left(self, claim: str, length: int) -> int:
         """How many of the last `length` elements of a claim are not in the file yet."""
+        length = min(length, self._committed.get(claim, length))  # fewer, if the server has lost its last writes
         for chunk in sorted((chunk for chunk in self._chunks if chunk.claim == claim), key=lambda chunk: -chunk.left):
             if chunk.left < length <= chunk.left + chunk.elements and self._is_whole(chunk):
                 length = chunk.left
@@ -186,10 +187,7 @@ class DrainJournal:
 
     def finish(self, claim: str) -> None:
         """Note that the server has no more elements of the claim."""
-        self._claims.pop(claim, None)
-        self._chunks = [chunk for chunk in self._chunks if chunk.claim != claim]
-        self._safe.pop(claim, None)
-        self._committed.pop(claim, None)
+        self._drop(claim)
         self._add({"finished": claim})
 
     def end(self) -> None:
@@ -222,12 +220,18 @@ class DrainJournal:
                     self._chunks.append(Chunk(**chunk))
                 case {"safe": name, "left": left}:
                     self._safe[name] = left
+                case {"committed": name, "left": left}:
+                    self._committed[name] = left
                 case {"finished": name}:
-                    self._claims.pop(name, None)
-                    self._chunks = [chunk for chunk in self._chunks if chunk.claim != name]
-                    self._safe.pop(name, None)
+                    self._drop(name)
                 case {"move": move}:
                     self._moving = move
+
+    def _drop(self, claim: str) -> None:
+        self._claims.pop(claim, None)
+        self._chunks = [chunk for chunk in self._chunks if chunk.claim != claim]
+        self._safe.pop(claim, None)
+        self._committed.pop(claim, None)
 
     def _check_writer(self, lease_seconds: float) -> None:
         if self._writer is None or self._writer["boot"] == _boot():
@@ -303,6 +307,7 @@ class DrainJournal:
         lines += [{"claim": name, "of": of} for name, of in self._claims.items()]
         lines += [{"chunk": asdict(chunk)} for chunk in self._needed()]
         lines += [{"safe": name, "left": left} for name, left in self._safe.items()]
+        lines += [{"committed": name, "left": left} for name, left in self._committed.items()]
         lines += [{"move": self._moving}] * bool(self._moving)
         new = self._path.with_name(self._path.name + ".new")
         out = FileIO(new, "w")

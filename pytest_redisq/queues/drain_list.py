@@ -52,7 +52,8 @@ def drain(
     `at-least-once`: a chunk is removed when the next one is requested. If the consumer stops or dies before that, the
     chunk and the rest are kept in a private key, and the next `drain` of `key` starts with them: at once after an
     exception or `close`, and `lease_seconds` after the last chunk if the process was killed. So no element is lost, and
-    at most one chunk is drained twice. Two drainers at the same time share no element. A drainer that takes longer than
+    at most one chunk is drained twice. If the server dies and loses its last writes, also elements that come back with
+    that may be drained twice. Two drainers at the same time share no element. A drainer that takes longer than
     its lease for a chunk may lose its claim to another drainer. Claimed elements are not visible under `key` (LLEN,
     BLPOP, RPUSHX).
 

@@ -24,9 +24,13 @@ from pytest_redisq.queues.steps import RedisCommand, Steps, beside, command, run
 CHUNK_BYTES = 2**20
 
 # KEYS: list, registry (hash: claim -> state), claim, lease  ARGV: claim, owner, lease ms, state
-# A repeated call, after a lost reply, finds its claim. PERSIST: a claimed list must not expire.
+# A repeated call, after a lost reply, finds its claim, which it must not overwrite. -1: another drainer has taken it.
+# PERSIST: a claimed list must not expire.
 _CLAIM = """
-if redis.call('GET', KEYS[4]) ~= ARGV[2] then
+local owner = redis.call('GET', KEYS[4])
+if redis.call('EXISTS', KEYS[3]) == 1 then
+  if owner and owner ~= ARGV[2] then return -1 end
+else
   local kind = redis.call('TYPE', KEYS[1]).ok
   if kind == 'none' then return 0 end
   if kind ~= 'list' then
@@ -35,8 +39,8 @@ if redis.call('GET', KEYS[4]) ~= ARGV[2] then
   redis.call('RENAME', KEYS[1], KEYS[3])
   redis.call('PERSIST', KEYS[3])
   redis.call('HSET', KEYS[2], ARGV[1], ARGV[4])
-  redis.call('SET', KEYS[4], ARGV[2], 'PX', ARGV[3])
 end
+redis.call('SET', KEYS[4], ARGV[2], 'PX', ARGV[3])
 return redis.call('LLEN', KEYS[3])
 """
 
@@ -183,11 +187,13 @@ class Drainer:
     def claim(self, state: str = "", *, name: str | None = None) -> Steps[Claim | None]:
         """Claim all elements that are in the list now. Returns the claim, or None if the list is empty.
 
-        `name`: the claim's name, from `new_name`; default: a new one.
+        `name`: the claim's name, from `new_name`; default: a new one. Raises RedisqError if another drainer has taken
+        the claim over before the reply came.
         """
         name = name or (yield from self.new_name())
         keys = (self.key, self._registry, self.list_of(name), self._lease_of(name))
         length = yield from _script_again(_CLAIM, keys, (name, self._owner, self._lease_ms, state))
+        self.check_kept(length)
         return (yield from self._hold(name, length, state))
 
     def next_claim(self) -> Steps[Claim | None]:
@@ -209,13 +215,15 @@ class Drainer:
         return ()
 
     def unfinished(self) -> Steps[tuple[UnfinishedDrain, ...]]:
-        """The unfinished claims of other drainers, the oldest first."""
+        """The unfinished claims, the oldest first: those of other drainers, before this one's first and after its last.
+
+        If the server loses its last writes, a claim that was finished may be among them again.
+        """
         found = []
         for name, state in (yield from self.left_behind()).items():
-            lease = yield from _again(command("GET", self._lease_of(name)))
             left_ms = yield from _again(command("PTTL", self._lease_of(name)))
             elements = yield from _again(command("LLEN", self.list_of(name)))
-            if elements and lease != self._owner.encode():
+            if elements:
                 held = UnfinishedDrain(
                     key=self.key,
                     claim=name,
@@ -230,16 +238,24 @@ class Drainer:
         """The next chunk after the first `skip` elements; empty at the end. `commit` removes it from the claim."""
         if claim.length <= skip:
             return []
-        return self.accept(claim, (yield from _again(self.reading(claim, skip=skip).command)))
+        reading = self.reading(claim, skip=skip)
+        return self.accept(claim, (yield from _again(reading.command)), reading.elements)
 
     def reading(self, claim: Claim, *, skip: int) -> Reading:
-        """The command that reads a chunk after the first `skip` elements; its reply goes to `accept`."""
-        count = fitting(min(self._chunk, claim.length - skip), claim.average_bytes)
-        return Reading(command("LRANGE", self.list_of(claim.name), skip, skip + count - 1), count)
+        """The command that reads a chunk after the first `skip` elements; its reply goes to `accept`.
 
-    def accept(self, claim: Claim, elements: list[bytes]) -> list[bytes]:
-        """The received chunk. Raises RedisqError if it is empty: another drainer has taken the claim over."""
-        if not elements:
+        It counts from the claim's end, which no commit moves. If a server crashes and loses the last commits, the same
+        command still reads the same elements.
+        """
+        ahead = claim.length - skip
+        count = fitting(min(self._chunk, ahead), claim.average_bytes)
+        return Reading(command("LRANGE", self.list_of(claim.name), -ahead, count - ahead - 1), count)
+
+    def accept(self, claim: Claim, elements: list[bytes], expected: int) -> list[bytes]:
+        """The received chunk. Raises RedisqError if it has not as many elements as `expected`: the claim is shorter,
+        because another drainer has taken it over, or the server has lost it.
+        """
+        if len(elements) != expected:
             raise _lost(self.key)
         claim.average_bytes = average_bytes(elements)
         return elements
@@ -254,7 +270,7 @@ class Drainer:
         return script_command(_COMMIT, *self._commit_arguments(claim, done, state))
 
     def check_kept(self, reply: int) -> None:
-        """Raises RedisqError if the reply to a commit says that another drainer has taken the claim over."""
+        """Raises RedisqError if the reply to a claim or commit says that another drainer has taken the claim over."""
         if reply < 0:
             raise _lost(self.key)
 
@@ -349,7 +365,7 @@ def _script_again(source: str, keys: tuple[str, ...], args: tuple[str | int, ...
 
 def _lost(key: str) -> RedisqError:
     return RedisqError(
-        f"another drainer has taken over the claim on {key!r}, because this one was silent for longer than its lease. "
-        "The current chunk is drained twice, and the other drainer drains the rest. "
-        "What to do: set lease_seconds to more than the time for one chunk."
+        f"another drainer has taken over the claim on {key!r}, because this one was silent for longer than its lease; "
+        "or the server has lost its last writes, after a crash or a failover. Some elements may be drained twice.\n"
+        "What to do: drain the list again. If no server crashed, set lease_seconds to more than the time for one chunk."
     )

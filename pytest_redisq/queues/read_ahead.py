@@ -53,9 +53,7 @@ class ReadAhead:
         if self._asked:
             ticket, count = self._asked.popleft()
             with contextlib.suppress(RedisConnectionError, RedisTimeoutError):
-                elements = self._drainer.accept(self._claim, self._connection.receive(ticket))
-                if len(elements) == count:
-                    return elements
+                return self._drainer.accept(self._claim, self._connection.receive(ticket), count)
             self._asked.clear()
         return []
 

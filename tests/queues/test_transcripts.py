@@ -287,9 +287,9 @@ def claimed(drain: Drainer, elements: int) -> Claim:
 def test_a_drain_claims_the_list_reads_a_chunk_and_trims_to_what_is_left() -> None:
     drain = drainer()
     claim = claimed(drain, 3)
-    assert play(drain.read(claim), (f"LRANGE {CLAIMED} 0 1", [b"a", b"b"])) == [b"a", b"b"]
+    assert play(drain.read(claim), (f"LRANGE {CLAIMED} -3 -2", [b"a", b"b"])) == [b"a", b"b"]
     play(drain.commit(claim, 2), (f"EVALSHA {REGISTRY} {CLAIMED} {LEASE} {NAME} me 60000 1 ", 0))
-    assert play(drain.read(claim), (f"LRANGE {CLAIMED} 0 0", [b"c"])) == [b"c"]
+    assert play(drain.read(claim), (f"LRANGE {CLAIMED} -1 -1", [b"c"])) == [b"c"]
     play(drain.commit(claim, 1), (f"EVALSHA {REGISTRY} {CLAIMED} {LEASE} {NAME} me 60000 0 ", 0))
     assert play(drain.read(claim)) == []
 
@@ -297,7 +297,7 @@ def test_a_drain_claims_the_list_reads_a_chunk_and_trims_to_what_is_left() -> No
 def test_a_drain_repeats_a_step_whose_reply_was_lost_once() -> None:
     drain = drainer()
     claim = claimed(drain, 3)
-    reading = f"LRANGE {CLAIMED} 0 1"
+    reading = f"LRANGE {CLAIMED} -3 -2"
     assert play(drain.read(claim), (reading, LOST), (reading, [b"a", b"b"])) == [b"a", b"b"]
     with pytest.raises(redis.ConnectionError):
         play(drain.read(claim), (reading, LOST), (reading, LOST))
@@ -307,7 +307,7 @@ def test_a_drain_whose_claim_was_taken_over_says_so() -> None:
     drain = drainer()
     claim = claimed(drain, 3)
     with pytest.raises(RedisqError, match="another drainer has taken over"):
-        play(drain.read(claim), (f"LRANGE {CLAIMED} 0 1", []))
+        play(drain.read(claim), (f"LRANGE {CLAIMED} -3 -2", []))
     with pytest.raises(RedisqError, match="another drainer has taken over"):
         play(drain.commit(claim, 2), (f"EVALSHA {REGISTRY} {CLAIMED} {LEASE} {NAME} me 60000 1 ", -1))
 
