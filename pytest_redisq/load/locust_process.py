@@ -35,8 +35,8 @@ _GRACE_SECONDS = 80.0
 _REPORT_BYTES = 2**18
 #: What to say of a run that a signal ended at its start.
 ENDED_TOO_SOON = "The run was ended by a signal before it had begun: nothing was tried."
-#: Seconds between two looks at whether the master has ended; that a worker may live on after it.
-_LOOK_SECONDS, _WORKER_SECONDS = 1.0, 10.0
+#: Seconds between two looks at whether the run has ended; that a process of Locust may live on after it.
+_LOOK_SECONDS, _WORKER_SECONDS = 1.0, 20.0
 #: Seconds that a run that does not end may take to print its stacks.
 _LAST_WORDS_SECONDS = 5.0
 #: Locust itself ends the run after this long, beyond its time, should a worker never begin.
@@ -299,11 +299,11 @@ class RunningLoad:
                 return self.process.communicate(timeout=_LOOK_SECONDS)[0]
             except subprocess.TimeoutExpired:
                 now = time.monotonic()
-            if self.process.poll() is not None:
-                # Locust's master has ended, but a worker holds our pipe: the master does not wait for each of them.
+            if self.process.poll() is not None or self._report.exists():
+                # The rest is a worker that does not end: the master waits for it, or has left it with our pipe.
                 ended = ended or now
                 if now - ended > _WORKER_SECONDS:
-                    _log.warning("A worker of Locust did not end with its master, and was killed.")
+                    _log.warning("A process of Locust did not end with the run, and was killed.")
                     return self._last_words()
             elif now > give_up:
                 begun = begun_file(self._report)

@@ -238,15 +238,20 @@ def test_one_that_is_at_work_says_where_its_greenlets_stood(server: Server, monk
 
 
 @pytest.mark.slow
-def test_a_process_that_outlives_locust_is_ended_and_the_run_is_judged(
-    play: Play, saboteur: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("name", ["outlived", "waits_at_exit"])
+def test_a_process_that_outlives_the_run_is_ended_and_the_run_is_judged(
+    play: Play,
+    saboteur: Callable[[str], str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
 ) -> None:
     monkeypatch.setattr(locust_process, "_WORKER_SECONDS", 0.0)
     monkeypatch.setattr(locust_process, "_LAST_WORDS_SECONDS", 0.1)
-    report = play(saboteur("outlived"))
+    report = play(saboteur(name))
     assert (report.exit_code, report.outcome) == (0, "pass")
     assert "effectively-once holds: " in report.output
-    assert "did not end with its master, and was killed" in caplog.text
+    assert "did not end with the run, and was killed" in caplog.text
 
 
 @pytest.mark.slow
