@@ -15,6 +15,7 @@ from pytest_redisq.check.contract_text import ContractText
 from pytest_redisq.check.evidence import ErrorCount, Evidence, Knowledge, Share
 from pytest_redisq.check.judge import check
 from pytest_redisq.check.missing import (
+    AcknowledgedMessages,
     FinishedMessages,
     acknowledges,
     delivers,
@@ -25,6 +26,7 @@ from pytest_redisq.check.verdict import Anomaly, Totals, Verdict
 
 __all__ = [
     "LAWS",
+    "AcknowledgedMessages",
     "Anomaly",
     "AnomalyKind",
     "AnyContract",

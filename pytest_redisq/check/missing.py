@@ -52,6 +52,17 @@ class FinishedMessages(Container[Message]):
         return counted, Multiset(counted.sizes, counted.dequeues)
 
 
+class AcknowledgedMessages(Container[Message]):
+    """The messages of a history that the queue has acknowledged. `total`: how many."""
+
+    def __init__(self, history: History) -> None:
+        self._counted = CountedHistory.of(history).acknowledged
+        self.total: int = self._counted.total
+
+    def __contains__(self, message: object) -> bool:
+        return isinstance(message, Message) and self._counted[message] > 0
+
+
 def acknowledges(history: History) -> bool:
     """Whether a consumer acknowledged any message."""
     return any(group.key.kind is Kind.ACK and group.key.outcome is Outcome.OK for group in history.groups)

@@ -12,7 +12,6 @@ from pytest_redisq.endpoint.operation_record import ReceivedMessage
 from pytest_redisq.endpoint.workload import Operation
 from pytest_redisq.model import Outcome
 from pytest_redisq.queues.protocol import ListsMessages
-from pytest_redisq.resp import Trait
 
 #: pytest shows none of these frames: a crash is to show the user's own line.
 __tracebackhide__ = True
@@ -47,11 +46,6 @@ class BlockingEndpoint:
         self.acknowledges: bool = self._endpoint.acknowledges
         self.nacks: bool = self._endpoint.nacks
         self.runs_dry: bool = self._endpoint.runs_dry
-
-    @property
-    def seen(self) -> Trait:
-        """What the commands of its client have done."""
-        return self._endpoint.seen
 
     def outcome_of(self, error: Exception) -> Outcome | None:
         """Return how the last operation ended, which raised `error`; None if the error comes from the queue's code."""

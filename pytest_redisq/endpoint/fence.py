@@ -1,4 +1,4 @@
-"""Watches the connections of one worker: counts its commands, sees what they do, and can cut it off."""
+"""Watches the connections of one worker: counts its commands, sees what they do and bring, and can cut it off."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import inspect
 import socket
 import threading
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import reduce
+from operator import or_
 from typing import Any
 
 import redis
 
+from pytest_redisq.model import Message
 from pytest_redisq.resp import Trait, traits_of
 
 #: Commands that execute several commands of their own.
@@ -19,6 +22,8 @@ _SCRIPTS = (b"EVAL", b"EVALSHA", b"EVAL_RO", b"EVALSHA_RO", b"FCALL", b"FCALL_RO
 
 #: The attribute of a fenced class of connections that is its fence.
 _FENCE = "_redisq_fence"
+#: The attribute of a fenced connection that says whether its last commands take messages.
+_TAKES = "_redisq_takes"
 
 
 class Fence:
@@ -30,6 +35,10 @@ class Fence:
         self.commands: int = 0
         #: What its commands have done.
         self.seen: Trait = Trait.NONE
+        #: Finds the messages in a value of the server; None: no reply is looked at.
+        self.find: Callable[[bytes], Iterable[Message]] | None = None
+        #: The messages that the server has handed to this worker, and that it has not returned so far; as keys.
+        self.handed: dict[Message, None] = {}
         self._connections: weakref.WeakSet[Any] = weakref.WeakSet()
         self._connecting: weakref.WeakSet[Any] = weakref.WeakSet()
         self._lock = threading.Lock()
@@ -52,9 +61,17 @@ class Fence:
         if connection not in self._connecting:
             self.commands += 2 if _is_script(packed) else 1
 
-    def look_at(self, args: Sequence[Any]) -> None:
-        """Note what a command does that is about to be packed; `args` as redis-py takes them."""
-        self.seen |= traits_of(args)
+    def look_at(self, connection: Any, commands: Iterable[Sequence[Any]]) -> None:
+        """Note what commands do that are about to be packed together, each as redis-py takes it."""
+        traits = reduce(or_, map(traits_of, commands), Trait.NONE)
+        self.seen |= traits
+        if connection not in self._connecting:
+            setattr(connection, _TAKES, Trait.TAKES in traits)
+
+    def look_at_reply(self, connection: Any, reply: Any) -> None:
+        """Note the messages in the reply to a command that takes some."""
+        if self.find is not None and getattr(connection, _TAKES, False):
+            self.handed.update(dict.fromkeys(message for value in _values(reply) for message in self.find(value)))
 
     @contextmanager
     def connecting(self, connection: Any) -> Iterator[None]:
@@ -103,27 +120,51 @@ def _fenced(base: type[Any], fence: Fence) -> type[Any]:
         fence.count(self, command)
         return base.send_packed_command(self, command, *args, **options)
 
+    async def read_async(self: Any, *args: Any, **options: Any) -> Any:
+        reply = await base.read_response(self, *args, **options)
+        fence.look_at_reply(self, reply)
+        return reply
+
+    def read(self: Any, *args: Any, **options: Any) -> Any:
+        reply = base.read_response(self, *args, **options)
+        fence.look_at_reply(self, reply)
+        return reply
+
     def send_command(self: Any, *args: Any, **options: Any) -> Any:
-        fence.look_at(args)
+        fence.look_at(self, [args])
         return base.send_command(self, *args, **options)
 
     def pack_commands(self: Any, commands: Iterable[Any]) -> Any:
         pipelined = list(commands)
-        for args in pipelined:
-            fence.look_at(args)
+        fence.look_at(self, pipelined)
         fence.commands += len(pipelined) - 1  # `send` counts a pipeline once
         return base.pack_commands(self, pipelined)
 
     is_async = inspect.iscoroutinefunction(base.connect)
-    methods = (connect_async, send_async) if is_async else (connect, send)
+    methods = (connect_async, send_async, read_async) if is_async else (connect, send, read)
     overridden = {
         "connect": methods[0],
         "send_packed_command": methods[1],
+        "read_response": methods[2],
         "send_command": send_command,
         "pack_commands": pack_commands,
         _FENCE: fence,
     }
     return type(base.__name__, (base,), overridden)
+
+
+def _values(reply: Any) -> Iterator[bytes]:
+    """The texts in a reply."""
+    match reply:
+        case bytes():
+            yield reply
+        case str():
+            yield reply.encode(errors="replace")
+        case dict():
+            yield from _values([*reply.keys(), *reply.values()])
+        case list() | tuple():
+            for part in reply:
+                yield from _values(part)
 
 
 def _is_script(packed: Any) -> bool:

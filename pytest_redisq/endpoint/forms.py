@@ -39,7 +39,6 @@ from pytest_redisq.endpoint.user_code import check_function, check_methods
 from pytest_redisq.endpoint.workload import Operation
 from pytest_redisq.errors import QueueMisuseError
 from pytest_redisq.model import Outcome
-from pytest_redisq.resp import Trait
 from pytest_redisq.servers import Address
 
 #: pytest shows none of these frames: a crash is to show the user's own line.
@@ -248,18 +247,13 @@ class QueueEndpoint:
         self.nacks: bool = _has(queue, "nack")
         self.runs_dry: bool = isinstance(queue, CommandConsumer)
         self._client = client
-        self._fence = fence
+        self.fence: Fence = fence
         self._shared = shared
         self._closes_client = closes_client
 
     def outcome_of(self, error: Exception) -> Outcome | None:
         """Return how the last operation ended, which raised `error`; None if the error comes from the queue's code."""
-        return outcome_of(error, commands=None if self._client is None else self._fence.commands)
-
-    @property
-    def seen(self) -> Trait:
-        """What the commands of its client have done."""
-        return self._fence.seen
+        return outcome_of(error, commands=None if self._client is None else self.fence.commands)
 
     def perform(self, operation: Operation) -> Any:
         """Do an operation on a queue of plain functions, or wait. Returns what the steps are to be sent."""
@@ -270,7 +264,7 @@ class QueueEndpoint:
             function, message = value
             return function(message)
         function = getattr(self.queue, verb)
-        self._fence.commands = 0
+        self.fence.commands = 0
         answer = function(value)
         if hasattr(answer, "__await__"):
             if inspect.iscoroutine(answer):
@@ -287,7 +281,7 @@ class QueueEndpoint:
             function, message = value
             return await awaited(function(message))
         function = getattr(self.queue, verb)
-        self._fence.commands = 0
+        self.fence.commands = 0
         answer = function(value)
         if not inspect.isawaitable(answer):
             raise QueueMisuseError(_WRONG_COLOUR[True].format(function))

@@ -11,12 +11,12 @@ from collections.abc import Generator, Iterable
 from enum import IntEnum
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
+from pytest_redisq.endpoint.fence import Fence
 from pytest_redisq.endpoint.jobs import Work
 from pytest_redisq.endpoint.operation_record import OperationRecord
 from pytest_redisq.endpoint.outcomes import CONNECTION_ERRORS
 from pytest_redisq.model import Message, Outcome
 from pytest_redisq.queues import Stopped
-from pytest_redisq.resp import Trait
 
 #: pytest shows none of these frames: a crash is to show the user's own line.
 __tracebackhide__ = True
@@ -79,8 +79,8 @@ class OpenQueue(Protocol):
         """Whether it still hands messages out once it is told to stop, and then says by `Stopped` that it has none."""
 
     @property
-    def seen(self) -> Trait:
-        """What the commands of its client have done."""
+    def fence(self) -> Fence:
+        """Watches the connections of its client."""
 
     def outcome_of(self, error: Exception) -> Outcome | None:
         """Return how the last operation ended, which raised `error`; None if the error comes from the queue's code."""

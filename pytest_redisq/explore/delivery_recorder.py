@@ -9,9 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from functools import reduce
 from itertools import count
-from operator import or_
 from typing import Any
 
 from pytest_redisq.check import (
@@ -23,7 +21,6 @@ from pytest_redisq.check import (
     contract_of,
     delivers,
     missing_messages,
-    undelivered_messages,
 )
 from pytest_redisq.check.column_evidence import ColumnEvidence
 from pytest_redisq.endpoint.drivers import drive, drive_async
@@ -35,6 +32,7 @@ from pytest_redisq.errors import DeliveryError, RedisqError
 from pytest_redisq.explore.actor import Actor
 from pytest_redisq.explore.actor_factory import ActorFactory
 from pytest_redisq.explore.actor_threads import ActorKilled
+from pytest_redisq.explore.bound_trace import bounds_of, traits_of_all
 from pytest_redisq.explore.execution_loop import EndlessError, ExecutionLoop
 from pytest_redisq.explore.idle_gets import IdleGets
 from pytest_redisq.explore.last_commands import last_commands
@@ -48,7 +46,6 @@ from pytest_redisq.explore.virtual_time import RecordClock
 from pytest_redisq.history import History, Recorder
 from pytest_redisq.model import UNREADABLE, Message, Outcome, decode_body, encode_body
 from pytest_redisq.report import error_lines, explain
-from pytest_redisq.resp import Trait, traits_of
 from pytest_redisq.search import (
     LEASES_SECONDS,
     NamespaceSearch,
@@ -56,8 +53,6 @@ from pytest_redisq.search import (
     declared_bound,
     late_group_notes,
     marked_messages,
-    trimmed_ids,
-    trimmed_messages,
 )
 
 #: Seconds of virtual time that a consumer waits for a message, before it checks whether all producers have ended.
@@ -71,6 +66,7 @@ _STEP_NS = 1_000_000
 
 #: The run id in message bodies: the same in all executions, so that their commands are the same.
 _RUN = "x"
+_FIND = marked_messages(_RUN)
 
 
 class DeliveryRecorder:
@@ -188,7 +184,7 @@ class DeliveryRecorder:
           not need that.
         """
         __tracebackhide__ = True
-        search = NamespaceSearch(self._resources.address, marked_messages(_RUN))
+        search = NamespaceSearch(self._resources.address, _FIND)
         history, result = self._looked(search, recovers=recovers, searches=searches)
         if recovers and result.inside and result.timers:
             # Scripts go by the server's time of day, which is not the schedule's: what they wrote is still to come. So
@@ -208,18 +204,18 @@ class DeliveryRecorder:
         if not searches or not (missing or remaining or pending):
             return history, SearchResult()
         result = search.search({*missing, *remaining, *pending})
-        bounds = [bound for side in self._taken if (bound := declared_bound(side.queue)) is not None]
-        seen = reduce(or_, (traits_of(event.args) for event in self._loop.events if event.args), Trait.NONE)
-        gone = (undelivered_messages(history) - result.placed) if not result.gap and Trait.TRIMS in seen else ()
+        keeps = [bound for side in self._taken if (bound := declared_bound(side.queue)) is not None]
+        removed = bounds_of(search, _FIND, self._loop.events, keeps).removed(history, result)
         found = result.found & missing if recovers else frozenset()
         stuck = found - result.due.keys() if delivers(history) else frozenset()
         self._record.quiescence(
             remaining=[*remaining, *sorted(found - stuck)],
             pending=[*pending, *sorted(stuck)],
-            trimmed=trimmed_ids(history, result.bounds, declared=bool(bounds)),
-            trimmed_messages=trimmed_messages(history, gone, max(bounds, default=1)),
+            trimmed=removed.ids,
+            trimmed_messages=removed.messages,
+            trim_doubt=removed.doubt,
             search=result.record,
-            notes=list(late_group_notes(history, result, seen)),
+            notes=list(late_group_notes(history, result, traits_of_all(self._loop.events))),
         )
         return self._record.history(), result
 

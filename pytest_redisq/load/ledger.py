@@ -31,7 +31,8 @@ class Ledger:
     `failed`: enqueues that certainly did not happen; `unknown`: those whose outcome is unknown. All others attempted
     are acknowledged. `readers`: what each reader got; all consumers who share a queue are one. `remaining` and
     `pending` are what the queue still holds at the end, the latter already handed to some consumer; `trimmed` is what
-    it has thrown away by a bound. `newest`: the newest enqueues to a queue of the user's own.
+    it has thrown away by a bound. `newest`: the newest enqueues to a queue of the user's own. `kept_back`: what its
+    consumers were handed, and their `get` did not return.
     """
 
     attempted: dict[int, int] = field(default_factory=dict)
@@ -45,6 +46,7 @@ class Ledger:
     trimmed: BitMap64 = field(default_factory=BitMap64)
     logs: ConsumerLogs = field(default_factory=ConsumerLogs)
     newest: NewestPuts = field(default_factory=NewestPuts)
+    kept_back: BitMap64 = field(default_factory=BitMap64)
 
     def attempt(self, producer: int, messages: int = 1) -> int:
         """Note that `producer` is about to enqueue so many; the sequence of the first."""
@@ -118,6 +120,7 @@ class Ledger:
         self.trimmed |= other.trimmed
         self.logs.merge(other.logs)
         self.newest.merge(other.newest)
+        self.kept_back |= other.kept_back
 
     def dump(self) -> dict[str, Any]:
         """As plain values and bytes, to be sent (Locust's messages are msgpack)."""
@@ -132,6 +135,7 @@ class Ledger:
             "pending": packed(self.pending),
             "logs": self.logs.dump(time.time_ns()),
             "newest": self.newest.dump(),
+            "kept_back": packed(self.kept_back),
         }
 
     @classmethod
@@ -148,4 +152,5 @@ class Ledger:
             pending=BitMap64.deserialize(dumped["pending"]),
             logs=ConsumerLogs.load(dumped["logs"]),
             newest=NewestPuts.load(dumped["newest"]),
+            kept_back=BitMap64.deserialize(dumped["kept_back"]),
         )

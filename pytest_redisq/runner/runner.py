@@ -32,8 +32,9 @@ from pytest_redisq.runner.run_plan import RunPlan
 from pytest_redisq.runner.run_result import Run
 from pytest_redisq.runner.settlement import Settlement
 from pytest_redisq.runner.status_table import KillRequest, StatusTable, WorkerStatus
+from pytest_redisq.runner.watched_bounds import watch_bounds
 from pytest_redisq.runner.worker_pool import TaskWorkerPool, ThreadWorkerPool, WorkerPool, failures_by_message
-from pytest_redisq.search import NamespaceSearch, TrimWatch, declared_bound, marked_messages
+from pytest_redisq.search import NamespaceSearch, marked_messages
 from pytest_redisq.servers import Server
 from pytest_redisq.servers.temporary_folder import explain_full_disk, temporary_folder
 
@@ -80,6 +81,7 @@ class Runner:
             stack.callback(self._status_table.close)
             self._logs = self._collect_logs()
         self._control: redis.Redis | None = None
+        self._search = NamespaceSearch(plan.factory.address, marked_messages(self.id))
         self._injector = FaultInjector(plan.faults, self, external=plan.external)
         self._liveness = LivenessProbe(self, plan.live_seconds, deadline_seconds=plan.asking_seconds)
         self._inspector = self._make_inspector()
@@ -103,7 +105,7 @@ class Runner:
             self._until(self._all_ready)
             self._doing = "waiting for the producers to end"
             with interrupts.deferred():  # it connects, and redis-py leaves a socket open that is interrupted meanwhile
-                self._trims = TrimWatch(self.control(), self._status_table.seen, shared=self._plan.shares_server)
+                self._bounds = watch_bounds(self.control(), self._search, self._plan, self._status_table, self._doomed)
             started_ns = time.monotonic_ns()
             for pool in self._pools.values():
                 pool.go()
@@ -353,11 +355,10 @@ class Runner:
             self._inspector,
             self._recorder,
             self._operations,
-            NamespaceSearch(plan.factory.address, marked_messages(self.id)),
+            self._search,
             ages_keys=plan.owns_keys,
             seen=self._status_table.seen,
-            trims=self._trims,
-            keeps=declared_bound(plan.factory.queue),
+            bounds=self._bounds,
             settle_seconds=plan.settle_seconds,
             deadline=self._deadline,
         )

@@ -16,20 +16,18 @@ from pytest_redisq.check import (
     acknowledges,
     delivers,
     missing_messages,
-    undelivered_messages,
 )
 from pytest_redisq.history import History, Recorder, Search
 from pytest_redisq.model import Message
 from pytest_redisq.resp import Trait
 from pytest_redisq.runner.inspector import QueueInspector
 from pytest_redisq.search import (
+    BoundEvidence,
     NamespaceSearch,
+    RemovedMessages,
     SearchResult,
-    TrimWatch,
     in_words,
     late_group_notes,
-    trimmed_ids,
-    trimmed_messages,
 )
 
 #: Of places where acknowledged messages lie, so many are told.
@@ -45,8 +43,7 @@ class Settlement:
     * `search`: searches the namespace for messages of this run.
     * `ages_keys`: whether the keys of the namespace may be aged.
     * `seen`: returns what the commands of the run's workers have done.
-    * `trims`: tells whether a bound may have removed messages.
-    * `keeps`: the bound that the queue declares as its `maxlen`; None if it declares none.
+    * `bounds`: tells what the queue's bounds have removed.
     * `settle_seconds`: how long messages of dead consumers may take to come back.
     * `deadline`: when the run is to have ended, by `time.monotonic()`.
     """
@@ -60,8 +57,7 @@ class Settlement:
         *,
         ages_keys: bool,
         seen: Callable[[], Trait],
-        trims: TrimWatch,
-        keeps: int | None,
+        bounds: BoundEvidence,
         settle_seconds: float,
         deadline: float,
     ) -> None:
@@ -71,8 +67,7 @@ class Settlement:
         self._search = search
         self._ages_keys = ages_keys
         self._seen = seen
-        self._trims = trims
-        self._keeps = keeps
+        self._bounds = bounds
         self._settle_seconds = settle_seconds
         self._deadline = deadline
 
@@ -102,7 +97,9 @@ class Settlement:
             pending += sorted(stuck)
             remaining += sorted((result.found & missing) - stuck)
             notes = _notes(result, aged=aged)
-        elif self._keeps is not None:  # readers of a stream may each miss other entries
+        elif (
+            self._bounds.keeps is not None or Trait.TRIMS_STREAM in self._seen()
+        ):  # readers of a stream may each miss other entries
             result = self._search.search(())
         history = self._operations()
         finished = SearchResult()
@@ -113,26 +110,17 @@ class Settlement:
                 notes += _left_behind(self._search.search_briefly(FinishedMessages(history)))
         if result is not None:
             notes += late_group_notes(history, result, self._seen())
-        trims, doubt = self._trims.evidence() if result and wanted and not result.gap else ("", "")
-        gone = self._trimmed_without_ids(history, result) if result and trims else []
-        if gone and not doubt:
-            notes.append(
-                f'{len(gone):,} missing messages are in no key, and {trims}: under "bounded" they count as trimmed'
-            )
+        removed = self._bounds.removed(history, result) if result else RemovedMessages()
         self._recorder.quiescence(
             drained=had_consumers or inspector.able,
             remaining=remaining,
             pending=pending,
-            trimmed=trimmed_ids(history, result.bounds, declared=self._keeps is not None) if result else (),
-            trimmed_messages=gone,
-            trim_doubt=f"{len(gone):,} missing messages are in no key; {doubt}" if gone and doubt else "",
+            trimmed=removed.ids,
+            trimmed_messages=removed.messages,
+            trim_doubt=removed.doubt,
             search=_joined(result.record if result and wanted else None, finished),
-            notes=notes,
+            notes=[*notes, *removed.notes],
         )
-
-    def _trimmed_without_ids(self, history: History, result: SearchResult) -> list[Message]:
-        """The undelivered messages that are in no key, and that a bound may have removed."""
-        return trimmed_messages(history, undelivered_messages(history) - result.placed, self._keeps or 1)
 
     def _inside(self, what: str) -> list[Message]:
         return self._inspector.inside(what) if self._inspector.able else []

@@ -10,17 +10,24 @@ import mmap
 import operator
 import os
 import time
+from collections.abc import Collection, Sequence
 from enum import IntEnum
+from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 from pytest_redisq.endpoint.shared_failure import FailureStreak, failure_way
 from pytest_redisq.endpoint.workload import WorkerState
+from pytest_redisq.model import Message
 from pytest_redisq.resp import Trait
 
-_STATE, _SINCE_NS, _MESSAGES, _IDLE_NS, _ORDER, _HELD, _FAILING_NS, _WAY, _SEEN, _WORDS = range(10)
+_STATE, _SINCE_NS, _MESSAGES, _IDLE_NS, _ORDER, _HELD, _FAILING_NS, _WAY, _SEEN, _KEPT_BACK, _WORDS = range(11)
 #: The words of a worker's last error take the cells from `_WORDS` on.
 _WORDS_BYTES = 256
-_CELLS = _WORDS + _WORDS_BYTES // 8
+#: After them a cell for each of the first messages that a consumer was handed and has not returned.
+_HANDED = _WORDS + _WORDS_BYTES // 8
+_HANDED_CELLS, _SEQUENCE_BITS = 16, 40
+_CELLS = _HANDED + _HANDED_CELLS
 
 
 class KillRequest(IntEnum):
@@ -29,6 +36,13 @@ class KillRequest(IntEnum):
     NONE = 0
     DIE_RECEIVING = 1
     DIE_HOLDING = 2
+
+
+class HandedMessages(NamedTuple):
+    """Messages that the server has handed to a worker, and that its get has not returned: how many, and the first."""
+
+    number: int
+    first: Sequence[Message]
 
 
 class WorkerStatus:
@@ -59,7 +73,7 @@ class WorkerStatus:
         """An operation has failed. `words`: the error, and where it was raised."""
         base, cells = self._base, self._cells
         text = words.encode()[:_WORDS_BYTES].ljust(_WORDS_BYTES, b"\0")
-        cells[base + _WORDS : base + _CELLS] = memoryview(text).cast("Q")
+        cells[base + _WORDS : base + _HANDED] = memoryview(text).cast("Q")
         cells[base + _WAY] = failure_way(f"{type(error).__name__}: {error}")
         if not cells[base + _FAILING_NS]:
             cells[base + _FAILING_NS] = time.monotonic_ns()
@@ -72,7 +86,7 @@ class WorkerStatus:
     def failures(self) -> FailureStreak:
         """The failures since the last operation that did not fail."""
         base = self._base
-        words = self._cells[base + _WORDS : base + _CELLS].tobytes().rstrip(b"\0").decode(errors="ignore")
+        words = self._cells[base + _WORDS : base + _HANDED].tobytes().rstrip(b"\0").decode(errors="ignore")
         return FailureStreak(self._cells[base + _FAILING_NS], self._cells[base + _WAY], words)
 
     def note_seen(self, seen: Trait) -> None:
@@ -83,6 +97,22 @@ class WorkerStatus:
     def seen(self) -> Trait:
         """What the worker's commands have done."""
         return Trait(self._cells[self._base + _SEEN])
+
+    def note_kept_back(self, messages: Collection[Message]) -> None:
+        """Record the messages that the server has handed to the worker, and that its get has not returned so far."""
+        base = self._base
+        for place, (producer, sequence) in enumerate(islice(messages, _HANDED_CELLS)):
+            self._cells[base + _HANDED + place] = producer << _SEQUENCE_BITS | sequence
+        self._cells[base + _KEPT_BACK] = len(messages)
+
+    @property
+    def kept_back(self) -> HandedMessages:
+        """The messages that the server has handed to the worker, and that its get has not returned so far."""
+        first, number = self._base + _HANDED, self._cells[self._base + _KEPT_BACK]
+        codes = self._cells[first : first + min(number, _HANDED_CELLS)]
+        return HandedMessages(
+            number, [Message(code >> _SEQUENCE_BITS, code & (1 << _SEQUENCE_BITS) - 1) for code in codes]
+        )
 
     def request_kill(self, request: KillRequest) -> None:
         self._cells[self._base + _ORDER] = request
@@ -144,6 +174,11 @@ class StatusTable:
         """What the commands of all workers have done."""
         rows = range(len(self._cells) // _CELLS)
         return functools.reduce(operator.or_, (self.status(row).seen for row in rows), Trait.NONE)
+
+    def kept_back(self, *, but_for: Collection[int]) -> list[HandedMessages]:
+        """What each worker was handed and has not returned, but for the workers in these slots."""
+        rows = range(len(self._cells) // _CELLS)
+        return [self.status(row).kept_back for row in rows if row not in but_for]
 
     def close(self) -> None:
         self._cells.release()

@@ -19,6 +19,7 @@ from pytest_redisq.endpoint.workload import (
 )
 from pytest_redisq.history import Recording
 from pytest_redisq.runner.status_table import KillRequest, WorkerStatus
+from pytest_redisq.search import marked_messages
 
 #: A consumer that is held looks so often whether it still is, in seconds.
 _HELD_SECONDS = 0.02
@@ -41,6 +42,7 @@ class WorkerContext(WorkloadContext):
         self._die = die
         self._invoked_ns = self._started_ns = 0
         self._queue: OpenQueue
+        self._kept_back = False
         if isinstance(job, ProducerJob):
             super().__init__(
                 HistoryRecord(recording, job.name, job.run, producer=job.producer, payload_for=job.payload_for)
@@ -54,6 +56,7 @@ class WorkerContext(WorkloadContext):
         self._started_ns = time.monotonic_ns()
         if isinstance(self._job, ProducerJob):
             return produce(range(self._job.messages), self, queue)
+        queue.fence.find = marked_messages(self._job.run)
         return consume(self, queue)
 
     @property
@@ -83,7 +86,8 @@ class WorkerContext(WorkloadContext):
 
     def ended(self, error: Exception | None) -> None:
         super().ended(error)
-        self._status.note_seen(self._queue.seen)
+        fence = self._queue.fence
+        self._status.note_seen(fence.seen)
         if error is None:
             self._status.succeed()
         else:
@@ -98,8 +102,18 @@ class WorkerContext(WorkloadContext):
 
     def holding(self) -> None:
         self._status.count()
+        self._note_kept_back()
         if self._status.kill_request is KillRequest.DIE_HOLDING:
             self._die()
 
     def idle(self) -> None:
         self._status.idle(self._invoked_ns)
+        self._note_kept_back()
+
+    def _note_kept_back(self) -> None:
+        """What was received last is returned. Of a worker that dies in the next moment nothing is said here."""
+        handed = self._queue.fence.handed
+        handed.pop(self.record.message, None)
+        if handed or self._kept_back:
+            self._kept_back = bool(handed)
+            self._status.note_kept_back(handed)

@@ -27,6 +27,8 @@ _NUMBERED = frozenset({"string", "zset", "hash"})
 _PENDING_ENTRIES = 1_000
 #: The bounds of a search for pending entries, which is made although nothing is missing.
 _PENDING_LIMITS = SearchLimits(keys=1_000, bytes=1 << 20, seconds=0.5)
+#: The bounds of a search for streams, which is made before a run begins.
+_STREAM_LIMITS = SearchLimits(keys=1_000, bytes=1 << 20, seconds=0.2)
 #: The bounds of a brief search.
 _BRIEF_LIMITS = SearchLimits(keys=200, bytes=1 << 18, seconds=0.1)
 #: The most moments and times to live that are aged.
@@ -130,6 +132,10 @@ class NamespaceSearch:
         """
         return self._passed(wanted, _SearchPass.read_pending, _PENDING_LIMITS)
 
+    def search_streams(self) -> SearchResult:
+        """Look for no message, only at the ends of the streams. Errors as for `search`."""
+        return self._passed((), _SearchPass.read_streams, _STREAM_LIMITS)
+
     def let_leases_pass(self, result: SearchResult, at_least_seconds: float = LEASES_SECONDS) -> None:
         """Age the namespace by the longest time that is left to anything there, but for the keys with messages found.
 
@@ -175,13 +181,18 @@ class _SearchPass:
             self._timers += self._clock.timers(content)
             if content.type == "stream":
                 self._streams.append(content.key)
-                self._bounds.append(StreamBounds.of(self._client, content.key))
+                self._bounds.append(StreamBounds.of(self._client, content.key, self._name(content.key)))
             if not lacks or not isinstance(content.elements, list):
                 for element in content.elements:
                     self._look_at(content, element)
             elif content.type in _NUMBERED:
                 for element in content.elements:
                     self._note_moment(content, element)
+
+    def read_streams(self, meter: SearchMeter) -> None:
+        """Read only the ends of streams."""
+        for key in KeyReader(self._client, self._prefix, meter).streams():
+            self._bounds.append(StreamBounds.of(self._client, key, self._name(key)))
 
     def read_pending(self, meter: SearchMeter) -> None:
         """Read only entries that are pending in some group of their stream, and finished in none."""
@@ -256,10 +267,12 @@ class _SearchPass:
         self._add(content.key, content.type, _state(content, element, moment), "waiting", message)
 
     def _add(self, key: bytes, kind_of_key: str, state: str, kind: str, message: Message) -> None:
-        name = key.decode(errors="backslashreplace").removeprefix(self._prefix)
-        messages = self._found[_Spot(name, kind_of_key, state, kind)]
+        messages = self._found[_Spot(self._name(key), kind_of_key, state, kind)]
         if message not in messages[-1:]:
             messages.append(message)
+
+    def _name(self, key: bytes) -> str:
+        return _text(key).removeprefix(self._prefix)
 
     def _place_entries(self, key: bytes, entries: dict[bytes, list[Message]]) -> None:
         """What the groups of a stream say of the entries found in it."""

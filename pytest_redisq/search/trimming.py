@@ -6,7 +6,7 @@ that only the run uses, and only if at least as many messages as the bound keeps
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import redis
@@ -27,24 +27,31 @@ class StreamBounds(NamedTuple):
 
     `first`: of the oldest entry that is there, or after the last one if there is none. `last`: the highest ever given.
     `deleted`: the highest that XDEL has removed; None where the server does not say. `removed`: how many are gone.
+    `name`: the key without the namespace's prefix. `added`: how many entries were ever added; 0 where the server does
+    not say.
     """
 
     first: tuple[int, int]
     last: tuple[int, int]
     deleted: tuple[int, int] | None
     removed: int
+    name: str = ""
+    added: int = 0
 
     @classmethod
-    def of(cls, client: redis.Redis, key: bytes) -> StreamBounds:
+    def of(cls, client: redis.Redis, key: bytes, name: str) -> StreamBounds:
         told: Any = client.xinfo_stream(key)
         last = position(told["last-generated-id"])
         entry = told.get("first-entry")
         deleted = told.get("max-deleted-entry-id")
+        added = told.get("entries-added", 0)
         return cls(
             first=position(entry[0]) if entry else (last[0], last[1] + 1),
             last=last,
             deleted=None if deleted is None else position(deleted),
-            removed=max(0, told.get("entries-added", told["length"]) - told["length"]),
+            removed=max(0, added - told["length"]),
+            name=name,
+            added=added,
         )
 
     def trimmed(self, at: tuple[int, int], *, declared: bool) -> bool:
@@ -99,6 +106,19 @@ def trimmed_messages(history: History, gone: Collection[Message], keeps: int) ->
     # Of the messages enqueued after one, at least `keeps` others ended after it began: itself is among them.
     since = newest[keeps] if len(newest) > keeps else -1
     return sorted(message for message, invoked_ns in began.items() if invoked_ns <= since)
+
+
+#: So many messages are named that a consumer has not returned.
+_NAMED = 3
+
+
+def kept_back_doubt(messages: Sequence[Message]) -> str:
+    """Why a bound need not have removed what is missing, if a consumer was handed these messages, or some unknown."""
+    shown = ", ".join([*map(str, messages[:_NAMED]), *(["…"] if len(messages) > _NAMED else [])])
+    return (
+        f"a consumer was handed messages{f' ({shown})' if shown else ''} that its get did not return, so that it "
+        "cannot be told whether a bound removed them"
+    )
 
 
 _DO_TRIM = (

@@ -11,6 +11,7 @@ import redis
 from pytest_redisq.errors import RedisqError, ScheduleError
 from pytest_redisq.facade import Redisq
 from tests.newcomers import AbandonedGroup, AbandonedList, AbandonedSet, AsyncGroup, LeasedSet, MovedList, SilentGroup
+from tests.table.bounded import CappedList, CappedListThatForgets, CappedStreamWithoutIds
 
 
 class LongMovedList(MovedList):
@@ -95,26 +96,48 @@ def test_a_get_that_returns_nothing_at_once_is_told(redisq: Redisq) -> None:
         redisq.explore((put, get), contract="at-most-once", schedules=1)
 
 
-class Capped:
-    """A list that keeps the two newest messages."""
+class CappedAtTwo(CappedList):
+    """Its commands are single steps."""
 
-    def __init__(self, client: redis.Redis) -> None:
-        self.client = client
+    keeps = 2
 
     def put(self, body: bytes) -> None:
         self.client.rpush("log", body)
-        self.client.ltrim("log", -2, -1)
-
-    def get(self, timeout_seconds: float) -> bytes | None:
-        popped: Any = self.client.blpop(["log"], timeout=timeout_seconds)
-        return None if popped is None else popped[1]
+        self.client.ltrim("log", -self.keeps, -1)
 
 
 def test_the_command_that_removed_a_message_is_told(redisq: Redisq) -> None:
     with pytest.raises(ScheduleError) as caught:
-        redisq.explore(Capped, contract="at-least-once", schedules=100)
+        redisq.explore(CappedAtTwo, contract="at-least-once", schedules=100)
     told = str(caught.value)
     assert "1 lost" in told
     assert "it lies in no key" in told
     assert "A producer: LTRIM log -2 -1" in told.partition("What the schedule shows:")[2]
-    redisq.explore(Capped, contract="at-least-once, bounded", schedules=20)
+    redisq.explore(CappedAtTwo, contract="at-least-once, bounded", schedules=20)
+
+
+class AtOnce(CappedList):
+    """Its commands are one transaction."""
+
+    keeps = 2
+
+
+class Nameless(CappedStreamWithoutIds):
+    keeps = 2
+
+
+class ForgetsTheFirst(CappedListThatForgets):
+    keeps = 2
+    forgets = 1
+
+
+@pytest.mark.parametrize("queue", [AtOnce, Nameless])
+def test_what_a_bound_removed_is_excused_also_without_ids(redisq: Redisq, queue: Any) -> None:
+    redisq.explore(queue, contract="at-least-once, bounded", schedules=20, messages=5)
+    with pytest.raises(ScheduleError, match="lost"):
+        redisq.explore(queue, contract="at-least-once", schedules=20, messages=5)
+
+
+def test_what_a_consumer_took_and_forgot_is_not_excused(redisq: Redisq) -> None:
+    with pytest.raises(ScheduleError, match=r"a consumer was handed messages \(.*\) that its get did not return"):
+        redisq.explore(ForgetsTheFirst, contract="at-least-once, bounded", schedules=20, messages=5)

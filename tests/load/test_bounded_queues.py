@@ -38,6 +38,17 @@ def test_each_message_was_delivered_or_trimmed(server: Server, monkeypatch: pyte
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("queue", ["CappedListThatForgets", "CappedStreamThatForgets"])
+def test_what_a_consumer_took_and_forgot_is_not_excused(
+    server: Server, monkeypatch: pytest.MonkeyPatch, queue: str
+) -> None:
+    report = played(server, monkeypatch, f"tests.table.bounded:{queue}")
+    assert report.outcome == "unknown", report.output
+    (reason,) = report.told["verdict"]["reasons"]
+    assert reason.startswith("a consumer was handed messages (")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("trims", "outcome"), [(True, "unknown"), (False, "fail")])
 def test_trims_of_another_client_excuse_nothing(
     server: Server, monkeypatch: pytest.MonkeyPatch, trims: bool, outcome: str

@@ -12,7 +12,6 @@ import redis
 
 from pytest_redisq.check import AnomalyKind, Verdict
 from pytest_redisq.history import read_history, write_history
-from pytest_redisq.queues import Stream, StreamGroup
 from pytest_redisq.report import explain
 from pytest_redisq.runner import Run, run
 from pytest_redisq.servers import Server
@@ -26,7 +25,7 @@ from tests.newcomers import (
     MovedList,
     SilentGroup,
 )
-from tests.runner.sample_queues import KEY, Dropping, Plain
+from tests.runner.sample_queues import Dropping, Plain
 
 KILLED = "kill-holding:consumer@10"
 
@@ -186,76 +185,3 @@ def test_a_run_that_misses_nothing_is_not_searched(server: Server) -> None:
     end = run(Plain, at=server, messages=40).history.quiescence
     assert end is not None
     assert end.search is None
-
-
-class Capped(Plain):
-    """A list that keeps the newest messages by LTRIM; `drops`: and loses the last message besides."""
-
-    def __init__(self, client: redis.Redis, *, drops: bool = False) -> None:
-        super().__init__(client)
-        self.drops = drops
-
-    def put(self, body: bytes) -> None:
-        with self.client.pipeline(transaction=True) as pipeline:
-            pipeline.rpush(KEY, body)
-            pipeline.ltrim(KEY, -5, -1)
-            pipeline.execute()
-
-    def get(self, timeout_seconds: float) -> bytes | None:
-        body = super().get(timeout_seconds)
-        return super().get(timeout_seconds) if self.drops and body is not None and b" 399 " in body else body
-
-
-def drops_the_last(client: redis.Redis) -> Capped:
-    return Capped(client, drops=True)
-
-
-@pytest.mark.parametrize(
-    ("queue", "guarantee"),
-    [
-        (Capped, "at-least-once"),
-        (Stream("s", maxlen=5, approximate=False), "fan-out"),
-        (StreamGroup("s", "g", maxlen=5, approximate=False), "at-least-once"),
-    ],
-    ids=["list", "stream", "group"],
-)
-def test_what_a_bound_removed_is_trimmed_only_if_bounded(server: Server, queue: Any, guarantee: Any) -> None:
-    done = run(queue, at=server, producers=4, messages=400)
-    bounded, strict = done.verdict(f"{guarantee}, bounded"), done.verdict(guarantee)  # type: ignore[arg-type]
-    assert (bounded.outcome, strict.outcome) == ("pass", "fail")
-    assert bounded.counts[AnomalyKind.TRIMMED] == strict.totals.acknowledged - strict.totals.delivered > 0
-
-
-class LosesOne(Plain):
-    """A list that throws one message away instead of adding it, and then has a client trim a list."""
-
-    def __init__(self, client: redis.Redis, *, trimmer: redis.Redis) -> None:
-        super().__init__(client)
-        self.trimmer = trimmer
-
-    def put(self, body: bytes) -> None:
-        if b" 7 " in body:
-            self.trimmer.eval("redis.call('LTRIM', KEYS[1], -5, -1)", 1, "log")
-        else:
-            super().put(body)
-
-
-@pytest.mark.parametrize(("own", "outcome"), [(True, "pass"), (False, "unknown")])
-def test_a_trim_by_another_client_of_a_shared_server_excuses_nothing(server: Server, own: bool, outcome: str) -> None:
-    with server.client() as other:
-
-        def queue(client: redis.Redis) -> LosesOne:
-            return LosesOne(client, trimmer=client if own else other)
-
-        done = run(queue, at=server.url, messages=40)
-    verdict = done.verdict("at-least-once, bounded")
-    assert (verdict.outcome, done.verdict("at-least-once").outcome) == (outcome, "fail")
-    reason = "1 missing messages are in no key; the server trimmed lists 1 times during the run, and no worker was seen"
-    assert [text.startswith(reason) for text in verdict.reasons] == [True] * (outcome == "unknown")
-
-
-def test_what_no_bound_can_have_removed_is_lost(server: Server) -> None:
-    verdict = run(drops_the_last, at=server, messages=400).verdict("at-least-once, bounded")
-    assert verdict.outcome == "fail"
-    assert verdict.counts[AnomalyKind.LOST] == 1
-    assert [str(anomaly.message) for anomaly in verdict.anomalies if anomaly.kind is AnomalyKind.LOST] == ["0/399"]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import redis
 
+from pytest_redisq.endpoint.fence import Fence
 from pytest_redisq.endpoint.jobs import ConsumerJob, Job, ProducerJob, Rate
 from pytest_redisq.endpoint.operation_record import ReceivedMessage
 from pytest_redisq.endpoint.outcomes import WorkerKilled, outcome_of
@@ -16,7 +17,6 @@ from pytest_redisq.endpoint.workload import Operation, WorkerState
 from pytest_redisq.history import Recorder
 from pytest_redisq.model import UNREADABLE, Kind, Message, Op, Outcome, encode_body
 from pytest_redisq.queues import Stopped
-from pytest_redisq.resp import Trait
 from pytest_redisq.runner.status_table import KillRequest, StatusTable, WorkerStatus
 from pytest_redisq.runner.worker_context import WorkerContext
 
@@ -31,7 +31,7 @@ class Queue:
 
     acknowledges: bool = True
     runs_dry: bool = False
-    seen: Trait = Trait.NONE
+    fence = Fence()
 
     def outcome_of(self, error: Exception) -> Outcome | None:
         return outcome_of(error, commands=1)

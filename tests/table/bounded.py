@@ -46,6 +46,8 @@ class DeclaredListThatDrops(DeclaredList):
 class CappedStream:
     """A group on a stream that keeps the newest 50 entries."""
 
+    keeps = 50
+
     def __init__(self, client: Any) -> None:
         self.client = client
         self.puts = itertools.count(1)
@@ -53,7 +55,7 @@ class CappedStream:
             client.xgroup_create("log", "group", "0", mkstream=True)
 
     def put(self, body: bytes) -> Any:
-        return self.client.xadd("log", {"body": body}, maxlen=50, approximate=False)
+        return self.client.xadd("log", {"body": body}, maxlen=self.keeps, approximate=False)
 
     def get(self, timeout_seconds: float) -> Entry | None:
         time.sleep(0.002)
@@ -63,6 +65,49 @@ class CappedStream:
 
     def ack(self, entry: Entry) -> None:
         self.client.xack("log", "group", entry.id)
+
+
+class CappedStreamWithoutIds(CappedStream):
+    """Its put does not return the entry's id."""
+
+    def put(self, body: bytes) -> None:
+        super().put(body)
+
+
+class _ForgetsOne:
+    """Removes one message from the queue, by default its fifth, and does not return it: no bound had removed it."""
+
+    gets = 0
+    forgets = 5
+
+    def get(self, timeout_seconds: float) -> Any:
+        got: Any = super().get(timeout_seconds)  # type: ignore[misc]
+        self.gets += got is not None
+        if got is None or self.gets != self.forgets:
+            return got
+        if isinstance(got, Entry):
+            self.ack(got)  # type: ignore[attr-defined]
+        return None
+
+
+class CappedListThatForgets(_ForgetsOne, CappedList):
+    """LTRIM, and a consumer that forgets a message."""
+
+
+class CappedStreamThatForgets(_ForgetsOne, CappedStream):
+    """MAXLEN, and a consumer that forgets a message."""
+
+
+class NamelessStreamThatForgets(_ForgetsOne, CappedStreamWithoutIds):
+    """MAXLEN, no ids, and a consumer that forgets a message."""
+
+
+class NamelessStreamThatDrops(CappedStreamWithoutIds):
+    """Every hundredth message is not added."""
+
+    def put(self, body: bytes) -> None:
+        if next(self.puts) % 100:
+            super().put(body)
 
 
 class CappedStreamThatDrops(CappedStream):

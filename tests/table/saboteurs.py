@@ -82,6 +82,7 @@ SABOTEURS = [
     Row(streams.GroupTrimmedTooSoon, LEAST, "trimmed", drivers=LOAD),
     Row(bounded.DeclaredListThatDrops, f"{LEAST}, bounded", "lost", drivers=("load", "run"), run=MANY, load=FAST),
     Row(bounded.CappedStreamThatDrops, f"{LEAST}, bounded", "lost", drivers=("load", "run"), run=MANY, load=FAST),
+    Row(bounded.NamelessStreamThatDrops, f"{LEAST}, bounded", "lost", drivers=("run", "load"), run=MANY, load=FAST),
     Row(streams.ReaderFromNow, "fan-out", "poll-skip", drivers=LOAD),
     Row(
         streams.ReaderThatStartsAgain, "fan-out", "nonmonotonic-poll", drivers=RUN, run=CUT_OFTEN | {"pace": Rate(100)}

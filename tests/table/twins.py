@@ -40,6 +40,7 @@ TWINS = [
     Row(bounded.CappedList, f"{LEAST}, bounded", run=MANY, load=FAST, drivers=("load", "run")),
     Row(bounded.DeclaredList, f"{LEAST}, bounded", run=MANY, load=FAST, drivers=("run", "load")),
     Row(bounded.CappedStream, f"{LEAST}, bounded", run=MANY, load=FAST, drivers=("load", "run")),
+    Row(bounded.CappedStreamWithoutIds, f"{LEAST}, bounded", run=MANY, load=FAST, drivers=("run", "load")),
     Row(streams.Reader, "fan-out, fifo", drivers=("run", "explore")),
     Row(streams.Scheduler, MOST, run=DIES, explore=KILLED),
     Row(streams.ScriptedScheduler, MOST, run=DIES, explore=KILLED),

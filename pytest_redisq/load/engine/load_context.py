@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
 from pytest_redisq.check import Contract
-from pytest_redisq.load.codec import TRAILER_BYTES, BodyCodec
+from pytest_redisq.load.codec import TRAILER_BYTES, BodyCodec, message_of
 from pytest_redisq.load.consumer_log import ConsumerLog
 from pytest_redisq.load.deliveries import Coverage
 from pytest_redisq.load.engine.assignment import Assignment
@@ -15,6 +16,7 @@ from pytest_redisq.load.engine.consumer_samples import ConsumerSamples, Counting
 from pytest_redisq.load.engine.delivery_buffer import DeliveryBuffer
 from pytest_redisq.load.ledger import Ledger
 from pytest_redisq.load.queue_errors import QueueErrors
+from pytest_redisq.model import Message
 from pytest_redisq.resp import Trait
 
 
@@ -38,6 +40,11 @@ class LoadContext:
         self.seen: Trait = Trait.NONE
         #: What the user's own queue raised, apart from errors of Redis and the network.
         self.errors: QueueErrors = QueueErrors()
+
+    def find(self, value: bytes) -> Iterator[Message]:
+        """The message that a value of the server is."""
+        if len(value) == self.codec.payload_bytes and (decoded := self.codec.read(value)) is not None:
+            yield message_of(decoded.key)
 
     def key(self, name: str) -> str:
         return self.assignment.key(name)

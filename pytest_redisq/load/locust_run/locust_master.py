@@ -298,7 +298,7 @@ class LocustMaster:
             errors=error_counts(timings),
             strikes=read_strikes(self._options.report),
             search=search,
-            trim_doubt=queries.bounds.doubt if queries.bounds else "",
+            trim_doubt=queries.bounds.doubt(ledger) if queries.bounds else "",
         )
         return check(evidence, Contract.parse(self._scenario.contract), keep=KEPT_RANGES)
 

@@ -15,11 +15,8 @@ from pytest_redisq.load.engine.load_context import LoadContext
 from pytest_redisq.load.ledger import Ledger
 from pytest_redisq.load.scenarios import OwnQueue, Scenario
 from pytest_redisq.model import Message
-from pytest_redisq.search import NamespaceSearch, SearchLimits, SearchResult, messages_by_reader
+from pytest_redisq.search import NamespaceSearch, SearchResult, messages_by_reader
 from pytest_redisq.servers import Address
-
-#: The bounds of a search that is made before a run begins.
-_STREAM_LIMITS = SearchLimits(keys=10_000, bytes=1 << 24, seconds=2.0)
 
 
 class _Wanted:
@@ -72,13 +69,12 @@ class MissingSearch:
             decoded = codec.read(body)
             return None if decoded is None else message_of(decoded.key)
 
-        self._address = Address(url=assignment.url, prefix=prefix)
-        self._find = messages_by_reader(read, codec.payload_bytes)
-        self._search = NamespaceSearch(self._address, self._find)
+        find = messages_by_reader(read, codec.payload_bytes)
+        self._search = NamespaceSearch(Address(url=assignment.url, prefix=prefix), find)
 
     def search_streams(self) -> SearchResult:
-        """Look at a part of the keys, for no message: only for the ends of streams."""
-        return NamespaceSearch(self._address, self._find, _STREAM_LIMITS).search(())
+        """Look for no message, only at the ends of streams."""
+        return self._search.search_streams()
 
     def search(self, ledger: Ledger) -> SearchResult:
         """Search for all that is missing."""

@@ -152,7 +152,7 @@ class ServerQueries:
         """
         contract, bounds = Contract.parse(self._scenario.contract), self.bounds
         if bounds and not self.silent and missed_keys(ledger):
-            self.ask(_SEARCHED, lambda: bounds.add_trimmed_entries(ledger), None)
+            self.ask(_SEARCHED, lambda: bounds.add_trimmed_entries(ledger, seen, bounded=contract.bounded), None)
         if contract.guarantee is Guarantee.FAN_OUT or self.silent or not missing_keys(ledger):
             return None
         scenario, search = self._scenario, MissingSearch(self._scenario, self._assignment)

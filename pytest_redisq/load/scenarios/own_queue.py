@@ -169,15 +169,19 @@ class _QueueWorker:
         self._work = work
 
     def work(self, turns: Turns) -> None:
-        record = _LedgerRecord(self._context, turns, self._number, self._buffer)
+        handed = self._endpoint.fence.handed
+        record = _LedgerRecord(self._context, turns, self._number, self._buffer, handed)
         context = _LoadWorkload(record, turns, self._context, self._work, producing=self.producing)
         steps = produce(count(), context, self._endpoint) if self.producing else consume(context, self._endpoint)
+        if not self.producing:
+            self._endpoint.fence.find = self._context.find
         try:
             drive(steps, self._endpoint.perform)
+            self._context.ledger.kept_back.update(key_of(*message) for message in handed)
         finally:
             record.give_up(None)
             context.handled()
-            self._context.seen |= self._endpoint.seen
+            self._context.seen |= self._endpoint.fence.seen
 
     def close(self) -> None:
         self._endpoint.close()
@@ -227,7 +231,15 @@ class _LoadWorkload(WorkloadContext):
 class _LedgerRecord:
     """Records the operations of one worker in the ledger of its process, and tells the engine of each."""
 
-    def __init__(self, context: LoadContext, turns: Turns, number: int, buffer: DeliveryBuffer | None) -> None:
+    def __init__(
+        self,
+        context: LoadContext,
+        turns: Turns,
+        number: int,
+        buffer: DeliveryBuffer | None,
+        handed: dict[Message, None],
+    ) -> None:
+        self._handed = handed  # by the server, and not returned by `get` so far
         self._context = context
         self._turns = turns
         self._number = number
@@ -273,6 +285,8 @@ class _LedgerRecord:
             buffer.name_ids()
         start = len(buffer.keys)
         latency = buffer.take(received.body, now_ns())
+        for key in buffer.keys[start:] if self._handed else ():
+            self._handed.pop(message_of(int.from_bytes(key, "little")), None)
         self._keys = buffer.took(self, self._asked, start) if buffer.tracks else []
         self._turns.done(latency)
 
