@@ -24,6 +24,8 @@ class CommandExecutor:
     def __init__(self, proxy: Proxy, control: ServerConnection, unix_time: Callable[[], float]) -> None:
         self._proxy = proxy
         self._control = control
+        #: Whether the last command was to be struck by a fault of keys, but there was no key or group to take away.
+        self.missed: bool = False
         self.clock: ScheduleClock = ScheduleClock(unix_time, proxy.scripts, control)
 
     def execute(self, connection: ProxiedConnection, kind: StepKind) -> bytes:
@@ -33,6 +35,7 @@ class CommandExecutor:
         """
         held = connection.held
         assert held is not None
+        self.missed = False
         if kind is StepKind.LOSE_REQUEST:
             self._proxy.cut(connection)
             return b""
@@ -46,7 +49,7 @@ class CommandExecutor:
             self._proxy.scripts.forget()
         connection.held = None
         if kind in KEY_FAULTS:
-            strike(kind, held, self._control)
+            self.missed = not strike(kind, held, self._control)
         if kind in ERROR_REPLIES:
             return self._refuse(connection, held, kind)
         if answer := self._proxy.scripts.answer(held.args) or self.clock.reply(held.args):

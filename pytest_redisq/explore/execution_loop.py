@@ -151,6 +151,8 @@ class ExecutionLoop:
                 # A client's own timeout that comes early ends its command with an error.
                 self.controller.states[step.actor].faulted |= step.kind is StepKind.TIME
             self._executor.execute(step)
+            if self.events[-1].missed:
+                self.struck.pop()
             self.times.append(self.now)
             self._enabled.budget -= costs
             self.controller.settle()

@@ -79,7 +79,7 @@ class ExplorationEvidence:
                 if enabled.faults:
                     before = taken[enabled.actor]
                     self.places.update((enabled.actor, before, kind) for kind in enabled.faults)
-            if point.costs(step):
+            if point.costs(step) and not event.missed:
                 self.struck.add((step.actor, taken[step.actor], step.kind))
             taken[step.actor] += 1
 

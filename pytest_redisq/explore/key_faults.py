@@ -21,16 +21,19 @@ def can_strike(kind: StepKind, held: HeldCommand) -> bool:
     return kind not in KEY_FAULTS or bool(held.footprint.keys)
 
 
-def strike(kind: StepKind, held: HeldCommand, control: ServerConnection) -> None:
-    """Delete the first of the command's keys that exists, or destroy the groups that the command names."""
+def strike(kind: StepKind, held: HeldCommand, control: ServerConnection) -> bool:
+    """Delete the first of the command's keys that exists, or destroy the groups that the command names.
+
+    Returns whether there was one.
+    """
+    keys = sorted(held.footprint.keys)
+    if kind is StepKind.EVICT:
+        return any(control.ask("DEL", key) for key in keys)
     words = {word for arg in held.args for word in (arg, *arg.split())}
-    for key in sorted(held.footprint.keys):
-        if kind is StepKind.GROUP_GONE:
-            for name in group_names(control, key):
-                if name in words:
-                    control.ask("XGROUP", "DESTROY", key, name)
-        elif control.ask("DEL", key):
-            return
+    groups = [(key, name) for key in keys for name in group_names(control, key) if name in words]
+    for key, name in groups:
+        control.ask("XGROUP", "DESTROY", key, name)
+    return bool(groups)
 
 
 def struck_footprint(held: HeldCommand) -> Footprint:

@@ -11,7 +11,7 @@ from html import escape
 
 from pytest_redisq.explore.schedule import StepKind, letter
 from pytest_redisq.explore.step_table import folded, seconds_of
-from pytest_redisq.explore.trace import WORDS, ExecutedStep, WokenCommand, command_text, lanes_of, reply_text
+from pytest_redisq.explore.trace import ExecutedStep, WokenCommand, command_text, lanes_of, reply_text
 from pytest_redisq.terminal import fit
 
 #: In pixels.
@@ -77,7 +77,7 @@ def _row(y: int, number: int, event: ExecutedStep, lanes: dict[int, int], at_fau
     classes += ["time"] if kind is StepKind.TIME else ["fault"] if kind is not StepKind.RUN else []
     classes += ["at-fault"] if event.mentions(at_fault) else []
     came = f"→ {reply_text(event.reply)}" if event.reply else "…" if event.blocks else ""
-    what = WORDS[kind] if kind is StepKind.TIME else f"⚡ {WORDS[kind]}" if WORDS[kind] else ""
+    what = event.word if kind is StepKind.TIME else f"⚡ {event.word}" if event.word else ""
     yield from _box(lanes[event.step.actor], y, " ".join(classes), command_text(event.args), came, what)
     for woken in event.woken:
         ground = "step woken at-fault" if woken.mentions(at_fault) else "step woken"

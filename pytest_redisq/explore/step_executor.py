@@ -128,12 +128,14 @@ class StepExecutor:
         footprint = held.footprint
         if step.kind in KEY_FAULTS:
             footprint = struck_footprint(held)
-            for each in self._controller.states:  # NOGROUP, or what a script says of a key that is gone
-                each.refused = True
         if self._server_faults.remembers:
             waiting = [other.blocked.footprint for other in self._proxy.connections if other.blocked]
             self._server_faults.write(self._mailbox.now, [footprint, *waiting])
         reply = self._commands.execute(connection, step.kind)
+        missed = self._commands.missed
+        if step.kind in KEY_FAULTS and not missed:
+            for each in self._controller.states:  # NOGROUP, or what a script says of a key that is gone
+                each.refused = True
         blocks = connection.blocked is not None
         if blocks and held.timeout_seconds is not None:
             connection.deadline = self._mailbox.now + held.timeout_seconds
@@ -144,7 +146,13 @@ class StepExecutor:
         self._server_time.touch(held.args, self.effect)
         self.events.append(
             ExecutedStep(
-                step=step, args=held.args, reply=reply, blocks=blocks, woken=woken, unread=connection.abandoned
+                step=step,
+                args=held.args,
+                reply=reply,
+                blocks=blocks,
+                woken=woken,
+                unread=connection.abandoned,
+                missed=missed,
             )
         )
         self._controller.note_repetition(state, held.args, reply)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from pytest_redisq.explore.folding import LeftOut, fold
 from pytest_redisq.explore.schedule import StepKind, letter
-from pytest_redisq.explore.trace import WORDS, ExecutedStep, WokenCommand, command_text, lanes_of, reply_text
+from pytest_redisq.explore.trace import ExecutedStep, WokenCommand, command_text, lanes_of, reply_text
 from pytest_redisq.terminal import fit, shown_columns, width
 
 #: What a command needs at least, in columns.
@@ -131,7 +131,7 @@ def _row(event: ExecutedStep, lanes: dict[int, int]) -> list[_Cell]:
 
 def _cell(event: ExecutedStep) -> _Cell:
     reply, mark = _outcome(event) if event.reply else ("", " …" * event.blocks)
-    word = WORDS[event.step.kind]
+    word = event.word
     return _Cell(command_text(event.args), reply, f"{mark}  ⚡ {word}" if word else mark)
 
 

@@ -40,6 +40,8 @@ WORDS: dict[StepKind, str] = {
     StepKind.RESTART_EMPTY: "server restarted, empty",
     StepKind.FAILOVER: "failover, last write lost",
 }
+#: The same of a fault that found nothing to take away.
+MISSED_WORDS: dict[StepKind, str] = {StepKind.EVICT: "no key to evict", StepKind.GROUP_GONE: "no group to destroy"}
 
 #: How an error begins as a reply: a simple one, and a bulk one of RESP3.
 _ERROR_SIGNS = (b"-", b"!")
@@ -71,6 +73,13 @@ class ExecutedStep:
     #: Whether its client has gone, so that nothing reads the reply.
     unread: bool = False
     woken: tuple[WokenCommand, ...] = ()
+    #: Whether a fault was to strike the command, but found nothing to take away.
+    missed: bool = False
+
+    @property
+    def word(self) -> str:
+        """What the step is, besides a command that is executed: "reply lost", "time passes". Usually empty."""
+        return MISSED_WORDS[self.step.kind] if self.missed else WORDS[self.step.kind]
 
     def mentions(self, bodies: Iterable[bytes]) -> bool:
         """Whether the step, or a command that it ended, contains one of `bodies`."""
@@ -88,7 +97,7 @@ class ExecutedStep:
             "actor": letter(self.step.actor),
             "command": command_text(self.args),
             "reply": reply_text(self.reply) if self.reply else None,
-            "what": WORDS[self.step.kind] or ("blocks" if self.blocks else ""),
+            "what": self.word or ("blocks" if self.blocks else ""),
             "woken": woken,
         }
 

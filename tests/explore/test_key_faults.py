@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import pytest
 import redis
 
 from pytest_redisq.explore import World, explore, queue_scenario, replay
@@ -102,3 +103,43 @@ def test_a_consumer_that_is_blocked_notices_that_its_group_is_gone(url: str) -> 
 
     execution = replay(scenario, "ABu", url=url)
     assert execution.error is None, execution.table()
+
+
+def look(client: Client) -> None:
+    client.llen("jobs")
+    client.xack("stream", "workers", "0-1")
+
+
+def looking_at(key: str, group: str) -> Callable[[World], None]:
+    def scenario(world: World) -> None:
+        world.redis.rpush(key, "job")
+        world.redis.xgroup_create("stream", group, mkstream=True)
+        world.actor(look)
+        world.run()
+
+    return scenario
+
+
+@pytest.mark.parametrize("fault", ["evict", "group-gone"])
+def test_a_fault_that_takes_something_away_has_struck(url: str, fault: str) -> None:
+    exploration = explore(looking_at("jobs", "workers"), url=url, schedules=20, faults=fault)
+    exploration.verify()
+    places = 2 if fault == "evict" else 1
+    assert f"{fault} struck at {places} of {places} places" in str(exploration)
+
+
+def test_a_fault_that_finds_no_group_to_destroy_has_not_struck(url: str) -> None:
+    exploration = explore(looking_at("jobs", "others"), url=url, schedules=20, faults="group-gone")
+    assert exploration.outcome == "unknown"
+    assert "no fault struck" in str(exploration)
+
+
+def test_a_fault_that_finds_no_key_to_evict_has_not_struck(url: str) -> None:
+    exploration = explore(looking_at("other", "workers"), url=url, schedules=20, faults="evict")
+    assert "evict struck at 1 of 2 places" in str(exploration)
+
+
+def test_the_table_tells_that_there_was_nothing_to_take_away(url: str) -> None:
+    assert "⚡ no key to evict" in replay(looking_at("other", "workers"), "Ai", url=url).table()
+    assert "⚡ no group to destroy" in replay(looking_at("other", "others"), "AAu", url=url).table()
+    assert "⚡ key evicted before" in replay(looking_at("jobs", "workers"), "Ai", url=url).table()

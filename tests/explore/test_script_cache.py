@@ -60,6 +60,7 @@ def test_redis_py_loads_again_what_was_forgotten(url: str) -> None:
         return [script(), script()]
 
     def scenario(world: World) -> None:
+        world.redis.script_load(SCRIPT.decode())
         actor = world.actor(careful)
         world.run()
         assert actor.result == [1, 1]

@@ -35,7 +35,8 @@ class FaultPlaces:
         for at, (point, step) in enumerate(choices):
             place = step.actor, taken.get(step.actor, 0)
             taken[step.actor] = place[1] + 1
-            self.struck = self.struck or point.costs(step)
+            missed = at < len(events) and events[at].missed
+            self.struck = self.struck or (point.costs(step) > 0 and not missed)
             enabled = point.enabled_step(step)
             if point.early or (enabled and enabled.faults):
                 self.every.setdefault(place, 0)

@@ -21,10 +21,13 @@ class UrwScheduler:
 
     def __init__(self, rng: random.Random, lengths: Mapping[int, int]) -> None:
         self._rng = rng
+        self._lengths = dict(lengths)
         self._left = dict(lengths)
 
     def choose(self, point: ChoicePoint) -> Step:
         """An enabled step. An actor that takes more steps than expected keeps the weight 1."""
+        if point.position == 0:  # again from the start, where the clients had to load their scripts
+            self._left = dict(self._lengths)
         weights = [max(1, self._left.get(enabled.actor, 1)) for enabled in point.enabled_steps]
         drawn = bisect(list(accumulate(weights)), self._rng.random() * sum(weights))
         step = point.enabled_steps[drawn].step
