@@ -30,12 +30,13 @@ def failure_way(text: str) -> int:
     return zlib.crc32(re.sub(r"\d+", "#", text).encode(errors="replace"))
 
 
-def shared_failure(streaks: Iterable[FailureStreak], *, now_ns: int, healed_ns: int) -> str:
+def shared_failure(streaks: Iterable[FailureStreak], *, now_ns: int, healed_ns: int, workers: str = "workers") -> str:
     """What to say where every operation of all living workers has failed in the same way long enough; else empty.
 
     * `streaks`: one for each living worker.
     * `now_ns`: the time now.
     * `healed_ns`: when a fault last struck or was healed; what failed before does not count. 0: never.
+    * `workers`: what they are, in words; default: all workers.
     """
     ways = set()
     since_ns, words = healed_ns, ""
@@ -46,4 +47,4 @@ def shared_failure(streaks: Iterable[FailureStreak], *, now_ns: int, healed_ns: 
         since_ns, words = max(since_ns, streak.since_ns), streak.words
     if len(ways) != 1 or now_ns - since_ns < HOPELESS_SECONDS * 1e9:
         return ""
-    return f"Every operation of all workers has failed in the same way for {HOPELESS_SECONDS:g} s: {words}"
+    return f"Every operation of all {workers} has failed in the same way for {HOPELESS_SECONDS:g} s: {words}"

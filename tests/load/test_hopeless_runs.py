@@ -37,6 +37,26 @@ def test_a_put_that_always_raises_ends_the_run(
     assert [(each["times"] > 4, each["text"].startswith(error)) for each in told["errors"]] == [(True, True)]
 
 
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_consumers_that_all_fail_end_the_run_while_producers_succeed(
+    server: Server, saboteur: Callable[[str], str], processes: int
+) -> None:
+    load = LoadRun(
+        scenario=saboteur("failing_gets"),
+        url=server.url,
+        own_server=True,
+        seconds=600,
+        drain_seconds=1.0,
+        rate="100",
+        processes=processes,
+    )
+    report = run(load)
+    assert (report.exit_code, report.interrupted) == (3, True), report.output
+    told = report.told["verdict"]
+    assert told["reasons"][0].startswith("Every operation of all consumers has failed in the same way for 2 s: NOGROUP")
+    assert told["totals"]["acknowledged"] > 0
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("run_options", [{}, {"engine": "locust"}, {"processes": 2}], ids=str)
 def test_a_full_server_ends_the_run(own_server: Server, run_options: dict[str, object]) -> None:

@@ -90,6 +90,9 @@ class Turns(Protocol):
     def done(self, latency_ns: int) -> None:
         """A message was put or received; the latency as `LoadClient.reply` returns it."""
 
+    def idle(self) -> None:
+        """A get came back with nothing."""
+
     def failed(self, error: Exception) -> None:
         """A put, get or ack raised `error`."""
 

@@ -63,6 +63,7 @@ class EpollEngine:
         self._flush = flush
         by_name = {client.name: Samples(client.name, client.replies) for client in clients}
         self._samples = list(by_name.values())
+        self._consumer_names = {client.name for client in clients if not client.producing}
         self.failures: FailureTracker = FailureTracker()
         self._all = [EpollConnection(client, by_name[client.name], self.failures) for client in clients]
         self._unopened = deque(self._all)
@@ -393,6 +394,7 @@ class EpollEngine:
 
     def _collect(self) -> None:
         self._flush()
-        if any(samples.succeeded for samples in self._samples):
-            self.failures.succeed()
+        succeeded = {samples.name for samples in self._samples if samples.succeeded}
+        if succeeded:
+            self.failures.succeed(consumers=bool(succeeded & self._consumer_names))
         self.batches += filter(None, [samples.collect() for samples in self._samples])

@@ -54,6 +54,7 @@ class LocustEngine:
         self._due = due
         self._flush = flush
         self._samples: dict[str, Samples] = {}
+        self._consumer_names: set[str] = set()
         self._connections: dict[int, _LocustConnection] = {}
         self._left = {True: 0, False: 0}
         self._stopping = {True: False, False: False}
@@ -106,8 +107,9 @@ class LocustEngine:
     def collect(self) -> None:
         """Hand over the samples since the last call. Called every `COLLECT_SECONDS`."""
         self._flush()
-        if any(samples.succeeded for samples in self._samples.values()):
-            self.failures.succeed()
+        succeeded = {name for name, samples in self._samples.items() if samples.succeeded}
+        if succeeded:
+            self.failures.succeed(consumers=bool(succeeded & self._consumer_names))
         self.batches += filter(None, [samples.collect() for samples in self._samples.values()])
 
     def collect_for_ever(self) -> None:
@@ -118,6 +120,7 @@ class LocustEngine:
     def work(self, client: LoadClient, index: int, report: RequestReporter) -> None:
         """Run `client` until it must end. Connects again when the connection breaks."""
         samples = self._samples.setdefault(client.name, Samples(client.name, client.replies))
+        self._consumer_names.update(() if client.producing else (client.name,))
         connection = _LocustConnection(self, client, index, samples, report)
         self._connections[id(connection)] = connection
         self._left[client.producing] += 1
@@ -141,6 +144,7 @@ class LocustEngine:
     def work_on_own_queue(self, client: OwnQueueClient, index: int, report: RequestReporter) -> None:
         """Run a client of the user's own queue until it is to end. A consumer then goes on until nothing comes."""
         samples = self._samples.setdefault(client.name, Samples(client.name))
+        self._consumer_names.update(() if client.producing else (client.name,))
         self._left[client.producing] += 1
         self.connection_ready()
         try:
@@ -202,6 +206,9 @@ class _QueueTurns:
         if self._due is not None:
             self._samples.response.append(now - self._due)
         self._report(self._method, self._name, service / 1e6, 0, None)
+
+    def idle(self) -> None:
+        self._engine.failures.idle(self._client)
 
     def failed(self, error: Exception) -> None:
         """An exception of the user's queue is a figure of the run, and does not end it."""

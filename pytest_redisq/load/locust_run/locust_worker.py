@@ -272,6 +272,7 @@ class LocustWorker:
         * `connecting`: the number of connections that are not ready.
         * `failing`: its `FailureStreak`; None if it has only consumers, and none of them fails.
         * `succeeded_ns`: when an operation succeeded last, by the wall clock; 0: never.
+        * `starving`, `received_ns`: the same of its consumers alone, whatever its producers do; None if it has none.
         """
         assert self.assignment is not None
         clients = self.assignment.producers + self.assignment.consumers
@@ -282,6 +283,8 @@ class LocustWorker:
             "connecting": connecting,
             "failing": failures.streak(self._engine.producing()),
             "succeeded_ns": failures.succeeded_ns,
+            "starving": failures.consumer_streak(self._engine.consuming()),
+            "received_ns": failures.received_ns,
         }
 
     def _tell(self, kind: str, data: dict[str, Any]) -> None:

@@ -20,6 +20,9 @@ from pytest_redisq.load.queue_errors import QueueErrorCount, merged
 from pytest_redisq.load.results.histogram import Timings
 from pytest_redisq.resp import Trait
 
+#: What a worker's progress says of failures: its streak, when an operation succeeded, and whose operations they are.
+_STREAKS = (("failing", "succeeded_ns", "workers"), ("starving", "received_ns", "consumers"))
+
 
 class WorkerReports:
     """Collects the messages of the workers that have `assignments`, by the number of the worker.
@@ -74,7 +77,7 @@ class WorkerReports:
         return self._progress.values()
 
     def shared_failure(self, healed_ns: int) -> str:
-        """What to say if all operations of all workers fail in the same way long enough; else empty.
+        """What to say if all operations of all workers fail in the same way long enough, or all consumers; else empty.
 
         `healed_ns`: when a fault last struck or was healed, by the wall clock; 0: never.
         """
@@ -83,9 +86,12 @@ class WorkerReports:
         if not all(worker in self._progress for worker in present):
             return ""
         told = [self._progress[worker] for worker in present]
-        streaks = [FailureStreak(*each["failing"]) for each in told if each["failing"] is not None]
-        healed_ns = max([healed_ns, *(each["succeeded_ns"] for each in told)])
-        return shared_failure(streaks, now_ns=time.time_ns(), healed_ns=healed_ns)
+        for streak, success, workers in _STREAKS:
+            streaks = [FailureStreak(*each[streak]) for each in told if each[streak] is not None]
+            since_ns = max([healed_ns, *(each[success] for each in told)])
+            if said := shared_failure(streaks, now_ns=time.time_ns(), healed_ns=since_ns, workers=workers):
+                return said
+        return ""
 
     def distinct(self) -> int:
         """How many different messages consumers have received so far, each reader by itself."""

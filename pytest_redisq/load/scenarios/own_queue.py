@@ -277,6 +277,7 @@ class _LedgerRecord:
         moment_ns = time.time_ns()
         if received is None:
             self._log.ended(moment_ns)
+            self._turns.idle()
             return
         self._log.took(moment_ns)
         self._context.ledger.logs.count_taken(moment_ns)
