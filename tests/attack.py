@@ -29,12 +29,6 @@ os.execvp(sys.argv[1], sys.argv[1:])
 """
 
 
-def _obey_signals() -> None:
-    """A program that a shell started in the background ignores these two, and so does all that it starts."""
-    for number in (signal.SIGINT, signal.SIGQUIT):
-        signal.signal(number, signal.SIG_DFL)
-
-
 class Attacked:
     """A command under way, whose temporary files lie in `place/tmp`; its output goes to `place/output`."""
 
@@ -59,7 +53,6 @@ class Attacked:
                 stdout=out,
                 stderr=out,
                 start_new_session=ending != CLOSED_TERMINAL,
-                preexec_fn=_obey_signals,
             )
 
     def running(self) -> dict[int, str]:

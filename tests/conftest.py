@@ -68,9 +68,10 @@ def inner(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> InnerRu
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # A run that was started in the background ignores SIGINT, one under nohup SIGHUP, and every process that a test
-    # starts would, too.
+    # A run that was started in the background ignores SIGINT and SIGQUIT, one under nohup SIGHUP, and every process
+    # that a test starts would, too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if hasattr(config, "workerinput"):
         return
