@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import configparser
+import fnmatch
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -52,3 +55,12 @@ def test_a_run_ends_with_the_status_of_its_command(tmp_path: Path, script: str, 
     assert attacked.process.wait(60) == code
     attacked.has_left_nothing()
     assert f"=== {word}" in attacked.output.read_text()
+
+
+def test_what_tox_starts_bears_the_mark_by_which_it_is_found() -> None:
+    """tox hands on no other variables than those that its configuration names."""
+    [mark] = re.findall("^mark=([A-Z]+_)", (ROOT / ".ci" / "supervise").read_text(), re.MULTILINE)
+    tox = configparser.ConfigParser(interpolation=None)
+    tox.read(ROOT / "tox.ini")
+    assert any(fnmatch.fnmatch(f"{mark}1_2", each) for each in tox["testenv"]["pass_env"].split())
+    assert not [name for name, section in tox.items() if name.startswith("testenv:") and "pass_env" in section]
