@@ -14,7 +14,7 @@ from pyroaring import BitMap64
 from pytest_redisq.check import ErrorCount, Knowledge, Share
 from pytest_redisq.check.evidence import Counts, Example, Messages, Missing, Recovery, Repeat
 from pytest_redisq.history import FaultRecord, FoundPlace, Search
-from pytest_redisq.load.codec import MAX_SEQUENCE, PRODUCERS_OF_A_PROCESS, SEQUENCE_BITS, message_of
+from pytest_redisq.load.codec import MAX_SEQUENCE, PRODUCERS_OF_A_PROCESS, SEQUENCE_BITS, key_of, message_of
 from pytest_redisq.load.deliveries import END, LIST, Received, following
 from pytest_redisq.load.ledger import Ledger
 from pytest_redisq.model import UNREADABLE, Message, Op
@@ -159,8 +159,9 @@ class BitmapEvidence:
         logs = self._ledger.logs
         return logs.recoveries(self._strikes) if logs.consumers and not self._absent else None
 
-    def failed_work(self, messages: set[Message]) -> Mapping[Message, int]:  # noqa: ARG002
-        return {}
+    def failed_work(self, messages: set[Message]) -> Mapping[Message, int]:
+        failures = [received.work_failed for received in self._ledger.readers.values()]
+        return {message: sum(failed[key_of(*message)] for failed in failures) for message in messages}
 
     def last_seen(self, messages: set[Message]) -> Mapping[Message, Op]:  # noqa: ARG002
         return {}
@@ -234,8 +235,9 @@ class BitmapShare:
             _parts(ledger.pending if not self.fan_out else BitMap64()),
             _parts(ledger.remaining if not self.fan_out else BitMap64()),
             _parts(ledger.trimmed),
+            _by_number(got.work_failed),  # not counted: so that what is said of one message is true of all
         ]
-        for (tried, sure, failed, *rest), keys in _refined(uneven, parts):
+        for (tried, sure, failed, *rest, _), keys in _refined(uneven, parts):
             yield Counts(tried, sure, tried - failed if tried else 0, *rest), KeySet(keys)
 
     def repeats(self) -> Iterator[Repeat]:
@@ -262,8 +264,8 @@ class BitmapShare:
         gone = got.acked.once | got.ack_tried | ledger.pending | ledger.remaining | ledger.trimmed
         held = (BitMap64(unfinished) & self.acknowledged & got.once) - gone
         keys = BitMap64(key for key in held if unfinished[key] >= 1 + got.delivered.repeated[key])
-        if keys:
-            yield 1, KeySet(keys)
+        for _, some in _refined(keys, [_by_number(got.work_failed)]):
+            yield 1, KeySet(some)
 
     def missing(self) -> Iterator[Missing]:
         missing = self.acknowledged - self.received.once
@@ -340,6 +342,11 @@ def _times(once: BitMap64, repeated: Counter[int]) -> list[_Part]:
         by_times.setdefault(times + 1, BitMap64()).add(key)
     again = BitMap64.union(*by_times.values()) if by_times else BitMap64()
     return [(1, once - again), *sorted(by_times.items(), key=lambda each: each[0])]
+
+
+def _by_number(counts: Counter[int]) -> list[_Part]:
+    """The keys, grouped by their count."""
+    return _times(BitMap64(counts), Counter({key: times - 1 for key, times in counts.items() if times > 1}))
 
 
 def _refined(keys: BitMap64, dimensions: Sequence[Sequence[_Part]]) -> list[tuple[tuple[int, ...], BitMap64]]:

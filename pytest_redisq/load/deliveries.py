@@ -207,7 +207,8 @@ class Received:
     * `delivered`, `acked`: deliveries and acknowledgements.
     * `reordered`: messages that came only after a later one of the same producer.
     * `ack_tried`: messages with an ack of unknown outcome.
-    * `failed`: how often the work on a message, or its ack, failed. `acks_failed`: whether an ack did.
+    * `failed`: how often the work on a message, or its ack, failed. `acks_failed`: whether an ack did. `work_failed`:
+      how often the work did.
     * `after_ack`: messages delivered by a dequeue that was invoked after an ack had ended.
     * `maybe_after_ack`: messages for which that is unknown.
     * `in_flight`: how often a message was in a consumer's last dequeue.
@@ -225,6 +226,7 @@ class Received:
     in_flight: Counter[int] = field(default_factory=Counter)
     failed: Counter[int] = field(default_factory=Counter)
     acks_failed: bool = False
+    work_failed: Counter[int] = field(default_factory=Counter)
     backwards: Counter[int] = field(default_factory=Counter)
     unknown_takes: int = 0
     unknown_dequeues: int = 0
@@ -303,6 +305,7 @@ class Received:
         self.in_flight.update(other.in_flight)
         self.failed.update(other.failed)
         self.acks_failed |= other.acks_failed
+        self.work_failed.update(other.work_failed)
         self.backwards.update(other.backwards)
         self.unknown_takes += other.unknown_takes
         self.unknown_dequeues += other.unknown_dequeues
@@ -336,7 +339,7 @@ class Received:
             setattr(loaded, name, KeyMultiset.load(dumped[name]))
         for name in ("reordered", "ack_tried", "after_ack", "maybe_after_ack"):
             setattr(loaded, name, BitMap64.deserialize(dumped[name]))
-        for name in ("in_flight", "failed", "backwards"):
+        for name in ("in_flight", "failed", "work_failed", "backwards"):
             setattr(loaded, name, Counter({key: times for key, times in dumped[name]}))  # noqa: C416
         loaded.acks_failed = dumped["acks_failed"]
         loaded.unknown_takes, loaded.unknown_dequeues = dumped["unknown_takes"], dumped["unknown_dequeues"]

@@ -87,6 +87,27 @@ def test_failed_work_under_load(redisq: Redisq, queue: Any, monkeypatch: pytest.
     assert (report.outcome == "fail") is bool(BROKEN[queue])
 
 
+@pytest.mark.parametrize(
+    ("queue", "line", "words"),
+    [
+        (orders.Retries, "1 stuck, dead-lettered", "its work failed 3 times, and no consumer gets it any more"),
+        (orders.GivesUp, "1 forgotten, given up", "its work failed 3 times; it was not delivered again"),
+    ],
+)
+def test_a_load_run_says_what_became_of_failed_work(
+    redisq: Redisq, queue: Any, line: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ORDERS", queue.__name__)
+    monkeypatch.setenv("WORK", "fails")
+    report = run(
+        LoadRun(scenario=str(LOCUSTFILE), url=redisq.url, seconds=0.5, drain_seconds=1, producers=1, rate="200")
+    )
+    assert line in report.output
+    assert words in report.output
+    (anomaly,) = [each for each in report.told["verdict"]["anomalies"] if each["fate"]]
+    assert line.endswith(anomaly["fate"])
+
+
 def test_work_that_outlasts_its_lease_is_done_twice(redisq: Redisq) -> None:
     """The other consumer stays while one is at work; under a lease that is long enough, it gets nothing."""
     options: Any = {"contract": "at-most-once", "messages": 1, "schedules": 20}

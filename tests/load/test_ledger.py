@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyroaring import BitMap64
 
-from pytest_redisq.check import LAWS, AnomalyKind, Contract, Verdict
+from pytest_redisq.check import LAWS, AnomalyKind, Contract, Knowledge, Verdict
 from pytest_redisq.load.bitmap_evidence import KeySet
 from pytest_redisq.load.codec import PRODUCERS_OF_A_PROCESS, key_of
 from pytest_redisq.load.deliveries import LIST, READER, Coverage, Dequeue
@@ -312,3 +312,24 @@ def test_a_hundred_million_messages_take_little_memory() -> None:
     outcome, kilobytes = told.split()
     assert outcome == "pass"
     assert int(kilobytes) < 300_000
+
+
+def test_how_often_the_work_failed_is_said_of_each_message() -> None:
+    """Messages next to each other, in one range of what is broken."""
+    ledger = sent(4, coverage=LIST._replace(acks=Knowledge.RECORDED))
+    received = ledger.reader("")
+    ledger.receive(wire(0, 1, 2, 2, 3), dequeues=[Dequeue(at, at, at + 1) for at in range(5)])
+    for key, times in ((0, 1), (1, 1), (2, 2), (3, 1)):
+        received.failed[key] = times
+        received.work_failed[key] = times if key < 3 else 0
+    ledger.pending.add(2)
+    verdict = judge(Ledger.load(ledger.dump()), AT_LEAST_ONCE)
+    said = {(str(each.kind), each.message.sequence, each.messages, each.fate): each.words for each in verdict.anomalies}
+    assert {
+        key: words.partition(";")[0].partition(",")[0] for key, words in said.items() if key[0] != "duplicated"
+    } == {
+        ("stuck", 2, 1, ""): "its work failed twice",
+        ("forgotten", 0, 2, "given up"): "its work failed once",
+        ("forgotten", 3, 1, ""): "delivered only to a consumer that did not finish it",
+        ("cloned", 2, 1, ""): "delivered again with no id by which a consumer could tell",
+    }

@@ -62,6 +62,16 @@ class GroupThatNeverAcks(GroupWithoutClaim):
         return True
 
 
+class GroupThatSkipsAcks(GroupWithoutClaim):
+    """Every third ack is not sent, as by a handler that fails without a word."""
+
+    acks = 0
+
+    def ack(self, received: Delivery) -> Any:
+        self.acks += 1
+        return super().ack(received) if self.acks % 3 else True
+
+
 class GroupThatSwapsBodies(Group):
     """Hands out two entries, each with the body of the other."""
 

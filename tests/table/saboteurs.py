@@ -77,6 +77,7 @@ SABOTEURS = [
     Row(streams.GroupOfNoack, LEAST, "forgotten", drivers=RUN, run=DIES_HOLDING),
     Row(streams.GroupThatClaimsAtOnce, MOST, "duplicated", drivers=HERE),
     Row(streams.GroupThatNeverAcks, LEAST, "false-ack"),
+    Row(streams.GroupThatSkipsAcks, LEAST, "false-ack", drivers=("load", "run", "explore")),
     Row(streams.GroupThatSwapsBodies, LEAST, "wrong-id", drivers=("run", "explore")),
     Row(streams.GroupThatReadsTwo, LEAST, "lost", drivers=LOAD, load=FAST),
     Row(streams.GroupTrimmedTooSoon, LEAST, "trimmed", drivers=LOAD),

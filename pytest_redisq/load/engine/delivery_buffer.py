@@ -70,8 +70,10 @@ class DeliveryBuffer:
 
     def fail(self, consumer: object, keys: list[bytes], *, ack: bool) -> None:
         """The work of `consumer` on the messages failed for certain, or its ack did."""
-        self._received.failed.update(array("Q", b"".join(keys)))
+        failed = array("Q", b"".join(keys))
+        self._received.failed.update(failed)
         self._received.acks_failed |= ack
+        self._received.work_failed.update(() if ack else failed)
         if consumer in self._in_hand:
             self._in_hand[consumer] = [key for key in self._in_hand[consumer] if key not in keys]
 

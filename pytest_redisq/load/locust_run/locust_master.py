@@ -291,6 +291,7 @@ class LocustMaster:
         queries.check_writable()
         queries.look_inside(ledger)
         search = queries.look_for_missing(ledger, self._reports.seen())
+        search = queries.look_for_finished(ledger, search)
         evidence = BitmapEvidence(
             ledger,
             unsettled=[*unsettled, *queries.failures],

@@ -32,22 +32,39 @@ class _Wanted:
 def missing_keys(ledger: Ledger) -> BitMap64:
     """The messages that were acknowledged by the queue, and neither delivered for good nor known to be inside.
 
-    Not delivered for good: never, or in the last dequeue of a consumer that did not acknowledge it.
+    Not delivered for good: never, or in the last dequeue of a consumer that did not acknowledge it, or the work or the
+    ack failed after each delivery.
     """
-    once, acked, held = BitMap64(), BitMap64(), BitMap64()
+    once, acked, held, failed = BitMap64(), BitMap64(), BitMap64(), BitMap64()
     for received in ledger.readers.values():
         once |= received.once
         acked |= received.acked.once | received.ack_tried
         held |= BitMap64(received.in_flight)
+        again = received.delivered.repeated
+        failed.update(key for key, times in received.failed.items() if times > again[key])
     if not acked:
         held = BitMap64()  # no consumer acknowledges
-    return ((ledger.acknowledged() - once) | (held - acked)) - ledger.remaining - ledger.pending - ledger.trimmed
+    return (
+        ((ledger.acknowledged() - once) | ((held | failed) - acked))
+        - ledger.remaining
+        - ledger.pending
+        - ledger.trimmed
+    )
 
 
 def missed_keys(ledger: Ledger) -> BitMap64:
     """The messages that were acknowledged by the queue, and that some reader has not received."""
     received = [each.once for each in ledger.readers.values()]
     return ledger.acknowledged() - (BitMap64.intersection(*received) if received else BitMap64())
+
+
+def finished_keys(ledger: Ledger) -> BitMap64:
+    """The messages that consumers have acknowledged as often as they received them."""
+    finished = BitMap64()
+    for received in ledger.readers.values():
+        more = (key for key, times in received.delivered.repeated.items() if times > received.acked.repeated[key])
+        finished |= received.acked.once - BitMap64(more)
+    return finished
 
 
 class MissingSearch:
@@ -84,6 +101,10 @@ class MissingSearch:
         """Search for all that the queue has acknowledged."""
         return self._search.search(_Wanted(ledger.acknowledged()))
 
+    def search_finished(self, ledger: Ledger) -> SearchResult:
+        """Search the pending entries of streams' groups for what consumers have acknowledged, for some moments."""
+        return self._search.search_pending(_Wanted(finished_keys(ledger)))
+
     def let_leases_pass(self, result: SearchResult) -> bool:
         """Age the keys of the run. Returns True."""
         self._search.let_leases_pass(result)
@@ -117,3 +138,15 @@ def add_found(ledger: Ledger, result: SearchResult, *, asked: bool) -> Search:
     ledger.pending |= stuck
     ledger.remaining |= found - stuck
     return result.record
+
+
+def add_finished(ledger: Ledger, result: SearchResult, search: Search | None) -> Search | None:
+    """Add acknowledged messages that are pending all the same to the ledger, and to what a search has found.
+
+    * `result`: of the search for them.
+    * `search`: what the search for missing messages has found; None if there was none.
+    """
+    ledger.pending |= BitMap64(key_of(*message) for message in result.pending)
+    if not result.places:
+        return search
+    return Search(places=(*(search.places if search else ()), *result.places), gap=search.gap if search else "")

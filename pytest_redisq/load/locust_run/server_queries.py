@@ -26,8 +26,10 @@ from pytest_redisq.load.ledger import Ledger
 from pytest_redisq.load.locust_run.bound_watch import BoundWatch
 from pytest_redisq.load.locust_run.missing_search import (
     MissingSearch,
+    add_finished,
     add_found,
     add_recovered,
+    finished_keys,
     missed_keys,
     missing_keys,
 )
@@ -166,6 +168,17 @@ class ServerQueries:
         if bounds and contract.bounded:
             self.ask(_SEARCHED, lambda: bounds.add_trimmed_elements(ledger, result, seen), None)
         return add_found(ledger, result, asked=asked)
+
+    def look_for_finished(self, ledger: Ledger, search: Search | None) -> Search | None:
+        """Search for messages that a consumer of an own queue has acknowledged, and that are pending all the same.
+
+        `search`: what was found before. Returns all that was found.
+        """
+        if not isinstance(self._scenario, OwnQueue) or self.silent or not finished_keys(ledger):
+            return search
+        finder = MissingSearch(self._scenario, self._assignment)
+        result = self.ask(_SEARCHED, lambda: finder.search_finished(ledger), SearchResult())
+        return add_finished(ledger, result, search)
 
     def _trimmed(self, scenario: ScenarioWithTrimming, ledger: Ledger, number: int) -> BitMap64:
         """Those acknowledged that the stream has no more; none if they are more than the `number` that it trimmed.
