@@ -64,6 +64,7 @@ class AsyncGroup:
     """A stream's group by asyncio, which claims what has been pending for longer than a lease."""
 
     recovers = True
+    lease_seconds = LEASE_SECONDS
 
     def __init__(self, client: redis.asyncio.Redis) -> None:
         self.client = client
@@ -77,7 +78,7 @@ class AsyncGroup:
             await self.client.xgroup_create("orders", "billing", "0", mkstream=True)
         if self.recovers:
             claim: Any = await self.client.xautoclaim(
-                "orders", "billing", self.name, LEASE_SECONDS * 1000, "0-0", count=1
+                "orders", "billing", self.name, self.lease_seconds * 1000, "0-0", count=1
             )
             if claim[1]:
                 return Entry(*claim[1][0])

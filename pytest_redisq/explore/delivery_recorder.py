@@ -135,6 +135,7 @@ class DeliveryRecorder:
         self.run_actors()
         recovers = agreed.guarantee is not Guarantee.FAN_OUT
         if recovers:
+            self._loop.outlast_claims()
             self._recover(LEASES_SECONDS)
         history = self._settled(recovers=recovers, searches=agreed.forbids(AnomalyKind.LOST))
         if self.exam:

@@ -120,6 +120,10 @@ class ExecutionLoop:
         """Seconds of virtual time since the execution began."""
         return self._mailbox.now
 
+    def outlast_claims(self) -> None:
+        """Make pending entries so old that any claim takes them over. Call it between the steps of actors."""
+        self._executor.outlast_claims()
+
     def note_recorded(self) -> None:
         """Note that a recorded operation began or ended now, and that the contract compares its time with other
         actors'.

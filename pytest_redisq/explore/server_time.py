@@ -17,6 +17,8 @@ _PENDING = frozenset(b"XREADGROUP XCLAIM XAUTOCLAIM XGROUP EVAL EVALSHA FCALL EX
 #: Commands that take over entries idle for so many milliseconds, and the position of that argument.
 _CLAIMS = frozenset([b"XCLAIM", b"XAUTOCLAIM"])
 _CLAIMS_IDLE_AT = 4
+#: No claim that was not seen waits for longer, in seconds.
+_CLAIMS_SECONDS = 86_400.0
 #: The most pending entries per group that are aged.
 _ENTRIES = 10_000
 
@@ -48,6 +50,11 @@ class ServerTime:
         self._expire(sorted({*self._keys, *self._others()}), milliseconds)
         for stream in sorted(self._streams):
             self._idle(stream, milliseconds)
+
+    def outlast_claims(self) -> None:
+        """Make pending entries so old that any claim takes them over. No other time passes."""
+        for stream in sorted(self._streams):
+            self._idle(stream, round(max(_CLAIMS_SECONDS, self.lease_seconds) * 1000))
 
     def _expire(self, keys: list[bytes], milliseconds: int) -> None:
         lives = self._control.ask_all([("PTTL", key) for key in keys]) if keys else []

@@ -20,7 +20,19 @@ class LongMovedList(MovedList):
     lease_seconds = 7_200
 
 
-@pytest.mark.parametrize("queue", [MovedList, LongMovedList, AsyncGroup, LeasedSet])
+class PatientGroup(AsyncGroup):
+    """It claims what has been pending for two hours."""
+
+    lease_seconds = 7_200
+
+
+class WeeklyGroup(AsyncGroup):
+    """It claims what has been pending for a week."""
+
+    lease_seconds = 7 * 86_400
+
+
+@pytest.mark.parametrize("queue", [MovedList, LongMovedList, AsyncGroup, PatientGroup, WeeklyGroup, LeasedSet])
 def test_a_queue_with_a_long_lease_holds(redisq: Redisq, queue: Any) -> None:
     redisq.explore(queue, contract="at-least-once", faults="kill", schedules=40, messages=2)
 
