@@ -5,16 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import selectors
+import threading
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from pytest_redisq.explore.actor_threads import ActorKilled, ActorRunner, ActorThread
+from pytest_redisq.explore.actor_threads import ActorKilled, ActorRunner, ActorThread, runnable
 from pytest_redisq.explore.mailbox import ActorIdle, Mailbox
 from pytest_redisq.explore.virtual_time import VirtualDateClock, is_sleep, use_clock
 
 #: Seconds that a killed actor's event loop waits for input.
 _HURRY_SECONDS = 0.002
+#: Seconds between two looks at the threads of executors that an event loop waits for. After so many looks at which
+#: none runs, they wait for something inside the program.
+_LOOK_SECONDS, _LOOKS = 0.002, 500
 
 
 class _ReportingSelector(selectors.DefaultSelector):
@@ -30,8 +36,24 @@ class _ReportingSelector(selectors.DefaultSelector):
             return ready
         if self.runner.killed:
             return self._hurry(timeout)
+        if self.runner.jobs:
+            return self._wait_for_jobs(timeout)
         self.runner.mailbox.report(ActorIdle(self.runner.actor, generation, timeout))
         return super().select(None)
+
+    def _wait_for_jobs(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Wait while threads of an executor are at work. They do not report; but the proxy has their commands."""
+        reported, looks = -1, 0
+        while not (ready := super().select(_LOOK_SECONDS)):
+            if self.runner.killed:
+                return self._hurry(timeout)
+            with self.runner.mailbox.lock:
+                generation = self.runner.generation
+            looks = 0 if generation == reported or self.runner.jobs_run() else looks + 1
+            if generation != reported and (looks >= _LOOKS or self.runner.commands() >= self.runner.jobs):
+                self.runner.mailbox.report(ActorIdle(self.runner.actor, generation, timeout))
+                reported = generation
+        return ready
 
     def _hurry(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
         """Wait for a killed actor that only cleans up: not for the schedule, and not for longer than
@@ -59,10 +81,32 @@ class _VirtualTimeLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._body.mailbox.now - self._body.paused_seconds + self._body.skipped
 
+    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
+        def call() -> Any:
+            thread = threading.get_native_id()
+            self._body.job_threads.add(thread)
+            try:
+                return func(*args)
+            finally:
+                self._body.job_threads.discard(thread)
+
+        in_threads = executor is None or isinstance(executor, ThreadPoolExecutor)
+        future = super().run_in_executor(executor, *((call,) if in_threads else (func, *args)))
+        self._body.jobs += 1
+        future.add_done_callback(self._body.end_job)
+        return future
+
+    async def shutdown_default_executor(self, *timeout: Any) -> None:
+        self._body.jobs += 1  # a thread joins those of the executor
+        try:
+            await super().shutdown_default_executor(*timeout)
+        finally:
+            self._body.end_job()
+
 
 class EventLoopRunner(ActorRunner):
     """Runs a coroutine in an event loop of its own, in virtual time. It may have many connections and commands at
-    once.
+    once. `commands`: how many of them the proxy has, without a reply.
     """
 
     #: The cancelled task closes its connections, which an interruption would leave open.
@@ -75,8 +119,15 @@ class EventLoopRunner(ActorRunner):
         actor_thread: ActorThread,
         function: Callable[[], Coroutine[Any, Any, Any]],
         stop: Callable[[], object] | None = None,
+        *,
+        commands: Callable[[], int],
     ) -> None:
         super().__init__(mailbox, actor, actor_thread)
+        self.commands = commands
+        #: For how many threads of an executor its loop waits.
+        self.jobs: int = 0
+        #: Those that have begun, by the numbers that the kernel gave them.
+        self.job_threads: set[int] = set()
         self._function = function
         self._stop = stop
         #: Seconds that passed for this actor only, while it cleaned up.
@@ -92,6 +143,14 @@ class EventLoopRunner(ActorRunner):
             asyncio.Runner(loop_factory=self._new_loop) as runner,
         ):
             return runner.run(self._main_task())
+
+    def end_job(self, _: object = None) -> None:
+        """A thread of an executor has ended its work."""
+        self.jobs -= 1
+
+    def jobs_run(self) -> bool:
+        """Whether one of these threads runs, or waits only for a CPU."""
+        return any(runnable(Path(f"/proc/self/task/{thread}")) for thread in tuple(self.job_threads))
 
     def _new_loop(self) -> _VirtualTimeLoop:
         self._loop = _VirtualTimeLoop(self)

@@ -60,7 +60,10 @@ class ActorFactory:
             url = self._proxy.url(index, tcp=True)
             runner = FunctionRunner(self._mailbox, index, thread, process, function, url, *args)
         elif is_async:
-            runner = EventLoopRunner(self._mailbox, index, thread, self._coroutine(index, function, args, gets), stop)
+            coroutine = self._coroutine(index, function, args, gets)
+            runner = EventLoopRunner(
+                self._mailbox, index, thread, coroutine, stop, commands=lambda: self._proxy.unanswered(index)
+            )
         else:
             call = self._call(index, function, args, gets)
             runner = ThreadRunner(self._mailbox, index, thread, call, self._proxy.serves, stop)

@@ -108,6 +108,10 @@ class Proxy:
         """The actor's open connections."""
         return (connection for connection in self.connections if connection.actor == actor)
 
+    def unanswered(self, actor: int) -> int:
+        """How many commands of the actor have no reply yet. Any thread may ask."""
+        return sum(each.actor == actor and bool(each.held or each.blocked) for each in list(self.connections))
+
     def connection_of(self, step: Step) -> ProxiedConnection | None:
         """The open connection that a step is about, if there is one."""
         for connection in self.connections:
