@@ -91,7 +91,7 @@ def test_of_coroutines_it_catches_the_same_and_lets_the_right_one_pass(redisq: R
     assert explored.holds(trial(redisq, broken.TakesAsync, workers="asyncio")) == 25
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", CAUGHT)
 def test_no_other_law_catches_it(redisq: Redisq, name: str) -> None:
     caught = {kit_property.name for kit_property in KIT_PROPERTIES if not holds(kit_property, redisq, CAUGHT[name])}

@@ -72,7 +72,10 @@ def test_a_queue_that_gives_the_last_first_is_caught_where_order_was_promised(pl
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("stall", "socket_timeout"), [(3, 1), (7, 5)])  # 5 is redis-py 8's own
+@pytest.mark.parametrize(
+    ("stall", "socket_timeout"),
+    [(3, 1), pytest.param(7, 5, marks=pytest.mark.nightly)],  # 5 is redis-py 8's own
+)
 def test_a_stalled_server_under_redis_pys_own_retries_doubles_messages(
     server: Server, saboteur: Saboteur, monkeypatch: pytest.MonkeyPatch, stall: int, socket_timeout: int
 ) -> None:

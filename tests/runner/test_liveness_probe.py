@@ -95,7 +95,7 @@ def test_a_run_in_which_all_consumers_are_deaf_ends(server: Server) -> None:
 
 def test_a_consumer_at_work_is_not_taken_for_a_deaf_one(server: Server) -> None:
     """It handles its message for longer than it may take to ask again; it is neither ended nor called deaf."""
-    options: Any = {"consumers": 1, "messages": 4, "pace": None, "live_seconds": 0.2, "work": 1.5}
+    options: Any = {"consumers": 1, "messages": 4, "pace": None, "live_seconds": 0.2, "work": 0.4}
     done = run_with_faults(queues.Reconnecting, server, "drop:connections@2", **options)
     verdict = done.verdict("at-least-once, live=0.2s")
     assert verdict.counts[AnomalyKind.DEAF] == 0
