@@ -59,7 +59,8 @@ def test_correct_patterns_raise_no_alarm(server: Server, monkeypatch: pytest.Mon
             row.queue,
             row.contract,
             run=options(row, kind, seed),
-            explore={**row.explore, "schedules": 3, "seed": seed},
+            # Three of them have a fault: one alone may not strike, and then nothing is shown.
+            explore={**row.explore, "schedules": 5, "seed": seed},
         )
         found = tried(played, driver, server, monkeypatch)
         if found != ("pass", set()):
