@@ -2,9 +2,10 @@
 
     python benchmarks/search.py [--keys 100_000] [--messages 10_000]
 
-A passing run is asked once which messages are missing, counts the server's trims at its start, and looks at the entries
-pending in streams and at some keys at its end: told as a part of the run's time. The search is timed over keys of all
-types, half of them with bodies, best of three rounds.
+A passing run is asked once which messages are missing, counts the server's trims and looks at its streams at its start,
+and at its end at the entries pending in streams and at some keys: told as a part of the run's time. A run that trims
+looks besides at each reply that hands a message to a consumer; that part is told apart. The search is timed over keys
+of all types, half of them with bodies, best of three rounds.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 import redis
 
 from pytest_redisq.check import FinishedMessages, missing_messages
+from pytest_redisq.endpoint.fence import Fence
 from pytest_redisq.model import Message, encode_body
 from pytest_redisq.options import Settings
 from pytest_redisq.queues import ReliableList
@@ -70,8 +72,23 @@ def search_seconds(server: Server, keys: int) -> float:
     return min(seconds(lambda: search.search(wanted)) for _ in range(ROUNDS))
 
 
-def part_of_a_passing_run(server: Server, messages: int) -> float:
-    """What a run spends on finding that nothing is missing, as a part of its time."""
+class _Connection:
+    """Stands for a worker's connection."""
+
+
+def look_at_replies(messages: int) -> None:
+    """Do what a fence does for so many messages that consumers receive."""
+    fence, connection = Fence(), _Connection()
+    fence.find = marked_messages(RUN)
+    body = encode_body(RUN, Message(0, 1))
+    for _ in range(messages):
+        fence.look_at(connection, ("BLMOVE", "jobs", "jobs:processing", "LEFT", "RIGHT", 1))
+        fence.look_at_reply(connection, body)
+        fence.handed.clear()
+
+
+def parts_of_a_passing_run(server: Server, messages: int) -> tuple[float, float]:
+    """What a run spends on finding that nothing is missing, and one that trims on its replies: parts of its time."""
     done = run(ReliableList("jobs"), at=server, producers=2, consumers=2, messages=messages)
     done.verify("at-least-once")
     with server.client() as client:
@@ -83,13 +100,15 @@ def part_of_a_passing_run(server: Server, messages: int) -> float:
                 seconds,
                 (
                     lambda: TrimWatch(client, lambda: Trait.NONE, shared=False),
+                    search.search_streams,
                     lambda: missing_messages(done.history),
                     lambda: search.search_pending(finished),
                     lambda: search.search_briefly(finished),
                 ),
             )
         )
-    return spent / ((done.ended_ns - done.started_ns) / 1e9)
+    took = (done.ended_ns - done.started_ns) / 1e9
+    return spent / took, seconds(lambda: look_at_replies(messages)) / took
 
 
 def main() -> None:
@@ -99,11 +118,16 @@ def main() -> None:
     options = parser.parse_args()
     server = start(Settings(server="process"))
     try:
-        part = part_of_a_passing_run(server, options.messages)
+        part, part_of_replies = parts_of_a_passing_run(server, options.messages)
         took = search_seconds(server, options.keys)
     finally:
         server.stop()
-    figures = {"part_of_a_passing_run": round(part, 4), "keys": options.keys, "search_seconds": round(took, 2)}
+    figures = {
+        "part_of_a_passing_run": round(part, 4),
+        "part_of_replies_where_a_bound_trims": round(part_of_replies, 4),
+        "keys": options.keys,
+        "search_seconds": round(took, 2),
+    }
     print(json.dumps(figures, indent=2))
 
 

@@ -8,8 +8,6 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import reduce
-from operator import or_
 from typing import Any
 
 import redis
@@ -35,12 +33,14 @@ class Fence:
         self.commands: int = 0
         #: What its commands have done.
         self.seen: Trait = Trait.NONE
+        self._last_traits = Trait.NONE
         #: Finds the messages in a value of the server; None: no reply is looked at.
         self.find: Callable[[bytes], Iterable[Message]] | None = None
         #: The messages that the server has handed to this worker, and that it has not returned so far; as keys.
         self.handed: dict[Message, None] = {}
         self._connections: weakref.WeakSet[Any] = weakref.WeakSet()
         self._connecting: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._handshakes = 0
         self._lock = threading.Lock()
 
     def guard(self, client: Any) -> None:
@@ -58,29 +58,44 @@ class Fence:
 
     def count(self, connection: Any, packed: Any) -> None:
         """Count a command that is about to be sent; `packed` as redis-py packs it."""
-        if connection not in self._connecting:
+        if not self._handshakes or connection not in self._connecting:
             self.commands += 2 if _is_script(packed) else 1
 
-    def look_at(self, connection: Any, commands: Iterable[Sequence[Any]]) -> None:
-        """Note what commands do that are about to be packed together, each as redis-py takes it."""
-        traits = reduce(or_, map(traits_of, commands), Trait.NONE)
-        self.seen |= traits
-        if connection not in self._connecting:
-            setattr(connection, _TAKES, Trait.TAKES in traits)
+    def look_at(self, connection: Any, args: Sequence[Any]) -> None:
+        """Note what a command does that is about to be packed; `args` as redis-py takes them."""
+        traits = traits_of(args)
+        if traits is not self._last_traits:  # flags are slow to join, and most commands are like those before
+            self.seen |= traits
+            self._last_traits = traits
+        if not self._handshakes or connection not in self._connecting:
+            connection._redisq_takes = bool(traits) and Trait.TAKES in traits
+
+    def look_at_all(self, connection: Any, commands: Iterable[Sequence[Any]]) -> None:
+        """Note what commands do that are about to be packed together."""
+        takes = False
+        for args in commands:
+            self.look_at(connection, args)
+            takes = takes or getattr(connection, _TAKES, False)
+        setattr(connection, _TAKES, takes)
 
     def look_at_reply(self, connection: Any, reply: Any) -> None:
         """Note the messages in the reply to a command that takes some."""
-        if self.find is not None and getattr(connection, _TAKES, False):
-            self.handed.update(dict.fromkeys(message for value in _values(reply) for message in self.find(value)))
+        find = self.find
+        if find is not None and getattr(connection, _TAKES, False):
+            for value in (reply,) if type(reply) is bytes else _values(reply):
+                for message in find(value):
+                    self.handed[message] = None
 
     @contextmanager
     def connecting(self, connection: Any) -> Iterator[None]:
         """In this block `connection` sends its handshake."""
         self.enter(connection)
         self._connecting.add(connection)
+        self._handshakes += 1
         try:
             yield
         finally:
+            self._handshakes -= 1
             self._connecting.discard(connection)
 
     def close(self) -> None:
@@ -131,12 +146,12 @@ def _fenced(base: type[Any], fence: Fence) -> type[Any]:
         return reply
 
     def send_command(self: Any, *args: Any, **options: Any) -> Any:
-        fence.look_at(self, [args])
+        fence.look_at(self, args)
         return base.send_command(self, *args, **options)
 
     def pack_commands(self: Any, commands: Iterable[Any]) -> Any:
         pipelined = list(commands)
-        fence.look_at(self, pipelined)
+        fence.look_at_all(self, pipelined)
         fence.commands += len(pipelined) - 1  # `send` counts a pipeline once
         return base.pack_commands(self, pipelined)
 

@@ -93,6 +93,15 @@ class WorkerStatus:
         """Record what the worker's commands have done."""
         self._cells[self._base + _SEEN] = seen
 
+    def note_bound(self) -> None:
+        """Record, for all workers, that messages may be removed by a bound."""
+        self._cells[-1] = 1
+
+    @property
+    def bound(self) -> bool:
+        """Whether any worker has recorded that messages may be removed by a bound."""
+        return bool(self._cells[-1])
+
     @property
     def seen(self) -> Trait:
         """What the worker's commands have done."""
@@ -152,7 +161,7 @@ class StatusTable:
     """The slots of all workers: in memory for threads and tasks, in a file for processes."""
 
     def __init__(self, path: Path | None, workers: int) -> None:
-        size = workers * _CELLS * 8
+        size = (workers * _CELLS + 1) * 8  # the last cell is that of all
         if path is None:
             self._map: mmap.mmap | None = None
             self._cells = memoryview(bytearray(size)).cast("Q")

@@ -18,9 +18,11 @@ from pytest_redisq.endpoint.workload import (
     produce,
 )
 from pytest_redisq.history import Recording
+from pytest_redisq.resp import Trait
 from pytest_redisq.runner.status_table import KillRequest, WorkerStatus
 from pytest_redisq.search import marked_messages
 
+_TRIMS = Trait.TRIMS | Trait.TRIMS_STREAM
 #: A consumer that is held looks so often whether it still is, in seconds.
 _HELD_SECONDS = 0.02
 
@@ -43,6 +45,7 @@ class WorkerContext(WorkloadContext):
         self._invoked_ns = self._started_ns = 0
         self._queue: OpenQueue
         self._kept_back = False
+        self._seen = Trait.NONE
         if isinstance(job, ProducerJob):
             super().__init__(
                 HistoryRecord(recording, job.name, job.run, producer=job.producer, payload_for=job.payload_for)
@@ -56,7 +59,6 @@ class WorkerContext(WorkloadContext):
         self._started_ns = time.monotonic_ns()
         if isinstance(self._job, ProducerJob):
             return produce(range(self._job.messages), self, queue)
-        queue.fence.find = marked_messages(self._job.run)
         return consume(self, queue)
 
     @property
@@ -83,15 +85,25 @@ class WorkerContext(WorkloadContext):
         now_ns = self._status.enter(state)
         if state is WorkerState.GETTING:
             self._invoked_ns = now_ns
+            if self._status.bound and self._queue.fence.find is None:
+                self._queue.fence.find = marked_messages(self._job.run)
 
     def ended(self, error: Exception | None) -> None:
         super().ended(error)
-        fence = self._queue.fence
-        self._status.note_seen(fence.seen)
+        self._note_seen(self._queue.fence.seen)
         if error is None:
             self._status.succeed()
         else:
             self._status.fail(error, error_words(error))
+
+    def _note_seen(self, seen: Trait) -> None:
+        """A script that a producer calls may trim, too."""
+        if seen is self._seen:
+            return
+        self._seen = seen
+        self._status.note_seen(seen)
+        if seen & (_TRIMS | Trait.TAKES if isinstance(self._job, ProducerJob) else _TRIMS):
+            self._status.note_bound()
 
     def sent(self) -> None:
         self._status.count()

@@ -138,3 +138,9 @@ def _is_live(contract: str) -> bool:
 def in_order(contract: str) -> bool:
     """Whether `contract` judges the order of arrival, so that it must be recorded."""
     return Contract.parse(contract).fifo
+
+
+@cache
+def is_bounded(contract: str) -> bool:
+    """Whether `contract` excuses what a bound removed, so that it is recorded what consumers were handed."""
+    return Contract.parse(contract).bounded

@@ -26,7 +26,7 @@ from pytest_redisq.load.engine.assignment import Assignment
 from pytest_redisq.load.engine.clients import OwnQueueClient, Turns
 from pytest_redisq.load.engine.delivery_buffer import DeliveryBuffer
 from pytest_redisq.load.engine.epoll_engine import RECONNECT_NS
-from pytest_redisq.load.engine.load_context import LoadContext, in_order
+from pytest_redisq.load.engine.load_context import LoadContext, in_order, is_bounded
 from pytest_redisq.load.ledger import Ledger
 from pytest_redisq.model import UNREADABLE, Message, Outcome
 from pytest_redisq.search import declared_bound
@@ -86,6 +86,8 @@ class OwnQueue:
 
     def consumer(self, context: LoadContext, index: int) -> OwnQueueClient:
         endpoint = self._open(context.assignment)
+        if is_bounded(self.contract):
+            endpoint.fence.find = context.find
         endpoint.call("subscribe")
         acks = Knowledge.RECORDED if endpoint.acknowledges or callable(self.work) else Knowledge.ABSENT
         coverage = Coverage(ids=Knowledge.ABSENT, acks=acks, polls=Knowledge.ABSENT).ordered(in_order(self.contract))
@@ -173,8 +175,6 @@ class _QueueWorker:
         record = _LedgerRecord(self._context, turns, self._number, self._buffer, handed)
         context = _LoadWorkload(record, turns, self._context, self._work, producing=self.producing)
         steps = produce(count(), context, self._endpoint) if self.producing else consume(context, self._endpoint)
-        if not self.producing:
-            self._endpoint.fence.find = self._context.find
         try:
             drive(steps, self._endpoint.perform)
             self._context.ledger.kept_back.update(key_of(*message) for message in handed)
