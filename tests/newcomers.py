@@ -96,6 +96,34 @@ class AbandonedGroup(AsyncGroup):
     recovers = False
 
 
+class WeeklyGroup(AsyncGroup):
+    """It claims what has been pending for a week."""
+
+    lease_seconds = 7 * 86_400
+
+
+class IdleConsumersGroup(AsyncGroup):
+    """It claims what consumers hold that have been idle for a day."""
+
+    recovers = False
+
+    async def get(self, timeout_seconds: float) -> Entry | None:
+        consumers: Any = await self.client.xinfo_consumers("orders", "billing") if await self.is_made() else ()
+        for each in consumers:
+            if each["idle"] > 86_400_000 and each["pending"]:
+                held: Any = await self.client.xpending_range("orders", "billing", "-", "+", 1, each["name"])
+                ids = [entry["message_id"] for entry in held]
+                claimed: Any = await self.client.xclaim("orders", "billing", self.name, 0, ids)
+                return Entry(*claimed[0])
+        return await super().get(timeout_seconds)
+
+    async def is_made(self) -> bool:
+        try:
+            return bool(await self.client.xinfo_groups("orders"))
+        except redis.ResponseError:
+            return False
+
+
 class SilentGroup(AbandonedGroup):
     """The same whose handler fails for one message without a word: its `ack` returns, and sends no XACK."""
 

@@ -208,7 +208,8 @@ class DeliveryRecorder:
         keeps = [bound for side in self._taken if (bound := declared_bound(side.queue)) is not None]
         removed = bounds_of(search, _FIND, self._loop.events, keeps).removed(history, result)
         found = result.found & missing if recovers else frozenset()
-        stuck = found - result.due.keys() if delivers(history) else frozenset()
+        seen = traits_of_all(self._loop.events)
+        stuck = found & result.out_of_reach(seen) if delivers(history) else frozenset()
         self._record.quiescence(
             remaining=[*remaining, *sorted(found - stuck)],
             pending=[*pending, *sorted(stuck)],
@@ -216,7 +217,7 @@ class DeliveryRecorder:
             trimmed_messages=removed.messages,
             trim_doubt=removed.doubt,
             search=result.record,
-            notes=list(late_group_notes(history, result, traits_of_all(self._loop.events))),
+            notes=[*late_group_notes(history, result, seen), *result.idle_notes(seen)],
         )
         return self._record.history(), result
 

@@ -19,6 +19,10 @@ _TAKES = (
 )
 
 
+#: Where a claim, or XPENDING, has the idle time that it asks for; and a day, in milliseconds.
+_IDLE_AT, _DAY_MS = 4, 86_400_000
+
+
 class Trait(IntFlag):
     """What a command does."""
 
@@ -31,6 +35,10 @@ class Trait(IntFlag):
     TRIMS_STREAM = 4
     #: It takes elements, or a group's new entries, for the consumer that sends it. Of a script it is assumed.
     TAKES = 8
+    #: It claims only entries that have been pending for more than a day.
+    CLAIMS_LATE = 16
+    #: It asks for how long the consumers of a group have been idle.
+    ASKS_IDLE = 32
 
 
 def traits_of(args: Sequence[object]) -> Trait:
@@ -48,6 +56,8 @@ def traits_of(args: Sequence[object]) -> Trait:
     (<Trait.TRIMS_STREAM: 4>, <Trait.NONE: 0>)
     >>> traits_of(["XREADGROUP", "GROUP", "g", "c", "STREAMS", "orders", ">"]), traits_of(["BLPOP", "jobs", 1])
     (<Trait.TAKES: 8>, <Trait.TAKES: 8>)
+    >>> traits_of(["XAUTOCLAIM", "a", "g", "c", 604_800_000, "0-0"]), traits_of(["XINFO CONSUMERS", "a", "g"])
+    (<Trait.CLAIMS_LATE: 16>, <Trait.ASKS_IDLE: 32>)
     >>> traits_of([b"EXEC", b"RPUSH jobs a", b"LTRIM jobs -50 -1"])
     <Trait.TRIMS: 1>
     """
@@ -63,6 +73,12 @@ def traits_of(args: Sequence[object]) -> Trait:
             # The options come before the entry's id; of its fields any may be called "maxlen".
             options = takewhile(str.isalpha, map(_lower, args[2:]))
             return Trait.TRIMS_STREAM if any(option in _BOUNDS for option in options) else Trait.NONE
+        case "xclaim" | "xautoclaim" if len(args) > _IDLE_AT:
+            return Trait.CLAIMS_LATE if _is_late(args[_IDLE_AT]) else Trait.NONE
+        case "xpending" if len(args) > _IDLE_AT and _lower(args[3]) == "idle":
+            return Trait.CLAIMS_LATE if _is_late(args[_IDLE_AT]) else Trait.NONE
+        case "xinfo":
+            return Trait.ASKS_IDLE if "consumers" in (_lower(args[0]).split()[-1], _lower(args[1])) else Trait.NONE
         case "xreadgroup":
             return Trait.TAKES if _lower(args[-1]) == ">" else Trait.NONE
         case "exec":
@@ -81,6 +97,11 @@ _BY_NAME = {
     **dict.fromkeys(TRIM_COMMANDS, Trait.TRIMS),
     **dict.fromkeys(_TAKES, Trait.TAKES),
 }
+
+
+def _is_late(idle_ms: object) -> bool:
+    text = _lower(idle_ms)
+    return text.isdecimal() and int(text) >= _DAY_MS
 
 
 def _lower(word: object) -> str:

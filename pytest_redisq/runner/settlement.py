@@ -96,7 +96,7 @@ class Settlement:
             stuck = self._stuck(result, missing, aged=aged)
             pending += sorted(stuck)
             remaining += sorted((result.found & missing) - stuck)
-            notes = _notes(result, aged=aged)
+            notes = [*_notes(result, aged=aged), *result.idle_notes(self._seen())]
         elif (
             self._bounds.keeps is not None or Trait.TRIMS_STREAM in self._seen()
         ):  # readers of a stream may each miss other entries
@@ -142,7 +142,7 @@ class Settlement:
         aged = False
         if self._ages_keys:
             try:
-                self._search.let_leases_pass(result)
+                self._search.let_leases_pass(result, seen=self._seen())
                 aged = True
             except RedisError:
                 aged = False
@@ -162,7 +162,7 @@ class Settlement:
             return set()
         if not aged and (result.timers or result.pending):
             return set()
-        return set(result.found.intersection(missing)) - result.due.keys()
+        return set(result.out_of_reach(self._seen()).intersection(missing))
 
 
 def _left_behind(result: SearchResult) -> Iterator[str]:

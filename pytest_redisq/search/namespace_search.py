@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -11,9 +11,10 @@ import redis
 
 from pytest_redisq.history import FoundPlace, Search
 from pytest_redisq.model import Message
+from pytest_redisq.resp import Trait
 from pytest_redisq.search.key_reader import BoundMetError, Element, KeyContent, KeyReader, SearchLimits, SearchMeter
 from pytest_redisq.search.message_finder import FindMessages
-from pytest_redisq.search.timers import LEASES_SECONDS, MOST_SECONDS, ServerClock, Timer, let_time_pass
+from pytest_redisq.search.timers import IDLE_SECONDS, LEASES_SECONDS, MOST_SECONDS, ServerClock, Timer, let_time_pass
 from pytest_redisq.search.trimming import StreamBounds, position
 from pytest_redisq.servers import Address
 
@@ -68,6 +69,23 @@ class SearchResult:
     def found(self) -> frozenset[Message]:
         """All that were found, except those that a group has no more to do with."""
         return self.inside | self.kept
+
+    def out_of_reach(self, seen: Trait) -> frozenset[Message]:
+        """Those found that no consumer will get, if a new one has asked in vain after every lease had run out.
+
+        Not those that are due later; nor those pending, if a worker goes by the idle times of consumers (`seen`): these
+        cannot be aged.
+        """
+        waits = self.pending if Trait.ASKS_IDLE in seen else frozenset[Message]()
+        return self.found - self.due.keys() - waits
+
+    def idle_notes(self, seen: Trait) -> Iterator[str]:
+        """What to do about pending messages that may come back by the idle time of their consumer."""
+        if self.pending and Trait.ASKS_IDLE in seen:
+            yield (
+                "a worker asks for the idle times of consumers (XINFO CONSUMERS), which redisq cannot age: pending "
+                "messages may come back later. Use a shorter idle time in the test, or give settle_seconds more than it"
+            )
 
     @property
     def placed(self) -> frozenset[Message]:
@@ -136,8 +154,12 @@ class NamespaceSearch:
         """Look for no message, only at the ends of the streams. Errors as for `search`."""
         return self._passed((), _SearchPass.read_streams, _STREAM_LIMITS)
 
-    def let_leases_pass(self, result: SearchResult, at_least_seconds: float = LEASES_SECONDS) -> None:
+    def let_leases_pass(
+        self, result: SearchResult, at_least_seconds: float = LEASES_SECONDS, *, seen: Trait = Trait.NONE
+    ) -> None:
         """Age the namespace by the longest time that is left to anything there, but for the keys with messages found.
+
+        `seen`: what the commands of the run's workers have done; pending entries get older if they claim late.
 
         Only for a namespace that belongs to the run. Raises the errors of redis-py.
         """
@@ -145,7 +167,8 @@ class NamespaceSearch:
         timers = [timer for timer in result.timers if timer.unit or timer.key not in holders]
         seconds = min(MOST_SECONDS, max([at_least_seconds, *(timer.left_seconds + 1 for timer in timers)]))
         with Address(url=self._address.url).client() as client:
-            let_time_pass(client, timers, result.streams, seconds)
+            idle_seconds = MOST_SECONDS if Trait.CLAIMS_LATE in seen else IDLE_SECONDS
+            let_time_pass(client, timers, result.streams, seconds, idle_seconds)
 
 
 class _SearchPass:

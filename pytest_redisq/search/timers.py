@@ -19,7 +19,7 @@ LEASES_SECONDS = 3_600.0
 #: A number that differs by less than so many seconds from the time of day is a moment. Nothing is aged by more.
 MOST_SECONDS = 30 * 86_400.0
 #: Pending entries become older by at least so many seconds, since no server tells how long a claim waits.
-_IDLE_SECONDS = 86_400.0
+IDLE_SECONDS = 86_400.0
 #: The units in which moments are written, each as a part of a second.
 _UNITS = (1, 1_000, 1_000_000)
 #: The most pending entries of a group that are aged.
@@ -63,12 +63,19 @@ class ServerClock:
         return None
 
 
-def let_time_pass(client: redis.Redis, timers: Iterable[Timer], streams: Iterable[bytes], seconds: float) -> None:
+def let_time_pass(
+    client: redis.Redis,
+    timers: Iterable[Timer],
+    streams: Iterable[bytes],
+    seconds: float,
+    idle_seconds: float = IDLE_SECONDS,
+) -> None:
     """Age a namespace by so many seconds, as if the server's clock had run on.
 
     * `client`: a client that puts no prefix before the keys.
     * `timers`: of its keys. Keys whose time to live is over expire.
     * `streams`: the keys of its streams, whose pending entries become older.
+    * `idle_seconds`: by how much at least; default: a day.
     """
     commands = [_aged(timer, seconds) for timer in timers]
     with client.pipeline(transaction=False) as pipeline:
@@ -76,7 +83,7 @@ def let_time_pass(client: redis.Redis, timers: Iterable[Timer], streams: Iterabl
             pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
         pipeline.execute()
     for stream in streams:
-        _age_pending(client, stream, max(seconds, _IDLE_SECONDS))
+        _age_pending(client, stream, max(seconds, idle_seconds))
 
 
 def _aged(timer: Timer, seconds: float) -> tuple[Any, ...]:

@@ -10,7 +10,17 @@ import redis
 
 from pytest_redisq.errors import RedisqError, ScheduleError
 from pytest_redisq.facade import Redisq
-from tests.newcomers import AbandonedGroup, AbandonedList, AbandonedSet, AsyncGroup, LeasedSet, MovedList, SilentGroup
+from tests.newcomers import (
+    AbandonedGroup,
+    AbandonedList,
+    AbandonedSet,
+    AsyncGroup,
+    IdleConsumersGroup,
+    LeasedSet,
+    MovedList,
+    SilentGroup,
+    WeeklyGroup,
+)
 from tests.table.bounded import CappedList, CappedListThatForgets, CappedStreamWithoutIds
 
 
@@ -26,15 +36,15 @@ class PatientGroup(AsyncGroup):
     lease_seconds = 7_200
 
 
-class WeeklyGroup(AsyncGroup):
-    """It claims what has been pending for a week."""
-
-    lease_seconds = 7 * 86_400
-
-
 @pytest.mark.parametrize("queue", [MovedList, LongMovedList, AsyncGroup, PatientGroup, WeeklyGroup, LeasedSet])
 def test_a_queue_with_a_long_lease_holds(redisq: Redisq, queue: Any) -> None:
     redisq.explore(queue, contract="at-least-once", faults="kill", schedules=40, messages=2)
+
+
+def test_what_comes_back_by_the_idle_time_of_its_consumer_is_not_stuck(redisq: Redisq) -> None:
+    with pytest.raises(ScheduleError, match="at-least-once unknown: 1 messages could still be had") as caught:
+        redisq.explore(IdleConsumersGroup, contract="at-least-once", faults="kill", schedules=100, messages=2)
+    assert "a worker asks for the idle times of consumers (XINFO CONSUMERS)" in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -20,10 +20,12 @@ from tests.newcomers import (
     AbandonedList,
     AbandonedSet,
     AsyncGroup,
+    IdleConsumersGroup,
     LeasedSet,
     LongLease,
     MovedList,
     SilentGroup,
+    WeeklyGroup,
 )
 from tests.runner.sample_queues import Dropping, Plain
 
@@ -42,7 +44,13 @@ def places_of(verdict: Verdict) -> list[str]:
 
 @pytest.mark.parametrize(
     ("queue", "workers"),
-    [(MovedList, "thread"), (MovedList, "fork"), (AsyncGroup, "asyncio"), (LeasedSet, "thread")],
+    [
+        (MovedList, "thread"),
+        (MovedList, "fork"),
+        (AsyncGroup, "asyncio"),
+        (WeeklyGroup, "asyncio"),
+        (LeasedSet, "thread"),
+    ],
 )
 def test_a_queue_with_a_long_lease_passes(server: Server, queue: Any, workers: Any) -> None:
     run_killed(queue, server, workers=workers).verify("at-least-once")
@@ -62,6 +70,13 @@ def test_what_nothing_recovers_is_stuck_where_it_lies(server: Server, queue: Any
     assert verdict.outcome == "fail"
     assert {kind: times for kind, times in verdict.counts.items() if times} == {AnomalyKind.STUCK: 1}
     assert places_of(verdict)[0].startswith(place)
+
+
+def test_what_comes_back_by_the_idle_time_of_its_consumer_is_not_stuck(server: Server) -> None:
+    verdict = run_killed(IdleConsumersGroup, server, workers="asyncio").verdict("at-least-once")
+    assert verdict.outcome == "unknown"
+    assert "1 in the stream orders, pending to consumer " in verdict.reasons[0]
+    assert verdict.notes[0].startswith("a worker asks for the idle times of consumers (XINFO CONSUMERS)")
 
 
 def test_a_lease_of_two_hours_is_aged_only_where_the_keys_are_ours(server: Server) -> None:

@@ -15,6 +15,7 @@ from pytest_redisq.load.engine.load_context import LoadContext
 from pytest_redisq.load.ledger import Ledger
 from pytest_redisq.load.scenarios import OwnQueue, Scenario
 from pytest_redisq.model import Message
+from pytest_redisq.resp import Trait
 from pytest_redisq.search import NamespaceSearch, SearchResult, messages_by_reader
 from pytest_redisq.servers import Address
 
@@ -105,9 +106,9 @@ class MissingSearch:
         """Search the pending entries of streams' groups for what consumers have acknowledged, for some moments."""
         return self._search.search_pending(_Wanted(finished_keys(ledger)))
 
-    def let_leases_pass(self, result: SearchResult) -> bool:
+    def let_leases_pass(self, result: SearchResult, seen: Trait) -> bool:
         """Age the keys of the run. Returns True."""
-        self._search.let_leases_pass(result)
+        self._search.let_leases_pass(result, seen=seen)
         return True
 
 
@@ -124,17 +125,18 @@ def add_recovered(ledger: Ledger, bodies: Iterable[bytes]) -> None:
     ledger.merge(recovered)
 
 
-def add_found(ledger: Ledger, result: SearchResult, *, asked: bool) -> Search:
+def add_found(ledger: Ledger, result: SearchResult, seen: Trait, *, asked: bool) -> Search:
     """Add what was found to the ledger, and return the result for the verdict.
 
-    `asked`: whether one more consumer has asked in vain after the leases had run out. Then what was found is stuck,
-    unless it is due later, or the queue has delivered nothing at all.
+    * `seen`: what the commands of the workers have done.
+    * `asked`: whether one more consumer has asked in vain after the leases had run out. Then what was found is stuck,
+      unless it is due later, or the queue has delivered nothing at all.
     """
     found = BitMap64(key_of(*message) for message in result.found) & missing_keys(ledger)
     delivers = any(received.once for received in ledger.readers.values())
     stuck = BitMap64()
     if delivers and (asked or not (result.timers or result.pending)):
-        stuck = found - BitMap64(key_of(*message) for message in result.due)
+        stuck = found & BitMap64(key_of(*message) for message in result.out_of_reach(seen))
     ledger.pending |= stuck
     ledger.remaining |= found - stuck
     return result.record

@@ -162,12 +162,12 @@ class ServerQueries:
         result = self.ask(_SEARCHED, lambda: search.search(ledger), silent)
         asked = False
         if result.inside and search.ages_keys and isinstance(scenario, OwnQueue):
-            asked = self.ask(_SEARCHED, lambda: search.let_leases_pass(result), False)
+            asked = self.ask(_SEARCHED, lambda: search.let_leases_pass(result, seen), False)
             add_recovered(ledger, self._each(scenario.recovered))
             result = self.ask(_SEARCHED, lambda: search.search(ledger), silent)
         if bounds and contract.bounded:
             self.ask(_SEARCHED, lambda: bounds.add_trimmed_elements(ledger, result, seen), None)
-        return add_found(ledger, result, asked=asked)
+        return add_found(ledger, result, seen, asked=asked)
 
     def look_for_finished(self, ledger: Ledger, search: Search | None) -> Search | None:
         """Search for messages that a consumer of an own queue has acknowledged, and that are pending all the same.
