@@ -118,7 +118,7 @@ class QueueConnection:
         self._patience = self._usual_patience = _patience_of(client)
         self._grace_seconds = grace_seconds
         self._hurried = False
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # Ctrl-C may leave it locked, and the same thread closes the connection after it
         self._process = os.getpid()
         self._connected = False
         self._connections = self._sent = 0

@@ -13,9 +13,11 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from pytest_redisq.queues import connection
 from pytest_redisq.queues.connection import QueueConnection
 from pytest_redisq.queues.steps import RedisCommand, command
 from pytest_redisq.servers import Server
+from tests.interrupts import interrupted_at, lines_of
 from tests.support import eventually
 
 
@@ -127,3 +129,21 @@ def test_a_signal_while_a_command_is_packed_is_an_exception_and_no_crash() -> No
     done = subprocess.run([sys.executable, "-c", _INTERRUPTED], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert int(done.stdout) > 100
+
+
+@pytest.mark.timeout(30)
+def test_a_connection_that_ctrl_c_left_locked_is_used_and_closed_by_the_same_thread(client: redis.Redis) -> None:
+    def ask() -> None:
+        wire = wires[-1]
+        wire.receive(wire.send(command("ECHO", "one")))
+        wire.call(command("ECHO", "two"))
+
+    wires = [QueueConnection(client)]
+    lines = lines_of(ask, within=connection.__file__)
+    assert len(lines) > 30
+    for line in lines:
+        wires.append(QueueConnection(client))
+        assert interrupted_at(line, ask, within=connection.__file__) == "interrupted", line
+        assert wires[-1].call(command("ECHO", "three")) == b"three", line
+        wires[-1].close()
+    wires[0].close()
