@@ -61,7 +61,7 @@ class BoundQueue:
         self._client = client
         self._take = QueueConnection(client)
         self._talk = QueueConnection(client)
-        self._getting = threading.Lock()
+        self._getting = threading.RLock()  # Ctrl-C may leave it locked
         self._stopping = False
         self._blocked_id: int | None = None
         self._closed = threading.Event()
@@ -134,6 +134,9 @@ class BoundQueue:
 
     def close(self) -> None:
         """Stop, sign off this worker, and release its threads and connections."""
+        if self._getting.acquire(blocking=False):  # no other thread is in `get`, and Ctrl-C may have ended this one's
+            self._blocked_id = None
+            self._getting.release()
         self.stop()
         with interrupts.deferred():
             self._closed.set()

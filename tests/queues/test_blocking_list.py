@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 import redis
 
-from pytest_redisq.queues import AsyncBoundQueue, BlockingList, BoundQueue, Stopped
+from pytest_redisq.queues import AsyncBoundQueue, BlockingList, BoundQueue, Stopped, bound
 from pytest_redisq.servers import Server
+from tests.interrupts import interrupted_at, lines_of
 from tests.support import eventually, in_time
 
 JOBS = BlockingList("jobs")
@@ -336,3 +337,19 @@ def test_a_close_waits_for_what_a_stop_is_about_to_start(
         each.result()
     with pytest.raises(Stopped):
         got.result()
+
+
+@pytest.mark.timeout(60)
+def test_a_queue_is_closed_at_whichever_line_ctrl_c_has_ended_a_get(client: redis.Redis) -> None:
+    queues = [JOBS.bind(client)]
+
+    def get() -> None:
+        assert queues[-1].get(0.001) is None
+
+    lines = lines_of(get, within=bound.__file__)
+    assert len(lines) > 10
+    for line in lines:
+        queues[-1].close()
+        queues.append(JOBS.bind(client))
+        assert interrupted_at(line, get, within=bound.__file__) == "interrupted", line
+    queues[-1].close()
