@@ -20,7 +20,7 @@ _SCRIPTS = (b"EVAL", b"EVALSHA", b"EVAL_RO", b"EVALSHA_RO", b"FCALL", b"FCALL_RO
 
 #: The attribute of a fenced class of connections that is its fence.
 _FENCE = "_redisq_fence"
-#: The attribute of a fenced connection that says whether its last commands take messages.
+#: The attribute of a fenced connection that says whether its last commands take messages, or read them for a reader.
 _TAKES = "_redisq_takes"
 
 
@@ -68,7 +68,8 @@ class Fence:
             self.seen |= traits
             self._last_traits = traits
         if not self._handshakes or connection not in self._connecting:
-            connection._redisq_takes = bool(traits) and Trait.TAKES in traits
+            reads = bool(traits) and Trait.READS in traits and Trait.TAKES not in self.seen
+            connection._redisq_takes = reads or (bool(traits) and Trait.TAKES in traits)
 
     def look_at_all(self, connection: Any, commands: Iterable[Sequence[Any]]) -> None:
         """Note what commands do that are about to be packed together."""

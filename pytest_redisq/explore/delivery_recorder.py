@@ -32,7 +32,7 @@ from pytest_redisq.errors import DeliveryError, RedisqError
 from pytest_redisq.explore.actor import Actor
 from pytest_redisq.explore.actor_factory import ActorFactory
 from pytest_redisq.explore.actor_threads import ActorKilled
-from pytest_redisq.explore.bound_trace import bounds_of, traits_of_all
+from pytest_redisq.explore.bound_trace import bounds_of, returned_by, traits_of_all
 from pytest_redisq.explore.execution_loop import EndlessError, ExecutionLoop
 from pytest_redisq.explore.idle_gets import IdleGets
 from pytest_redisq.explore.last_commands import last_commands
@@ -206,7 +206,8 @@ class DeliveryRecorder:
             return history, SearchResult()
         result = search.search({*missing, *remaining, *pending})
         keeps = [bound for side in self._taken if (bound := declared_bound(side.queue)) is not None]
-        removed = bounds_of(search, _FIND, self._loop.events, keeps).removed(history, result)
+        returned = {actor.index: returned_by(_name(actor), history) for actor in self._loop.actors}
+        removed = bounds_of(search, _FIND, self._loop.events, keeps, returned).removed(history, result)
         found = result.found & missing if recovers else frozenset()
         seen = traits_of_all(self._loop.events)
         stuck = found & result.out_of_reach(seen) if delivers(history) else frozenset()

@@ -19,6 +19,8 @@ _TAKES = (
 )
 
 
+#: Ids from which no entry is known to the consumer: it may only look whether there are any.
+_NOWHERE = ("0", "0-0", "$")
 #: Where a claim, or XPENDING, has the idle time that it asks for; and a day, in milliseconds.
 _IDLE_AT, _DAY_MS = 4, 86_400_000
 
@@ -39,6 +41,8 @@ class Trait(IntFlag):
     CLAIMS_LATE = 16
     #: It asks for how long the consumers of a group have been idle.
     ASKS_IDLE = 32
+    #: It reads the entries of a stream after one that the consumer knows.
+    READS = 64
 
 
 def traits_of(args: Sequence[object]) -> Trait:
@@ -79,6 +83,8 @@ def traits_of(args: Sequence[object]) -> Trait:
             return Trait.CLAIMS_LATE if _is_late(args[_IDLE_AT]) else Trait.NONE
         case "xinfo":
             return Trait.ASKS_IDLE if "consumers" in (_lower(args[0]).split()[-1], _lower(args[1])) else Trait.NONE
+        case "xread":
+            return Trait.READS if _lower(args[-1]) not in _NOWHERE else Trait.NONE
         case "xreadgroup":
             return Trait.TAKES if _lower(args[-1]) == ">" else Trait.NONE
         case "exec":

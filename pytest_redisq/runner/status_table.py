@@ -39,10 +39,14 @@ class KillRequest(IntEnum):
 
 
 class HandedMessages(NamedTuple):
-    """Messages that the server has handed to a worker, and that its get has not returned: how many, and the first."""
+    """Messages that the server has handed to a worker, and that its get has not returned: how many, and the first.
+
+    `reads`: the worker reads streams for itself alone, so that no other one may return them.
+    """
 
     number: int
     first: Sequence[Message]
+    reads: bool = False
 
 
 class WorkerStatus:

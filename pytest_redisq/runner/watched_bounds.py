@@ -26,8 +26,9 @@ def watch_bounds(
 
     def kept_back() -> KeptBack:
         told = table.kept_back(but_for=killed)
-        known = {message for each in told for message in each.first}
-        return KeptBack(known, more=any(each.number > len(each.first) for each in told))
+        known = {message for each in told for message in each.first if not each.reads}
+        read = {message for each in told for message in each.first if each.reads}
+        return KeptBack(known, read, more=any(each.number > len(each.first) for each in told))
 
     return BoundEvidence(
         search,

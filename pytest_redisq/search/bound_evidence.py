@@ -18,9 +18,14 @@ from pytest_redisq.search.trimming import kept_back_doubt, trimmed_ids, trimmed_
 
 
 class KeptBack(NamedTuple):
-    """What the server has handed to living consumers, and their get has not returned. `more`: messages not known."""
+    """What the server has handed to living consumers, and their get has not returned.
+
+    `messages`: another consumer may have returned them. `read`: by readers of streams, each for itself alone. `more`:
+    there are others, which are not known.
+    """
 
     messages: Collection[Message] = ()
+    read: Collection[Message] = ()
     more: bool = False
 
 
@@ -101,7 +106,7 @@ class BoundEvidence:
     def _not_returned(self, gone: Set[Message]) -> str:
         """What living consumers were handed of the messages that are in no key, in words; empty if nothing."""
         told = self._kept_back()
-        known = sorted(gone & set(told.messages))
+        known = sorted((gone & set(told.messages)) | set(told.read))
         return kept_back_doubt(known) if known or told.more else ""
 
 

@@ -21,7 +21,13 @@ from tests.newcomers import (
     SilentGroup,
     WeeklyGroup,
 )
-from tests.table.bounded import CappedList, CappedListThatForgets, CappedStreamWithoutIds
+from tests.table.bounded import (
+    CappedList,
+    CappedListThatForgets,
+    CappedReader,
+    CappedReaderThatForgets,
+    CappedStreamWithoutIds,
+)
 
 
 class LongMovedList(MovedList):
@@ -163,3 +169,18 @@ def test_what_a_bound_removed_is_excused_also_without_ids(redisq: Redisq, queue:
 def test_what_a_consumer_took_and_forgot_is_not_excused(redisq: Redisq) -> None:
     with pytest.raises(ScheduleError, match=r"a consumer was handed messages \(.*\) that its get did not return"):
         redisq.explore(ForgetsTheFirst, contract="at-least-once, bounded", schedules=20, messages=5)
+
+
+class ReaderForgetsTheSecond(CappedReaderThatForgets):
+    keeps = 2
+    forgets = 2
+
+
+class Reader(CappedReader):
+    keeps = 2
+
+
+def test_what_a_reader_read_and_forgot_is_not_excused(redisq: Redisq) -> None:
+    redisq.explore(Reader, contract="fan-out, bounded", schedules=20, messages=5)
+    with pytest.raises(ScheduleError, match="that its get did not return"):
+        redisq.explore(ReaderForgetsTheSecond, contract="fan-out, bounded", schedules=20, messages=5)

@@ -56,6 +56,17 @@ def test_what_a_consumer_took_and_forgot_is_not_excused(server: Server, queue: A
     assert reason.endswith("that its get did not return, so that it cannot be told whether a bound removed them")
 
 
+@pytest.mark.parametrize(
+    ("queue", "outcome"), [(bounded.CappedReader, "pass"), (bounded.CappedReaderThatForgets, "unknown")]
+)
+def test_what_a_reader_read_and_forgot_is_not_excused(server: Server, queue: Any, outcome: str) -> None:
+    """Also where another reader returns it."""
+    verdict = run(queue, at=server, consumers=2, messages=400).verdict("fan-out, bounded")
+    assert verdict.outcome == outcome
+    forgot = [reason.startswith("a consumer was handed messages (") for reason in verdict.reasons]
+    assert forgot == [True] * (outcome == "unknown")
+
+
 def test_a_stream_that_trimmed_in_an_earlier_run_excuses_no_more_than_it_trims(server: Server) -> None:
     run(bounded.CappedStreamWithoutIds, at=server, messages=400).verify(BOUNDED)
     run(bounded.CappedStreamWithoutIds, at=server, messages=400).verify(BOUNDED)

@@ -85,8 +85,8 @@ class _ForgetsOne:
         self.gets += got is not None
         if got is None or self.gets != self.forgets:
             return got
-        if isinstance(got, Entry):
-            self.ack(got)  # type: ignore[attr-defined]
+        if ack := getattr(self, "ack", None):
+            ack(got)
         return None
 
 
@@ -100,6 +100,26 @@ class CappedStreamThatForgets(_ForgetsOne, CappedStream):
 
 class NamelessStreamThatForgets(_ForgetsOne, CappedStreamWithoutIds):
     """MAXLEN, no ids, and a consumer that forgets a message."""
+
+
+class CappedReader(CappedStream):
+    """Each consumer reads all entries by itself."""
+
+    last = "0-0"
+    ack = None  # type: ignore[assignment]
+
+    def get(self, timeout_seconds: float) -> Entry | None:
+        time.sleep(0.002)
+        streams: Any = self.client.xread({"log": self.last}, count=1, block=int(timeout_seconds * 1000))
+        if not streams:
+            return None
+        entry = Entry(*streams[0][1][0])
+        self.last = entry.id
+        return entry
+
+
+class CappedReaderThatForgets(_ForgetsOne, CappedReader):
+    """MAXLEN, and each reader forgets an entry."""
 
 
 class NamelessStreamThatDrops(CappedStreamWithoutIds):

@@ -78,9 +78,12 @@ class BoundWatch:
             self._doubts += [f"{said}; {doubt}"] if doubt else []
             ledger.trimmed |= gone
 
-    def doubt(self, ledger: Ledger) -> str:
-        """Why a bound need not have removed what counts as trimmed in the ledger; empty if it is certain."""
-        received = BitMap64().union(*(each.once for each in ledger.readers.values()))
+    def doubt(self, ledger: Ledger, *, fan_out: bool) -> str:
+        """Why a bound need not have removed what counts as trimmed in the ledger; empty if it is certain.
+
+        `fan_out`: whether each consumer reads for itself alone, so that no other one may return what it was handed.
+        """
+        received = BitMap64().union(*(each.once for each in ledger.readers.values() if not fan_out))
         kept = ledger.trimmed & ledger.kept_back - received
         doubts = [*self._doubts, *([kept_back_doubt([message_of(key) for key in kept])] if kept else [])]
         return "; ".join(doubts)

@@ -287,7 +287,8 @@ class LocustMaster:
 
     def _verdict(self, ledger: Ledger, timings: Mapping[str, Timings], unsettled: Sequence[str]) -> Verdict:
         """Look for what is left and what is missing, add it to the ledger, and judge."""
-        queries = self._queries
+        queries, contract = self._queries, Contract.parse(self._scenario.contract)
+        fan_out = contract.guarantee is Guarantee.FAN_OUT
         queries.check_writable()
         queries.look_inside(ledger)
         search = queries.look_for_missing(ledger, self._reports.seen())
@@ -299,9 +300,9 @@ class LocustMaster:
             errors=error_counts(timings),
             strikes=read_strikes(self._options.report),
             search=search,
-            trim_doubt=queries.bounds.doubt(ledger) if queries.bounds else "",
+            trim_doubt=queries.bounds.doubt(ledger, fan_out=fan_out) if queries.bounds else "",
         )
-        return check(evidence, Contract.parse(self._scenario.contract), keep=KEPT_RANGES)
+        return check(evidence, contract, keep=KEPT_RANGES)
 
     # Waiting
 
