@@ -12,7 +12,7 @@ from pytest_redisq.errors import DeliveryError
 from pytest_redisq.faults import Fault
 from pytest_redisq.model import Kind, Outcome
 from pytest_redisq.queues import BlockingList, ReliableList, StreamGroup
-from pytest_redisq.runner import Rate, run
+from pytest_redisq.runner import Rate, Run, run
 from pytest_redisq.runner.fault_injector import FaultInjector
 from pytest_redisq.servers import Server, start
 from tests.runner import sample_queues as queues
@@ -29,6 +29,11 @@ def server() -> Iterator[Server]:
     server = start(local(persistence="aof"))
     yield server
     server.stop()
+
+
+def run_with_death(queue: Any, server: Server, workers: Any, fault: str = "kill:consumer@20", **options: Any) -> Run:
+    """One of two consumers dies."""
+    return run(queue, at=server, consumers=2, messages=60, workers=workers, faults=[fault], **options)
 
 
 @pytest.mark.parametrize("workers", WORKERS)
@@ -63,14 +68,7 @@ def test_a_stream_group_survives_the_death_of_a_consumer(server: Server, workers
 
 @pytest.mark.parametrize("workers", WORKERS)
 def test_a_blocking_list_loses_what_a_dead_consumer_had_received(server: Server, workers: Any) -> None:
-    done = run(
-        BlockingList("jobs"),
-        at=server,
-        consumers=2,
-        messages=60,
-        workers=workers,
-        faults=["kill:consumer@20"],
-    )
+    done = run_with_death(BlockingList("jobs"), server, workers)
     done.verify("at-most-once")
     with pytest.raises(DeliveryError, match="indeterminate"):
         done.verify("at-least-once")
@@ -78,14 +76,7 @@ def test_a_blocking_list_loses_what_a_dead_consumer_had_received(server: Server,
 
 @pytest.mark.parametrize("workers", ["thread", "fork"])
 def test_what_was_acknowledged_before_the_work_is_forgotten(server: Server, workers: Any) -> None:
-    done = run(
-        queues.Hasty,
-        at=server,
-        consumers=2,
-        messages=60,
-        workers=workers,
-        faults=["kill-holding:consumer@20"],
-    )
+    done = run_with_death(queues.Hasty, server, workers, "kill-holding:consumer@20")
     done.verify("at-most-once")
     with pytest.raises(DeliveryError, match="1 forgotten"):
         done.verify("at-least-once")
@@ -93,23 +84,14 @@ def test_what_was_acknowledged_before_the_work_is_forgotten(server: Server, work
 
 @pytest.mark.parametrize("workers", ["thread", "fork"])
 def test_a_processing_list_that_nobody_recovers_is_stuck(server: Server, workers: Any) -> None:
-    done = run(
-        queues.Forgetful,
-        at=server,
-        consumers=2,
-        messages=60,
-        workers=workers,
-        settle_seconds=0.1,
-        faults=["kill:consumer@20"],
-    )
+    done = run_with_death(queues.Forgetful, server, workers, settle_seconds=0.1)
     with pytest.raises(DeliveryError, match="stuck"):
         done.verify("at-least-once")
 
 
 @pytest.mark.parametrize("workers", ["thread", SLOW_FORK])
 def test_a_processing_list_that_has_a_supervisor_loses_nothing(server: Server, workers: Any) -> None:
-    faults = ["kill:consumer@20"]
-    done = run(queues.Reliable, at=server, consumers=2, messages=60, workers=workers, faults=faults)
+    done = run_with_death(queues.Reliable, server, workers)
     done.verify("at-least-once")
 
 
