@@ -74,30 +74,30 @@ LIVE_SECONDS = 10.0
 #: `trimmed` only where no bound was declared, `deaf` only where liveness was promised.
 LAWS: Mapping[AnomalyKind, Law] = {
     AnomalyKind.LOST: Law(
-        meaning="acknowledged, never delivered, no longer inside, and no unknown op explains it",
+        meaning="acknowledged, never delivered, no longer in the queue; no operation of unknown outcome explains it",
         formula="E − D, less what is stuck, remaining, trimmed or indeterminate",
         breaks=_MUST_ARRIVE,
     ),
     AnomalyKind.INDETERMINATE: Law(
-        meaning="missing like a lost one, but a dequeue of unknown outcome may have taken it",
+        meaning="as lost, but a dequeue of unknown outcome may have taken it",
         breaks=_MUST_ARRIVE,
     ),
     AnomalyKind.STUCK: Law(
-        meaning="still inside at the end (pending or processing list), not acknowledged, with no way out",
+        meaning="still in the queue at the end (pending, in a processing list), not acknowledged; nothing delivers it",
         breaks=_MUST_ARRIVE,
     ),
     AnomalyKind.FORGOTTEN: Law(
         meaning="delivered only to consumers that did not finish it (they ended, or their work or their ack failed), "
-        "not delivered again, no longer inside",
+        "not delivered again, no longer in the queue",
         formula="in D and in E, not in K; only where there are acks, or work that failed",
         breaks=_SHARED - {Guarantee.AT_MOST_ONCE},
     ),
     AnomalyKind.TRIMMED: Law(
-        meaning="acknowledged, and thrown away undelivered by a bound declared to the queue (MAXLEN)",
+        meaning="acknowledged, and removed by the queue's own bound (MAXLEN) before it was delivered",
         breaks=_MUST_ARRIVE,
     ),
-    AnomalyKind.UNEXPECTED: Law(meaning="delivered, never sent", formula="in D, not in A", breaks=_ALL),
-    AnomalyKind.CORRUPTED: Law(meaning="the body is no whole message of this run", breaks=_ALL),
+    AnomalyKind.UNEXPECTED: Law(meaning="delivered, but never sent", formula="in D, not in A", breaks=_ALL),
+    AnomalyKind.CORRUPTED: Law(meaning="the body is not a complete message of this run", breaks=_ALL),
     # Only effectively-once lets consumers rely on ids. A loss that a wrong id leads to is found by the other laws.
     AnomalyKind.WRONG_ID: Law(
         meaning="delivered under the id that the queue had given to another message",
@@ -113,7 +113,7 @@ LAWS: Mapping[AnomalyKind, Law] = {
         breaks=frozenset({Guarantee.AT_MOST_ONCE}),
     ),
     AnomalyKind.CLONED: Law(
-        meaning="duplicated, and no id gives it away: delivered under more ids than it was sent times, or under none",
+        meaning="duplicated, and ids do not show it: delivered under more ids than it was sent times, or without ids",
         breaks=frozenset({Guarantee.EFFECTIVELY_ONCE, Guarantee.FAN_OUT}),
     ),
     AnomalyKind.RECOVERED: Law(
@@ -122,14 +122,15 @@ LAWS: Mapping[AnomalyKind, Law] = {
         breaks=_NONE,
     ),
     AnomalyKind.REORDERED: Law(
-        meaning="delivered only after a later one of its producer, strictly so, or behind it in one dequeue",
+        meaning="delivered in a dequeue that began after a later message of its producer had come, or behind it in one",
         breaks=_ALL,
     ),
     AnomalyKind.PREMATURE_ACK: Law(
-        meaning="acknowledged by a consumer, never delivered", formula="in K, not in D", breaks=_SHARED
+        meaning="acknowledged by a consumer, but never delivered", formula="in K, not in D", breaks=_SHARED
     ),
     AnomalyKind.FALSE_ACK: Law(
-        meaning="acknowledged, yet delivered again later under the same id, or still inside at the end", breaks=_SHARED
+        meaning="acknowledged, but delivered again later under the same id, or still in the queue at the end",
+        breaks=_SHARED,
     ),
     # What was passed over is also lost, indeterminate or trimmed: the other laws find it without ids.
     AnomalyKind.POLL_SKIP: Law(

@@ -161,5 +161,5 @@ def _judge_acks(share: Share, findings: Findings) -> None:
         findings.leave_out(AnomalyKind.PREMATURE_ACK, why)
         findings.leave_out(AnomalyKind.FALSE_ACK, why)
     for times, messages in share.never_delivered():
-        words = "acknowledged by a consumer, never delivered"
+        words = "acknowledged by a consumer, but never delivered"
         findings.add(AnomalyKind.PREMATURE_ACK, messages, words, times=times, reader=share.reader)

@@ -353,27 +353,27 @@ def _is_ordered(contract: Contract) -> bool:
 
 #: In the order in which they are tried: the quick and simple ones first.
 KIT_PROPERTIES: tuple[Property, ...] = (
-    Property(name="bodies", words="any body comes out as it went in", holds=_bodies),
-    Property(name="equal bodies", words="equal messages are as many as were put", holds=_equal_bodies),
-    Property(name="backlog", words="what was put before anybody took comes, once", holds=_backlog),
-    Property(name="waiting", words="get on an empty queue waits as long as it is told, and no longer", holds=_waiting),
-    Property(name="prompt", words="a waiting get brings a message as soon as it was put", holds=_prompt),
-    Property(name="stopping", words="stop brings a waiting get back at once", holds=_stopping),
+    Property(name="bodies", words="every body arrives unchanged", holds=_bodies),
+    Property(name="equal bodies", words="of equal messages, as many arrive as were put", holds=_equal_bodies),
+    Property(name="backlog", words="all messages that were put before one was taken arrive, once", holds=_backlog),
+    Property(name="waiting", words="a get on an empty queue waits for its timeout, and no longer", holds=_waiting),
+    Property(name="prompt", words="a waiting get returns a message as soon as it is put", holds=_prompt),
+    Property(name="stopping", words="stop ends a waiting get at once", holds=_stopping),
     Property(
         name="over night",
-        words="what waits longer than any time to live comes all the same, and an idle worker still takes messages",
+        words="messages that wait longer than any time to live still arrive, and an idle worker still takes messages",
         holds=_over_night,
         applies=_owes,
     ),
     Property(
         name="stateful",
-        words="whatever is done in whatever order, it is what the model of its contract is",
+        words="after any sequence of operations it does what the model of its contract does",
         holds=_stateful,
         applies=_is_shared,
     ),
     Property(
         name="explored",
-        words="the contract holds in whatever order the commands of a few workers reach the server",
+        words="the contract holds in each explored order of the commands of a few workers",
         holds=_explored,
         by="schedule",
         faulty=True,
@@ -387,7 +387,7 @@ KIT_PROPERTIES: tuple[Property, ...] = (
     ),
     Property(
         name="sharing",
-        words="many producers and consumers at once: the checker finds nothing against the contract",
+        words="many producers and consumers at once: the checker finds no violation of the contract",
         holds=_sharing,
         by="run",
         faulty=True,
