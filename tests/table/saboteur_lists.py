@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import re
+import time
 from typing import Any
 
 import redis
@@ -232,13 +233,17 @@ class ReadsThenTrims(BatchPop):
 
 
 class EmptiesAtStart(Blpop):
-    """Each consumer begins with a clean list."""
+    """Each consumer begins with a clean list, once something is there."""
 
     started = False
 
     def get(self, timeout_seconds: float) -> Any:
         if not self.started:
             self.started = True
+            for _ in range(10):
+                if self.client.exists("jobs"):
+                    break
+                time.sleep(timeout_seconds / 10)
             self.client.delete("jobs")
         return super().get(timeout_seconds)
 
