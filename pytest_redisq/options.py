@@ -116,7 +116,7 @@ def _parse_server(raw: str) -> str:
     scheme, colon, _ = raw.partition("://")
     if colon and re.fullmatch(r"[\w.+-]*", scheme):
         # The rest of a URL may contain a password, so messages never quote it.
-        one_of(scheme.lower(), SCHEMES, "a scheme of a Redis URL")
+        one_of(scheme, SCHEMES, "a scheme of a Redis URL")
         try:
             check_url(raw)
         except ValueError as error:

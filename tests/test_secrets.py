@@ -165,6 +165,7 @@ def test_no_command_line_shows_the_password(server: Server) -> None:
         ("unix://:{}@", "it has no path"),
         (":{}@h:6379/0", "it looks like a URL without its scheme. Write redis://USER:PASSWORD@HOST:PORT/DB."),
         ("http://:{}@h", "'http' is not a scheme of a Redis URL"),
+        ("REDIS://:{}@h", "'REDIS' is not a scheme of a Redis URL. Valid: redis, rediss, unix."),
         (":{}@redis://h", "it looks like a URL without its scheme"),
     ],
 )

@@ -87,7 +87,7 @@ def compressor(path: Path) -> Compress:
 
     Raises RedisqError if zstandard is needed and not installed.
     """
-    match path.suffix:
+    match path.suffix.lower():
         case ".gz" if _igzip is not None:
             return _by_isal
         case ".gz":
@@ -119,7 +119,7 @@ def last_byte(descriptor: int, suffix: str, known: int) -> bytes:
     size = os.fstat(descriptor).st_size
     if size == 0:
         return b""
-    match suffix:
+    match suffix.lower():
         case ".gz":
             return _last_byte(descriptor, size, known, _GZIP_MAGIC, lambda: zlib.decompressobj(31))
         case ".zst":

@@ -150,6 +150,19 @@ def test_json_keeps_every_byte(client: redis.Redis, tmp_path: Path) -> None:
     assert [_element(line) for line in lines] == elements
 
 
+@pytest.mark.parametrize(("name", "magic"), [("OUT.GZ", b"\x1f\x8b"), ("out.Zst", b"\x28\xb5\x2f\xfd")])
+def test_a_suffix_in_capitals_is_the_same(client: redis.Redis, tmp_path: Path, name: str, magic: bytes) -> None:
+    path = tmp_path / name
+    for start in (0, 3):
+        fill(client, 3, start=start)
+        drain_to_file(client, "big", path)
+    assert path.read_bytes().count(magic) == 2
+    with path.open("ab") as file:
+        file.write(magic)
+    with pytest.raises(RedisqError, match="does not end with a whole"):
+        drain_to_file(client, "big", path)
+
+
 def test_without_isal_it_writes_gzip_all_the_same(
     client: redis.Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
