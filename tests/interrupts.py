@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections import Counter
@@ -73,7 +74,11 @@ def interrupted_at(
 def _traced(
     act: Callable[[], object], see: Callable[[tuple[str, int], FrameType], None], within: str, wanted: str
 ) -> None:
+    process = os.getpid()
+
     def trace(frame: FrameType, event: str, _argument: Any) -> Any:
+        if os.getpid() != process:  # a forked child inherits the trace; Ctrl-C in it alone is another story
+            return None
         if not frame.f_code.co_filename.startswith(within) or frame.f_code.co_filename == __file__:
             return None
         if event == wanted:
