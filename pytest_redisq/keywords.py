@@ -157,6 +157,8 @@ class ConformanceKeywords(TypedDict, total=False):
     schedules: int
     work: Work
     bodies: Literal["bytes", "text", "json"] | SearchStrategy[Any]
+    client: ClientFactory | None
+    gets: Gets
     leave_out: Mapping[str, str]
 
 

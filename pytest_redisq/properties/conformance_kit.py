@@ -23,14 +23,16 @@ import pytest
 
 from pytest_redisq import interrupts
 from pytest_redisq.check import AnyContract, Contract, Guarantee, contract_of
-from pytest_redisq.endpoint.jobs import WORKERS, Work
+from pytest_redisq.endpoint.forms import Gets
+from pytest_redisq.endpoint.jobs import WORKERS, ClientFactory, Work
 from pytest_redisq.errors import DeliveryError
 from pytest_redisq.facade import Redisq
 from pytest_redisq.faults import KIT_FAULTS, Fault
 from pytest_redisq.keywords import ConformanceKeywords, checked
 from pytest_redisq.properties.kit_bodies import KitBodies, kit_bodies
-from pytest_redisq.properties.kit_properties import KIT_PROPERTIES, Property, Trial
+from pytest_redisq.properties.kit_properties import KIT_PROPERTIES, Property
 from pytest_redisq.properties.located_test import located
+from pytest_redisq.properties.trial import Trial
 from pytest_redisq.report.conformance_table import PROPERTY, conformance_table
 from pytest_redisq.spelling import suggest
 
@@ -69,6 +71,8 @@ class _ConformanceKit:
     schedules: int
     work: Work
     bodies: KitBodies
+    client: ClientFactory | None
+    gets: Gets
 
     @property
     def name(self) -> str:
@@ -112,6 +116,8 @@ class _ConformanceKit:
             schedules=self.schedules,
             work=self.work,
             bodies=self.bodies,
+            client=self.client,
+            gets=self.gets,
         )
         with interrupts.not_replaced():
             try:
@@ -145,6 +151,7 @@ def conformance(queue: Any, *, contract: AnyContract, **options: Unpack[Conforma
       seconds, or a function of the `Message` that may raise; see `redisq.run`.
     * `bodies="bytes"`: what the queue carries: any "bytes", any "text" (as UTF-8), "json" (text of JSON values), or a
       strategy of Hypothesis of bytes, of texts or of JSON values. Of JSON, the value has to come out, not the bytes.
+    * `client=None`, `gets="client"`: what the queue's class or functions are called with; see `redisq.run`.
     * `leave_out={"stopping": "it has no stop"}`: properties that are not tried, by name, each with the reason, which
       the table shows.
 
@@ -206,6 +213,8 @@ def _kit(
     schedules: int = 25,
     work: Work = 0.0,
     bodies: Any = "bytes",
+    client: ClientFactory | None = None,
+    gets: Gets = "client",
     leave_out: Mapping[str, str] | None = None,
 ) -> _ConformanceKit:
     promised = contract_of(contract)
@@ -229,6 +238,8 @@ def _kit(
         schedules=schedules,
         work=work,
         bodies=kit_bodies(bodies),
+        client=client,
+        gets=gets,
     )
 
 

@@ -10,22 +10,19 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Literal, cast
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from hypothesis import given, settings
 
 from pytest_redisq import interrupts
 from pytest_redisq.check import AnomalyKind, Contract, Guarantee
-from pytest_redisq.endpoint.jobs import Work, Workers
 from pytest_redisq.explore import can_explore
-from pytest_redisq.facade import Redisq
-from pytest_redisq.faults import ExploreFaults, Fault
-from pytest_redisq.properties.json_queue import json_texts
-from pytest_redisq.properties.kit_bodies import ANY_BYTES, KitBodies, matches
+from pytest_redisq.faults import ExploreFaults
+from pytest_redisq.properties.kit_bodies import matches
 from pytest_redisq.properties.machine import check_stateful
 from pytest_redisq.properties.manual_worker import ManualWorker
-from pytest_redisq.properties.stall_meter import StallMeter
+from pytest_redisq.properties.trial import Trial
 from pytest_redisq.queues import Stopped
 from pytest_redisq.runner import Bursts
 from pytest_redisq.search import NamespaceSearch, marked_messages
@@ -45,48 +42,6 @@ _EVENING_MESSAGES = 5
 _NIGHT_SECONDS = 12 * 3600.0
 #: What the stateful model waits for nothing, which it does often, in seconds.
 _SHORT_SECONDS = 0.02
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
-    """A queue, what it promises, and how to try it; see `conformance` for what the numbers mean."""
-
-    queue: Any
-    redisq: Redisq
-    contract: Contract
-    workers: str
-    fault: Fault | None
-    messages: int
-    wait_seconds: float
-    settle_seconds: float
-    schedules: int = 25
-    work: Work = 0.0
-    bodies: KitBodies = ANY_BYTES
-
-    @property
-    def kind(self) -> Workers:
-        """`workers`, for a run, whose cases name kinds that `conformance` has checked."""
-        return cast(Workers, self.workers)
-
-    @property
-    def is_async(self) -> bool:
-        return self.workers == "asyncio"
-
-    @property
-    def texts(self) -> Any:
-        """The queue as one that takes any text: all bodies but those of `bodies` are texts."""
-        return json_texts(self.queue, is_async=self.is_async) if self.bodies.is_json() else self.queue
-
-    def hand(self, queue: Any = None) -> ManualWorker:
-        return ManualWorker(self.texts if queue is None else queue, self.redisq.address, is_async=self.is_async)
-
-    def pulse(self) -> StallMeter:
-        return StallMeter(self.redisq.address)
-
-    @property
-    def unordered(self) -> Contract:
-        """The contract without its promise of order, which has a property of its own."""
-        return replace(self.contract, fifo=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -288,6 +243,8 @@ def _stateful(trial: Trial) -> int:
         wait_seconds=min(trial.wait_seconds, _SHORT_SECONDS),
         settle_seconds=trial.settle_seconds,
         is_async=trial.is_async,
+        client=trial.client,
+        gets=trial.gets,
         kit_bodies=trial.bodies,
     )
     return 1
@@ -314,6 +271,8 @@ def _traffic(trial: Trial, contract: Contract, **options: Any) -> int:
         wait_seconds=trial.wait_seconds,
         settle_seconds=trial.settle_seconds,
         work=trial.work,
+        client=trial.client,
+        gets=trial.gets,
         **options,
     )
     return run.verify(contract).totals.delivered
@@ -326,6 +285,7 @@ def _explored(trial: Trial) -> int:
     faults: ExploreFaults = ()
     if trial.fault is not None:
         faults = ("lost-request", "lost-reply") if trial.fault.name == "drop" else "kill"
+    clients: Any = {"async_client" if trial.is_async else "client": trial.client} if trial.client else {}
     return trial.redisq.explore(
         trial.texts,
         contract=trial.unordered,
@@ -335,7 +295,9 @@ def _explored(trial: Trial) -> int:
         is_async=trial.is_async,
         schedules=trial.schedules,
         work=trial.work,
+        gets=trial.gets,
         faults=faults,
+        **clients,
     ).schedules
 
 

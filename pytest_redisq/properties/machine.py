@@ -18,6 +18,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from pytest_redisq import interrupts
 from pytest_redisq.check import AnyContract, Contract, Guarantee, contract_of
+from pytest_redisq.endpoint.forms import Gets
+from pytest_redisq.endpoint.jobs import ClientFactory
 from pytest_redisq.endpoint.operation_record import ReceivedMessage
 from pytest_redisq.facade import Redisq
 from pytest_redisq.properties.kit_bodies import ANY_BYTES, KitBodies
@@ -95,12 +97,15 @@ def check_stateful(
     settle_seconds: float = 2.0,
     settings: settings | None = None,
     is_async: bool = False,
+    client: ClientFactory | None = None,
+    gets: Gets = "client",
     kit_bodies: KitBodies = ANY_BYTES,
 ) -> None:
     """Put, get, acknowledge and let workers die, in every order that Hypothesis thinks of; in the end all that is owed
     has to come, within `settle_seconds` of each other, and nothing else.
 
-    `queue` as for `run`, with `is_async` one of coroutine functions, and whose workers share the messages (no fan-out).
+    `queue`, `client`, `gets` as for `run`; with `is_async` a queue of coroutine functions. Its workers share the
+    messages (no fan-out).
     `wait_seconds` is what `get` is given where nothing is there, `kit_bodies` what is put. Raises AssertionError, with
     the sequence of actions that led to it.
     """
@@ -109,7 +114,7 @@ def check_stateful(
         raise ValueError('check_stateful models queues whose workers share the messages, and "fan-out" does not')
 
     def make(address: Address) -> ManualWorker:
-        return ManualWorker(queue, address, is_async=is_async)
+        return ManualWorker(queue, address, is_async=is_async, client=client, gets=gets)
 
     class QueueMachine(_QueueMachine):
         def __init__(self) -> None:

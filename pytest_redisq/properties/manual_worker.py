@@ -9,7 +9,8 @@ from typing import Any
 from pytest_redisq.endpoint.blocking_endpoint import BlockingEndpoint
 from pytest_redisq.endpoint.event_loop import LoopThread
 from pytest_redisq.endpoint.fence import Fence
-from pytest_redisq.endpoint.forms import EndpointFactory
+from pytest_redisq.endpoint.forms import EndpointFactory, Gets
+from pytest_redisq.endpoint.jobs import ClientFactory
 from pytest_redisq.endpoint.operation_record import ReceivedMessage
 from pytest_redisq.queues import Stopped
 from pytest_redisq.servers import Address
@@ -22,12 +23,21 @@ class ManualWorker:
     """A worker's end of `queue` (whatever `runner.run` takes), on a client of its own. A context manager.
 
     Any thread may move it. `is_async`: its methods are coroutine functions, and run in an event loop of this worker's.
+    `client`, `gets`: as for `runner.run`.
     """
 
-    def __init__(self, queue: Any, address: Address, *, is_async: bool = False) -> None:
+    def __init__(
+        self,
+        queue: Any,
+        address: Address,
+        *,
+        is_async: bool = False,
+        client: ClientFactory | None = None,
+        gets: Gets = "client",
+    ) -> None:
         self._fence = Fence()
         self._loop = LoopThread("redisq-manual-worker") if is_async else None
-        self._factory = EndpointFactory(queue=queue, address=address)
+        self._factory = EndpointFactory(queue=queue, address=address, client=client, gets=gets)
         self._taker = self._open(is_producer=False)
         # Of a pair of functions each has an end of its own.
         self._putter = self._open(is_producer=True) if isinstance(queue, tuple) else self._taker

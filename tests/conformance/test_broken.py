@@ -12,7 +12,8 @@ from pytest_redisq.check import Contract
 from pytest_redisq.errors import ScheduleError
 from pytest_redisq.facade import Redisq
 from pytest_redisq.faults import Fault
-from pytest_redisq.properties.kit_properties import KIT_PROPERTIES, Property, Trial
+from pytest_redisq.properties.kit_properties import KIT_PROPERTIES, Property
+from pytest_redisq.properties.trial import Trial
 from tests.conformance import broken
 from tests.endpoint import orders
 

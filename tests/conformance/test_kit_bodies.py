@@ -14,7 +14,8 @@ from pytest_redisq.errors import DeliveryError
 from pytest_redisq.facade import Redisq
 from pytest_redisq.properties import check_conformance
 from pytest_redisq.properties.kit_bodies import kit_bodies
-from pytest_redisq.properties.kit_properties import KIT_PROPERTIES, Trial
+from pytest_redisq.properties.kit_properties import KIT_PROPERTIES
+from pytest_redisq.properties.trial import Trial
 
 BY_NAME = {kit_property.name: kit_property for kit_property in KIT_PROPERTIES}
 
