@@ -337,9 +337,10 @@ class ActorController:
 
     def _interrupt(self, state: ActorState) -> None:
         """Interrupt the actor's thread. Called repeatedly: the interrupted code, such as a destructor, may swallow
-        the error.
+        the error. After the first time it has the usual time: a second error would stop it from closing its event loop.
         """
         state.interrupted = True
+        state.runner.exit_seconds = type(state.runner).exit_seconds
         self._give_time_to_die(state)
         if state.runner.actor_thread.thread.is_alive():
             state.runner.actor_thread.interrupt()

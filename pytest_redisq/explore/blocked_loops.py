@@ -10,16 +10,16 @@ from pytest_redisq.explore.virtual_time import is_sleep
 
 #: After so many looks, some milliseconds apart, at which its thread waits at the same place, an event loop is blocked.
 _LOOKS = 100
-#: A thread that has used so much CPU time meanwhile, in seconds, computes: it waits only for Python's own lock.
-_COMPUTED_SECONDS = 0.01
+#: Seconds that it then has to end by itself, when its connection is closed: an interruption in the midst of that would
+#: leave the loop open.
+_EXIT_SECONDS = 0.2
 
 
 class BlockedLoops:
     """Looks at the threads of event loops, again and again."""
 
     def __init__(self) -> None:
-        #: By actor: the place, how many looks, and the CPU time at the first of them.
-        self._seen: dict[int, tuple[tuple[int, int], int, float]] = {}
+        self._seen: dict[int, tuple[tuple[int, int], int]] = {}
 
     def forget(self) -> None:
         """Begin anew, because something has happened."""
@@ -36,15 +36,12 @@ class BlockedLoops:
             self._seen.pop(state.actor.index, None)
             return ""
         place = (id(frame), frame.f_lasti)
-        used = state.runner.cpu_seconds()
-        before, looks, used_before = self._seen.get(state.actor.index, (place, 0, used))
-        if before != place or used - used_before > _COMPUTED_SECONDS:
-            looks, used_before = 0, used
-        looks += 1
-        self._seen[state.actor.index] = place, looks, used_before
+        before, looks = self._seen.get(state.actor.index, (place, 0))
+        looks = looks + 1 if before == place else 1
+        self._seen[state.actor.index] = place, looks
         if looks < _LOOKS:
             return ""
-        state.runner.exit_seconds = 0.0
+        state.runner.exit_seconds = _EXIT_SECONDS
         return (
             f"A coroutine blocks its event loop: {letter(state.actor.index)} ({state.actor.name}) waits at "
             f"{place_of_frame(frame)}\n"
