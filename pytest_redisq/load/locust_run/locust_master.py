@@ -58,6 +58,8 @@ PING_SECONDS = 5.0
 _SUPPLIED = "pytest_redisq."
 #: Seconds between two looks at whether all operations fail.
 _WATCH_SECONDS = 0.25
+#: Seconds that consumers have to end, once they have received all they can, where all operations fail.
+_HOPELESS_SECONDS = 2.0
 #: The innermost frames of a traceback that are shown: the code of the user's scenario.
 _SHOWN_FRAMES = -4
 
@@ -251,10 +253,11 @@ class LocustMaster:
             told.append(f"consumers made no progress for {self._options.drain_seconds:g} s, and were stopped")
         if self._may_come_late(contract) and not queries.silent:
             self._await_all()
-        self._runner.send_message("redisq-stop-consuming", {"seconds": 0.0 if queries.silent else STOP_SECONDS})
+        patience = _HOPELESS_SECONDS if self._hopeless else STOP_SECONDS
+        self._runner.send_message("redisq-stop-consuming", {"seconds": 0.0 if queries.silent else patience})
         self._await_headway(self._reports.all_results, RESULTS_SECONDS)
         unended = sum(results["unended"] for results in self._reports.results.values())
-        if unended and not queries.silent:
+        if unended and not (queries.silent or self._hopeless):
             unsettled.append(f"{unended} consumers did not end when they were told to")
         ledger, timings = self._prepared, self._reports.merge_into(self._prepared)
         verdict, interrupted = self._verdict(ledger, timings, unsettled), self._interrupted(seconds)
