@@ -38,10 +38,12 @@ SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGKILL]
 #: Begins a server as a pytest run does, tells when, and lives until it is ended.
 PROGRAM = f"""
 import sys, time
+from pytest_redisq.interrupts import repeated_where_lost
 from pytest_redisq.options import Settings
 from pytest_redisq.servers.share import share
-with share(Settings(server="docker", image={IMAGE!r}), sys.argv[1]) as server:
-    assert server.client().ping()
+with repeated_where_lost(), share(Settings(server="docker", image={IMAGE!r}), sys.argv[1]) as server:
+    with server.client() as client:
+        assert client.ping()
     print("runs", flush=True)
     time.sleep(60)
 """
