@@ -96,6 +96,7 @@ def test_the_next_start_sweeps_what_is_left_of_holder_and_supervisor(
     monkeypatch.setattr(tempfile, "tempdir", None)
     killed, living = hold(local(), "some run"), hold(local())
     assert reachable(killed.url)
+    assert reachable(living.url)  # its start sweeps, too
     strange = folder / f"{folder_prefix()}strange"  # no supervisor has ever been there
     strange.mkdir(mode=0o700)
     _kill_whole_supervisor(killed.directory)
