@@ -124,9 +124,9 @@ class EventLoopRunner(ActorRunner):
     ) -> None:
         super().__init__(mailbox, actor, actor_thread)
         self.commands = commands
-        #: For how many threads of an executor its loop waits.
+        #: How many calls in threads of an executor the event loop waits for.
         self.jobs: int = 0
-        #: Those that have begun, by the numbers that the kernel gave them.
+        #: The kernel's ids of the threads that have begun.
         self.job_threads: set[int] = set()
         self._function = function
         self._stop = stop
@@ -149,7 +149,7 @@ class EventLoopRunner(ActorRunner):
         self.jobs -= 1
 
     def jobs_run(self) -> bool:
-        """Whether one of these threads runs, or waits only for a CPU."""
+        """Whether a thread of an executor runs, or waits only for a CPU."""
         return any(runnable(Path(f"/proc/self/task/{thread}")) for thread in tuple(self.job_threads))
 
     def _new_loop(self) -> _VirtualTimeLoop:

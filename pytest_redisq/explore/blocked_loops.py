@@ -10,8 +10,8 @@ from pytest_redisq.explore.virtual_time import is_sleep
 
 #: After so many looks, some milliseconds apart, at which its thread waits at the same place, an event loop is blocked.
 _LOOKS = 100
-#: Seconds that it then has to end by itself, when its connection is closed: an interruption in the midst of that would
-#: leave the loop open.
+#: Seconds that the coroutine then has to end by itself, once its connection is closed. An interruption meanwhile would
+#: leave the event loop open.
 _EXIT_SECONDS = 0.2
 
 

@@ -40,7 +40,7 @@ WORDS: dict[StepKind, str] = {
     StepKind.RESTART_EMPTY: "server restarted, empty",
     StepKind.FAILOVER: "failover, last write lost",
 }
-#: The same of a fault that found nothing to take away.
+#: The text for a step whose fault found nothing to take away.
 MISSED_WORDS: dict[StepKind, str] = {StepKind.EVICT: "no key to evict", StepKind.GROUP_GONE: "no group to destroy"}
 
 #: How an error begins as a reply: a simple one, and a bulk one of RESP3.

@@ -33,15 +33,15 @@ class Trait(IntFlag):
     TRIMS = 1
     #: It creates a consumer group at the end of a stream, or moves one there.
     GROUP_AT_END = 2
-    #: It trims a stream, or carries a script that does.
+    #: The command trims a stream, or carries a script that does.
     TRIMS_STREAM = 4
-    #: It takes elements, or a group's new entries, for the consumer that sends it. Of a script it is assumed.
+    #: The command takes elements, or a group's new entries, for its consumer. A script is assumed to do so.
     TAKES = 8
-    #: It claims only entries that have been pending for more than a day.
+    #: The command claims only entries that have been pending for more than a day.
     CLAIMS_LATE = 16
-    #: It asks for how long the consumers of a group have been idle.
+    #: The command asks how long the consumers of a group have been idle.
     ASKS_IDLE = 32
-    #: It reads the entries of a stream after one that the consumer knows.
+    #: The command reads the entries of a stream after one that the consumer knows.
     READS = 64
 
 
